@@ -1,0 +1,70 @@
+"""Every error raised on purpose; each says what was given, what would be right and what to do.
+
+ConvscopeError
+├── LayerNotFoundError    an address that names no layer of this network   (KeyError)
+├── TargetError           a class, channel or objective that cannot be read (ValueError)
+├── NotApplicableError    a method that is not defined for this network     (ValueError)
+├── ArgumentError         an option outside its range                       (ValueError)
+├── ImageError            a file or array that is no usable picture         (ValueError)
+└── LoadError             a network or its weights that cannot be loaded    (ValueError)
+"""
+
+import difflib
+from collections.abc import Sequence
+
+
+class ConvscopeError(Exception):
+    """Base class: catch this to catch all of them."""
+
+    def __str__(self) -> str:
+        """The sentence itself; KeyError would put quotes around it."""
+        return str(self.args[0]) if self.args else ""
+
+
+class LayerNotFoundError(ConvscopeError, KeyError):
+    """An address that names no layer of this network."""
+
+    def __init__(self, address: str, known: Sequence[str]) -> None:
+        """Name the closest of the `known` addresses."""
+        near = closest(address, known)
+        super().__init__(
+            f"There is no layer {address!r}; the closest are {near}. "
+            "The command 'convscope layers' and net.layers list them all."
+        )
+
+
+class TargetError(ConvscopeError, ValueError):
+    """A class, channel or objective that cannot be read."""
+
+
+class NotApplicableError(ConvscopeError, ValueError):
+    """A method that is not defined for this network, and why."""
+
+
+class ArgumentError(ConvscopeError, ValueError):
+    """An option outside its range."""
+
+
+class ImageError(ConvscopeError, ValueError):
+    """A file or array that is no usable picture."""
+
+
+class LoadError(ConvscopeError, ValueError):
+    """A network or its weights that cannot be loaded."""
+
+
+def no_maps(layer: str, shape: Sequence[int]) -> str:
+    """What to say of a layer whose values are no maps of channels."""
+    return f"{layer} gives values of shape {tuple(shape)}, which are no maps of channels."
+
+
+def closest(word: str, known: Sequence[str], count: int = 3) -> str:
+    """The `count` entries of `known` most like `word`, as words of a sentence.
+
+    >>> closest("conv:14", ["conv:1", "conv:13", "relu:1"], 2)
+    'conv:13, conv:1'
+    """
+    near = difflib.get_close_matches(word, known, n=count, cutoff=0.5)
+    inside = [name for name in known if word and word in name]
+    found = list(dict.fromkeys([*near, *inside]))[:count]
+    return ", ".join(found or list(known[-count:])) or "none"

@@ -1,0 +1,283 @@
+"""The layers of a network: their table, and how to say which one is meant.
+
+Three numberings are in use and all are understood: `conv:3` counts convolutions from 1 in the
+order in which they run, `stage:18` counts convolutions and poolings, `features.10` is a module's
+name. `name#2` is the second run of a module that runs several times; `act:5` and `pool:2` are the
+fifth activation and the second pooling of the pass, also where no module wraps them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from torch import nn
+
+from convscope.errors import LayerNotFoundError, NotApplicableError
+from convscope.hooks import Site
+from convscope.receptive import Axis, Field
+from convscope.trace import Call, Key, Run, Trace
+
+Number = float | tuple[float, float] | None
+_FEATURES = re.compile(r"(?:^|\.)features\.(\d+)$")
+_KINDS: tuple[tuple[str, str], ...] = (
+    ("Conv", "conv"),
+    ("Norm", "norm"),
+    ("Pool", "pool"),
+    ("Linear", "linear"),
+    ("Dropout", "dropout"),
+    ("Flatten", "flatten"),
+)
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One line of the table of layers.
+
+    Attributes:
+        address: the shortest way to name it.
+        name: the module's name; `name#run`, `act:k` or `pool:k` for a value that no module's
+            last run returns.
+        kind: conv, norm, act, pool, linear, dropout, flatten, block, or the module's class.
+        conv: number of the convolution from 1, in the order in which they run.
+        stage: number of the convolution or pooling from 1 whose value, after norm and
+            activation, this is.
+        index: i of `features.i`.
+        shape: of the output for one image, without the batch.
+        receptive_field: pixels that one cell sees, (rows, columns) where these differ; None
+            where it is the whole image or cannot be told.
+        stride: pixels between neighbouring cells, likewise.
+        offset: pixel at the centre of cell 0, likewise.
+        parameters: how many numbers the module has learnt, blocks with all they hold.
+        calls: how often it runs in one pass.
+    """
+
+    address: str
+    name: str
+    kind: str
+    conv: int | None
+    stage: int | None
+    index: int | None
+    shape: tuple[int, ...]
+    receptive_field: Number
+    stride: Number
+    offset: Number
+    parameters: int
+    calls: int
+
+
+class Layers(Sequence[LayerRow]):
+    """The layers of one network in the order in which they run; blocks follow their parts."""
+
+    def __init__(self, trace: Trace) -> None:
+        """Read the table off a dry pass."""
+        last = {run.name: run for run in trace.runs}
+        first = _first_of_each(trace.runs)
+        convs = [run.name for run in first if isinstance(run.module, nn.Conv2d)]
+        self._sites: dict[str, Site] = {}
+        self._fields: dict[str, Field | None] = {}
+        self._bytes = 4 * sum(_count(run.shape) for run in trace.runs if not _children(run.module))
+        stages = _stages(trace, last)
+        values = _values(trace)
+        rows: list[tuple[int, LayerRow]] = []
+        for run in first:
+            self._remember(run.name, Site(run.module, last[run.name].number), last[run.name])
+            conv = convs.index(run.name) + 1 if run.name in convs else None
+            rows.append((run.moment, _module_row(last[run.name], conv, stages.pop(run.name, None))))
+        for name, stage in stages.items():
+            value, site = values.pop(name)
+            self._remember(name, site, value)
+            rows.append((value.moment, _function_row(value, name, stage)))
+        self._rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+        self._others = values
+        self._default = _default(trace, self._rows)
+
+    def _remember(self, name: str, site: Site, value: Run | Call) -> None:
+        self._sites[name] = site
+        self._fields[name] = value.field
+
+    @overload
+    def __getitem__(self, place: int) -> LayerRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[LayerRow]: ...
+    def __getitem__(self, place: int | slice) -> LayerRow | list[LayerRow]:
+        """The row at a place in the order of execution."""
+        return self._rows[place]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[LayerRow]:
+        return iter(self._rows)
+
+    @property
+    def convs(self) -> list[LayerRow]:
+        """The convolutions, `conv:1` first."""
+        found = [row for row in self if row.conv is not None]
+        return sorted(found, key=lambda row: row.conv or 0)
+
+    @property
+    def stages(self) -> list[LayerRow]:
+        """Convolutions and poolings after norm and activation, `stage:1` first."""
+        found = [row for row in self if row.stage is not None]
+        return sorted(found, key=lambda row: row.stage or 0)
+
+    @property
+    def bytes_per_image(self) -> int:
+        """What all layers' outputs for one image take together, in float32."""
+        return self._bytes
+
+    @property
+    def default(self) -> LayerRow:
+        """The last map before the head's pooling, where class activation maps are read.
+
+        Raises:
+            NotApplicableError: where the network keeps no map that far.
+        """
+        if self._default is None:
+            msg = (
+                "This network has no last map of activations that can be found by itself; say "
+                "which layer is meant. The command 'convscope layers' and net.layers list them."
+            )
+            raise NotApplicableError(msg)
+        return self.find(self._default)
+
+    def find(self, address: str) -> LayerRow:
+        """The row that `address` names.
+
+        Raises:
+            LayerNotFoundError: if there is none; the message names the closest.
+        """
+        text = address.strip()
+        for row in self._rows:
+            if text in (row.name, row.address) or text == f"stage:{row.stage}":
+                return row
+        if text in self._others:
+            value, site = self._others[text]
+            self._remember(text, site, value)
+            return _function_row(value, text, None)
+        raise LayerNotFoundError(address, self.addresses)
+
+    def site(self, address: str) -> Site:
+        """Where in a pass the value of `address` can be read."""
+        return self._sites[self.find(address).name]
+
+    def field(self, address: str) -> Field | None:
+        """The receptive field of a layer along both axes; None where it is no map."""
+        return self._fields[self.find(address).name]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Everything `find` understands."""
+        numbered = [f"stage:{row.stage}" for row in self.stages]
+        named = [row.name for row in self._rows]
+        convs = [row.address for row in self.convs]
+        return [*convs, *numbered, *named, *self._others]
+
+
+def _first_of_each(runs: Sequence[Run]) -> list[Run]:
+    found: dict[str, Run] = {}
+    for run in runs:
+        found.setdefault(run.name, run)
+    return list(found.values())
+
+
+def _stages(trace: Trace, last: dict[str, Run]) -> dict[str, int]:
+    """Name of each stage's value -> its number."""
+    named = _names(trace, last)
+    return {named[stage.key]: stage.number for stage in trace.stages if stage.key in named}
+
+
+def _names(trace: Trace, last: dict[str, Run]) -> dict[Key, str]:
+    """Each value's name: its innermost module, else the function that made it."""
+    named: dict[Key, str] = {}
+    for run in trace.runs:
+        own = run is last[run.name]
+        named.setdefault(run.key, run.name if own else f"{run.name}#{run.number}")
+    for call in trace.calls:
+        named.setdefault(call.key, f"{call.kind}:{call.number}")
+    return named
+
+
+def _values(trace: Trace) -> dict[str, tuple[Run | Call, Site]]:
+    """Every run as `name#run` and every call as `kind:number`."""
+    found: dict[str, tuple[Run | Call, Site]] = {}
+    for run in trace.runs:
+        found[f"{run.name}#{run.number}"] = run, Site(run.module, run.number)
+    for call in trace.calls:
+        found[f"{call.kind}:{call.number}"] = call, Site(call.kind, call.number)
+    return found
+
+
+def _default(trace: Trace, rows: Sequence[LayerRow]) -> str | None:
+    key = trace.last_map
+    if key is None or key == trace.answer:
+        return None
+    outer = [run.name for run in trace.runs if run.key == key]
+    numbered = {row.name for row in rows if row.stage is not None}
+    calls = [f"{call.kind}:{call.number}" for call in trace.calls if call.key == key]
+    inner = [name for name in outer if name in numbered]
+    return (inner[:1] or outer[-1:] or calls[:1] or ("",))[0] or None
+
+
+def _children(module: nn.Module) -> bool:
+    return next(module.children(), None) is not None
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for length in shape:
+        total *= length
+    return total
+
+
+def _module_row(run: Run, conv: int | None, stage: int | None) -> LayerRow:
+    index = _FEATURES.search(run.name)
+    address = f"conv:{conv}" if conv else f"stage:{stage}" if stage else run.name
+    return LayerRow(
+        address,
+        run.name,
+        _kind(run.module),
+        conv,
+        stage,
+        int(index.group(1)) if index else None,
+        run.shape,
+        *_view(run.field),
+        sum(p.numel() for p in run.module.parameters()),
+        run.number,
+    )
+
+
+def _function_row(value: Run | Call, name: str, stage: int | None) -> LayerRow:
+    kind = value.kind if isinstance(value, Call) else _kind(value.module)
+    address = f"stage:{stage}" if stage else name
+    view = _view(value.field)
+    return LayerRow(address, name, kind, None, stage, None, value.shape, *view, 0, 1)
+
+
+def _kind(module: nn.Module) -> str:
+    if _children(module):
+        return "block"
+    name = type(module).__name__
+    if type(module).__module__ == "torch.nn.modules.activation":
+        return "act"
+    return next((kind for part, kind in _KINDS if part in name), name)
+
+
+def _view(field: Field | None) -> tuple[Number, Number, Number]:
+    if field is None or field.y is None or field.x is None:
+        return None, None, None
+    y, x = field.y, field.x
+    return _one(y, x, "size"), _one(y, x, "stride"), _one(y, x, "offset")
+
+
+def _one(y: Axis, x: Axis, what: str) -> Number:
+    first, second = _plain(getattr(y, what)), _plain(getattr(x, what))
+    return first if first == second else (first, second)
+
+
+def _plain(value: float) -> float:
+    """A whole number as an int, for a table that reads well."""
+    return int(value) if value == int(value) else value
