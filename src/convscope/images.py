@@ -1,0 +1,280 @@
+"""Photographs in: files, PIL pictures, arrays and tensors become pixels (N, 3, H, W) in [0, 1]."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from convscope.errors import ArgumentError, ImageError
+
+Source = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
+MOST_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
+LONGEST = 50  # times as long as wide
+SAMPLES = ("china", "flower")
+
+
+@dataclass(frozen=True)
+class Standardize:
+    """Pixels in [0, 1] -> (pixels - mean) / std, colour by colour.
+
+    Attributes:
+        mean: one number a colour.
+        std: likewise.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Standardize (N, C, H, W)."""
+        mean, std = (
+            torch.tensor(v, device=pixels.device).to(pixels.dtype) for v in (self.mean, self.std)
+        )
+        return (pixels - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+
+
+def sample(name: str) -> Path:
+    """Where scikit-learn keeps its sample photograph `name`, "china" or "flower"."""
+    if name not in SAMPLES:
+        msg = f"There is no sample photograph {name!r}; there are {' and '.join(SAMPLES)}."
+        raise ImageError(msg)
+    spec = importlib.util.find_spec("sklearn")
+    folder = (
+        Path(spec.submodule_search_locations[0])
+        if spec and spec.submodule_search_locations
+        else Path()
+    )
+    return folder / "datasets" / "images" / f"{name}.jpg"
+
+
+def read(
+    source: Source,
+    size: int | tuple[int, int] | None = None,
+    *,
+    resize: int | None = None,
+    fit: str = "crop",
+) -> Tensor:
+    """Read one photograph.
+
+    Args:
+        source: a path, "sample:china", bytes of a file, a PIL picture, an array (H, W), (H, W, 3)
+            or (H, W, 4) of bytes or of floats in [0, 1], or a tensor (3, H, W) or (1, 3, H, W)
+            in [0, 1].
+        size: (height, width) wanted, or one number for a square; None keeps the picture's own.
+        resize: length of the shorter side before the crop; None: as short as the crop allows.
+        fit: "crop" keeps the proportions and cuts out the centre, "squash" keeps all and
+            changes the proportions.
+
+    Returns:
+        (1, 3, H, W) pixels in [0, 1].
+
+    Raises:
+        ImageError: if it cannot be read; the message says why.
+        ArgumentError: if `fit` is unknown.
+    """
+    if fit not in ("crop", "squash"):
+        msg = f"fit must be 'crop' or 'squash', not {fit!r}."
+        raise ArgumentError(msg)
+    picture = _as_picture(source)
+    if size is None:
+        return _pixels(picture)
+    height, width = (size, size) if isinstance(size, int) else size
+    _check_shape(picture)
+    if fit == "squash":
+        return _pixels(_resized(picture, height, width))
+    return _pixels(_cropped(picture, height, width, resize))
+
+
+def _as_picture(source: Source) -> Image.Image | Tensor:
+    if isinstance(source, Image.Image):
+        return _rgb(source, "This picture")
+    if isinstance(source, Tensor):
+        return _from_tensor(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, bytes):
+        return _decoded(io.BytesIO(source), "This upload", len(source))
+    if isinstance(source, str | Path):
+        return _from_file(source)
+    msg = f"A photograph is a path, a PIL picture, an array or a tensor, not a {type(source).__name__}."
+    raise ImageError(msg)
+
+
+def _from_file(source: str | Path) -> Image.Image:
+    if str(source).startswith("sample:"):
+        source = sample(str(source).removeprefix("sample:"))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        msg = f"{path} is a folder; give one photograph."
+        raise ImageError(msg)
+    if not path.exists():
+        raise ImageError(_missing(path))
+    try:
+        return _decoded(path, str(path), path.stat().st_size)
+    except PermissionError:
+        msg = f"{path} may not be read: permission denied."
+        raise ImageError(msg) from None
+
+
+def _missing(path: Path) -> str:
+    beside = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    hint = f" Did you mean {path.parent / near[0]}?" if near else ""
+    return f"There is no file {path}.{hint}"
+
+
+def _decoded(file: Path | io.BytesIO, name: str, size: int) -> Image.Image:
+    if size == 0:
+        msg = f"{name} is empty."
+        raise ImageError(msg)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as picture:
+                return _rgb(picture, name)
+    except UnidentifiedImageError:
+        msg = f"{name} is not a picture of a kind that can be read, such as JPEG, PNG, WebP, GIF, TIFF or BMP."
+        raise ImageError(msg) from None
+    except Image.DecompressionBombError:
+        msg = f"{name} has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first."
+        raise ImageError(msg) from None
+    except PermissionError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, ImageError):
+            raise
+        msg = f"{name} is damaged or cut off and cannot be read whole ({error})."
+        raise ImageError(msg) from None
+
+
+def _rgb(picture: Image.Image, name: str) -> Image.Image:
+    """Any mode as RGB, upright; of an animation the first frame; what is transparent is white."""
+    if picture.width * picture.height > MOST_PIXELS:
+        msg = f"{name} has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first."
+        raise ImageError(msg)
+    if not picture.width * picture.height:
+        msg = f"{name} has no pixels: it is {picture.width} by {picture.height}."
+        raise ImageError(msg)
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        picture = _deep(picture)
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
+
+
+def _deep(picture: Image.Image) -> Image.Image:
+    """32-bit grey: whole numbers run to 65535, as 16-bit files are read; floats to 1 or 255."""
+    values = np.nan_to_num(np.asarray(picture).astype(np.float64))
+    top = 65535.0 if picture.mode == "I" and values.max() > 255 else 255.0
+    if picture.mode == "F" and values.max() <= 1:
+        top = 1.0
+    return Image.fromarray(np.uint8((values / top).clip(0, 1) * 255))
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image | Tensor:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        msg = f"An array must have the shape (H, W), (H, W, 3) or (H, W, 4), not {array.shape}."
+        raise ImageError(msg)
+    array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if array.dtype == np.uint8:
+        return _rgb(Image.fromarray(np.ascontiguousarray(array)), "This array")
+    if array.dtype.kind != "f":
+        msg = f"An array must hold bytes (uint8) or floats in [0, 1], not {array.dtype}."
+        raise ImageError(msg)
+    colour = np.repeat(array[..., None], 3, 2) if array.ndim == 2 else array[..., :3]
+    return _from_tensor(torch.from_numpy(np.ascontiguousarray(colour)).permute(2, 0, 1))
+
+
+def _from_tensor(tensor: Tensor) -> Tensor:
+    tensor = tensor[None] if tensor.dim() == 3 else tensor
+    if tensor.dim() != 4 or tensor.shape[0] != 1 or tensor.shape[1] not in (1, 3):
+        msg = f"A tensor must have the shape (3, H, W) or (1, 3, H, W), not {tuple(tensor.shape)}."
+        raise ImageError(msg)
+    if tensor.dtype == torch.uint8:
+        tensor = tensor.float() / 255
+    if not tensor.is_floating_point():
+        msg = f"A tensor must hold floats in [0, 1] or bytes, not {tensor.dtype}."
+        raise ImageError(msg)
+    check_pixels(tensor)
+    return tensor.detach().float().expand(1, 3, -1, -1)
+
+
+def check_pixels(tensor: Tensor) -> None:
+    """Refuse what is no pixels in [0, 1].
+
+    Raises:
+        ImageError: if values are not finite, or far outside [0, 1].
+    """
+    low, high = (float(v) for v in tensor.detach().aminmax())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        msg = "The pixels hold values that are not finite (NaN or infinity)."
+        raise ImageError(msg)
+    if low < -0.5 or high > 1.5:
+        msg = (
+            f"Pixels must lie in [0, 1], but these run from {low:.3g} to {high:.3g}: give them "
+            "before any normalisation, which is the network's own first step."
+        )
+        raise ImageError(msg)
+
+
+def _check_shape(picture: Image.Image | Tensor) -> None:
+    height, width = _lengths(picture)
+    if max(height, width) > LONGEST * min(height, width):
+        msg = (
+            f"The picture is {width} by {height} pixels, over {LONGEST} times as long as wide; "
+            "cut out the part that matters."
+        )
+        raise ImageError(msg)
+
+
+def _lengths(picture: Image.Image | Tensor) -> tuple[int, int]:
+    if isinstance(picture, Image.Image):
+        return picture.height, picture.width
+    return int(picture.shape[-2]), int(picture.shape[-1])
+
+
+def _cropped(
+    picture: Image.Image | Tensor, height: int, width: int, resize: int | None
+) -> Image.Image | Tensor:
+    """Shorter side to `resize`, then the centre; as torchvision's transforms round."""
+    rows, columns = _lengths(picture)
+    scale = max(height / rows, width / columns)
+    if resize is not None and resize >= max(height, width):
+        scale = resize / min(rows, columns)
+    tall, wide = max(height, int(rows * scale)), max(width, int(columns * scale))
+    picture = _resized(picture, tall, wide)
+    top, left = round((tall - height) / 2), round((wide - width) / 2)
+    if isinstance(picture, Image.Image):
+        return picture.crop((left, top, left + width, top + height))
+    return picture[..., top : top + height, left : left + width]
+
+
+def _resized(picture: Image.Image | Tensor, height: int, width: int) -> Image.Image | Tensor:
+    if _lengths(picture) == (height, width):
+        return picture
+    if isinstance(picture, Image.Image):
+        return picture.resize((width, height), Image.Resampling.BILINEAR)
+    return F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
+
+
+def _pixels(picture: Image.Image | Tensor) -> Tensor:
+    if isinstance(picture, Tensor):
+        return picture.clone()
+    array = np.array(picture, dtype=np.uint8)
+    return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255

@@ -1,0 +1,289 @@
+"""What is looked at: a module, how photographs enter it, and what its scores are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convscope.errors import ArgumentError, ImageError, NotApplicableError
+from convscope.hooks import Site, watch
+from convscope.images import Source, check_pixels, read
+from convscope.layers import Layers
+from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
+from convscope.outputs import Selector, scores_in
+from convscope.trace import trace
+from convscope.weights import fingerprint, free_bytes
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A module ready to be questioned. Nothing done through it changes the module.
+
+    Attributes:
+        module: images (N, C, H, W) -> scores (N, K).
+        normalize: pixels in [0, 1] -> what the module was trained on, differentiable; None: the
+            pixels as they are.
+        labels: class names, or empty when they are not known.
+        name: for captions and file names.
+        spec: what `load` was given, so that another machine can load it too.
+        input_size: (height, width) of the photographs it takes.
+        resize: length to which a photograph's shorter side is brought before it is cropped.
+        output: which part of what the module returns are the scores, where this is not plain:
+            a place, a name, or a function.
+        missing: names of weights that were not loaded; then only filters can be shown.
+    """
+
+    module: nn.Module
+    normalize: Callable[[Tensor], Tensor] | None = field(default=None, kw_only=True)
+    labels: Sequence[str] = field(default=(), kw_only=True)
+    name: str = field(default="network", kw_only=True)
+    spec: str | None = field(default=None, kw_only=True)
+    input_size: tuple[int, int] = field(default=(224, 224), kw_only=True)
+    resize: int | None = field(default=None, kw_only=True)
+    output: Selector = field(default=None, kw_only=True)
+    missing: frozenset[str] = field(default=frozenset(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Unwrap parallel and compiled modules; refuse what cannot be looked into."""
+        object.__setattr__(self, "module", _unwrapped(self.module))
+
+    def __repr__(self) -> str:
+        """Name, size and input."""
+        height, width = self.input_size
+        count = sum(p.numel() for p in self.module.parameters())
+        return f"Network({self.name!r}, {count:,} parameters, input {height}x{width})"
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The table of layers, from one pass over a grey picture."""
+        with self.frozen(), torch.inference_mode(mode=False), torch.no_grad():
+            grey = torch.full((1, 3, *self.input_size), 0.5, device=self.device)
+            found = trace(self.module, self.enter(grey))
+        return Layers(found)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        first = next(self.module.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are kept in; results are float32 whatever it is."""
+        kinds = (p.dtype for p in self.module.parameters() if p.is_floating_point())
+        return next(kinds, torch.float32)
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of the SHA-256 of all weights."""
+        state = self.module.state_dict(keep_vars=True)
+        version = tuple((name, id(t), t.data_ptr(), t._version) for name, t in state.items())
+        cached = self.__dict__.get("_fingerprint")
+        if cached is None or cached[0] != version:
+            cached = (version, fingerprint(state))
+            self.__dict__["_fingerprint"] = cached
+        return str(cached[1])
+
+    @contextmanager
+    def frozen(self) -> Iterator[nn.Module]:
+        """Eval mode and no gradients of parameters; both are put back on the way out."""
+        modes = [(m, m.training) for m in self.module.modules()]
+        grads = [(p, p.requires_grad) for p in self.module.parameters()]
+        try:
+            for module, _ in modes:
+                module.training = False
+            for parameter, _ in grads:
+                parameter.requires_grad_(False)  # noqa: FBT003 - torch names it not
+            yield self.module
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, needed in grads:
+                parameter.requires_grad_(needed)
+
+    def read(self, source: Source, *, fit: str = "crop") -> Tensor:
+        """One photograph as this network takes it, (1, 3, H, W) in [0, 1]; see `convscope.read`."""
+        return read(source, self.input_size, resize=self.resize, fit=fit).to(self.device)
+
+    def photographs(self, images: Tensor | Source) -> Tensor:
+        """Whatever a method was given as (N, 3, H, W) pixels on the network's device.
+
+        Raises:
+            ImageError: if it is no photograph, or a tensor of another shape or range.
+        """
+        if not (isinstance(images, Tensor) and images.dim() == 4):
+            return self.read(images)
+        if images.shape[1] != 3 or not images.is_floating_point() or not len(images):
+            msg = (
+                "Photographs must be floats of shape (N, 3, H, W), but these are "
+                f"{images.dtype} of shape {tuple(images.shape)}."
+            )
+            raise ImageError(msg)
+        check_pixels(images)
+        return images.detach().clone().float().to(self.device)
+
+    def enter(self, images: Tensor) -> Tensor:
+        """Pixels (N, 3, H, W) -> the module's own input."""
+        x = self.normalize(images) if self.normalize else images
+        wanted = self._channels
+        if wanted == 1 and x.shape[1] == 3:
+            x = (x * x.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+        elif wanted is not None and x.shape[1] != wanted:
+            msg = (
+                f"{self.name} takes pictures of {wanted} channels, photographs have 3; give a "
+                "normalize function that makes the one of the other."
+            )
+            raise NotApplicableError(msg)
+        return x.to(self.dtype)
+
+    @cached_property
+    def _channels(self) -> int | None:
+        convs = (m for m in self.module.modules() if isinstance(m, nn.Conv2d))
+        first = next(convs, None)
+        return None if first is None else first.in_channels
+
+    def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Acts:
+        """Run photographs just far enough to read some layers.
+
+        Args:
+            images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it. Gradients
+                flow back to a tensor that asks for them.
+            layers: addresses; "input" is the pixels and "output" the scores.
+
+        Returns:
+            address -> activation, float32 on the network's device.
+
+        Raises:
+            LayerNotFoundError: if an address names nothing.
+        """
+        tracked = isinstance(images, Tensor) and images.requires_grad
+        pixels = images if tracked and isinstance(images, Tensor) else self.photographs(images)
+        return self.run(pixels, layers)
+
+    def score(self, objective: Objective, images: Tensor | Source) -> Tensor:
+        """The objective's value for each image, (N,)."""
+        acts = self.activations(images, objective.layers)
+        total(objective, acts)
+        return objective.read(acts)
+
+    def run(self, pixels: Tensor, layers: Sequence[str], *, leaf: bool = False) -> Acts:
+        """One pass over ready pixels; `activations` for everybody else.
+
+        Args:
+            pixels: (N, 3, H, W) on the network's device.
+            layers: addresses to keep.
+            leaf: start gradients at the first layer kept (see `hooks.watch`).
+        """
+        return self._named(self._seen(pixels, layers, leaf=leaf), layers)
+
+    def gradients(
+        self, objective: Objective, pixels: Tensor, layers: Sequence[str]
+    ) -> tuple[Acts, list[Tensor]]:
+        """Activations, and the objective's gradient at each of `layers`, for the cost of a pass.
+
+        Args:
+            objective: what is differentiated, for each image by itself.
+            pixels: (N, 3, H, W) on the network's device.
+            layers: addresses. Everything before the first of them runs without gradients.
+
+        Returns:
+            Activations of these layers and of those the objective reads; one gradient a layer,
+            float32 and of the layer's own shape.
+
+        Raises:
+            NotApplicableError: if the objective does not depend on a layer.
+        """
+        wanted = dict.fromkeys((*layers, *objective.layers))
+        with torch.inference_mode(mode=False):
+            seen = self._seen(pixels, tuple(wanted), leaf=True)
+            acts = self._named(seen, tuple(wanted))
+            kept = [seen[layer] for layer in layers]
+            score = total(objective, acts)
+            grads = _gradients(score, kept, objective.label, layers)
+        return acts, [grad.float() for grad in grads]
+
+    def per_batch(self, share: float = 0.25) -> int:
+        """How many photographs of the usual size fit into a share of the free memory."""
+        return max(
+            1, int(share * free_bytes(self.device) / max(1, 2 * self.layers.bytes_per_image))
+        )
+
+    def caption(self, c: int) -> str:
+        """A class as people read it: its label, or its number where labels are missing."""
+        return str(self.labels[c]) if 0 <= c < len(self.labels) else f"class {c}"
+
+    def _seen(self, pixels: Tensor, layers: Sequence[str], *, leaf: bool) -> dict[str, Tensor]:
+        """The values at `layers`, in the network's own precision."""
+        self._refuse_if_partial()
+        sites = self._sites(layers)
+        with self._pass(), watch(sites, stop=OUTPUT not in layers, leaf=leaf) as seen:
+            if sites or OUTPUT in layers:
+                seen[OUTPUT] = scores_in(self.module(self.enter(pixels)), self.output)
+        self._check_all_seen(sites, seen)
+        return {INPUT: pixels, **seen}
+
+    def _named(self, seen: dict[str, Tensor], layers: Sequence[str]) -> Acts:
+        return Acts({name: seen[name].float() for name in dict.fromkeys(layers)}, self.labels)
+
+    def _pass(self) -> ExitStack:
+        stack = ExitStack()
+        stack.enter_context(self.frozen())
+        stack.enter_context(torch.inference_mode(mode=False))
+        return stack
+
+    def _sites(self, layers: Sequence[str]) -> dict[str, Site]:
+        inner = [name for name in layers if name not in (INPUT, OUTPUT)]
+        return {name: self.layers.site(name) for name in inner}
+
+    def _check_all_seen(self, sites: dict[str, Site], seen: dict[str, Tensor]) -> None:
+        unseen = [name for name in sites if name not in seen]
+        if unseen:
+            msg = (
+                f"{unseen[0]} did not run for these photographs, though it did in the dry pass: "
+                "the network takes another way for them."
+            )
+            raise NotApplicableError(msg)
+
+    def _refuse_if_partial(self) -> None:
+        if self.missing:
+            some = ", ".join(sorted(self.missing)[:2])
+            msg = (
+                f"{len(self.missing)} weights of {self.name} were not loaded ({some}, ...), so it "
+                "cannot look at photographs; only its filters can be shown."
+            )
+            raise NotApplicableError(msg)
+
+
+def _gradients(
+    score: Tensor, kept: list[Tensor], label: str, layers: Sequence[str]
+) -> tuple[Tensor, ...]:
+    grads = (
+        torch.autograd.grad(score, kept, allow_unused=True)
+        if score.requires_grad
+        else [None] * len(kept)
+    )
+    for layer, grad in zip(layers, grads, strict=True):
+        if grad is None:
+            msg = f"{label!r} does not depend on {layer}, so there is no gradient to show; choose an earlier layer."
+            raise NotApplicableError(msg)
+    return tuple(grad for grad in grads if grad is not None)
+
+
+def _unwrapped(module: Any) -> nn.Module:
+    if not isinstance(module, nn.Module):
+        msg = f"A network is a torch.nn.Module, not a {type(module).__name__}."
+        raise ArgumentError(msg)
+    if isinstance(module, torch.jit.ScriptModule):
+        msg = "A TorchScript module cannot be looked into; give the Python module it was made from."
+        raise NotApplicableError(msg)
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
+    return getattr(module, "_orig_mod", module)

@@ -1,0 +1,294 @@
+"""The question put to a network: one number an image, read off named activations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convscope.errors import TargetError, closest, no_maps
+
+INPUT, OUTPUT = "input", "output"  # names of the pixels and of the network's scores
+
+
+class Acts(dict[str, Tensor]):
+    """Named activations of one pass, with the network's class names.
+
+    Attributes:
+        labels: class names, or empty.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], labels: Sequence[str] = ()) -> None:
+        """Keep `values`: address -> activation."""
+        super().__init__(values)
+        self.labels = labels
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number an image, and the layers it must see. `+`, `-` and `*` make new ones.
+
+    >>> (2 * logit(3) - logit("church")).label
+    '2*class:3 - class:church'
+
+    Attributes:
+        label: short name for captions, file names and cache keys.
+        layers: addresses to watch; the pass stops after the last of them.
+        read: activations -> (N,). Higher is more.
+    """
+
+    label: str
+    layers: tuple[str, ...]
+    read: Callable[[Acts], Tensor]
+
+    def __add__(self, other: Objective) -> Objective:
+        """The sum of two objectives."""
+        return self._with(other, "+", lambda mine, theirs: mine + theirs)
+
+    def __sub__(self, other: Objective) -> Objective:
+        """The difference of two objectives, as for what sets two classes apart."""
+        return self._with(other, "-", lambda mine, theirs: mine - theirs)
+
+    def __mul__(self, factor: float) -> Objective:
+        """A multiple of an objective."""
+        label = f"({self.label})" if " " in self.label else self.label
+        return Objective(f"{factor:g}*{label}", self.layers, lambda acts: factor * self.read(acts))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Objective:
+        """The opposite question."""
+        return -1.0 * self
+
+    def _with(
+        self, other: Objective, sign: str, join: Callable[[Tensor, Tensor], Tensor]
+    ) -> Objective:
+        layers = tuple(dict.fromkeys(self.layers + other.layers))
+        right = f"({other.label})" if sign == "-" and " " in other.label else other.label
+        label = f"{self.label} {sign} {right}"
+        return Objective(label, layers, lambda acts: join(self.read(acts), other.read(acts)))
+
+
+def logit(c: int | str) -> Objective:
+    """Score of a class before the softmax, by number (from 0) or by name."""
+    return Objective(f"class:{c}", (OUTPUT,), lambda acts: scores(acts)[:, _class(acts, c)])
+
+
+def probability(c: int | str) -> Objective:
+    """Softmax probability of a class, by number (from 0) or by name."""
+
+    def read(acts: Acts) -> Tensor:
+        return scores(acts).softmax(1)[:, _class(acts, c)]
+
+    return Objective(f"probability:{c}", (OUTPUT,), read)
+
+
+def predicted() -> Objective:
+    """Score of the class that each image is predicted to be."""
+    return Objective("predicted", (OUTPUT,), lambda acts: scores(acts).max(1).values)
+
+
+def channel(layer: str, k: int) -> Objective:
+    """Mean activation of channel `k` (from 0) of a layer."""
+    return Objective(f"{layer}:{k}", (layer,), lambda acts: _plane(acts, layer, k).mean((-2, -1)))
+
+
+def neuron(layer: str, k: int, y: int, x: int) -> Objective:
+    """Activation of channel `k` at row `y` and column `x` of a layer's map, all from 0."""
+
+    def read(acts: Acts) -> Tensor:
+        plane = _plane(acts, layer, k)
+        height, width = plane.shape[-2:]
+        if not (0 <= y < height and 0 <= x < width):
+            msg = (
+                f"{layer} has no cell {y},{x}: its map is {height} by {width}, so rows run from "
+                f"0 to {height - 1} and columns from 0 to {width - 1}."
+            )
+            raise TargetError(msg)
+        return plane[:, y, x]
+
+    return Objective(f"{layer}:{k}@{y},{x}", (layer,), read)
+
+
+def direction(layer: str, v: Tensor) -> Objective:
+    """Mean activation of a layer along `v` (C,), which is scaled to length 1."""
+    unit = v.detach() / v.detach().norm()
+
+    def read(acts: Acts) -> Tensor:
+        value = acts[layer]
+        if value.shape[1] != len(unit):
+            msg = f"{layer} has {value.shape[1]} channels, but the direction has {len(unit)}."
+            raise TargetError(msg)
+        mean = value.flatten(2).mean(2) if value.dim() > 2 else value
+        return mean @ unit.to(mean)
+
+    return Objective(f"direction in {layer}", (layer,), read)
+
+
+def energy(layer: str) -> Objective:
+    """Mean square of all activations of a layer (Mordvintsev et al. 2015, Deep Dream)."""
+    return Objective(
+        f"energy of {layer}", (layer,), lambda acts: acts[layer].flatten(1).pow(2).mean(1)
+    )
+
+
+def distance(layer: str, image: Tensor) -> Objective:
+    """Minus the mean squared distance to given activations of a layer.
+
+    Args:
+        layer: where to compare.
+        image: (1, C, H, W) or (C, H, W) activations of that layer to come close to; for a
+            photograph `net.activations(photo, [layer])[layer]`.
+    """
+    target = image.detach()
+
+    def read(acts: Acts) -> Tensor:
+        return -(acts[layer] - target.to(acts[layer])).flatten(1).pow(2).mean(1)
+
+    return Objective(f"distance in {layer}", (layer,), read)
+
+
+_CHANNEL = re.compile(r"(?P<layer>.+):(?P<channel>\d+)(?:@(?P<y>\d+),(?P<x>\d+))?")
+
+
+def parse(text: str) -> Objective:
+    """Read an objective from words.
+
+    Args:
+        text: `class:church`, `class:4`, `probability:church`, a channel `conv:3:88`, a neuron
+            `conv:3:88@7,7`, or `predicted`.
+
+    Raises:
+        TargetError: if it is none of these.
+    """
+    kind, _, rest = text.strip().partition(":")
+    if kind == "predicted" and not rest:
+        return predicted()
+    if kind in ("class", "probability") and rest:
+        name = int(rest) if rest.isdecimal() else rest
+        return logit(name) if kind == "class" else probability(name)
+    match = _CHANNEL.fullmatch(text.strip())
+    if match is None or _only_a_layer(text):
+        msg = (
+            f"{text!r} is no target. A class is written class:church or class:4, a channel "
+            "conv:3:88, a single cell of a channel conv:3:88@7,7."
+        )
+        raise TargetError(msg)
+    layer, k = match["layer"], int(match["channel"])
+    return (
+        channel(layer, k)
+        if match["y"] is None
+        else neuron(layer, k, int(match["y"]), int(match["x"]))
+    )
+
+
+def as_objective(given: Objective | str | int | None) -> Objective:
+    """An objective from itself, its words, a class number, or None for the predicted class."""
+    if isinstance(given, Objective):
+        return given
+    if given is None:
+        return predicted()
+    return logit(given) if isinstance(given, int) else parse(given)
+
+
+def _only_a_layer(text: str) -> bool:
+    """`conv:3` names a layer; a channel of it has one number more."""
+    return re.fullmatch(r"(conv|stage|act|pool):\d+(@\d+,\d+)?", text.strip()) is not None
+
+
+def scores(acts: Acts) -> Tensor:
+    """The network's scores as (N, K).
+
+    Raises:
+        TargetError: if its output has another shape.
+    """
+    output = acts[OUTPUT]
+    if output.dim() > 2 and output[0, 0].numel() == 1:
+        output = output.flatten(1)
+    if output.dim() != 2:
+        msg = (
+            f"Classes are read from scores of shape (N, K), but this network returns "
+            f"{tuple(output.shape)}. Give an objective of your own: "
+            "Objective('name', ('output',), lambda acts: ...)."
+        )
+        raise TargetError(msg)
+    return output
+
+
+def _class(acts: Acts, c: int | str) -> int:
+    count = scores(acts).shape[1]
+    number = class_number(c, acts.labels)
+    if not 0 <= number < count:
+        msg = f"There is no class {number}: this network has {count}, numbered 0 to {count - 1}."
+        raise TargetError(msg)
+    return number
+
+
+def class_number(c: int | str, labels: Sequence[str]) -> int:
+    """The number of a class given by number or name.
+
+    Raises:
+        TargetError: if no class has that name, or several have.
+    """
+    if isinstance(c, int):
+        return c
+    wanted = _plain(c)
+    found = [i for i, label in enumerate(labels) if wanted in _names(label)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        numbers = ", ".join(f"class:{i}" for i in found)
+        msg = f"{len(found)} classes are called {c!r}: say which by its number, {numbers}."
+    elif labels:
+        msg = f"There is no class {c!r}; the closest are {closest(wanted, labels)}."
+    else:
+        msg = (
+            f"The class {c!r} cannot be found by name: this network has no labels. Give its "
+            "number, as class:4, or load it with labels."
+        )
+    raise TargetError(msg)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").lower().split())
+
+
+def _names(label: str) -> set[str]:
+    """A label and, where it lists several names, each of them."""
+    return {_plain(part) for part in (label, *label.split(","))}
+
+
+def _plane(acts: Acts, layer: str, k: int) -> Tensor:
+    """Channel `k` of a layer as (N, h, w); a layer without a map has maps of one cell."""
+    value = acts[layer]
+    if value.dim() == 2:
+        value = value[:, :, None, None]
+    if value.dim() != 4:
+        raise TargetError(no_maps(layer, value.shape))
+    if not 0 <= k < value.shape[1]:
+        msg = (
+            f"{layer} has no channel {k}: it has {value.shape[1]}, numbered 0 to "
+            f"{value.shape[1] - 1}."
+        )
+        raise TargetError(msg)
+    return value[:, k]
+
+
+def total(objective: Objective, acts: Acts) -> Tensor:
+    """Sum of an objective over the batch: its gradient is that of each image by itself.
+
+    Raises:
+        TargetError: if `read` does not give one number an image.
+    """
+    value = objective.read(acts)
+    count = len(next(iter(acts.values())))
+    if value.shape != torch.Size([count]):
+        msg = (
+            f"The objective {objective.label!r} must give one number an image, shape ({count},), "
+            f"but gave {tuple(value.shape)}."
+        )
+        raise TargetError(msg)
+    return value.float().sum()

@@ -1,0 +1,71 @@
+"""Finding the scores in whatever a module returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from convscope.errors import NotApplicableError
+
+Selector = int | str | Callable[[Any], Tensor] | None
+
+
+def scores_in(output: Any, selector: Selector = None) -> Tensor:
+    """The tensor of scores in a module's output.
+
+    A tensor is taken as it is, an object or dictionary with `logits` (Hugging Face, Inception)
+    or `out` (segmentation) by that name, a container with one tensor by that tensor.
+
+    Args:
+        output: what the module returned.
+        selector: a place, a key or attribute, or a function, where the above is not enough.
+
+    Raises:
+        NotApplicableError: if several tensors could be meant; the message lists them.
+    """
+    if selector is not None:
+        return _selected(output, selector)
+    if isinstance(output, Tensor):
+        return output
+    parts = _parts(output)
+    for name in ("logits", "out"):
+        if isinstance(parts.get(name), Tensor):
+            return parts[name]
+    tensors = {name: value for name, value in parts.items() if isinstance(value, Tensor)}
+    if len(tensors) == 1:
+        return next(iter(tensors.values()))
+    shapes = ", ".join(f"{name!r} {tuple(value.shape)}" for name, value in tensors.items())
+    msg = (
+        f"The network returns a {type(output).__name__} of {len(tensors)} tensors ({shapes}); say "
+        "which holds the scores, as output=0, output='name' or a function."
+    )
+    raise NotApplicableError(msg)
+
+
+def _parts(output: Any) -> dict[Any, Any]:
+    if isinstance(output, Mapping):
+        return dict(output)
+    if hasattr(output, "_asdict"):
+        return dict(output._asdict())
+    if isinstance(output, tuple | list):
+        return dict(enumerate(output))
+    return dict(vars(output)) if hasattr(output, "__dict__") else {}
+
+
+def _selected(output: Any, selector: int | str | Callable[[Any], Tensor]) -> Tensor:
+    try:
+        if callable(selector):
+            found = selector(output)
+        elif isinstance(output, Mapping) or isinstance(selector, int):
+            found = output[selector]
+        else:
+            found = getattr(output, selector)
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        msg = f"output={selector!r} does not fit what the network returns, a {type(output).__name__} ({error})."
+        raise NotApplicableError(msg) from None
+    if not isinstance(found, Tensor):
+        msg = f"output={selector!r} gives a {type(found).__name__}, not a tensor of scores."
+        raise NotApplicableError(msg)
+    return found
