@@ -1,0 +1,71 @@
+"""Networks of timm, an optional package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from convscope.checkpoint import fill, read_state
+from convscope.errors import LoadError, closest
+from convscope.images import Standardize
+from convscope.network import Network
+
+
+def timm_network(name: str, weights: str | Path | None, *, partial: bool) -> Network:
+    """Load `name` of timm, its own weights or those of a file.
+
+    Raises:
+        LoadError: if timm is not installed, has no such network, or cannot fetch its weights.
+    """
+    timm = _timm()
+    if not timm.is_model(name):
+        near = closest(name.partition(".")[0], timm.list_models())
+        msg = f"timm has no network {name!r}; the closest are {near}."
+        raise LoadError(msg)
+    module = _created(timm, name, pretrained=weights is None)
+    missing: frozenset[str] = frozenset()
+    if weights is not None:
+        missing = fill(module, read_state(weights), str(weights), partial=partial)
+    return Network(
+        module.eval(), name=name, spec=f"timm:{name}", missing=missing, **_facts(timm, module)
+    )
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError:
+        msg = "timm is not installed; install it with: pip install 'convscope[timm]'."
+        raise LoadError(msg) from None
+    return timm
+
+
+def _created(timm: Any, name: str, *, pretrained: bool) -> Any:
+    try:
+        return timm.create_model(name, pretrained=pretrained)
+    except Exception as error:  # noqa: BLE001 - the hub's client has a tree of errors of its own
+        msg = (
+            f"The weights of {name} could not be fetched ({type(error).__name__}). Give a "
+            "checkpoint as weights; the network 'bundled' works without any download."
+        )
+        raise LoadError(msg) from None
+
+
+def _facts(timm: Any, module: Any) -> dict[str, Any]:
+    config = timm.data.resolve_model_data_config(module)
+    _, height, width = config["input_size"]
+    return {
+        "normalize": Standardize(tuple(config["mean"]), tuple(config["std"])),
+        "input_size": (height, width),
+        "resize": round(min(height, width) / config.get("crop_pct", 1.0)),
+        "labels": _labels(module),
+    }
+
+
+def _labels(module: Any) -> tuple[str, ...]:
+    """Names by torchvision for the thousand classes, which timm orders in the same way."""
+    if getattr(module, "num_classes", None) != 1000:
+        return ()
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
