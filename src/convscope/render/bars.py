@@ -1,0 +1,37 @@
+"""A short table as a picture, with a bar for one of its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+
+from convscope.render.grid import INK, PAPER
+from convscope.render.text import font
+
+_LINE, _WIDTH, _BAR = 26, 460, (234, 120, 40)
+
+
+def bars(names: Sequence[str], values: Sequence[str], shares: Sequence[float]) -> Image.Image:
+    """Draw names, their values in words, and bars of length `shares` in [0, 1]."""
+    image = Image.new("RGB", (_WIDTH, _LINE * len(names) + 12), PAPER)
+    draw = ImageDraw.Draw(image)
+    for i, (name, value, share) in enumerate(zip(names, values, shares, strict=True)):
+        y = 6 + i * _LINE
+        draw.rectangle((180, y + 5, 180 + max(1, round(200 * share)), y + 19), fill=_BAR)
+        draw.text((172, y + 12), name[:26], INK, font(13), "rm")
+        draw.text((_WIDTH - 8, y + 12), value, INK, font(13), "rm")
+    return image
+
+
+def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Image.Image:
+    """Draw a table of words in columns as wide as they need."""
+    widths = [max(len(str(row[c])) for row in [header, *rows]) for c in range(len(header))]
+    places = [8 + 8 * (sum(widths[:c]) + 2 * c) for c in range(len(header))]
+    width = 16 + 8 * (sum(widths) + 2 * len(header))
+    image = Image.new("RGB", (width, 20 * (len(rows) + 1) + 12), PAPER)
+    draw = ImageDraw.Draw(image)
+    for i, row in enumerate([header, *rows]):
+        for place, word in zip(places, row, strict=True):
+            draw.text((place, 6 + 20 * i), str(word), "white" if i == 0 else INK, font(12))
+    return image

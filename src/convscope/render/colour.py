@@ -1,0 +1,55 @@
+"""Numbers to colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope.errors import ArgumentError
+
+Floats = NDArray[np.float32]
+
+# Anchors at equal steps from 0 to 1, chosen so that lightness rises evenly.
+_ANCHORS: dict[str, list[tuple[int, int, int]]] = {
+    "heat": [
+        (0, 0, 0),
+        (70, 10, 12),
+        (150, 22, 16),
+        (222, 70, 16),
+        (250, 150, 30),
+        (255, 222, 96),
+        (255, 255, 224),
+    ],
+    "reds": [(255, 255, 255), (252, 190, 165), (251, 112, 80), (211, 32, 32), (103, 0, 13)],
+    "grey": [(0, 0, 0), (255, 255, 255)],
+    "signed": [(20, 50, 140), (90, 140, 220), (245, 245, 245), (230, 120, 70), (150, 20, 30)],
+}
+COLOURS = tuple(_ANCHORS)
+
+
+def coloured(values: NDArray[Any], colours: str = "heat") -> Floats:
+    """(h, w) numbers in [0, 1] -> (h, w, 3) colours in [0, 1].
+
+    Raises:
+        ArgumentError: if there are no such colours.
+    """
+    if colours not in _ANCHORS:
+        msg = f"There are no colours {colours!r}; there are {', '.join(COLOURS)}."
+        raise ArgumentError(msg)
+    anchors = np.array(_ANCHORS[colours], dtype=np.float32) / 255
+    places = np.linspace(0, 1, len(anchors))
+    channels = [np.interp(values, places, anchors[:, c]) for c in range(3)]
+    return np.stack(channels, -1).astype(np.float32)
+
+
+def grey(photo: Floats) -> Floats:
+    """(h, w, 3) colours -> the same in grey, still (h, w, 3) (ITU-R BT.601 luma)."""
+    luma = photo @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return np.repeat(luma[..., None], 3, -1)
+
+
+def as_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """[0, 1] -> 0..255, rounded."""
+    return (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)

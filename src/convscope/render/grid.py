@@ -1,0 +1,116 @@
+"""Many small pictures as one sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from convscope.errors import ArgumentError
+from convscope.render.colour import as_bytes
+from convscope.render.text import font
+
+PAPER = (24, 24, 27)
+INK = (212, 212, 216)
+SCALES = ("own", "common")
+
+
+def shape_of(count: int, columns: int | None = None) -> tuple[int, int]:
+    """Rows and columns of a sheet, square where that is possible.
+
+    >>> shape_of(64), shape_of(512)
+    ((8, 8), (23, 23))
+    """
+    columns = columns or math.ceil(math.sqrt(count))
+    return math.ceil(count / columns), columns
+
+
+def scaled(tiles: NDArray[Any], scale: str = "own", *, signed: bool = False) -> NDArray[np.float32]:
+    """Bring tiles (n, h, w, c) into [0, 1].
+
+    Args:
+        tiles: any numbers.
+        scale: "own", each tile by its own range, or "common", all by one.
+        signed: keep zero at mid-grey, as for filters; otherwise the lowest value is black.
+
+    Raises:
+        ArgumentError: if `scale` is unknown.
+    """
+    if scale not in SCALES:
+        msg = f"scale must be 'own' or 'common', not {scale!r}."
+        raise ArgumentError(msg)
+    axes = (1, 2, 3) if scale == "own" else (0, 1, 2, 3)
+    if signed:
+        top = np.abs(tiles).max(axes, keepdims=True)
+        return (0.5 + 0.5 * _divided(tiles, top)).astype(np.float32)
+    low, high = tiles.min(axes, keepdims=True), tiles.max(axes, keepdims=True)
+    return _divided(tiles - low, high - low).astype(np.float32)
+
+
+def _divided(values: NDArray[Any], by: NDArray[Any]) -> NDArray[Any]:
+    """`values` / `by`, and 0 where there is nothing to divide by."""
+    return np.divide(
+        values, by, out=np.zeros_like(values), where=np.broadcast_to(by > 0, values.shape)
+    )
+
+
+def sheet(
+    tiles: Sequence[NDArray[Any]],
+    *,
+    columns: int | None = None,
+    tile: int = 64,
+    gap: int = 2,
+    captions: Sequence[str] = (),
+    empty: Sequence[int] = (),
+) -> Image.Image:
+    """Draw tiles row by row.
+
+    Args:
+        tiles: (h, w, 1 or 3) each, in [0, 1]; all are drawn at the size of the largest.
+        columns: how many in a row; None makes the sheet square.
+        tile: pixels on which the longer side of a tile is drawn at least; small maps are
+            enlarged cell by cell, so that each cell stays visible.
+        gap: pixels between tiles.
+        captions: a line under each tile.
+        empty: numbers of tiles that hold nothing; they are crossed out.
+    """
+    drawn = [_enlarged(as_bytes(t), tile) for t in tiles]
+    wide, tall = max(t.width for t in drawn), max(t.height for t in drawn)
+    drawn = [t.resize((wide, tall), Image.Resampling.NEAREST) for t in drawn]
+    line = 15 if captions else 0
+    rows, columns = shape_of(len(drawn), columns)
+    size = (columns * (wide + gap) + gap, rows * (tall + line + gap) + gap)
+    page = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(page)
+    for i, picture in enumerate(drawn):
+        x, y = gap + i % columns * (wide + gap), gap + i // columns * (tall + line + gap)
+        page.paste(picture, (x, y))
+        if i in empty:
+            _cross(draw, x, y, picture.size)
+        if i < len(captions):
+            draw.text((x + 2, y + tall + 1), _fitting(captions[i], wide), INK, font(11))
+    return page
+
+
+def _enlarged(tile: NDArray[np.uint8], least: int) -> Image.Image:
+    image = Image.fromarray(np.repeat(tile, 3, 2) if tile.shape[2] == 1 else tile)
+    zoom = max(1, math.ceil(least / max(image.size)))
+    return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
+
+
+def _cross(draw: ImageDraw.ImageDraw, x: int, y: int, size: tuple[int, int]) -> None:
+    box = (x, y, x + size[0] - 1, y + size[1] - 1)
+    draw.rectangle(box, fill=PAPER, outline=(82, 82, 91))
+    draw.line(box, fill=(82, 82, 91))
+
+
+def _fitting(words: str, width: int) -> str:
+    while words and font(11).getlength(words) > width - 4:
+        words = words[:-2].rstrip(".") + "."
+        if len(words) < 3:
+            return ""
+    return words

@@ -1,0 +1,110 @@
+"""Saving and showing, the same for every result."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from convscope.errors import ArgumentError
+from convscope.render.colour import Floats
+from convscope.results.recipe import Recipe
+
+
+class Result:
+    """What every answer can do: draw, save and show itself.
+
+    Attributes:
+        recipe: how it was made.
+    """
+
+    recipe: Recipe
+
+    def picture(self) -> Image.Image:
+        """Draw it."""
+        raise NotImplementedError
+
+    def words(self) -> str:
+        """What the picture shows, for those who cannot see it."""
+        raise NotImplementedError
+
+    def _arrays(self) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def save(self, path: str | Path) -> Path:
+        """Write .png (a picture that carries its recipe) or .npz (raw values and recipe).
+
+        Raises:
+            ArgumentError: if the suffix is another one.
+        """
+        return written(Path(path), {".png": self._png, ".npz": self._npz})
+
+    def _png(self) -> bytes:
+        return _png_of(self.picture(), self.recipe)
+
+    def _npz(self) -> bytes:
+        buffer = io.BytesIO()
+        np.savez(buffer, recipe=np.array(self.recipe.json()), **self._arrays())
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        png = b64encode(self._png()).decode()
+        words = html.escape(self.words(), quote=True)
+        tag = f'<img alt="{words}" src="data:image/png;base64,{png}" style="max-width:100%">'
+        return {"text/plain": self.words(), "text/html": tag, "image/png": png}
+
+
+def saved_picture(picture: Image.Image, recipe: Recipe, path: str | Path) -> Path:
+    """Write a picture drawn with options of one's own as .png, its recipe inside."""
+    return written(Path(path), {".png": lambda: _png_of(picture, recipe)})
+
+
+def _png_of(picture: Image.Image, recipe: Recipe) -> bytes:
+    info = PngInfo()
+    info.add_itxt("convscope", recipe.json())
+    buffer = io.BytesIO()
+    picture.save(buffer, "png", pnginfo=info)
+    return buffer.getvalue()
+
+
+def written(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:
+    """Write a file in the form its suffix names.
+
+    It goes through a draft beside the file, so that none is ever half written.
+
+    Args:
+        path: where.
+        forms: suffix -> what makes the content.
+
+    Raises:
+        ArgumentError: if the suffix is another one, or the file cannot be written.
+    """
+    make = forms.get(path.suffix.lower())
+    if make is None:
+        msg = f"{path.name} must end in {' or '.join(forms)}, for these can be written."
+        raise ArgumentError(msg)
+    content = make()
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        return draft.replace(path)
+    except OSError as error:
+        msg = f"{path} cannot be written ({error.strerror})."
+        raise ArgumentError(msg) from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def as_array(tensor: Tensor) -> Floats:
+    """A tensor for drawing or writing, float32 on the processor."""
+    return np.asarray(tensor.detach().float().cpu().numpy(), dtype=np.float32)

@@ -1,0 +1,81 @@
+"""Where in a photograph the evidence lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from convscope.render.overlay import overlay, without_evidence
+from convscope.results.base import Result, as_array
+from convscope.results.recipe import Recipe
+
+NO_EVIDENCE = "no positive evidence"
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap(Result):
+    """Where in each photograph the evidence lies.
+
+    Attributes:
+        values: (N, h, w), signed, in the method's own unit, never normalised.
+        images: (N, 3, H, W) photographs, pixels in [0, 1].
+        recipe: how it was made.
+    """
+
+    values: Tensor
+    images: Tensor
+    recipe: Recipe
+
+    def has_evidence(self, index: int = 0) -> bool:
+        """Whether any value of a map is above zero."""
+        return bool(self.values[index].max() > 0)
+
+    def picture(
+        self,
+        index: int = 0,
+        *,
+        opacity: float = 0.5,
+        colours: str = "heat",
+        base: str = "colour",
+        scale: float | None = None,
+    ) -> Image.Image:
+        """Draw the positive part of one map over its photograph.
+
+        Args:
+            index: which photograph.
+            opacity: share of the heat map, 0 to 1.
+            colours: "heat", "reds", "grey" or "signed".
+            base: "colour" or "grey", how the photograph is shown.
+            scale: the value drawn hottest; None takes the map's largest.
+
+        Returns:
+            The size of the photograph. A map without positive evidence says so in words.
+        """
+        photo = as_array(self.images[index].permute(1, 2, 0))
+        heat = as_array(self.values[index]).clip(min=0)
+        top = float(heat.max()) if scale is None else scale
+        if not heat.max() > 0 or not top > 0:
+            return without_evidence(photo, NO_EVIDENCE)
+        share = (heat / top).clip(0, 1)
+        return overlay(photo, share, opacity=opacity, colours=colours, base=base)
+
+    def words(self) -> str:
+        """Method, question, and where the map is strongest."""
+        what = f"{self.recipe.method} map for {self.recipe.objective} ({self.recipe.network})"
+        if not self.has_evidence():
+            return f"{what}: {NO_EVIDENCE}"
+        height, width = self.values.shape[-2:]
+        place = int(self.values[0].argmax())
+        down, across = (place // width + 0.5) / height, (place % width + 0.5) / width
+        return f"{what}, strongest {down:.0%} from the top and {across:.0%} from the left"
+
+    def __repr__(self) -> str:
+        """Shape and question."""
+        return f"Heatmap({tuple(self.values.shape)}, {self.words()})"
+
+    def _arrays(self) -> Mapping[str, Any]:
+        return {"values": as_array(self.values), "images": as_array(self.images)}

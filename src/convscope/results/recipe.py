@@ -1,0 +1,52 @@
+"""What made a result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from convscope.network import Network
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All it takes to make a result again.
+
+    Attributes:
+        method: the function, and the member of its family.
+        network: what `load` was given, or the network's name.
+        fingerprint: of the network's weights.
+        objective: what was asked.
+        parameters: the method's options.
+        seed: of every random choice; None where there is none.
+        versions: of this library and of torch.
+    """
+
+    method: str
+    network: str
+    fingerprint: str
+    objective: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def json(self) -> str:
+        """As one line of JSON."""
+        return json.dumps(asdict(self), default=str)
+
+
+def recipe_for(
+    net: Network,
+    method: str,
+    objective: str | None = None,
+    *,
+    seed: int | None = None,
+    **parameters: Any,
+) -> Recipe:
+    """The recipe of a result that `method` makes with `net`."""
+    versions = {name: version(name) for name in ("convscope", "torch")}
+    name = net.spec or net.name
+    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions)
