@@ -1,0 +1,1 @@
+"""Which parts of a photograph an objective depends on."""

@@ -1,0 +1,1 @@
+"""What lies open: predictions, filters and activations, as they are."""

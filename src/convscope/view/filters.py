@@ -1,0 +1,94 @@
+"""The filters of a convolution: the weights themselves."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.network import Network
+from convscope.results import Cell, Pictures, Table, recipe_for
+
+
+def filters(
+    net: Network, layer: str = "conv:1", *, inputs: str | int = "colour", scale: str = "own"
+) -> Pictures:
+    """Every filter of a convolution as one tile; zero is mid-grey.
+
+    Args:
+        net: the network.
+        layer: address of a convolution.
+        inputs: "colour" shows the weights for red, green and blue, where the layer sees colours,
+            and otherwise input channel 0; a number shows that input channel; "norm" the length
+            of the weights over all input channels.
+        scale: "own" draws each filter by its own largest weight, "common" all by one.
+
+    Returns:
+        Pictures with values (filters, 3 or 1, h, w), the weights as they are.
+
+    Raises:
+        NotApplicableError: if the layer is no convolution, or its weights were not loaded.
+        ArgumentError: if there is no such input channel.
+    """
+    weight = _weights(net, layer)
+    if inputs == "colour" and weight.shape[1] != 3:
+        inputs = 0
+    values = _seen_from(weight, inputs)
+    recipe = recipe_for(net, "filters", layer=layer, inputs=inputs, scale=scale)
+    return Pictures(values, recipe, signed=inputs != "norm", scale=scale)
+
+
+def filter_table(net: Network, layer: str = "conv:1") -> Table:
+    """Length and noise of every filter of a convolution.
+
+    Noise is the mean squared difference of neighbouring weights over twice their variance
+    (von Neumann 1941, doi:10.1214/aoms/1177731677, along both axes): near 0 for smooth
+    filters, about 1 for weights that know nothing of their neighbours, up to 2 for
+    chequerboards. Filters of one weight have none.
+    """
+    weight = _weights(net, layer)
+    norms, noise = weight.flatten(1).norm(dim=1), noise_scores(weight)
+    known = weight.shape[-2:].numel() > 1
+    rows: list[tuple[Cell, ...]] = [
+        (k, float(norms[k]), float(noise[k]) if known else None) for k in range(len(weight))
+    ]
+    return Table(("filter", "norm", "noise"), rows, recipe_for(net, "filter_table", layer=layer))
+
+
+def noise_scores(weight: Tensor) -> Tensor:
+    """Noise of each filter: (filters, inputs, h, w) -> (filters,); 0 for flat filters."""
+    cells = weight.shape[-1] * weight.shape[-2]
+    spread = (weight - weight.mean((-2, -1), keepdim=True)).pow(2).sum((1, 2, 3))
+    variance = spread / (weight.shape[1] * max(cells - 1, 1))
+    steps = [weight.diff(dim=dim).pow(2).flatten(1) for dim in (-2, -1) if weight.shape[dim] > 1]
+    if not steps:
+        return weight.new_zeros(len(weight))
+    rough = sum((step.sum(1) for step in steps), weight.new_zeros(len(weight)))
+    rough = rough / sum(step.shape[1] for step in steps)
+    return (rough / (2 * variance)).where(variance > 0, variance.new_zeros(()))
+
+
+def _weights(net: Network, layer: str) -> Tensor:
+    row = net.layers.find(layer)
+    module = net.module.get_submodule(row.name) if row.kind == "conv" else None
+    if not isinstance(module, nn.Conv2d):
+        msg = f"{layer} is no convolution ({row.kind}), so it has no filters; conv:1 to conv:{len(net.layers.convs)} have."
+        raise NotApplicableError(msg)
+    if f"{row.name}.weight" in net.missing:
+        have = [r.address for r in net.layers.convs if f"{r.name}.weight" not in net.missing]
+        msg = f"The weights of {layer} were not loaded; those of {', '.join(have)} were."
+        raise NotApplicableError(msg)
+    return module.weight.detach().float().cpu().clone()
+
+
+def _seen_from(weight: Tensor, inputs: str | int) -> Tensor:
+    if inputs == "colour":
+        return weight
+    if inputs == "norm":
+        return weight.norm(dim=1, keepdim=True)
+    if not isinstance(inputs, int):
+        msg = f"inputs must be 'colour', 'norm' or the number of an input channel, not {inputs!r}."
+        raise ArgumentError(msg)
+    if not 0 <= inputs < weight.shape[1]:
+        msg = f"There is no input channel {inputs}: the filters have {weight.shape[1]}, numbered 0 to {weight.shape[1] - 1}."
+        raise ArgumentError(msg)
+    return weight[:, inputs : inputs + 1]

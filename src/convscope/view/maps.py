@@ -1,0 +1,130 @@
+"""Activation maps: what each channel of a layer answers, place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from convscope.errors import ArgumentError, NotApplicableError, no_maps
+from convscope.images import Source
+from convscope.layers import LayerRow
+from convscope.network import Network
+from convscope.objective import channel
+from convscope.results import Pictures, Strip, recipe_for
+
+
+@torch.no_grad()
+def maps(
+    net: Network,
+    images: Tensor | Source,
+    layer: str,
+    *,
+    channels: Sequence[int] | None = None,
+    strongest: int | None = None,
+) -> Pictures:
+    """The maps of a layer.
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        layer: any address.
+        channels: their numbers, from 0; None takes all.
+        strongest: take only so many, those with the highest mean over photographs and places.
+
+    Returns:
+        Pictures with values (N, C, h, w), the activations as they are.
+
+    Raises:
+        NotApplicableError: if the layer has no maps.
+        ArgumentError: if there is no such channel.
+    """
+    value = net.activations(images, (layer,))[layer]
+    if value.dim() != 4:
+        raise NotApplicableError(no_maps(layer, value.shape))
+    chosen = _chosen(value, layer, channels, strongest)
+    recipe = recipe_for(net, "maps", layer=layer, channels=channels, strongest=strongest)
+    captions = [] if chosen is None else [str(k) for k in chosen]
+    kept = value if chosen is None else value[:, chosen]
+    return Pictures(kept, recipe, captions=captions, tiles="channels")
+
+
+def _chosen(
+    value: Tensor, layer: str, channels: Sequence[int] | None, strongest: int | None
+) -> list[int] | None:
+    count = value.shape[1]
+    if strongest is not None:
+        if strongest < 1:
+            msg = f"strongest must be at least 1, not {strongest}."
+            raise ArgumentError(msg)
+        return value.mean((0, 2, 3)).topk(min(strongest, count)).indices.tolist()
+    wrong = [k for k in channels or () if not 0 <= k < count]
+    if wrong:
+        msg = f"{layer} has no channel {wrong[0]}: it has {count}, numbered 0 to {count - 1}."
+        raise ArgumentError(msg)
+    return None if channels is None else list(channels)
+
+
+@torch.no_grad()
+def through(
+    net: Network, images: Tensor | Source, k: int, *, layers: Sequence[str] | None = None
+) -> Strip:
+    """One channel number in every layer that has it, in one pass.
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        k: number of the channel, from 0.
+        layers: addresses; None takes every stage.
+
+    Raises:
+        ArgumentError: if no layer has so many channels.
+    """
+    rows = [net.layers.find(a) for a in layers] if layers else net.layers.stages
+    rows = [row for row in rows if len(row.shape) == 3 and 0 <= k < row.shape[0]]
+    if not rows:
+        most = max((row.shape[0] for row in net.layers.stages), default=0)
+        msg = f"No layer has a channel {k}; the widest has {most}, numbered from 0."
+        raise ArgumentError(msg)
+    names = [_caption(row) for row in rows]
+    acts = net.activations(images, [row.name for row in rows])
+    values = [acts[row.name][:, k] for row in rows]
+    return Strip(
+        values, names, recipe_for(net, "through", channel(rows[0].address, k).label, channel=k)
+    )
+
+
+def _caption(row: LayerRow) -> str:
+    number = f"stage:{row.stage}" if row.stage else row.address
+    return f"{number} {row.shape[1]}x{row.shape[2]}"
+
+
+@torch.no_grad()
+def chain(net: Network, images: Tensor | Source, k: int) -> Strip:
+    """Channel `k` of the bare chain of convolutions: no ReLU, no pooling, no normalisation.
+
+    This is not what the network computes. It is what one often copied tutorial shows, kept so
+    that its pictures can be made and compared with `through`, the true pass.
+
+    Raises:
+        NotApplicableError: if the convolutions do not fit one after another.
+    """
+    value, strip, names = net.photographs(images), list[Tensor](), list[str]()
+    for row in net.layers.convs:
+        module = net.module.get_submodule(row.name)
+        if not isinstance(module, nn.Conv2d) or module.in_channels != value.shape[1]:
+            msg = (
+                f"The convolutions of {net.name} are no chain: {row.address} takes "
+                f"{getattr(module, 'in_channels', '?')} channels, but the one before it gives "
+                f"{value.shape[1]}. Use the true pass instead."
+            )
+            raise NotApplicableError(msg)
+        value = module(value.to(net.dtype)).float()
+        if k < value.shape[1]:
+            strip.append(value[:, k])
+            names.append(f"{row.address} bare")
+    if not strip:
+        msg = f"No convolution has a channel {k}."
+        raise ArgumentError(msg)
+    return Strip(strip, names, recipe_for(net, "chain", channel=k))

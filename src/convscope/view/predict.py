@@ -1,0 +1,44 @@
+"""What the network says."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from convscope.errors import ArgumentError
+from convscope.images import Source
+from convscope.network import Network
+from convscope.objective import OUTPUT, scores
+from convscope.results import Cell, Table, recipe_for
+
+COLUMNS = ("photo", "class", "label", "probability", "score")
+
+
+@torch.no_grad()
+def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
+    """The most probable classes of each photograph.
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        top: how many classes; at most as many as there are.
+
+    Returns:
+        A table of photo (from 0), class (from 0), label, softmax probability and score, the most
+        probable first.
+
+    Raises:
+        ArgumentError: if `top` is below 1.
+    """
+    if top < 1:
+        msg = f"top must be at least 1, not {top}."
+        raise ArgumentError(msg)
+    acts = net.activations(images, (OUTPUT,))
+    logits = scores(acts)
+    shares = logits.softmax(1)
+    rows: list[tuple[Cell, ...]] = []
+    for photo, row in enumerate(shares):
+        for c in row.topk(min(top, len(row))).indices.tolist():
+            facts = (float(shares[photo, c]), float(logits[photo, c]))
+            rows.append((photo, c, net.caption(c), *facts))
+    return Table(COLUMNS, rows, recipe_for(net, "predict", top=top), bar="probability")

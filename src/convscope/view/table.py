@@ -1,0 +1,44 @@
+"""The table of layers as a result."""
+
+from __future__ import annotations
+
+from convscope.layers import LayerRow, Number
+from convscope.network import Network
+from convscope.results import Cell, Table, cell_text, recipe_for
+
+COLUMNS = (
+    *("layer", "stage", "name", "kind", "features", "shape"),
+    *("sees", "stride", "parameters", "runs"),
+)
+
+
+def layer_table(net: Network, *, blocks: bool = False) -> Table:
+    """The layers in the order in which they run.
+
+    Args:
+        net: the network.
+        blocks: list modules made of other modules too.
+    """
+    rows = [_cells(row) for row in net.layers if blocks or row.kind != "block" or row.stage]
+    return Table(COLUMNS, rows, recipe_for(net, "layer_table", blocks=blocks))
+
+
+def _cells(row: LayerRow) -> list[Cell]:
+    return [
+        row.address,
+        f"stage:{row.stage}" if row.stage else None,
+        row.name,
+        row.kind,
+        row.index,
+        "x".join(str(n) for n in row.shape),
+        _number(row.receptive_field),
+        _number(row.stride),
+        row.parameters,
+        row.calls,
+    ]
+
+
+def _number(value: Number) -> str | None:
+    if value is None:
+        return None
+    return "x".join(cell_text(v) for v in value) if isinstance(value, tuple) else cell_text(value)
