@@ -1,0 +1,143 @@
+"""A page of chapters and figures as one self-contained HTML file."""
+
+from __future__ import annotations
+
+import io
+import os
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from convscope.results import Recipe
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture with all that a reader needs to judge it.
+
+    Attributes:
+        picture: what is drawn.
+        title: a few words.
+        alt: what it shows, for those who cannot see it.
+        shows: one sentence, what it shows.
+        trust: one sentence, how far to trust it.
+        code: the library call that makes it.
+        recipe: what made it; None for a photograph.
+        under: a picture beneath it; then the reader fades between the two.
+        pixels: draw cells with sharp edges.
+        wide: take the whole width of the page.
+    """
+
+    picture: Image.Image
+    title: str
+    alt: str
+    shows: str = ""
+    trust: str = ""
+    code: str = ""
+    recipe: Recipe | None = None
+    under: Image.Image | None = None
+    pixels: bool = False
+    wide: bool = False
+
+    @property
+    def uri(self) -> str:
+        """The picture inside the page."""
+        return data_uri(self.picture, exact=self.pixels)
+
+    @property
+    def under_uri(self) -> str:
+        """The picture beneath."""
+        return data_uri(self.under, exact=False) if self.under else ""
+
+
+@dataclass(frozen=True)
+class Box:
+    """One layer in the strip that draws the network.
+
+    Attributes:
+        label: its address.
+        shape: its output in words.
+        kind: conv, pool, linear.
+        height: share of the tallest box, for the size of its maps.
+        width: share of the widest, for the number of its channels.
+        note: more on demand.
+    """
+
+    label: str
+    shape: str
+    kind: str
+    height: float
+    width: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A heading, what it is about, and its figures.
+
+    Attributes:
+        anchor: name in the address of the page.
+        title: the heading.
+        intro: a paragraph.
+        figures: in order.
+        bars: (label, share, words) rows drawn as bars.
+        boxes: the network as a strip.
+        notes: sentences after the figures.
+    """
+
+    anchor: str
+    title: str
+    intro: str
+    figures: Sequence[Figure] = ()
+    bars: Sequence[tuple[str, float, str]] = ()
+    boxes: Sequence[Box] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole page.
+
+    Attributes:
+        title: what it is.
+        lead: the first paragraph.
+        chapters: in order.
+        facts: name -> value, in small print at the end.
+    """
+
+    title: str
+    lead: str
+    chapters: Sequence[Chapter]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def html(self) -> str:
+        """The page as text."""
+        environment = Environment(
+            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        text = files("convscope.report").joinpath("templates/page.html").read_text("utf-8")
+        return environment.from_string(text).render(page=self)
+
+    def write(self, folder: str | Path) -> Path:
+        """Write `folder`/index.html through a draft, and say where it is."""
+        target = Path(folder) / "index.html"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".index.{os.getpid()}.draft")
+        draft.write_text(self.html(), encoding="utf-8")
+        return draft.replace(target)
+
+
+def data_uri(picture: Image.Image, *, exact: bool) -> str:
+    """A picture as the text of an address: PNG where every cell counts, else JPEG."""
+    buffer = io.BytesIO()
+    if exact:
+        picture.save(buffer, "png", optimize=True)
+    else:
+        picture.convert("RGB").save(buffer, "jpeg", quality=90)
+    kind = "png" if exact else "jpeg"
+    return f"data:image/{kind};base64,{b64encode(buffer.getvalue()).decode()}"
