@@ -1,0 +1,225 @@
+"""The commands. Nothing here loads torch before a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli import show
+from convscope.cli.options import NetworkOptions, with_network
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="A microscope for convolutional networks: see what a network has learnt and why it decides so.",
+)
+
+Photo = Annotated[
+    str, typer.Argument(metavar="PHOTO", help="A photograph, or sample:china, sample:flower.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write: .png, or .npz for raw values.")
+]
+TableOut = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write: .png, .json, .csv or .npz.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
+Layer = Annotated[str, typer.Option("--layer", "-l", help="conv:3, stage:5 or a module's name.")]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target", "-t", help="class:church, class:4, conv:3:88; else the predicted class."
+    ),
+]
+Fit = Annotated[str, typer.Option("--fit", help="crop keeps proportions, squash keeps everything.")]
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"convscope {version_of('convscope')}")
+        raise typer.Exit
+
+
+@app.command()
+@with_network
+def tour(
+    options: NetworkOptions,
+    photo: Photo = "sample:china",
+    target: Target = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page.")] = Path("tour"),
+) -> None:
+    """Explain one photograph: a page from the filters to the decision."""
+    from convscope.report.tour import photo_name
+    from convscope.report.tour import tour as make
+
+    with show.progress() as progress:
+        progress(0, 6, "loading the network")
+        net = options.load()
+        page = make(net, net.read(photo), target, name=photo_name(photo), progress=progress)
+    show.wrote(page.write(out))
+
+
+@app.command()
+def models(
+    word: Annotated[str, typer.Argument(help="Show only names that hold this word.")] = "",
+    as_json: Json = False,
+    out: TableOut = None,
+) -> None:
+    """What can be loaded: size, input and accuracy where known."""
+    from convscope.models import models as listed
+
+    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    show.table(listed(word), out, as_json=as_json, title="Networks that can be loaded")
+
+
+@app.command()
+@with_network
+def layers(
+    options: NetworkOptions,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Blocks too, not only single layers.")
+    ] = False,
+    as_json: Json = False,
+    out: TableOut = None,
+) -> None:
+    """The table of layers, with the three ways to address them."""
+    from convscope.view.table import layer_table
+
+    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    net = options.load()
+    found = layer_table(net, blocks=everything)
+    show.table(found, out, as_json=as_json, title=f"Layers of {net.name}")
+
+
+@app.command()
+@with_network
+def predict(
+    options: NetworkOptions,
+    photo: Photo,
+    top: Annotated[int, typer.Option(help="How many classes.")] = 5,
+    fit: Fit = "crop",
+    as_json: Json = False,
+    out: TableOut = None,
+) -> None:
+    """The most probable classes, with bars."""
+    from convscope.view.predict import predict as ask
+
+    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    net = options.load()
+    found = ask(net, net.read(photo, fit=fit), top=top)
+    show.table(found, out, as_json=as_json, title=f"{net.name} on {photo}")
+
+
+@app.command()
+@with_network
+def filters(
+    options: NetworkOptions,
+    layer: Layer = "conv:1",
+    inputs: Annotated[
+        str, typer.Option(help="colour, norm, or the number of an input channel.")
+    ] = "colour",
+    scale: Annotated[str, typer.Option(help="own or common range of the tiles.")] = "own",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print length and noise of each filter.")
+    ] = False,
+    out: Out = None,
+) -> None:
+    """The filters of a convolution as a grid."""
+    import json
+
+    from convscope.view.filters import filter_table
+    from convscope.view.filters import filters as draw
+
+    show.check_suffix(out)
+    net = options.load()
+    if as_json:
+        typer.echo(json.dumps(filter_table(net, layer).records(), indent=1))
+    if out is not None or not as_json:
+        chosen = int(inputs) if inputs.isdecimal() else inputs
+        path = draw(net, layer, inputs=chosen, scale=scale).save(out or _named("filters", layer))
+        typer.echo(str(path), err=as_json)
+
+
+@app.command()
+@with_network
+def maps(
+    options: NetworkOptions,
+    photo: Photo,
+    layer: Layer = "stage:1",
+    channel: Annotated[int | None, typer.Option(help="Only this channel.")] = None,
+    strongest: Annotated[
+        int | None, typer.Option(help="Only so many, the strongest first.")
+    ] = None,
+    through: Annotated[bool, typer.Option("--through", help="The channel in every layer.")] = False,
+    bare: Annotated[
+        bool,
+        typer.Option(
+            "--bare-chain", help="With --through: convolutions alone, no ReLU, no pooling."
+        ),
+    ] = False,
+    fit: Fit = "crop",
+    out: Out = None,
+) -> None:
+    """Activation maps of a layer, or one channel number in every layer."""
+    from convscope.errors import ArgumentError
+    from convscope.view import maps as view
+
+    show.check_suffix(out)
+    if (through or bare) and channel is None:
+        msg = "--through shows one channel in every layer; say which, as --channel 17."
+        raise ArgumentError(msg)
+    net = options.load()
+    pixels = net.read(photo, fit=fit)
+    if (through or bare) and channel is not None:
+        strip = (view.chain if bare else view.through)(net, pixels, channel)
+        show.save(strip, out, f"channel-{channel}-{'bare' if bare else 'through'}")
+        return
+    chosen = None if channel is None else [channel]
+    found = view.maps(net, pixels, layer, channels=chosen, strongest=strongest)
+    show.wrote(found.save(out or _named("maps", layer)))
+
+
+@app.command()
+@with_network
+def cam(
+    options: NetworkOptions,
+    photo: Photo,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", "-l", help="A layer; else the last map before the head."),
+    ] = None,
+    target: Target = None,
+    method: Annotated[str, typer.Option(help="Which member of the family.")] = "gradcam",
+    opacity: Annotated[float, typer.Option(help="Share of the heat map, 0 to 1.")] = 0.5,
+    colours: Annotated[str, typer.Option(help="heat, reds, grey or signed.")] = "heat",
+    base: Annotated[str, typer.Option(help="The photograph in colour or grey.")] = "colour",
+    fit: Fit = "crop",
+    out: Out = None,
+) -> None:
+    """Where the evidence for a class lies: a class activation map over the photograph."""
+    from convscope.attribution.cam import cam as explain
+    from convscope.results import saved_picture
+
+    show.check_suffix(out)
+    net = options.load()
+    heat = explain(net, net.read(photo, fit=fit), target, method=method, layer=layer)
+    path = out or Path("cam.png")
+    if path.suffix.lower() == ".png":
+        heat_picture = heat.picture(opacity=opacity, colours=colours, base=base)
+        show.wrote(saved_picture(heat_picture, heat.recipe, path))
+    else:
+        show.wrote(heat.save(path))
+    typer.echo(heat.words(), err=True)
+
+
+def _named(what: str, layer: str) -> Path:
+    return Path(f"{what}-{layer.replace(':', '-')}.png")

@@ -1,0 +1,95 @@
+"""What commands print and write; progress goes to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from convscope.results import Result, Table
+
+Progress = Callable[[int, int, str], None]
+PATIENCE = 2.0  # seconds without a bar
+
+
+def wrote(path: Path) -> None:
+    """Say where a result is."""
+    typer.echo(str(path))
+
+
+def save(result: Result, out: Path | None, name: str) -> None:
+    """Write a picture where it was asked for, or under its own name in this folder."""
+    wrote(result.save(out if out is not None else Path(f"{name}.png")))
+
+
+def check_suffix(out: Path | None, *allowed: str) -> None:
+    """Refuse a file name of a kind that cannot be written, before any work is done."""
+    from convscope.errors import ArgumentError
+
+    kinds = allowed or (".png", ".npz")
+    if out is not None and out.suffix.lower() not in kinds:
+        msg = f"--out {out} must end in {' or '.join(kinds)}."
+        raise ArgumentError(msg)
+
+
+def table(found: Table, out: Path | None, *, as_json: bool, title: str) -> None:
+    """Print a table for people, or as JSON for scripts; write it where it was asked for."""
+    if as_json:
+        typer.echo(json.dumps(found.records(), indent=1))
+    else:
+        _print(found, title)
+    if out is not None:
+        path = found.save(out)
+        typer.echo(str(path), err=as_json)
+
+
+def _print(found: Table, title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table as Lines
+
+    from convscope.results import cell_text
+
+    lines = Lines(title=title, title_justify="left", header_style="bold", box=None)
+    for column, cells in zip(found.columns, zip(*found.rows, strict=True), strict=False):
+        numeric = all(cell is None or isinstance(cell, int | float) for cell in cells)
+        lines.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    if found.bar:
+        lines.add_column("")
+    for row in found.rows:
+        share = dict(zip(found.columns, row, strict=True)).get(found.bar or "")
+        bar = [_blocks(float(share or 0))] if found.bar else []
+        lines.add_row(*(cell_text(cell) for cell in row), *bar)
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width).print(lines)
+
+
+def _blocks(share: float, width: int = 30) -> str:
+    eighths = round(share * width * 8)
+    return "█" * (eighths // 8) + ("▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else "")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A bar on stderr for whatever takes longer than two seconds."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    bar = Bar(console=Console(stderr=True), transient=True)
+    started, task = time.monotonic(), bar.add_task("", visible=True)
+
+    def report(done: int, total: int, message: str) -> None:
+        bar.update(task, completed=done, total=total, description=message)
+        if time.monotonic() - started > PATIENCE and not bar.live.is_started:
+            bar.start()
+
+    try:
+        yield report
+    finally:
+        bar.stop()
