@@ -47,14 +47,14 @@ def _torchvision() -> list[list[Cell]]:
 
 def _row(name: str, entry: Any) -> list[Cell]:
     meta = entry.meta
-    crop = getattr(entry.transforms.keywords, "crop_size", None) or entry.transforms.keywords.get(
-        "crop_size"
-    )
+    crop = entry.transforms.keywords.get("crop_size")
     metrics = meta.get("_metrics", {}).get("ImageNet-1K", {})
     classes = len(meta.get("categories") or ()) or None
     size = f"{crop}x{crop}" if crop else None
     count = round(meta.get("num_params", 0) / 1e6, 1)
-    return [f"torchvision:{name}", entry.name, count, size, metrics.get("acc@1"), classes]
+    top1 = metrics.get("acc@1")
+    known = top1 if top1 == top1 else None  # noqa: PLR0124 - some sets carry NaN
+    return [f"torchvision:{name}", entry.name, count, size, known, classes]
 
 
 def _timm(word: str) -> list[list[Cell]]:

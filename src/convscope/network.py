@@ -146,9 +146,9 @@ class Network:
 
     @cached_property
     def _channels(self) -> int | None:
-        convs = (m for m in self.module.modules() if isinstance(m, nn.Conv2d))
-        first = next(convs, None)
-        return None if first is None else first.in_channels
+        """Channels of the module's input: 3 where any convolution takes so many, else 1."""
+        taken = [m.in_channels for m in self.module.modules() if isinstance(m, nn.Conv2d)]
+        return next((n for n in (3, 1, *taken) if n in taken), None)
 
     def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Acts:
         """Run photographs just far enough to read some layers.

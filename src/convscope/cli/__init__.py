@@ -18,9 +18,6 @@ def main() -> None:
     except ConvscopeError as error:
         sys.stderr.write(f"convscope: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("convscope: interrupted\n")
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)

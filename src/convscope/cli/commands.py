@@ -64,7 +64,7 @@ def tour(
     with show.progress() as progress:
         progress(0, 6, "loading the network")
         net = options.load()
-        page = make(net, net.read(photo), target, name=photo_name(photo), progress=progress)
+        page = make(net, photo, target, name=photo_name(photo), progress=progress)
     show.wrote(page.write(out))
 
 

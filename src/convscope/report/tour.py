@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from convscope.attribution.cam import cam
 from convscope.errors import NotApplicableError
-from convscope.images import Source
+from convscope.images import Source, read
 from convscope.layers import LayerRow
 from convscope.network import Network
 from convscope.objective import Objective, as_objective, class_number, logit
@@ -23,6 +25,7 @@ from convscope.view.maps import maps
 from convscope.view.predict import predict
 
 Progress = Callable[[int, int, str], None]
+_PLEASANT = 448  # pixels of a photograph on the page, at least
 _KINDS = {"conv": "conv", "act": "conv", "norm": "conv", "pool": "pool", "linear": "linear"}
 
 
@@ -46,14 +49,14 @@ def tour(
     Returns:
         A page; `page.write(folder)` makes the file.
     """
-    pixels = net.photographs(photo)
+    pixels, shown = net.photographs(photo), _fine(net, photo)
     said = predict(net, pixels, top=5)
     parts: list[tuple[str, Callable[[], Chapter | None]]] = [
         ("what it says", lambda: _says(net, pixels, said, name)),
         ("the network", lambda: _network(net)),
         ("its filters", lambda: _filters(net)),
         ("activation maps", lambda: _activations(net, pixels)),
-        ("where the evidence lies", lambda: _evidence(net, pixels, said, target)),
+        ("where the evidence lies", lambda: _evidence(net, pixels, shown, said, target)),
     ]
     chapters: list[Chapter] = []
     for done, (what, make) in enumerate(parts):
@@ -64,14 +67,25 @@ def tour(
             chapters.append(chapter)
     if progress:
         progress(len(parts), len(parts), "done")
-    return Page(f"A look into {net.name}", _lead(net, said, name), chapters, _facts(net))
+    title = "the bundled network" if net.spec == "bundled" else net.name
+    return Page(f"A look into {title}", _lead(net, said, name), chapters, _facts(net))
+
+
+def _fine(net: Network, photo: Tensor | Source) -> Tensor:
+    """The same cut of the photograph in more pixels, to lay maps over; a tensor as it is."""
+    if isinstance(photo, Tensor):
+        return net.photographs(photo)
+    zoom = math.ceil(_PLEASANT / max(net.input_size))
+    height, width = net.input_size
+    resize = net.resize * zoom if net.resize else None
+    return read(photo, (height * zoom, width * zoom), resize=resize)
 
 
 def _lead(net: Network, said: Table, name: str) -> str:
     label, share = said.rows[0][2], float(said.rows[0][3] or 0)
     return (
-        f"The network {net.name} was shown {name} and says {label}, with {share:.0%} certainty. "
-        "This page follows the photograph through the network and asks where that answer comes from."
+        f"Shown {name}, the network answers {label} and gives it {share:.0%}. This page "
+        "follows the photograph through the network and asks where that answer comes from."
     )
 
 
@@ -97,7 +111,9 @@ def _says(net: Network, pixels: Tensor, said: Table, name: str) -> Chapter:
         photo,
         "The photograph as the network sees it",
         f"{name}, cut to {photo.width} by {photo.height} pixels",
-        f"{photo.width} by {photo.height} pixels; what is cut off here cannot be part of the answer.",
+        f"{photo.width} by {photo.height} pixels; what is cut off or blurred here cannot be part "
+        "of the answer.",
+        pixels=True,
     )
     others = f" among the {len(net.labels)} it knows" if net.labels else ""
     return Chapter(
@@ -169,7 +185,7 @@ def _activations(net: Network, pixels: Tensor) -> Chapter | None:
     rows = [row for row in net.layers.stages if len(row.shape) == 3 and row.shape[-1] > 1]
     if not rows:
         return None
-    places = sorted({round(i * (len(rows) - 1) / 4) for i in range(5)})
+    places = sorted({round(i * (len(rows) - 1) / 5) for i in range(6)})
     figures = [_maps_figure(net, pixels, rows[place]) for place in places]
     return Chapter(
         "maps",
@@ -203,14 +219,18 @@ def _maps_figure(net: Network, pixels: Tensor, row: LayerRow) -> Figure:
 
 
 def _evidence(
-    net: Network, pixels: Tensor, said: Table, target: Objective | str | int | None
+    net: Network,
+    pixels: Tensor,
+    shown: Tensor,
+    said: Table,
+    target: Objective | str | int | None,
 ) -> Chapter | None:
     try:
         net.layers.default  # noqa: B018 - asks whether there is one
     except NotApplicableError:
         return None
     questions = list(_questions(net, said, target))
-    figures = [_heat_figure(net, pixels, words, objective) for words, objective in questions]
+    figures = [_heat_figure(net, pixels, shown, words, asked) for words, asked in questions]
     return Chapter(
         "evidence",
         "Where the evidence lies",
@@ -240,12 +260,14 @@ def _named(net: Network, objective: Objective) -> str:
     return rest if kind == "class" else objective.label
 
 
-def _heat_figure(net: Network, pixels: Tensor, title: str, objective: Objective) -> Figure:
-    heat = cam(net, pixels, objective)
+def _heat_figure(
+    net: Network, pixels: Tensor, shown: Tensor, title: str, objective: Objective
+) -> Figure:
+    heat = replace(cam(net, pixels, objective), images=shown)
     evidence = heat.has_evidence()
-    shown = heat.picture(opacity=1.0 if evidence else 0.5)
+    drawn = heat.picture(opacity=1.0 if evidence else 0.5)
     return Figure(
-        shown,
+        drawn,
         title,
         heat.words(),
         _extent(heat)
@@ -254,7 +276,7 @@ def _heat_figure(net: Network, pixels: Tensor, title: str, objective: Objective)
         _coarse(net, heat),
         f'cam(net, photo, "{objective.label}")',
         heat.recipe,
-        under=_picture(pixels) if evidence else None,
+        under=_picture(shown) if evidence else None,
     )
 
 

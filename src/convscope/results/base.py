@@ -7,6 +7,7 @@ import io
 import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def written(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:
         msg = f"{path} cannot be written ({error.strerror})."
         raise ArgumentError(msg) from None
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def as_array(tensor: Tensor) -> Floats:

@@ -1,0 +1,221 @@
+"""The command line: results on stdout, all else on stderr, mistakes in one sentence."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convscope
+from convscope.cli import main
+
+COMMANDS = ["tour", "models", "layers", "predict", "filters", "maps", "cam"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return call
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(run, command):
+    code, out, _ = run(command, "--help")
+    assert 0 == code
+    assert "Usage" in out
+
+
+def test_help_loads_no_torch():
+    script = "import sys; sys.argv = ['convscope', 'cam', '--help']\nfrom convscope.cli import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_version(run):
+    code, out, _ = run("--version")
+    assert (0, "convscope") == (code, out.split()[0])
+
+
+def test_predict_as_json(run):
+    code, out, _ = run("predict", "sample:china", "--top", 2, "--json")
+    rows = json.loads(out)
+    expected = convscope.predict(convscope.load(), "sample:china", top=2).records()
+    assert (0, expected) == (code, rows)
+
+
+def test_predict_prints_bars(run):
+    code, out, _ = run("predict", "sample:china")
+    assert 0 == code
+    assert "█" in out
+    assert "church" in out
+
+
+def test_layers(run):
+    code, out, _ = run("layers", "--json")
+    rows = json.loads(out)
+    assert 0 == code
+    assert [f"conv:{k}" for k in range(1, 9)] == [r["layer"] for r in rows if r["kind"] == "conv"]
+    assert rows[1]["stage"] == "stage:1"
+
+
+def test_models(run):
+    code, out, _ = run("models", "vgg16", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert 0 == code
+    assert 71.592 == rows["torchvision:vgg16_bn"]["top-1 %"] - 1.768 or "torchvision:vgg16" in rows
+    _, out, _ = run("models", "bundled", "--json")
+    assert ["bundled"] == [row["name"] for row in json.loads(out)]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["filters"], "filters-conv-1.png"),
+        (["maps", "sample:china", "--layer", "stage:3"], "maps-stage-3.png"),
+        (["maps", "sample:china", "--channel", "17", "--through"], "channel-17-through.png"),
+        (["maps", "sample:china", "--channel", "17", "--bare-chain"], "channel-17-bare.png"),
+        (["cam", "sample:china"], "cam.png"),
+    ],
+)
+def test_pictures_are_written_here_and_named(run, words, name, tmp_path):
+    code, out, err = run(*words)
+    assert (0, name) == (code, out.strip()), err
+    assert [name] == [p.name for p in tmp_path.iterdir()]
+    with Image.open(tmp_path / name) as picture:
+        assert "fingerprint" in json.loads(picture.text["convscope"])
+
+
+def test_tour(run, tmp_path):
+    code, out, _ = run("tour", "sample:flower", "--out", "there")
+    assert (0, "there/index.html") == (code, out.strip())
+    assert "flower.jpg" in (tmp_path / "there" / "index.html").read_text()
+
+
+def test_cam_options_reach_the_picture(run, tmp_path):
+    words = [
+        "--opacity",
+        "0.4",
+        "--colours",
+        "reds",
+        "--base",
+        "grey",
+        "--target",
+        "probability:church",
+    ]
+    code, _, err = run("cam", "sample:china", "--layer", "stage:11", *words)
+    assert 0 == code
+    assert "gradcam map for probability:church" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["predict", "nowhere.jpg"], "There is no file nowhere.jpg."),
+        (["predict", "."], ". is a folder; give one photograph."),
+        (
+            ["cam", "sample:china", "--layer", "conv:99"],
+            "There is no layer 'conv:99'; the closest are",
+        ),
+        (["cam", "sample:china", "--target", "church"], "'church' is no target."),
+        (
+            ["cam", "sample:china", "--target", "class:zebra"],
+            "There is no class 'zebra'; the closest",
+        ),
+        (["cam", "sample:china", "--method", "jetcam"], "There is no method 'jetcam'; there are"),
+        (["cam", "sample:china", "--out", "cam.gif"], "--out cam.gif must end in .png or .npz."),
+        (["cam", "sample:china", "--opacity", "2"], "opacity must lie between 0 and 1, not 2."),
+        (
+            ["predict", "sample:china", "--model", "vgg61"],
+            "There is no network 'vgg61'; the closest",
+        ),
+        (["predict", "sample:china", "--mean", "a,b,c"], "--mean must be one number or three"),
+        (["predict", "sample:china", "--mean", "0.5"], "mean was given without std"),
+        (["predict", "sample:china", "--size", "big"], "--size must be a number of pixels"),
+        (["predict", "sample:china", "--fit", "stretch"], "fit must be 'crop' or 'squash'"),
+        (["maps", "sample:china", "--through"], "say which, as --channel 17."),
+        (["filters", "--layer", "stage:1"], "stage:1 is no convolution"),
+        (["tour", "nowhere.jpg"], "There is no file nowhere.jpg."),
+        (["layers", "--weights", "x.pth"], "The bundled network has its own weights"),
+        (["layers", "--model", "no.such:thing"], "'no.such' cannot be imported"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(run, tmp_path, words, sentence):
+    code, out, err = run(*words)
+    assert 2 == code
+    assert err.startswith("convscope: ")
+    assert sentence in err
+    assert 1 == err.count("\n")
+    assert "" == out
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_unknown_options_end_with_code_2(run):
+    code, _, err = run("predict", "sample:china", "--nothing")
+    assert 2 == code
+    assert "--nothing" in err
+
+
+def test_a_network_of_ones_own(run, tmp_path, monkeypatch):
+    source = "from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))\n"
+    (tmp_path / "mine_for_the_test.py").write_text(source)
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    words = ["--model", "mine_for_the_test:make", "--size", "32x48", "--labels", "names.txt"]
+    command = [sys.executable, "-m", "convscope", "predict", "sample:china", *words, "--json"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert {"cat", "dog"} == {row["label"] for row in json.loads(found.stdout)}
+    assert found.stderr.startswith("note: No mean and std were given for make")
+    code, out, err = run(
+        "predict", "sample:china", *words, "--json", "--mean", "0.5", "--std", "0.5"
+    )
+    assert (0, "") == (code, err)
+
+
+def test_library_and_command_line_agree(run, tmp_path):
+    net = convscope.load()
+    photo = net.read("sample:china")
+    run("cam", "sample:china", "--target", "class:church", "--out", "cam.npz")
+    run("maps", "sample:china", "--layer", "stage:3", "--out", "maps.npz")
+    run("filters", "--layer", "conv:1", "--out", "filters.npz")
+    expected = {
+        "cam": convscope.cam(net, photo, convscope.parse("class:church")).values,
+        "maps": convscope.maps(net, photo, "stage:3").values,
+        "filters": convscope.filters(net).values,
+    }
+    for name, values in expected.items():
+        with np.load(tmp_path / f"{name}.npz") as found:
+            assert np.array_equal(values.numpy(), found["values"]), name
+
+
+def test_interrupt(run, monkeypatch, tmp_path):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convscope.network.Network.activations", stop)
+    code, out, _ = run("predict", "sample:china")
+    assert (130, "") == (code, out)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_bar_appears_only_after_two_seconds(capsys, monkeypatch):
+    from convscope.cli import show
+
+    with show.progress() as report:
+        report(0, 2, "quick")
+    assert "" == capsys.readouterr().err
+    start = time.monotonic()
+    monkeypatch.setattr(show.time, "monotonic", lambda: start + 10)
+    monkeypatch.setattr(show, "PATIENCE", -1)
+    with show.progress() as report:
+        report(1, 2, "slow work")
+        assert "" == capsys.readouterr().out

@@ -1,0 +1,82 @@
+"""The page: whole, self-contained, and true to the network."""
+
+import re
+
+import pytest
+
+import convscope
+from convscope.report.tour import tour
+from tests.conftest import assert_untouched, state_of
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return convscope.load()
+
+
+@pytest.fixture(scope="module")
+def page(bundled):
+    return tour(bundled, "sample:china", name="china.jpg")
+
+
+def test_chapters(page):
+    assert ["says", "network", "filters", "maps", "evidence"] == [c.anchor for c in page.chapters]
+
+
+def test_the_file_needs_nothing_else(page, tmp_path):
+    html = page.write(tmp_path / "new" / "folder").read_text(encoding="utf-8")
+    assert [] == re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*""", html)
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
+    assert ["index.html"] == [p.name for p in (tmp_path / "new" / "folder").iterdir()]
+    assert len(html) < 3_000_000
+
+
+def test_every_picture_has_words(page):
+    figures = [figure for chapter in page.chapters for figure in chapter.figures]
+    assert len(figures) >= 10
+    assert all(figure.alt and figure.title and figure.shows for figure in figures)
+    assert all(figure.trust and figure.recipe and figure.code for figure in figures[1:])
+    html = page.html()
+    assert html.count("<figure") == len(figures)
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html
+
+
+def test_the_page_says_what_the_network_says(bundled, page):
+    best = convscope.predict(bundled, "sample:china").rows[0]
+    assert str(best[2]) in page.lead
+    assert f"{best[3]:.0%}" in page.lead
+    assert f"{best[3]:.1%}" == page.chapters[0].bars[0][2]
+
+
+def test_the_target_asked_for_is_explained(bundled):
+    chapter = tour(bundled, "sample:flower", "class:tench").chapters[-1]
+    assert "For tench, as you asked" == chapter.figures[1].title
+    assert "class:tench" in chapter.figures[1].alt
+
+
+def test_a_mistake_writes_nothing(bundled):
+    with pytest.raises(convscope.ConvscopeError, match="There is no class 'zebra'"):
+        tour(bundled, "sample:flower", "class:zebra")
+
+
+def test_labels_cannot_break_out_of_the_page(net, images):
+    evil = convscope.Network(net.module, labels=["<script>x</script>"] * 5, input_size=(16, 16))
+    assert "<script>x" not in tour(evil, images[:1]).html()
+
+
+def test_any_network_gets_a_page(net, images):
+    before = state_of(net.module)
+    calls = []
+    page = tour(net, images[:1], progress=lambda *given: calls.append(given))
+    assert 5 == len(page.chapters)
+    assert (5, 5, "done") == calls[-1]
+    assert_untouched(before, net.module)
+
+
+def test_a_network_without_convolutions_gets_what_there_is(images):
+    from torch import nn
+
+    torch_net = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
+    page = tour(convscope.Network(torch_net, input_size=(16, 16)), images[:1])
+    assert ["says", "network"] == [c.anchor for c in page.chapters]

@@ -1,0 +1,119 @@
+"""What every method promises; a new one is tested by being listed in the catalogue."""
+
+import json
+
+import pytest
+import torch
+
+import convscope
+from convscope import CATALOG
+from tests.conftest import assert_untouched, state_of
+
+ENTRIES = list(CATALOG.values())
+OF_IMAGES = [m for m in ENTRIES if m.name != "filters"]
+NEEDED = {"layer": "mid", "channel": 1}
+
+
+def options(method, **more):
+    """The parameters a method cannot do without on the tiny network."""
+    return {k: v for k, v in {**NEEDED, **more}.items() if k in method.parameters}
+
+
+def values(result):
+    found = getattr(result, "values", None)
+    if found is None:
+        return [torch.tensor([row[3:] for row in result.rows])]
+    return [found] if isinstance(found, torch.Tensor) else list(found)
+
+
+@pytest.fixture(params=ENTRIES, ids=lambda m: m.name)
+def method(request):
+    return request.param
+
+
+@pytest.fixture(params=OF_IMAGES, ids=lambda m: m.name)
+def of_images(request):
+    return request.param
+
+
+def test_entries_say_what_they_are(method):
+    assert method.family
+    assert CATALOG[method.name] is method
+
+
+@pytest.mark.parametrize("how", ["fine", "bad layer", "bad shape", "interrupt", "failing module"])
+def test_the_network_comes_back_untouched(method, how, net, images, monkeypatch):
+    _ = net.layers
+    before, photos = state_of(net.module), images.clone()
+    given = options(method, layer="nowhere") if how == "bad layer" else options(method)
+    x = images[:, :1] if how == "bad shape" else images
+    with monkeypatch.context() as patch:
+        if how in ("interrupt", "failing module"):
+            error = KeyboardInterrupt if how == "interrupt" else RuntimeError
+            fail = lambda *_: (_ for _ in ()).throw(error("in the middle"))
+            for kind in (torch.nn.Linear, torch.nn.BatchNorm2d):
+                patch.setattr(kind, "forward", fail)
+        try:
+            method.run(net, x, convscope.logit(1), **given)
+        except (convscope.ConvscopeError, KeyboardInterrupt, RuntimeError):
+            assert how != "fine"
+    assert_untouched(before, net.module)
+    assert torch.equal(photos, images)
+
+
+def test_batch_equals_one_by_one(of_images, net, images):
+    together = values(of_images.run(net, images, convscope.logit(1), **options(of_images)))
+    for i in range(len(images)):
+        one = images[i : i + 1]
+        alone = values(of_images.run(net, one, convscope.logit(1), **options(of_images)))
+        for whole, part in zip(together, alone, strict=True):
+            rows = len(part)
+            expected = whole[i * rows : (i + 1) * rows]
+            torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_call_gives_the_same_bits(method, net, images):
+    first, second = (
+        values(method.run(net, images, convscope.logit(1), **options(method))) for _ in range(2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_modes_of_the_caller_change_nothing(of_images, net, images):
+    expected = values(of_images.run(net, images, convscope.logit(1), **options(of_images)))
+    net.module.requires_grad_(False)
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.enable_grad()):
+        with mode:
+            found = values(of_images.run(net, images, convscope.logit(1), **options(of_images)))
+        for a, b in zip(expected, found, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+            assert not b.requires_grad
+
+
+def test_results_draw_save_and_show_themselves(method, net, images, tmp_path):
+    result = method.run(net, images, convscope.logit(1), **options(method))
+    assert min(result.picture().size) > 10
+    picture, raw = result.save(tmp_path / "a" / "b.png"), result.save(tmp_path / "b.npz")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert raw.stat().st_size > 100
+    assert ["a", "b.npz"] == sorted(p.name for p in tmp_path.iterdir())
+    bundle = result._repr_mimebundle_()
+    assert {"text/plain", "text/html", "image/png"} == set(bundle)
+    assert 'alt="' in bundle["text/html"]
+    recipe = json.loads(result.recipe.json())
+    assert net.fingerprint == recipe["fingerprint"]
+    assert {"convscope", "torch"} == set(recipe["versions"])
+
+
+def test_nothing_grows_in_a_loop(of_images, net, images):
+    import gc
+
+    def count():
+        gc.collect()
+        return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
+
+    of_images.run(net, images, convscope.logit(1), **options(of_images))
+    before = count()
+    for _ in range(5):
+        of_images.run(net, images, convscope.logit(1), **options(of_images))
+    assert count() <= before

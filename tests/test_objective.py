@@ -1,0 +1,140 @@
+"""Questions as values."""
+
+import pytest
+import torch
+
+import convscope
+from convscope.errors import TargetError
+from convscope.objective import Acts, Objective, class_number, logit, parse
+
+
+def value(net, objective, images):
+    with torch.no_grad():
+        return net.score(objective, images)
+
+
+def scores(net, images):
+    with torch.no_grad():
+        return net.activations(images, ["output"])["output"]
+
+
+def test_objectives_are_linear(net, images):
+    a, b = convscope.channel("mid", 0), convscope.logit(1)
+    expected = 2 * value(net, a, images) - 3 * value(net, b, images)
+    torch.testing.assert_close(value(net, 2 * a - 3 * b, images), expected)
+    torch.testing.assert_close(value(net, -(a + b), images), -value(net, a + b, images))
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "layers"),
+    [
+        ("class:4", "class:4", ("output",)),
+        ("class:gas pump", "class:gas pump", ("output",)),
+        ("probability:2", "probability:2", ("output",)),
+        ("conv:3:88", "conv:3:88", ("conv:3",)),
+        ("stage:18:0", "stage:18:0", ("stage:18",)),
+        ("features.10:7", "features.10:7", ("features.10",)),
+        ("conv:3:88@7,6", "conv:3:88@7,6", ("conv:3",)),
+        ("layer1.0.relu#1:3", "layer1.0.relu#1:3", ("layer1.0.relu#1",)),
+        ("predicted", "predicted", ("output",)),
+    ],
+)
+def test_parse(text, label, layers):
+    found = parse(text)
+    assert (label, layers) == (found.label, found.layers)
+
+
+@pytest.mark.parametrize("text", ["conv:3", "stage:2", "church", "", "class:", "conv:3:x", "act:1"])
+def test_parse_refuses(text):
+    with pytest.raises(TargetError) as caught:
+        parse(text)
+    assert str(caught.value) == (
+        f"{text!r} is no target. A class is written class:church or class:4, a channel conv:3:88, "
+        "a single cell of a channel conv:3:88@7,7."
+    )
+
+
+def test_channel_is_the_mean_of_its_map(net, images):
+    with torch.no_grad():
+        plane = net.activations(images, ["mid"])["mid"][:, 3]
+    torch.testing.assert_close(value(net, parse("mid:3"), images), plane.mean((1, 2)))
+    torch.testing.assert_close(value(net, parse("mid:3@1,2"), images), plane[:, 1, 2])
+
+
+def test_classes_by_number_and_name(net, images):
+    torch.testing.assert_close(value(net, logit("Gas_Pump"), images), scores(net, images)[:, 2])
+    shares = scores(net, images).softmax(1)[:, 1]
+    torch.testing.assert_close(value(net, parse("probability:church"), images), shares)
+    best = scores(net, images).amax(1)
+    torch.testing.assert_close(value(net, convscope.predicted(), images), best)
+
+
+@pytest.mark.parametrize(
+    ("objective", "sentence"),
+    [
+        (
+            logit("crane"),
+            "2 classes are called 'crane': say which by its number, class:3, class:4.",
+        ),
+        (logit("chruch"), "There is no class 'chruch'; the closest are church."),
+        (logit(5), "There is no class 5: this network has 5, numbered 0 to 4."),
+        (logit(-1), "There is no class -1: this network has 5, numbered 0 to 4."),
+        (parse("mid:8"), "mid has no channel 8: it has 8, numbered 0 to 7."),
+        (
+            parse("mid:0@8,0"),
+            "mid has no cell 8,0: its map is 8 by 8, so rows run from 0 to 7 and columns from 0 "
+            "to 7.",
+        ),
+        (
+            convscope.direction("mid", torch.ones(3)),
+            "mid has 8 channels, but the direction has 3.",
+        ),
+        (
+            Objective("all", ("output",), lambda acts: acts["output"]),
+            "The objective 'all' must give one number an image, shape (3,), but gave (3, 5).",
+        ),
+    ],
+)
+def test_mistakes(net, images, objective, sentence):
+    with pytest.raises(TargetError) as caught:
+        net.score(objective, images)
+    assert sentence == str(caught.value)
+
+
+def test_names_need_labels():
+    with pytest.raises(TargetError, match="this network has no labels. Give its number"):
+        class_number("church", ())
+
+
+def test_each_of_several_names_of_a_class_is_known():
+    assert 1 == class_number("great white", ("tench, Tinca tinca", "great_white, white shark"))
+
+
+def test_direction_along_an_axis_is_a_channel(net, images):
+    axis = convscope.direction("mid", 5 * torch.eye(8)[3])
+    expected = value(net, convscope.channel("mid", 3), images)
+    torch.testing.assert_close(value(net, axis, images), expected)
+
+
+def test_energy_and_distance(net, images):
+    with torch.no_grad():
+        acts = net.activations(images, ["mid"])["mid"]
+    expected = acts.pow(2).mean((1, 2, 3))
+    torch.testing.assert_close(value(net, convscope.energy("mid"), images), expected)
+    near = value(net, convscope.distance("mid", acts[:1]), images)
+    assert 0 == near[0]
+    assert (near[1:] < 0).all()
+    torch.testing.assert_close(near[1], -(acts[1] - acts[0]).pow(2).mean())
+
+
+def test_scores_of_another_shape_are_refused(images):
+    segmentation = convscope.Network(torch.nn.Conv2d(3, 4, 1), input_size=(16, 16))
+    with pytest.raises(
+        TargetError, match=r"shape \(N, K\), but this network returns \(3, 4, 16, 16"
+    ):
+        segmentation.score(logit(0), images)
+
+
+def test_fully_convolutional_heads_count_as_scores():
+    acts = Acts({"output": torch.ones(2, 4, 1, 1)})
+    assert logit(1).read(acts).shape == (2,)
