@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convscope.cli import show
 from convscope.cli.options import NetworkOptions, with_network
+
+if TYPE_CHECKING:
+    from convscope.results import Result
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,8 +64,7 @@ def tour(
     from convscope.report.tour import photo_name
     from convscope.report.tour import tour as make
 
-    with show.progress() as progress:
-        progress(0, 6, "loading the network")
+    with show.progress("loading the network") as progress:
         net = options.load()
         page = make(net, photo, target, name=photo_name(photo), progress=progress)
     show.wrote(page.write(out))
@@ -95,8 +97,9 @@ def layers(
     from convscope.view.table import layer_table
 
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
-    net = options.load()
-    found = layer_table(net, blocks=everything)
+    with show.progress("loading the network"):
+        net = options.load()
+        found = layer_table(net, blocks=everything)
     show.table(found, out, as_json=as_json, title=f"Layers of {net.name}")
 
 
@@ -114,8 +117,9 @@ def predict(
     from convscope.view.predict import predict as ask
 
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
-    net = options.load()
-    found = ask(net, net.read(photo, fit=fit), top=top)
+    with show.progress("asking the network"):
+        net = options.load()
+        found = ask(net, net.read(photo, fit=fit), top=top)
     show.table(found, out, as_json=as_json, title=f"{net.name} on {photo}")
 
 
@@ -140,13 +144,14 @@ def filters(
     from convscope.view.filters import filters as draw
 
     show.check_suffix(out)
-    net = options.load()
+    chosen = int(inputs) if inputs.isdecimal() else inputs
+    with show.progress("loading the network"):
+        net = options.load()
+        drawn, table = draw(net, layer, inputs=chosen, scale=scale), filter_table(net, layer)
     if as_json:
-        typer.echo(json.dumps(filter_table(net, layer).records(), indent=1))
+        typer.echo(json.dumps(table.records(), indent=1))
     if out is not None or not as_json:
-        chosen = int(inputs) if inputs.isdecimal() else inputs
-        path = draw(net, layer, inputs=chosen, scale=scale).save(out or _named("filters", layer))
-        typer.echo(str(path), err=as_json)
+        typer.echo(str(drawn.save(out or _named("filters", layer))), err=as_json)
 
 
 @app.command()
@@ -177,15 +182,18 @@ def maps(
     if (through or bare) and channel is None:
         msg = "--through shows one channel in every layer; say which, as --channel 17."
         raise ArgumentError(msg)
-    net = options.load()
-    pixels = net.read(photo, fit=fit)
-    if (through or bare) and channel is not None:
-        strip = (view.chain if bare else view.through)(net, pixels, channel)
-        show.save(strip, out, f"channel-{channel}-{'bare' if bare else 'through'}")
-        return
-    chosen = None if channel is None else [channel]
-    found = view.maps(net, pixels, layer, channels=chosen, strongest=strongest)
-    show.wrote(found.save(out or _named("maps", layer)))
+    found: Result
+    with show.progress("asking the network"):
+        net = options.load()
+        pixels = net.read(photo, fit=fit)
+        if (through or bare) and channel is not None:
+            found = (view.chain if bare else view.through)(net, pixels, channel)
+            name = Path(f"channel-{channel}-{'bare' if bare else 'through'}.png")
+        else:
+            chosen = None if channel is None else [channel]
+            found = view.maps(net, pixels, layer, channels=chosen, strongest=strongest)
+            name = _named("maps", layer)
+    show.wrote(found.save(out or name))
 
 
 @app.command()
@@ -210,8 +218,9 @@ def cam(
     from convscope.results import saved_picture
 
     show.check_suffix(out)
-    net = options.load()
-    heat = explain(net, net.read(photo, fit=fit), target, method=method, layer=layer)
+    with show.progress("asking the network"):
+        net = options.load()
+        heat = explain(net, net.read(photo, fit=fit), target, method=method, layer=layer)
     path = out or Path("cam.png")
     if path.suffix.lower() == ".png":
         heat_picture = heat.picture(opacity=opacity, colours=colours, base=base)

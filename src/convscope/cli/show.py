@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from convscope.results import Result, Table
+    from convscope.results import Table
 
 Progress = Callable[[int, int, str], None]
 PATIENCE = 2.0  # seconds without a bar
@@ -22,11 +22,6 @@ PATIENCE = 2.0  # seconds without a bar
 def wrote(path: Path) -> None:
     """Say where a result is."""
     typer.echo(str(path))
-
-
-def save(result: Result, out: Path | None, name: str) -> None:
-    """Write a picture where it was asked for, or under its own name in this folder."""
-    wrote(result.save(out if out is not None else Path(f"{name}.png")))
 
 
 def check_suffix(out: Path | None, *allowed: str) -> None:
@@ -76,21 +71,30 @@ def _blocks(share: float, width: int = 30) -> str:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """A bar on stderr for whatever takes longer than two seconds."""
+def progress(what: str) -> Iterator[Progress]:
+    """A bar on stderr for whatever takes longer than two seconds.
+
+    Args:
+        what: what is being done, until a report says it better.
+
+    Yields:
+        What a library function takes as `progress`.
+    """
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    bar = Bar(console=Console(stderr=True), transient=True)
-    started, task = time.monotonic(), bar.add_task("", visible=True)
-
-    def report(done: int, total: int, message: str) -> None:
-        bar.update(task, completed=done, total=total, description=message)
-        if time.monotonic() - started > PATIENCE and not bar.live.is_started:
-            bar.start()
-
+    console = Console(stderr=True)
+    bar = Bar(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+    task = bar.add_task(what, total=None)
+    patience = threading.Timer(PATIENCE, bar.start)
+    patience.daemon = True
+    if console.is_terminal:  # no bar in a log file
+        patience.start()
     try:
-        yield report
+        yield lambda done, total, message: bar.update(
+            task, completed=done, total=total, description=message
+        )
     finally:
+        patience.cancel()
         if bar.live.is_started:
             bar.stop()

@@ -68,7 +68,7 @@ def tour(
     if progress:
         progress(len(parts), len(parts), "done")
     title = "the bundled network" if net.spec == "bundled" else net.name
-    return Page(f"A look into {title}", _lead(net, said, name), chapters, _facts(net))
+    return Page(f"A look into {title}", _lead(said, name), chapters, _facts(net))
 
 
 def _fine(net: Network, photo: Tensor | Source) -> Tensor:
@@ -81,7 +81,7 @@ def _fine(net: Network, photo: Tensor | Source) -> Tensor:
     return read(photo, (height * zoom, width * zoom), resize=resize)
 
 
-def _lead(net: Network, said: Table, name: str) -> str:
+def _lead(said: Table, name: str) -> str:
     label, share = said.rows[0][2], float(said.rows[0][3] or 0)
     return (
         f"Shown {name}, the network answers {label} and gives it {share:.0%}. This page "
