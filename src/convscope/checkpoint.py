@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,27 +38,38 @@ def _read(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError:
-        msg = (
-            f"{path} holds Python objects, which could run any code when read. Save the weights "
-            "alone: torch.save(model.state_dict(), file)."
-        )
-        raise LoadError(msg) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the errors below say
+            return torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise LoadError(_refused(path, str(error))) from None
     except Exception as error:  # noqa: BLE001 - torch and safetensors raise many kinds for a damaged file
-        msg = f"{path} is no checkpoint that can be read ({type(error).__name__})."
-        raise LoadError(msg) from None
+        raise LoadError(_damaged(path, type(error).__name__)) from None
+
+
+def _refused(path: Path, reason: str) -> str:
+    """Sound but more than tensors, or no pickle at all; torch raises one error for both."""
+    if "GLOBAL" not in reason:
+        return _damaged(path, "UnpicklingError")
+    return (
+        f"{path} holds Python objects, which could run any code when read. Save the weights "
+        "alone: torch.save(model.state_dict(), file)."
+    )
+
+
+def _damaged(path: Path, kind: str) -> str:
+    return (
+        f"{path} is no checkpoint that can be read ({kind}); it may be cut off or of another kind."
+    )
 
 
 def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:
-    while isinstance(found, Mapping) and not _is_state(found):
-        inner = [found[name] for name in _WRAPPINGS if isinstance(found.get(name), Mapping)]
-        if not inner:
-            break
-        found = inner[0]
+    for _ in _WRAPPINGS:
+        if isinstance(found, Mapping):
+            inner = [found[name] for name in _WRAPPINGS if isinstance(found.get(name), Mapping)]
+            found = inner[0] if inner else found
     if not isinstance(found, Mapping) or not _is_state(found):
-        kind = type(found).__name__
-        msg = f"{path} holds a {kind} without weights by name; save model.state_dict()."
+        msg = f"{path} holds a {type(found).__name__} without weights by name; save model.state_dict()."
         raise LoadError(msg)
     return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
 
@@ -95,7 +107,8 @@ def fill(
     if not fitting:
         msg = f"Nothing in {name} fits this network. {_mismatch(name, missing, extra, own)}"
         raise LoadError(msg)
-    module.load_state_dict(fitting, strict=False)
+    own.update(fitting)  # keeps what torch notes on versions, which mnasnet asks for
+    module.load_state_dict(own)
     return frozenset(missing)
 
 

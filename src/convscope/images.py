@@ -6,6 +6,8 @@ import difflib
 import importlib.util
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,7 @@ class Standardize:
     """Pixels in [0, 1] -> (pixels - mean) / std, colour by colour.
 
     Attributes:
-        mean: one number a colour.
-        std: likewise.
+        mean, std: one number a colour.
     """
 
     mean: tuple[float, ...]
@@ -50,11 +51,7 @@ def sample(name: str) -> Path:
         msg = f"There is no sample photograph {name!r}; there are {' and '.join(SAMPLES)}."
         raise ImageError(msg)
     spec = importlib.util.find_spec("sklearn")
-    folder = (
-        Path(spec.submodule_search_locations[0])
-        if spec and spec.submodule_search_locations
-        else Path()
-    )
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()
     return folder / "datasets" / "images" / f"{name}.jpg"
 
 
@@ -81,7 +78,7 @@ def read(
 
     Raises:
         ImageError: if it cannot be read; the message says why.
-        ArgumentError: if `fit` is unknown.
+        ArgumentError: if `fit` is unknown, or `size` is no size.
     """
     if fit not in ("crop", "squash"):
         msg = f"fit must be 'crop' or 'squash', not {fit!r}."
@@ -89,16 +86,31 @@ def read(
     picture = _as_picture(source)
     if size is None:
         return _pixels(picture)
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = both_sides(size)
     _check_shape(picture)
     if fit == "squash":
         return _pixels(_resized(picture, height, width))
     return _pixels(_cropped(picture, height, width, resize))
 
 
+def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width), from these two or from the side of a square.
+
+    Raises:
+        ArgumentError: if they are no whole numbers above 0.
+    """
+    sides = np.asarray(size)
+    if sides.dtype.kind not in "iu" or sides.shape not in ((), (2,)) or sides.min() < 1:
+        msg = f"size must be one whole number above 0, or (height, width), not {size!r}."
+        raise ArgumentError(msg)
+    height, width = (int(side) for side in np.broadcast_to(sides, 2))
+    return height, width
+
+
 def _as_picture(source: Source) -> Image.Image | Tensor:
     if isinstance(source, Image.Image):
-        return _rgb(source, "This picture")
+        with _in_one_sentence("This picture"):
+            return _rgb(source, "This picture")
     if isinstance(source, Tensor):
         return _from_tensor(source)
     if isinstance(source, np.ndarray):
@@ -114,17 +126,20 @@ def _as_picture(source: Source) -> Image.Image | Tensor:
 def _from_file(source: str | Path) -> Image.Image:
     if str(source).startswith("sample:"):
         source = sample(str(source).removeprefix("sample:"))
-    path = Path(source).expanduser()
+    try:
+        return _from_path(Path(source).expanduser())
+    except (OSError, RuntimeError) as error:  # a name too long, no permission, nobody's home
+        msg = f"{source} cannot be opened: {getattr(error, 'strerror', None) or error}."
+        raise ImageError(msg) from None
+
+
+def _from_path(path: Path) -> Image.Image:
     if path.is_dir():
         msg = f"{path} is a folder; give one photograph."
         raise ImageError(msg)
     if not path.exists():
         raise ImageError(_missing(path))
-    try:
-        return _decoded(path, str(path), path.stat().st_size)
-    except PermissionError:
-        msg = f"{path} may not be read: permission denied."
-        raise ImageError(msg) from None
+    return _decoded(path, str(path), path.stat().st_size)
 
 
 def _missing(path: Path) -> str:
@@ -138,31 +153,37 @@ def _decoded(file: Path | io.BytesIO, name: str, size: int) -> Image.Image:
     if size == 0:
         msg = f"{name} is empty."
         raise ImageError(msg)
+    with _in_one_sentence(name), Image.open(file) as picture:
+        return _rgb(picture, name)
+
+
+@contextmanager
+def _in_one_sentence(name: str) -> Iterator[None]:
+    """Whatever Pillow warns of or raises while it decodes, said once and plainly."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as picture:
-                return _rgb(picture, name)
+            warnings.simplefilter("ignore")
+            yield
+    except (ImageError, PermissionError):
+        raise
     except UnidentifiedImageError:
         msg = f"{name} is not a picture of a kind that can be read, such as JPEG, PNG, WebP, GIF, TIFF or BMP."
         raise ImageError(msg) from None
     except Image.DecompressionBombError:
-        msg = f"{name} has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first."
-        raise ImageError(msg) from None
-    except PermissionError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, ImageError):
-            raise
+        raise ImageError(_too_large(name)) from None
+    except Exception as error:  # noqa: BLE001 - each of Pillow's formats fails in its own way
         msg = f"{name} is damaged or cut off and cannot be read whole ({error})."
         raise ImageError(msg) from None
+
+
+def _too_large(name: str) -> str:
+    return f"{name} has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first."
 
 
 def _rgb(picture: Image.Image, name: str) -> Image.Image:
     """Any mode as RGB, upright; of an animation the first frame; what is transparent is white."""
     if picture.width * picture.height > MOST_PIXELS:
-        msg = f"{name} has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first."
-        raise ImageError(msg)
+        raise ImageError(_too_large(name))
     if not picture.width * picture.height:
         msg = f"{name} has no pixels: it is {picture.width} by {picture.height}."
         raise ImageError(msg)
@@ -171,9 +192,9 @@ def _rgb(picture: Image.Image, name: str) -> Image.Image:
         picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
     elif picture.mode in ("I", "F"):
         picture = _deep(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+    if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
     return picture.convert("RGB")
 
@@ -181,10 +202,9 @@ def _rgb(picture: Image.Image, name: str) -> Image.Image:
 def _deep(picture: Image.Image) -> Image.Image:
     """32-bit grey: whole numbers run to 65535, as 16-bit files are read; floats to 1 or 255."""
     values = np.nan_to_num(np.asarray(picture).astype(np.float64))
-    top = 65535.0 if picture.mode == "I" and values.max() > 255 else 255.0
-    if picture.mode == "F" and values.max() <= 1:
-        top = 1.0
-    return Image.fromarray(np.uint8((values / top).clip(0, 1) * 255))
+    low, high = (255, 65535) if picture.mode == "I" else (1, 255)
+    top = high if values.max() > low else low
+    return Image.fromarray(np.uint8(((values / top).clip(0, 1) * 255).round()))
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image | Tensor:
@@ -197,8 +217,10 @@ def _from_array(array: np.ndarray[Any, Any]) -> Image.Image | Tensor:
     if array.dtype.kind != "f":
         msg = f"An array must hold bytes (uint8) or floats in [0, 1], not {array.dtype}."
         raise ImageError(msg)
-    colour = np.repeat(array[..., None], 3, 2) if array.ndim == 2 else array[..., :3]
-    return _from_tensor(torch.from_numpy(np.ascontiguousarray(colour)).permute(2, 0, 1))
+    colour = torch.from_numpy(np.atleast_3d(array).astype(np.float32)).permute(2, 0, 1)
+    if len(colour) == 4:
+        colour = colour[:3] * colour[3] + (1 - colour[3])  # what is transparent is white
+    return _from_tensor(colour)
 
 
 def _from_tensor(tensor: Tensor) -> Tensor:
@@ -219,27 +241,24 @@ def check_pixels(tensor: Tensor) -> None:
     """Refuse what is no pixels in [0, 1].
 
     Raises:
-        ImageError: if values are not finite, or far outside [0, 1].
+        ImageError: if there are none, values are not finite, or far outside [0, 1].
     """
+    if not tensor.numel():
+        msg = f"There are no pixels in a tensor of shape {tuple(tensor.shape)}."
+        raise ImageError(msg)
     low, high = (float(v) for v in tensor.detach().aminmax())
     if not (np.isfinite(low) and np.isfinite(high)):
         msg = "The pixels hold values that are not finite (NaN or infinity)."
         raise ImageError(msg)
     if low < -0.5 or high > 1.5:
-        msg = (
-            f"Pixels must lie in [0, 1], but these run from {low:.3g} to {high:.3g}: give them "
-            "before any normalisation, which is the network's own first step."
-        )
+        msg = f"Pixels must lie in [0, 1], but these run from {low:.3g} to {high:.3g}: give them before any normalisation, which is the network's own first step."
         raise ImageError(msg)
 
 
 def _check_shape(picture: Image.Image | Tensor) -> None:
     height, width = _lengths(picture)
     if max(height, width) > LONGEST * min(height, width):
-        msg = (
-            f"The picture is {width} by {height} pixels, over {LONGEST} times as long as wide; "
-            "cut out the part that matters."
-        )
+        msg = f"The picture is {width} by {height} pixels, over {LONGEST} times as long as wide; cut out the part that matters."
         raise ImageError(msg)
 
 
@@ -254,10 +273,12 @@ def _cropped(
 ) -> Image.Image | Tensor:
     """Shorter side to `resize`, then the centre; as torchvision's transforms round."""
     rows, columns = _lengths(picture)
-    scale = max(height / rows, width / columns)
-    if resize is not None and resize >= max(height, width):
-        scale = resize / min(rows, columns)
-    tall, wide = max(height, int(rows * scale)), max(width, int(columns * scale))
+    if resize is None or resize < max(height, width):
+        scale = max(height / rows, width / columns)
+        tall, wide = max(height, int(rows * scale)), max(width, int(columns * scale))
+    else:
+        short = min(rows, columns)
+        tall, wide = resize * rows // short, resize * columns // short
     picture = _resized(picture, tall, wide)
     top, left = round((tall - height) / 2), round((wide - width) / 2)
     if isinstance(picture, Image.Image):
@@ -276,5 +297,4 @@ def _resized(picture: Image.Image | Tensor, height: int, width: int) -> Image.Im
 def _pixels(picture: Image.Image | Tensor) -> Tensor:
     if isinstance(picture, Tensor):
         return picture.clone()
-    array = np.array(picture, dtype=np.uint8)
-    return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)[None].float() / 255

@@ -11,6 +11,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from convscope.bundled import bundled_network
 from convscope.checkpoint import fill, read_state
 from convscope.errors import ArgumentError, LoadError, closest
-from convscope.images import Standardize
+from convscope.images import Standardize, both_sides
 from convscope.network import Network
 from convscope.outputs import Selector
 from convscope.torchvision_models import torchvision_network
@@ -64,17 +65,20 @@ def load(
     Raises:
         LoadError: if it cannot be loaded; the message says what to do.
     """
+    if not isinstance(spec, str | nn.Module):
+        msg = f"A network is given by its name or as a torch.nn.Module, not as a {type(spec).__name__}."
+        raise LoadError(msg)
     network = _found(spec, weights, partial=partial)
     changes: dict[str, Any] = {"output": output}
     if size is not None:
-        changes["input_size"] = (size, size) if isinstance(size, int) else tuple(size)
+        changes["input_size"] = both_sides(size)
         changes["resize"] = None
     if resize is not None:
         changes["resize"] = resize
     if labels is not None:
         changes["labels"] = read_labels(labels)
     changes["normalize"] = _normal(network, mean, std)
-    network = _changed(network, changes)
+    network = replace(network, **changes)
     if device is not None:
         _move(network, device)
     return network
@@ -126,21 +130,25 @@ def _bare(spec: str) -> str:
 def _own(
     module: nn.Module, spec: str | None, weights: str | Path | None, *, partial: bool
 ) -> Network:
-    missing: frozenset[str] = frozenset()
-    if weights is not None:
-        missing = fill(module, read_state(weights), str(weights), partial=partial)
     name = spec.rpartition(":")[2] if spec else type(module).__name__
-    return Network(module, name=name, spec=spec, missing=missing)
+    network = Network(module, name=name, spec=spec)
+    if weights is None:
+        return network
+    missing = fill(network.module, read_state(weights), str(weights), partial=partial)
+    return replace(network, missing=missing)
 
 
 def _imported(module_name: str, name: str) -> nn.Module:
     """A module, or what a function without arguments returns, found by `package.module:name`."""
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        msg = f"{module_name!r} is no name of a module; write package.module:function."
+        raise LoadError(msg)
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
-        msg = f"{module_name} cannot be imported ({error}); write package.module:function."
+        msg = f"{module_name!r} cannot be imported ({error}); write package.module:function."
         raise LoadError(msg) from None
     finally:
         sys.path.remove(here)
@@ -202,20 +210,16 @@ def read_labels(labels: Sequence[str] | str | Path) -> tuple[str, ...]:
     if not path.is_file():
         msg = f"There is no file of labels {path}."
         raise LoadError(msg)
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
-        found = json.loads(text)
-        if not isinstance(found, list):
-            msg = f"{path} must hold a JSON list of names, not a {type(found).__name__}."
-            raise LoadError(msg)
-        return tuple(str(label) for label in found)
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _changed(network: Network, changes: dict[str, Any]) -> Network:
-    from dataclasses import replace
-
-    return replace(network, **changes)
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else text.splitlines()
+    except ValueError as error:  # no UTF-8, or no JSON
+        msg = f"{path} cannot be read as labels ({error})."
+        raise LoadError(msg) from None
+    if not isinstance(found, list):
+        msg = f"{path} must hold a JSON list of names, not a {type(found).__name__}."
+        raise LoadError(msg)
+    return tuple(str(label).strip() for label in found if str(label).strip())
 
 
 def _move(network: Network, device: str | torch.device) -> None:

@@ -31,17 +31,27 @@ def scores_in(output: Any, selector: Selector = None) -> Tensor:
         return output
     parts = _parts(output)
     for name in ("logits", "out"):
-        if isinstance(parts.get(name), Tensor):
-            return parts[name]
+        found = parts.get(name, getattr(output, name, None))
+        if isinstance(found, Tensor):
+            return found
     tensors = {name: value for name, value in parts.items() if isinstance(value, Tensor)}
     if len(tensors) == 1:
         return next(iter(tensors.values()))
+    raise NotApplicableError(_ambiguous(output, tensors))
+
+
+def _ambiguous(output: Any, tensors: dict[Any, Tensor]) -> str:
+    kind = type(output).__name__
+    if not tensors:
+        return (
+            f"The network returns a {kind} in which no tensor was found; give a function that "
+            "takes the scores out of it, as output=function."
+        )
     shapes = ", ".join(f"{name!r} {tuple(value.shape)}" for name, value in tensors.items())
-    msg = (
-        f"The network returns a {type(output).__name__} of {len(tensors)} tensors ({shapes}); say "
-        "which holds the scores, as output=0, output='name' or a function."
+    return (
+        f"The network returns a {kind} of {len(tensors)} tensors ({shapes}); say which holds the "
+        "scores, as output=0, output='name' or a function."
     )
-    raise NotApplicableError(msg)
 
 
 def _parts(output: Any) -> dict[Any, Any]:
@@ -55,6 +65,9 @@ def _parts(output: Any) -> dict[Any, Any]:
 
 
 def _selected(output: Any, selector: int | str | Callable[[Any], Tensor]) -> Tensor:
+    if isinstance(output, Tensor) and not callable(selector):
+        msg = f"output={selector!r} is not needed: the network returns one tensor, of shape {tuple(output.shape)}."
+        raise NotApplicableError(msg)
     try:
         if callable(selector):
             found = selector(output)

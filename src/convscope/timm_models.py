@@ -44,11 +44,22 @@ def _created(timm: Any, name: str, *, pretrained: bool) -> Any:
     try:
         return timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # noqa: BLE001 - the hub's client has a tree of errors of its own
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         msg = (
-            f"The weights of {name} could not be fetched ({type(error).__name__}). Give a "
-            "checkpoint as weights; the network 'bundled' works without any download."
+            f"{name} of timm cannot be had ({reason}). {_wanted(timm, name)}"
+            "The network 'bundled' works without any download."
         )
         raise LoadError(msg) from None
+
+
+def _wanted(timm: Any, name: str) -> str:
+    """Which file would have been fetched, where timm knows."""
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # no such set of weights
+        return ""
+    place = f"model.safetensors of {config.hf_hub_id}" if config.hf_hub_id else config.url
+    return f"Its weights are the file {place}; give that as weights, or a checkpoint of your own. "
 
 
 def _facts(timm: Any, module: Any) -> dict[str, Any]:
@@ -57,7 +68,7 @@ def _facts(timm: Any, module: Any) -> dict[str, Any]:
     return {
         "normalize": Standardize(tuple(config["mean"]), tuple(config["std"])),
         "input_size": (height, width),
-        "resize": round(min(height, width) / config.get("crop_pct", 1.0)),
+        "resize": int(min(height, width) / config.get("crop_pct", 1.0)),
         "labels": _labels(module),
     }
 
