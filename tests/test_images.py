@@ -14,7 +14,8 @@ from torchvision.models import ResNet18_Weights
 
 import convscope
 from convscope.errors import ArgumentError, ImageError
-from convscope.images import LONGEST, Standardize, both_sides, check_pixels, sample
+from convscope.fitting import LONGEST, both_sides
+from convscope.images import Standardize, check_pixels, sample
 
 UPRIGHT = np.zeros((6, 4, 3), np.uint8)  # red above, blue below, a green corner: no symmetry left
 UPRIGHT[:3, :, 0] = 255

@@ -72,7 +72,7 @@ def test_torchvision_by_name_with_a_file(spec, file, random_squeezenet):
 
 def test_torchvisions_facts_come_with_it(file):
     net = convscope.load("squeezenet1_1", weights=file)
-    assert ("squeezenet1_1", "torchvision:squeezenet1_1") == (net.name, net.spec)
+    assert ("squeezenet1_1", None) == (net.name, net.spec)
     assert IMAGENET == net.normalize
     assert ((224, 224), 256) == (net.input_size, net.resize)
     assert tuple(SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"]) == net.labels
@@ -397,7 +397,7 @@ def test_timm_with_a_file(timm, tmp_path):
     pixels = net.read("sample:china")
     torch.testing.assert_close(steps[-1](pixels), net.enter(pixels))
     assert (steps[0].size, tuple(steps[1].size)) == (net.resize, net.input_size)
-    assert ("resnet18", "timm:resnet18", 1000) == (net.name, net.spec, len(net.labels))
+    assert ("resnet18", None, 1000) == (net.name, net.spec, len(net.labels))
     with torch.no_grad():
         torch.testing.assert_close(module(steps[-1](pixels)), scores(net, pixels))
 

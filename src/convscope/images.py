@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from convscope.errors import ArgumentError, ImageError
+from convscope.fitting import fitted
 
 Source = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
 MOST_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
-LONGEST = 50  # times as long as wide
 SAMPLES = ("china", "flower")
 
 
@@ -61,6 +60,7 @@ def read(
     *,
     resize: int | None = None,
     fit: str = "crop",
+    interpolation: str = "bilinear",
 ) -> Tensor:
     """Read one photograph.
 
@@ -72,13 +72,14 @@ def read(
         resize: length of the shorter side before the crop; None: as short as the crop allows.
         fit: "crop" keeps the proportions and cuts out the centre, "squash" keeps all and
             changes the proportions.
+        interpolation: "bilinear" or "bicubic".
 
     Returns:
         (1, 3, H, W) pixels in [0, 1].
 
     Raises:
         ImageError: if it cannot be read; the message says why.
-        ArgumentError: if `fit` is unknown, or `size` is no size.
+        ArgumentError: if `fit` or `interpolation` is unknown, or `size` is no size.
     """
     if fit not in ("crop", "squash"):
         msg = f"fit must be 'crop' or 'squash', not {fit!r}."
@@ -86,25 +87,7 @@ def read(
     picture = _as_picture(source)
     if size is None:
         return _pixels(picture)
-    height, width = both_sides(size)
-    _check_shape(picture)
-    if fit == "squash":
-        return _pixels(_resized(picture, height, width))
-    return _pixels(_cropped(picture, height, width, resize))
-
-
-def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width), from these two or from the side of a square.
-
-    Raises:
-        ArgumentError: if they are no whole numbers above 0.
-    """
-    sides = np.asarray(size)
-    if sides.dtype.kind not in "iu" or sides.shape not in ((), (2,)) or sides.min() < 1:
-        msg = f"size must be one whole number above 0, or (height, width), not {size!r}."
-        raise ArgumentError(msg)
-    height, width = (int(side) for side in np.broadcast_to(sides, 2))
-    return height, width
+    return _pixels(fitted(picture, size, resize, fit, interpolation))
 
 
 def _as_picture(source: Source) -> Image.Image | Tensor:
@@ -253,45 +236,6 @@ def check_pixels(tensor: Tensor) -> None:
     if low < -0.5 or high > 1.5:
         msg = f"Pixels must lie in [0, 1], but these run from {low:.3g} to {high:.3g}: give them before any normalisation, which is the network's own first step."
         raise ImageError(msg)
-
-
-def _check_shape(picture: Image.Image | Tensor) -> None:
-    height, width = _lengths(picture)
-    if max(height, width) > LONGEST * min(height, width):
-        msg = f"The picture is {width} by {height} pixels, over {LONGEST} times as long as wide; cut out the part that matters."
-        raise ImageError(msg)
-
-
-def _lengths(picture: Image.Image | Tensor) -> tuple[int, int]:
-    if isinstance(picture, Image.Image):
-        return picture.height, picture.width
-    return int(picture.shape[-2]), int(picture.shape[-1])
-
-
-def _cropped(
-    picture: Image.Image | Tensor, height: int, width: int, resize: int | None
-) -> Image.Image | Tensor:
-    """Shorter side to `resize`, then the centre; as torchvision's transforms round."""
-    rows, columns = _lengths(picture)
-    if resize is None or resize < max(height, width):
-        scale = max(height / rows, width / columns)
-        tall, wide = max(height, int(rows * scale)), max(width, int(columns * scale))
-    else:
-        short = min(rows, columns)
-        tall, wide = resize * rows // short, resize * columns // short
-    picture = _resized(picture, tall, wide)
-    top, left = round((tall - height) / 2), round((wide - width) / 2)
-    if isinstance(picture, Image.Image):
-        return picture.crop((left, top, left + width, top + height))
-    return picture[..., top : top + height, left : left + width]
-
-
-def _resized(picture: Image.Image | Tensor, height: int, width: int) -> Image.Image | Tensor:
-    if _lengths(picture) == (height, width):
-        return picture
-    if isinstance(picture, Image.Image):
-        return picture.resize((width, height), Image.Resampling.BILINEAR)
-    return F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
 
 
 def _pixels(picture: Image.Image | Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from convscope.bundled import bundled_network
 from convscope.checkpoint import fill, read_state
 from convscope.errors import ArgumentError, LoadError, closest
-from convscope.images import Standardize, both_sides
+from convscope.fitting import both_sides
+from convscope.images import Standardize
 from convscope.network import Network
 from convscope.outputs import Selector
 from convscope.torchvision_models import torchvision_network

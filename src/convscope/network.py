@@ -36,6 +36,7 @@ class Network:
         spec: what `load` was given, so that another machine can load it too.
         input_size: (height, width) of the photographs it takes.
         resize: length to which a photograph's shorter side is brought before it is cropped.
+        interpolation: how it is resized, "bilinear" or "bicubic".
         output: which part of what the module returns are the scores, where this is not plain:
             a place, a name, or a function.
         missing: names of weights that were not loaded; then only filters can be shown.
@@ -48,6 +49,7 @@ class Network:
     spec: str | None = field(default=None, kw_only=True)
     input_size: tuple[int, int] = field(default=(224, 224), kw_only=True)
     resize: int | None = field(default=None, kw_only=True)
+    interpolation: str = field(default="bilinear", kw_only=True)
     output: Selector = field(default=None, kw_only=True)
     missing: frozenset[str] = field(default=frozenset(), kw_only=True)
 
@@ -111,7 +113,9 @@ class Network:
 
     def read(self, source: Source, *, fit: str = "crop") -> Tensor:
         """One photograph as this network takes it, (1, 3, H, W) in [0, 1]; see `convscope.read`."""
-        return read(source, self.input_size, resize=self.resize, fit=fit).to(self.device)
+        how = self.interpolation
+        pixels = read(source, self.input_size, resize=self.resize, fit=fit, interpolation=how)
+        return pixels.to(self.device)
 
     def photographs(self, images: Tensor | Source) -> Tensor:
         """Whatever a method was given as (N, 3, H, W) pixels on the network's device.
@@ -121,13 +125,14 @@ class Network:
         """
         if not (isinstance(images, Tensor) and images.dim() == 4):
             return self.read(images)
-        if images.shape[1] != 3 or not images.is_floating_point() or not len(images):
+        if images.shape[1] not in (3, self._channels) or not images.is_floating_point():
             msg = (
                 "Photographs must be floats of shape (N, 3, H, W), but these are "
                 f"{images.dtype} of shape {tuple(images.shape)}."
             )
             raise ImageError(msg)
-        check_pixels(images)
+        if images.shape[1] == 3:  # a network of other channels takes what it takes
+            check_pixels(images)
         return images.detach().clone().float().to(self.device)
 
     def enter(self, images: Tensor) -> Tensor:

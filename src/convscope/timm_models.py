@@ -27,7 +27,11 @@ def timm_network(name: str, weights: str | Path | None, *, partial: bool) -> Net
     if weights is not None:
         missing = fill(module, read_state(weights), str(weights), partial=partial)
     return Network(
-        module.eval(), name=name, spec=f"timm:{name}", missing=missing, **_facts(timm, module)
+        module.eval(),
+        name=name,
+        spec=f"timm:{name}" if weights is None else None,
+        missing=missing,
+        **_facts(timm, module),
     )
 
 
@@ -70,6 +74,7 @@ def _facts(timm: Any, module: Any) -> dict[str, Any]:
         "input_size": (height, width),
         "resize": int(min(height, width) / config.get("crop_pct", 1.0)),
         "labels": _labels(module),
+        "interpolation": "bicubic" if config.get("interpolation") == "bicubic" else "bilinear",
     }
 
 

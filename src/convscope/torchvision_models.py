@@ -23,11 +23,15 @@ from convscope.network import Network
 def torchvision_network(name: str, weights: str | Path | None, *, partial: bool) -> Network:
     """Load `name` of torchvision with its own weights, another set of them, or those of a file.
 
+    `name` may say which set, as in "vgg16/IMAGENET1K_FEATURES".
+
     Raises:
         LoadError: if there is no such network, or its weights cannot be had.
     """
     from torchvision import models
 
+    name, _, chosen = name.partition("/")
+    weights = weights or chosen or None
     if name not in models.list_models():
         near = closest(name, models.list_models())
         msg = f"torchvision has no network {name!r}; the closest are {near}."
@@ -41,9 +45,8 @@ def torchvision_network(name: str, weights: str | Path | None, *, partial: bool)
     file = Path(str(weights)) if own_file else _fetched(entry, name)
     module = _built(name, entry)
     missing = fill(module, _renamed(read_state(file)), str(file), partial=partial and own_file)
-    return Network(
-        module.eval(), name=name, spec=f"torchvision:{name}", missing=missing, **_facts(entry)
-    )
+    spec = None if own_file else f"torchvision:{name}/{entry.name}"
+    return Network(module.eval(), name=name, spec=spec, missing=missing, **_facts(entry))
 
 
 def _built(name: str, entry: Any) -> nn.Module:
@@ -116,8 +119,9 @@ def _facts(entry: Any) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         preset = entry.transforms()
-    crop = getattr(preset, "crop_size", None) or [224]
     resize = getattr(preset, "resize_size", None) or [None]
+    crop = getattr(preset, "crop_size", None) or [resize[-1] or 224]
+    how = getattr(preset, "interpolation", None)
     side = int(crop[-1])
     return {
         "normalize": Standardize(tuple(preset.mean), tuple(preset.std))
@@ -126,4 +130,5 @@ def _facts(entry: Any) -> dict[str, Any]:
         "labels": tuple(entry.meta.get("categories", ())),
         "input_size": (side, side),
         "resize": resize[0],
+        "interpolation": "bicubic" if how and how.value == "bicubic" else "bilinear",
     }

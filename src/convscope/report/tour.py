@@ -78,7 +78,8 @@ def _fine(net: Network, photo: Tensor | Source) -> Tensor:
     zoom = math.ceil(_PLEASANT / max(net.input_size))
     height, width = net.input_size
     resize = net.resize * zoom if net.resize else None
-    return read(photo, (height * zoom, width * zoom), resize=resize)
+    size, how = (height * zoom, width * zoom), net.interpolation
+    return read(photo, size, resize=resize, interpolation=how)
 
 
 def _lead(said: Table, name: str) -> str:

@@ -1,0 +1,94 @@
+"""Bringing a picture to the size that a network takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from convscope.errors import ArgumentError, ImageError
+
+Picture = Image.Image | Tensor
+LONGEST = 50  # times as long as wide
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+def fitted(
+    picture: Picture,
+    size: int | tuple[int, int],
+    resize: int | None,
+    fit: str,
+    interpolation: str,
+) -> Picture:
+    """A picture cut or squashed to `size`; see `convscope.read`.
+
+    Raises:
+        ImageError: if it is far too long.
+        ArgumentError: if `fit`, `interpolation` or `size` is none.
+    """
+    if interpolation not in INTERPOLATIONS:
+        msg = f"interpolation must be {' or '.join(map(repr, INTERPOLATIONS))}, not {interpolation!r}."
+        raise ArgumentError(msg)
+    height, width = both_sides(size)
+    _check_shape(picture)
+    if fit == "squash":
+        return _resized(picture, height, width, interpolation)
+    return _cropped(picture, height, width, resize, interpolation)
+
+
+def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width), from these two or from the side of a square.
+
+    Raises:
+        ArgumentError: if they are no whole numbers above 0.
+    """
+    sides = np.asarray(size)
+    if sides.dtype.kind not in "iu" or sides.shape not in ((), (2,)) or sides.min() < 1:
+        msg = f"size must be one whole number above 0, or (height, width), not {size!r}."
+        raise ArgumentError(msg)
+    height, width = (int(side) for side in np.broadcast_to(sides, 2))
+    return height, width
+
+
+def _check_shape(picture: Picture) -> None:
+    height, width = _lengths(picture)
+    if max(height, width) > LONGEST * min(height, width):
+        msg = f"The picture is {width} by {height} pixels, over {LONGEST} times as long as wide; cut out the part that matters."
+        raise ImageError(msg)
+
+
+def _lengths(picture: Picture) -> tuple[int, int]:
+    if isinstance(picture, Image.Image):
+        return picture.height, picture.width
+    return int(picture.shape[-2]), int(picture.shape[-1])
+
+
+def _cropped(
+    picture: Picture, height: int, width: int, resize: int | None, interpolation: str
+) -> Picture:
+    """Shorter side to `resize`, then the centre; as torchvision's transforms round."""
+    rows, columns = _lengths(picture)
+    if resize is None or resize < max(height, width):
+        scale = max(height / rows, width / columns)
+        tall, wide = max(height, int(rows * scale)), max(width, int(columns * scale))
+    else:
+        short = min(rows, columns)
+        tall, wide = resize * rows // short, resize * columns // short
+    picture = _resized(picture, tall, wide, interpolation)
+    top, left = round((tall - height) / 2), round((wide - width) / 2)
+    if isinstance(picture, Image.Image):
+        return picture.crop((left, top, left + width, top + height))
+    return picture[..., top : top + height, left : left + width]
+
+
+def _resized(picture: Picture, height: int, width: int, interpolation: str) -> Picture:
+    if _lengths(picture) == (height, width):
+        return picture
+    if isinstance(picture, Image.Image):
+        return picture.resize((width, height), INTERPOLATIONS[interpolation])
+    drawn = F.interpolate(picture, (height, width), mode=interpolation, antialias=True)
+    return drawn.clamp(0, 1) if interpolation == "bicubic" else drawn
