@@ -11,12 +11,16 @@ from tests.conftest import assert_untouched, state_of
 
 ENTRIES = list(CATALOG.values())
 OF_IMAGES = [m for m in ENTRIES if m.name != "filters"]
-NEEDED = {"layer": "mid", "channel": 1}
+NEEDED = {"channel": 1, "samples": 4}
+_LAYERS = {"cam": "pool"}  # its head is one pooling and one linear layer from there on
 
 
 def options(method, **more):
     """The parameters a method cannot do without on the tiny network."""
-    return {k: v for k, v in {**NEEDED, **more}.items() if k in method.parameters}
+    needed = {**NEEDED, "layer": _LAYERS.get(method.name, "mid"), **more}
+    if method.name == "fullgrad" and "layer" not in more:
+        needed.pop("layer")
+    return {k: v for k, v in needed.items() if k in method.parameters}
 
 
 def values(result):

@@ -1,4 +1,8 @@
 from .attribution.cam import cam as cam
+from .attribution.cam import cam_strip as cam_strip
+from .attribution.pixels import deconv as deconv
+from .attribution.pixels import deconv_top as deconv_top
+from .attribution.pixels import saliency as saliency
 from .catalog import CATALOG as CATALOG
 from .catalog import Method as Method
 from .errors import ConvscopeError as ConvscopeError

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from convscope.attribution.cam import CAMS, cam
+from convscope.attribution.pixels import SALIENCIES, saliency
 from convscope.results import Result
 from convscope.view.filters import filters
 from convscope.view.maps import maps, through
@@ -36,7 +37,26 @@ class Method:
 
 
 _SOURCES = {
+    "cam": "Zhou et al. 2016, arXiv:1512.04150",
     "gradcam": "Selvaraju et al. 2017, arXiv:1610.02391",
+    "gradcam++": "Chattopadhay et al. 2018, arXiv:1710.11063",
+    "xgradcam": "Fu et al. 2020, arXiv:2008.02312",
+    "hirescam": "Draelos & Carin 2020, arXiv:2011.08891",
+    "layercam": "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943",
+    "eigencam": "Muhammad & Yeasin 2020, arXiv:2008.00299",
+    "eigengradcam": "Muhammad & Yeasin 2020, arXiv:2008.00299, of gradient times activation",
+    "fullgrad": "Srinivas & Fleuret 2019, arXiv:1905.00780",
+    "finercam": "Zhang et al. 2025, arXiv:2501.11309",
+    "scorecam": "Wang et al. 2020, arXiv:1910.01279",
+    "ablationcam": "Desai & Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360",
+    "gradient": "Simonyan et al. 2014, arXiv:1312.6034",
+    "inputxgradient": "Shrikumar et al. 2016, arXiv:1605.01713",
+    "smoothgrad": "Smilkov et al. 2017, arXiv:1706.03825",
+    "vargrad": "Adebayo et al. 2018, arXiv:1810.03292",
+    "integrated": "Sundararajan et al. 2017, arXiv:1703.01365",
+    "guided": "Springenberg et al. 2015, arXiv:1412.6806",
+    "deconvnet": "Zeiler & Fergus 2014, arXiv:1311.2901",
+    "guidedgradcam": "Selvaraju et al. 2017, arXiv:1610.02391",
 }
 
 
@@ -88,7 +108,17 @@ def _entries() -> list[Method]:
         Method(name, "cam", partial(cam, method=name), _options(cam, "method"), _SOURCES[name])
         for name in CAMS
     ]
-    return [*view, *cams]
+    pixels = [
+        Method(
+            name,
+            "pixels",
+            partial(saliency, method=name),
+            _options(saliency, "method"),
+            _SOURCES[name],
+        )
+        for name in SALIENCIES
+    ]
+    return [*view, *cams, *pixels]
 
 
 CATALOG: Mapping[str, Method] = MappingProxyType({entry.name: entry for entry in _entries()})

@@ -91,6 +91,27 @@ def observe(
         yield
 
 
+def first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
+    """Channels that reach the first convolution of a pass, and channels that it takes.
+
+    The pass over `x` ends there. None where there is no convolution.
+    """
+    found: list[tuple[int, int]] = []
+
+    def look(conv: nn.Module, inputs: Any) -> None:
+        found.append((first_tensor(inputs).shape[1], conv.in_channels))  # type: ignore[arg-type]
+        raise _Stop
+
+    convs = [child for child in module.modules() if isinstance(child, nn.Conv2d)]
+    with ExitStack() as stack:
+        for conv in convs:
+            stack.callback(conv.register_forward_pre_hook(look).remove)
+        if convs:
+            stack.enter_context(suppress(_Stop))
+            module(x)
+    return found[0] if found else None
+
+
 @contextmanager
 def watch(
     sites: Mapping[str, Site], *, stop: bool = False, leaf: bool = False
@@ -182,3 +203,62 @@ def _with_first(value: Any, tensor: Tensor) -> Any:
     place = next(i for i, item in enumerate(value) if isinstance(item, Tensor))
     items = [*value[:place], tensor, *value[place + 1 :]]
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
+Rule = Callable[[Tensor, Tensor], Tensor]
+"""Gradient behind a ReLU, and where the ReLU let its input through -> gradient before it."""
+
+
+class rewrite_relu(TorchFunctionMode):  # noqa: N801 - used like a function
+    """Inside the block every ReLU and ReLU6 sends its gradient back by `rule`.
+
+    Module, functional, in-place and shared ReLUs alike, which hooks on modules cannot do.
+
+    Attributes:
+        calls: how many were rewritten.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        """Rewrite by `rule` from the next `with` on."""
+        super().__init__()
+        self.rule = rule
+        self.calls = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace ReLUs, pass on all else."""
+        given = kwargs or {}
+        top = _ceiling(func, args, given)
+        if top is None:
+            return func(*args, **given)
+        self.calls += 1
+        x = args[0] if args else given["input"]
+        return _Rewritten.apply(x, top, self.rule)
+
+
+class _Rewritten(torch.autograd.Function):
+    """A ReLU up to `top` whose way back is a rule."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, top: float, rule: Rule) -> Tensor:
+        """Clamp, and remember the result for the way back."""
+        result = x.clamp(0, top) if top < float("inf") else x.clamp(min=0)
+        ctx.save_for_backward(result)
+        ctx.top, ctx.rule = top, rule
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Apply the rule."""
+        (result,) = ctx.saved_tensors
+        return ctx.rule(gradients[0], (result > 0) & (result < ctx.top)), None, None
+
+
+def _ceiling(func: Any, args: Any, kwargs: Any) -> float | None:
+    """Where a ReLU ends: infinity, or 6 for ReLU6; None for all other functions."""
+    name = getattr(func, "__name__", "")
+    if name in ("relu", "relu_"):
+        return float("inf")
+    if name == "relu6":
+        return 6.0
+    bounds = [*args[1:3], *(kwargs[k] for k in ("min_val", "max_val") if k in kwargs)]
+    return 6.0 if name in ("hardtanh", "hardtanh_") and bounds == [0.0, 6.0] else None

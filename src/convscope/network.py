@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
-from convscope.hooks import Site, watch
+from convscope.hooks import Site, first_convolution, watch
 from convscope.images import Source, check_pixels, read
 from convscope.layers import Layers
-from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
+from convscope.objective import INPUT, OUTPUT, Acts, Objective, logit, scores, total
 from convscope.outputs import Selector, scores_in
 from convscope.trace import trace
 from convscope.weights import fingerprint, free_bytes
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
+
+Seed = Callable[[Acts], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +153,15 @@ class Network:
 
     @cached_property
     def _channels(self) -> int | None:
-        """Channels of the module's input: 3 where any convolution takes so many, else 1."""
-        taken = [m.in_channels for m in self.module.modules() if isinstance(m, nn.Conv2d)]
-        return next((n for n in (3, 1, *taken) if n in taken), None)
+        """Channels of the module's input, told by the first convolution that runs."""
+        grey = torch.full((1, 3, *self.input_size), 0.5, device=self.device)
+        with self.frozen(), torch.inference_mode(mode=False), torch.no_grad():
+            x = self.normalize(grey) if self.normalize else grey
+            found = first_convolution(self.module, x.to(self.dtype))
+        if found is None:
+            return None
+        reached, taken = found
+        return x.shape[1] if reached == taken else taken
 
     def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Acts:
         """Run photographs just far enough to read some layers.
@@ -214,6 +222,41 @@ class Network:
             score = total(objective, acts)
             grads = _gradients(score, kept, objective.label, layers)
         return acts, [grad.float() for grad in grads]
+
+    def pixel_gradients(
+        self, objective: Objective, pixels: Tensor, seed: Seed | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The objective's value and its gradient at the pixels.
+
+        Args:
+            objective: what is differentiated, for each image by itself.
+            pixels: (N, C, H, W) on the network's device.
+            seed: activations -> what is differentiated instead of the objective's sum.
+
+        Returns:
+            Values (N,) and gradients of the pixels' shape, float32.
+        """
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            x = pixels.detach().clone().requires_grad_()
+            acts = self.run(x, objective.layers)
+            score = total(objective, acts)
+            (gradient,) = torch.autograd.grad(seed(acts) if seed else score, x, allow_unused=True)
+        if gradient is None:
+            msg = f"{objective.label!r} does not depend on the pixels."
+            raise NotApplicableError(msg)
+        return objective.read(acts).detach(), gradient.float()
+
+    def settled(self, objective: Objective, one: Tensor) -> Objective:
+        """The objective with its class fixed, for methods that change the photograph.
+
+        Args:
+            objective: any; only `predicted` depends on the picture.
+            one: (1, C, H, W), the photograph as it is.
+        """
+        if objective.label != "predicted":
+            return objective
+        with torch.no_grad():
+            return logit(int(scores(self.run(one, (OUTPUT,))).argmax()))
 
     def per_batch(self, share: float = 0.25) -> int:
         """How many photographs of the usual size fit into a share of the free memory."""

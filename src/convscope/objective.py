@@ -38,11 +38,14 @@ class Objective:
         label: short name for captions, file names and cache keys.
         layers: addresses to watch; the pass stops after the last of them.
         read: activations -> (N,). Higher is more.
+        part: activations -> (N, h, w), the map that `read` takes the mean of; None for what is
+            read from no map.
     """
 
     label: str
     layers: tuple[str, ...]
     read: Callable[[Acts], Tensor]
+    part: Callable[[Acts], Tensor] | None = None
 
     def __add__(self, other: Objective) -> Objective:
         """The sum of two objectives."""
@@ -93,7 +96,11 @@ def predicted() -> Objective:
 
 def channel(layer: str, k: int) -> Objective:
     """Mean activation of channel `k` (from 0) of a layer."""
-    return Objective(f"{layer}:{k}", (layer,), lambda acts: _plane(acts, layer, k).mean((-2, -1)))
+
+    def part(acts: Acts) -> Tensor:
+        return _plane(acts, layer, k)
+
+    return Objective(f"{layer}:{k}", (layer,), lambda acts: part(acts).mean((-2, -1)), part)
 
 
 def neuron(layer: str, k: int, y: int, x: int) -> Objective:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from convscope.attribution.formulas import FORMULAS, Formula, gradcam
+from convscope.attribution.fullgrad import fullgrad
+from convscope.attribution.rivals import against_rivals
 from convscope.errors import ArgumentError, NotApplicableError, no_maps
 from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import Objective, as_objective
-from convscope.results import Heatmap, recipe_for
+from convscope.results import Heatmap, Strip, recipe_for
 
-Combine = Callable[[Tensor, Tensor], Tensor]
-"""Activations and gradients, both (N, C, h, w) -> map (N, h, w), before rectification."""
-
-
-def gradcam(a: Tensor, g: Tensor) -> Tensor:
-    """Channels weighed by their mean gradient; Selvaraju et al. 2017, arXiv:1610.02391, eq. 1-2."""
-    return (g.mean((-2, -1), keepdim=True) * a).sum(1)
-
-
-CAMS: dict[str, Combine] = {"gradcam": gradcam}
+Maker = Callable[[Network, Tensor, Objective, str], Tensor]
+"""Network, pixels, objective and layer -> map (N, h, w), before rectification."""
 
 
 def cam(
@@ -31,7 +27,7 @@ def cam(
     objective: Objective | str | int | None = None,
     *,
     method: str = "gradcam",
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
 ) -> Heatmap:
     """Explain a score by the channels of one layer.
 
@@ -44,31 +40,137 @@ def cam(
         objective: what to explain: an objective, its words ("class:church"), a class number, or
             None for the class each photograph is predicted to be.
         method: a member of the family, see `CAMS`.
-        layer: address; None takes the last map before the head's pooling.
+        layer: address; None takes the last map before the head's pooling. Several are fused: the
+            positive part of each map is divided by its largest value, enlarged to the finest
+            grid, and the mean is taken.
 
     Returns:
         Heatmap of (N, h, w) at the layer's resolution, signed: before the final rectification.
 
     Raises:
         ArgumentError: if there is no such method.
-        NotApplicableError: if the layer has no maps, or the score does not depend on it.
+        NotApplicableError: if the layer has no maps, the score does not depend on it, or the
+            method is not defined for this network.
     """
-    combine = CAMS.get(method)
-    if combine is None:
+    make = CAMS.get(method)
+    if make is None:
         msg = f"There is no method {method!r}; there are {', '.join(CAMS)}."
         raise ArgumentError(msg)
     pixels, question = net.photographs(images), as_objective(objective)
-    place = layer or net.layers.default.name
-    parts = [_part(net, chunk, question, place, combine) for chunk in pixels.split(net.per_batch())]
-    recipe = recipe_for(net, method, question.label, layer=place)
-    return Heatmap(torch.cat(parts), pixels, recipe)
+    places = _places(net, layer, method)
+    chunks = pixels.split(net.per_batch())
+    maps = [torch.cat([make(net, chunk, question, place) for chunk in chunks]) for place in places]
+    recipe = recipe_for(net, method, question.label, layer=" + ".join(places))
+    return Heatmap(maps[0] if len(maps) == 1 else fused(maps), pixels, recipe)
 
 
-def _part(
-    net: Network, pixels: Tensor, objective: Objective, layer: str, combine: Combine
-) -> Tensor:
+def cam_strip(
+    net: Network,
+    images: Tensor | Source,
+    objective: Objective | str | int | None = None,
+    *,
+    method: str = "gradcam",
+    layers: Sequence[str] | None = None,
+) -> Strip:
+    """The same map at every convolution, from edges to objects, in one pass.
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        objective: as in `cam`.
+        method: a member of the family that is a formula, see `FORMULAS`.
+        layers: addresses; None takes all convolutions.
+
+    Returns:
+        Strip of signed maps (N, h, w), each at its own resolution.
+
+    Raises:
+        ArgumentError: if the method is no formula.
+    """
+    formula = FORMULAS.get(method)
+    if formula is None:
+        msg = f"{method!r} cannot be read at all layers at once; {', '.join(FORMULAS)} can."
+        raise ArgumentError(msg)
+    pixels, question = net.photographs(images), as_objective(objective)
+    places = list(layers or [row.address for row in net.layers.convs])
+    acts, gradients = net.gradients(question, pixels, places)
+    pairs = zip(places, gradients, strict=True)
+    maps = [formula(acts[place].detach(), gradient) for place, gradient in pairs]
+    return Strip(maps, places, recipe_for(net, f"{method} strip", question.label))
+
+
+def fused(maps: Sequence[Tensor]) -> Tensor:
+    """Mean of the positive parts of several maps (N, h, w), each by its own largest value."""
+    finest = max((tuple(m.shape[-2:]) for m in maps), key=lambda grid: grid[0] * grid[1])
+    return torch.stack([_unit(m, finest) for m in maps]).mean(0)
+
+
+def _unit(found: Tensor, grid: tuple[int, ...]) -> Tensor:
+    positive = found.clamp(min=0)
+    top = positive.amax((-2, -1), keepdim=True)
+    share = torch.where(top > 0, positive / top, 0.0)
+    return F.interpolate(share[:, None], grid, mode="bilinear")[:, 0]
+
+
+def _places(net: Network, layer: str | Sequence[str] | None, method: str) -> list[str]:
+    if method == "fullgrad":
+        if layer is not None:
+            msg = "FullGrad reads all layers at once; leave the layer out."
+            raise ArgumentError(msg)
+        return ["all"]
+    if layer is None:
+        return [net.layers.default.name]
+    return [layer] if isinstance(layer, str) else list(layer)
+
+
+def by_formula(formula: Formula) -> Maker:
+    """The map that a formula makes from activations and gradients."""
+
+    def make(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
+        return formula(*_read(net, pixels, objective, layer))
+
+    return make
+
+
+def _read(net: Network, pixels: Tensor, objective: Objective, layer: str) -> tuple[Tensor, Tensor]:
     acts, (gradient,) = net.gradients(objective, pixels, (layer,))
     activation = acts[layer].detach()
     if activation.dim() != 4:
         raise NotApplicableError(no_maps(layer, activation.shape))
-    return combine(activation, gradient)
+    return activation, gradient
+
+
+def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
+    """Channels weighed by the weights of a pooled linear head; Zhou et al. 2016, arXiv:1512.04150.
+
+    Such a head has the same gradient at every cell and for every photograph: the class's weight
+    over the number of cells. That is checked, not assumed.
+
+    Raises:
+        NotApplicableError: if the head is another one.
+    """
+    a, g = _read(net, pixels, objective, layer)
+    _, other = _read(net, 1 - pixels.flip(-1), objective, layer)
+    weight = g.sum((-2, -1), keepdim=True)
+    near = 1e-4 * g.abs().amax((1, 2, 3), keepdim=True)
+    flat = weight / g.shape[-2:].numel()
+    if bool(((g - flat).abs() > near).any() | ((other - flat).abs() > near).any()):
+        msg = (
+            f"CAM needs a head of one pooling and one linear layer right after {layer}; that of "
+            f"{net.name} is another. Grad-CAM is defined for any head."
+        )
+        raise NotApplicableError(msg)
+    return (weight * a).sum(1)
+
+
+def finercam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
+    """Grad-CAM of what sets a class apart from its rivals; Zhang et al. 2025, arXiv:2501.11309."""
+    return by_formula(gradcam)(net, pixels, against_rivals(objective), layer)
+
+
+CAMS: dict[str, Maker] = {
+    "cam": plain_cam,
+    **{name: by_formula(formula) for name, formula in FORMULAS.items()},
+    "fullgrad": fullgrad,
+    "finercam": finercam,
+}

@@ -9,6 +9,9 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from convscope.errors import NotApplicableError
+from convscope.render.colour import as_bytes
+from convscope.render.grid import scaled
 from convscope.render.overlay import overlay, without_evidence
 from convscope.results.base import Result, as_array
 from convscope.results.recipe import Recipe
@@ -24,11 +27,14 @@ class Heatmap(Result):
         values: (N, h, w), signed, in the method's own unit, never normalised.
         images: (N, 3, H, W) photographs, pixels in [0, 1].
         recipe: how it was made.
+        projection: (N, 3, H, W), signed, what a method gives colour by colour; None where it
+            gives none.
     """
 
     values: Tensor
     images: Tensor
     recipe: Recipe
+    projection: Tensor | None = None
 
     def has_evidence(self, index: int = 0) -> bool:
         """Whether any value of a map is above zero."""
@@ -55,13 +61,27 @@ class Heatmap(Result):
         Returns:
             The size of the photograph. A map without positive evidence says so in words.
         """
-        photo = as_array(self.images[index].permute(1, 2, 0))
+        photo = as_array(_in_colour(self.images[index]))
         heat = as_array(self.values[index]).clip(min=0)
         top = float(heat.max()) if scale is None else scale
         if not heat.max() > 0 or not top > 0:
             return without_evidence(photo, NO_EVIDENCE)
         share = (heat / top).clip(0, 1)
         return overlay(photo, share, opacity=opacity, colours=colours, base=base)
+
+    def projected(self, index: int = 0) -> Image.Image:
+        """Draw the projection of one photograph in its own colours; zero is mid-grey.
+
+        Raises:
+            NotApplicableError: if the method gives no colours.
+        """
+        if self.projection is None:
+            msg = f"{self.recipe.method} gives no projection in colour; picture() draws its map."
+            raise NotApplicableError(msg)
+        found = as_array(_in_colour(self.projection[index]))
+        if not found.any():
+            return without_evidence(as_array(_in_colour(self.images[index])), NO_EVIDENCE)
+        return Image.fromarray(as_bytes(scaled(found[None], signed=True)[0]))
 
     def words(self) -> str:
         """Method, question, and where the map is strongest."""
@@ -78,4 +98,14 @@ class Heatmap(Result):
         return f"Heatmap({tuple(self.values.shape)}, {self.words()})"
 
     def _arrays(self) -> Mapping[str, Any]:
-        return {"values": as_array(self.values), "images": as_array(self.images)}
+        found = {"values": as_array(self.values), "images": as_array(self.images)}
+        if self.projection is not None:
+            found["projection"] = as_array(self.projection)
+        return found
+
+
+def _in_colour(picture: Tensor) -> Tensor:
+    """(C, H, W) -> (H, W, 3); other numbers of channels are shown by their mean."""
+    if picture.shape[0] != 3:
+        picture = picture.mean(0, keepdim=True).expand(3, -1, -1)
+    return picture.permute(1, 2, 0)

@@ -1,0 +1,102 @@
+"""Gradients averaged over noisy copies or along a path; memory is flat in their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convscope.network import Network
+from convscope.objective import Objective
+
+SPREAD = 0.15  # deviation of the noise, as a share of the photograph's range
+
+
+def smoothed(net: Network, pixels: Tensor, objective: Objective, samples: int, seed: int) -> Tensor:
+    """Mean gradient of noisy copies; SmoothGrad, Smilkov et al. 2017, arXiv:1706.03825."""
+    return _moments(net, pixels, objective, samples, seed)[0]
+
+
+def varied(net: Network, pixels: Tensor, objective: Objective, samples: int, seed: int) -> Tensor:
+    """Variance of the gradient over noisy copies; VarGrad, Adebayo et al. 2018, arXiv:1810.03292."""
+    return _moments(net, pixels, objective, samples, seed)[1] / (samples - 1)
+
+
+def _moments(
+    net: Network, pixels: Tensor, objective: Objective, samples: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Running mean and sum of squared deviations (Chan et al. 1979), photograph by photograph."""
+    found = [_of_one(net, one[None], objective, samples, seed) for one in pixels]
+    return torch.cat([mean for mean, _ in found]), torch.cat([squares for _, squares in found])
+
+
+def _of_one(
+    net: Network, one: Tensor, objective: Objective, samples: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    objective = net.settled(objective, one)
+    mean, squares, count = torch.zeros_like(one), torch.zeros_like(one), 0
+    for noisy in _noisy(net, one, samples, seed):
+        _, g = net.pixel_gradients(objective, noisy)
+        own = g.mean(0, keepdim=True)
+        delta, n = own - mean, len(g)
+        squares = squares + ((g - own) ** 2).sum(0, keepdim=True)
+        squares = squares + delta**2 * (count * n / (count + n))
+        mean, count = mean + delta * (n / (count + n)), count + n
+    return mean, squares
+
+
+def _noisy(net: Network, one: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
+    """The same copies whatever the batches: each has the seed of its place."""
+    spread = SPREAD * float(one.max() - one.min())
+    for start in range(0, samples, _step(net)):
+        places = range(start, min(start + _step(net), samples))
+        noise = [_noise(one, seed * 1_000_003 + place) for place in places]
+        yield one + spread * torch.cat(noise)
+
+
+def _noise(one: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(one.shape, generator=generator).to(one)
+
+
+def _step(net: Network) -> int:
+    """Copies a batch: eight are as fast as more, and small."""
+    return max(1, min(8, net.per_batch() // 3))
+
+
+def integrated(
+    net: Network, pixels: Tensor, objective: Objective, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Integrated gradients from black; Sundararajan, Taly & Yan 2017, arXiv:1703.01365.
+
+    The integral is a Gauss-Legendre sum.
+
+    Returns:
+        Contributions of the pixels' shape, and for each photograph by how much they miss the
+        difference of the scores of photograph and black (N,).
+    """
+    asked = [net.settled(objective, one[None]) for one in pixels]
+    pairs = list(zip(asked, pixels, strict=True))
+    whole = torch.cat([_along(net, one[None], question, steps) for question, one in pairs])
+    rises = torch.cat([_rise(net, one[None], question) for question, one in pairs])
+    return whole, whole.flatten(1).sum(1) - rises
+
+
+@torch.no_grad()
+def _rise(net: Network, one: Tensor, objective: Objective) -> Tensor:
+    """By how much the photograph scores higher than black, (1,)."""
+    values = objective.read(net.run(torch.cat([one, 0 * one]), objective.layers))
+    return values[:1] - values[1:]
+
+
+def _along(net: Network, one: Tensor, objective: Objective, steps: int) -> Tensor:
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    places = torch.tensor((nodes + 1) / 2, dtype=one.dtype, device=one.device)
+    shares = torch.tensor(weights / 2, dtype=one.dtype, device=one.device)
+    mean = torch.zeros_like(one)
+    for place, share in zip(places.split(_step(net)), shares.split(_step(net)), strict=True):
+        _, g = net.pixel_gradients(objective, place.view(-1, 1, 1, 1) * one)
+        mean = mean + (share.view(-1, 1, 1, 1) * g).sum(0, keepdim=True)
+    return mean * one

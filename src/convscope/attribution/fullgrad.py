@@ -1,0 +1,101 @@
+"""FullGrad: the gradient of the input together with the gradients of all biases.
+
+Srinivas & Fleuret 2019, arXiv:1905.00780. For a network of ReLUs the score is exactly the sum of
+input times gradient and of every bias times its gradient; batch norms carry a bias of their own,
+beta - mean * gamma / deviation.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convscope.hooks import Site, watch
+from convscope.network import Network
+from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
+from convscope.outputs import scores_in
+
+Parts = tuple[Tensor, list[Tensor], Tensor]
+
+
+def fullgrad(net: Network, pixels: Tensor, objective: Objective, _layer: str = "") -> Tensor:
+    """The FullGrad map, (N, H, W) at the resolution of the pixels; it needs no layer.
+
+    Each part's absolute values are brought to [0, 1] for each photograph over all its channels,
+    enlarged bilinearly, and summed. Biases of linear layers have no place and are left out here;
+    they count in `parts_of_score`.
+    """
+    own, biases, _ = parts_of_score(net, pixels, objective)
+    found = _unit(own).sum(1)
+    for part in biases:
+        found = found + _enlarged(_unit(part), pixels).sum(1)
+    return found
+
+
+def parts_of_score(net: Network, pixels: Tensor, objective: Objective) -> Parts:
+    """Input times gradient (N, C, H, W), bias times gradient of each layer with maps
+    (N, c, h, w), and the rest, of layers without maps (N,). For ReLU networks they add up to the
+    score.
+    """  # noqa: D205 - one sentence that needs two lines
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        x = net.enter(pixels).detach().clone().requires_grad_()
+        seen, places = _seen(net, x, objective)
+        acts = Acts({k: v.float() for k, v in seen.items()} | {INPUT: x}, net.labels)
+        score = total(objective, Acts({k: acts[k] for k in objective.layers}, net.labels))
+        grads = torch.autograd.grad(score, [x, *(seen[n] for n in places)], allow_unused=True)
+    own = (x * grads[0]).detach().float()
+    maps, rest = list[Tensor](), own.new_zeros(len(own))
+    for (_, bias), grad in zip(places.items(), grads[1:], strict=True):
+        if grad is None:
+            continue
+        if grad.dim() == 4:
+            maps.append((grad * bias.view(-1, 1, 1)).float())
+        else:
+            rest = rest + (grad * bias).flatten(1).sum(1).float()
+    return own, maps, rest
+
+
+def _seen(
+    net: Network, x: Tensor, objective: Objective
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """All values that are needed, and the bias of each run of a module that has one."""
+    places, sites = dict[str, Tensor](), dict[str, Site]()
+    for row in net.layers:
+        if "#" in row.name or ":" in row.name:  # another run, or a function without a module
+            continue
+        module = net.module.get_submodule(row.name)
+        bias = _bias(module)
+        if bias is not None:
+            runs = {f"{row.name}#{run}": Site(module, run) for run in range(1, row.calls + 1)}
+            sites |= runs
+            places |= dict.fromkeys(runs, bias)
+    inner = [name for name in objective.layers if name not in (INPUT, OUTPUT)]
+    sites |= {name: net.layers.site(name) for name in inner}
+    with net.frozen(), watch(sites) as seen:
+        seen[OUTPUT] = scores_in(net.module(x), net.output)
+    return seen, {name: bias for name, bias in places.items() if name in seen}
+
+
+def _bias(module: nn.Module) -> Tensor | None:
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - torch's common base
+        if module.running_mean is None or module.running_var is None:
+            return None
+        scale = (module.running_var + module.eps).rsqrt()
+        if module.weight is not None:
+            scale = scale * module.weight.detach()
+        shift = 0 if module.bias is None else module.bias.detach()
+        return shift - module.running_mean * scale
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        return module.bias.detach()
+    return None
+
+
+def _unit(part: Tensor) -> Tensor:
+    size = part.abs()
+    low, high = size.amin((1, 2, 3), keepdim=True), size.amax((1, 2, 3), keepdim=True)
+    return torch.where(high > low, (size - low) / (high - low), 0.0)
+
+
+def _enlarged(part: Tensor, pixels: Tensor) -> Tensor:
+    return F.interpolate(part, pixels.shape[-2:], mode="bilinear")

@@ -1,0 +1,256 @@
+"""Gradients at the pixels: plain, with rewritten ReLUs, and averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.attribution.averaged import integrated, smoothed, varied
+from convscope.attribution.cam import cam
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.hooks import Rule, rewrite_relu
+from convscope.images import Source
+from convscope.network import Network, Seed
+from convscope.objective import OUTPUT, Acts, Objective, as_objective, channel
+from convscope.results import Heatmap, Pictures, recipe_for
+
+
+def guided(gradient: Tensor, active: Tensor) -> Tensor:
+    """Only positive gradients of active units; Springenberg et al. 2015, arXiv:1412.6806."""
+    return gradient.clamp(min=0) * active
+
+
+def deconvnet(gradient: Tensor, _active: Tensor) -> Tensor:
+    """Only positive gradients, whatever was active; Zeiler & Fergus 2014, arXiv:1311.2901."""
+    return gradient.clamp(min=0)
+
+
+def rewritten(
+    net: Network, objective: Objective, pixels: Tensor, rule: Rule, seed: Seed | None = None
+) -> Tensor:
+    """The gradient at the pixels with every ReLU's way back rewritten.
+
+    Raises:
+        NotApplicableError: if the network runs no ReLU, or computes something else when its
+            ReLUs are rewritten.
+    """
+    _check_rewritable(net)
+    with rewrite_relu(rule) as mode:
+        _, gradient = net.pixel_gradients(objective, pixels, seed)
+    if not mode.calls:
+        msg = (
+            f"{net.name} runs no ReLU before {objective.label}, so this would be the plain "
+            "gradient and nothing else."
+        )
+        raise NotApplicableError(msg)
+    return gradient
+
+
+def _check_rewritable(net: Network) -> None:
+    """Once a network: the scores of a grey picture with rewritten ReLUs are the plain ones.
+
+    They differ where a network calls an in-place ReLU and does not use what it returns.
+    """
+    if net.__dict__.get("_rewritable"):
+        return
+    grey = torch.full((1, 3, *net.input_size), 0.5, device=net.device)
+    with torch.no_grad():
+        plain = net.run(grey, (OUTPUT,))[OUTPUT]
+        with rewrite_relu(guided):
+            other = net.run(grey, (OUTPUT,))[OUTPUT]
+    if not torch.allclose(plain, other, rtol=1e-4, atol=1e-5 * float(plain.abs().max() + 1)):
+        msg = (
+            f"{net.name} computes other scores when its ReLUs are rewritten: it uses an in-place "
+            "ReLU without what it returns, so guided backpropagation and DeconvNet cannot be had."
+        )
+        raise NotApplicableError(msg)
+    net.__dict__["_rewritable"] = True
+
+
+Maker = Callable[[Network, Tensor, Objective, int, int], tuple[Tensor, Tensor, dict[str, object]]]
+"""Network, pixels, objective, samples and seed -> map (N, H, W), its colours (N, 3, H, W), notes."""
+
+
+def saliency(
+    net: Network,
+    images: Tensor | Source,
+    objective: Objective | str | int | None = None,
+    *,
+    method: str = "gradient",
+    samples: int = 50,
+    seed: int = 0,
+) -> Heatmap:
+    """How much each pixel matters for a class, or for any channel or neuron of any layer.
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        objective: as in `cam`: a class, a channel ("conv:3:88"), a neuron, a sum of these, None.
+        method: one of `SALIENCIES`.
+        samples: noisy copies or steps, for the methods that average.
+        seed: of their noise.
+
+    Returns:
+        Heatmap of (N, H, W) with its colours in `projection`. Gradients are reduced over the
+        colours by their largest absolute value, contributions (input times gradient, integrated
+        gradients) by their sum.
+
+    Raises:
+        ArgumentError: if there is no such method, or `samples` is below 2.
+        NotApplicableError: if the method is not defined for this network.
+    """
+    make = SALIENCIES.get(method)
+    if make is None:
+        msg = f"There is no method {method!r}; there are {', '.join(SALIENCIES)}."
+        raise ArgumentError(msg)
+    if samples < 2:
+        msg = f"samples must be at least 2, not {samples}."
+        raise ArgumentError(msg)
+    pixels, question = net.photographs(images), as_objective(objective)
+    chunks = pixels.split(max(1, net.per_batch() // 3))
+    parts = [make(net, chunk, question, samples, seed) for chunk in chunks]
+    notes = {k: v for part in parts for k, v in part[2].items()}
+    recipe = recipe_for(net, method, question.label, seed=seed, samples=samples, **notes)
+    values, colours = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+    return Heatmap(values, pixels, recipe, projection=colours)
+
+
+def _largest(g: Tensor) -> Tensor:
+    return g.abs().amax(1)
+
+
+def _gradient(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
+    _, g = net.pixel_gradients(objective, x)
+    return _largest(g), g, {}
+
+
+def _input_gradient(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
+    _, g = net.pixel_gradients(objective, x)
+    return (g * x).sum(1), g * x, {}
+
+
+def _guided(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
+    g = rewritten(net, objective, x, guided)
+    return _largest(g), g, {}
+
+
+def _deconvnet(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
+    g = rewritten(net, objective, x, deconvnet)
+    return _largest(g), g, {}
+
+
+def _guided_gradcam(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
+    """Guided backpropagation under the Grad-CAM map; Selvaraju et al. 2017, arXiv:1610.02391."""
+    heat = cam(net, x, objective).values.clamp(min=0)
+    large = F.interpolate(heat[:, None], x.shape[-2:], mode="bilinear")
+    g = rewritten(net, objective, x, guided) * large
+    return _largest(g), g, {}
+
+
+def _smoothgrad(net: Network, x: Tensor, objective: Objective, n: int, seed: int) -> _Made:
+    g = smoothed(net, x, objective, n, seed)
+    return _largest(g), g, {}
+
+
+def _vargrad(net: Network, x: Tensor, objective: Objective, n: int, seed: int) -> _Made:
+    g = varied(net, x, objective, n, seed)
+    return g.sum(1), g, {}
+
+
+def _integrated(net: Network, x: Tensor, objective: Objective, n: int, _seed: int) -> _Made:
+    g, gap = integrated(net, x, objective, n)
+    return g.sum(1), g, {"completeness_gap": [round(float(v), 6) for v in gap]}
+
+
+_Made = tuple[Tensor, Tensor, dict[str, object]]
+SALIENCIES: dict[str, Maker] = {
+    "gradient": _gradient,
+    "inputxgradient": _input_gradient,
+    "smoothgrad": _smoothgrad,
+    "vargrad": _vargrad,
+    "integrated": _integrated,
+    "guided": _guided,
+    "deconvnet": _deconvnet,
+    "guidedgradcam": _guided_gradcam,
+}
+
+
+def deconv(
+    net: Network,
+    images: Tensor | Source,
+    objective: Objective | str,
+    *,
+    only: str = "map",
+) -> Heatmap:
+    """Project a channel's activity back to the pixels, as Zeiler & Fergus 2014 meant it.
+
+    All other channels count as zero. On the way back poolings send each value to the place it
+    came from and sum where windows overlap, ReLUs pass what is positive, convolutions are
+    transposed. Batch norms, which the paper does not have, are taken as the linear maps they are;
+    a sum sends what it gets to both its parts. The network's own modules do all this, so the
+    result is exactly as large as the photograph.
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        objective: a channel ("conv:3:88"), a neuron or a class.
+        only: "map" starts from the channel's whole map, "max" from its strongest cell.
+
+    Returns:
+        Heatmap of (N, H, W), the largest absolute value over colours; `projection` keeps the
+        colours, (N, 3, H, W), signed.
+
+    Raises:
+        ArgumentError: if `only` is neither.
+        NotApplicableError: if the network runs no ReLU before the channel.
+    """
+    if only not in ("map", "max"):
+        msg = f"only must be 'map' or 'max', not {only!r}."
+        raise ArgumentError(msg)
+    pixels, question = net.photographs(images), as_objective(objective)
+    found = _projected(net, pixels, question, only)
+    recipe = recipe_for(net, "deconv", question.label, only=only)
+    return Heatmap(_largest(found), pixels, recipe, projection=found)
+
+
+def deconv_top(
+    net: Network, images: Tensor | Source, layer: str, *, top: int = 12, only: str = "map"
+) -> Pictures:
+    """The channels of a layer with the highest mean activation, each projected to the pixels.
+
+    Args:
+        net: the network.
+        images: one photograph.
+        layer: any address of a layer with maps.
+        top: how many channels.
+        only: as in `deconv`.
+
+    Returns:
+        Pictures with values (top, 3, H, W), the strongest channel first.
+    """
+    pixels = net.photographs(images)[:1]
+    with torch.no_grad():
+        mean = net.run(pixels, (layer,))[layer][0].flatten(1).mean(1)
+    channels = mean.topk(min(top, len(mean))).indices.tolist()
+    found = [_projected(net, pixels, channel(layer, k), only) for k in channels]
+    recipe = recipe_for(net, "deconv", layer=layer, top=top, only=only)
+    return Pictures(
+        torch.cat(found), recipe, captions=[f"{layer}:{k}" for k in channels], signed=True
+    )
+
+
+def _projected(net: Network, pixels: Tensor, objective: Objective, only: str) -> Tensor:
+    """Seed the way back with the activity itself, rectified, and rewrite the ReLUs."""
+
+    def seed(acts: Acts) -> Tensor:
+        plane = objective.part(acts) if objective.part else objective.read(acts)[:, None, None]
+        strength = plane.detach().clamp(min=0)
+        if only == "max":
+            top = strength.flatten(1).argmax(1)
+            strength = strength * F.one_hot(top, strength[0].numel()).view_as(strength)
+        return (plane * strength).sum()
+
+    return rewritten(net, objective, pixels, deconvnet, seed)

@@ -1,0 +1,334 @@
+"""Gradients at the pixels: exact cases by hand, slow twins, and Captum where it is right."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from captum.attr import Deconvolution, GuidedBackprop, InputXGradient, IntegratedGradients, Saliency
+from torch import nn
+from torchvision import models
+
+import convscope
+from convscope.attribution.pixels import SALIENCIES, deconvnet, guided, rewritten
+from convscope.errors import ArgumentError, NotApplicableError
+from tests.conftest import assert_untouched, state_of, tiny_module
+
+
+class OneConv(nn.Module):
+    """The case that Captum's tests use: weights of ones, biases -50 and -75, a head of signs."""
+
+    def __init__(self, relu):
+        super().__init__()
+        self.conv, self.head, self.relu = nn.Conv2d(1, 2, 3), nn.Linear(8, 4), relu
+        with torch.no_grad():
+            self.conv.weight.fill_(1)
+            self.conv.bias.copy_(torch.tensor([-50.0, -75.0]))
+            self.head.weight.copy_(torch.tensor([[1.0, 1, 1, 1, 1, -1, -1, -1]]).expand(4, 8))
+            self.head.bias.zero_()
+
+    def forward(self, x):
+        return self.relu(self.head(self.relu(self.conv(x)).flatten(1)))
+
+
+RELUS = {
+    "module": lambda: nn.ReLU(),
+    "in place": lambda: nn.ReLU(inplace=True),
+    "functional": lambda: F.relu,
+    "functional in place": lambda: torch.relu_,
+    "tensor method": lambda: lambda x: x.relu(),
+}
+BY_HAND = {
+    "gradient": [[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]],
+    "inputxgradient": [[0, 1, 2, 3], [0, 5, 6, 7], [0, 9, 10, 11], [0, 0, 0, 0]],
+    "guided": [[0, 1, 1, 1], [1, 3, 3, 2], [1, 3, 3, 2], [1, 2, 2, 1]],
+    "deconvnet": [[2, 3, 3, 1], [3, 5, 5, 2], [3, 5, 5, 2], [1, 2, 2, 1]],
+}
+
+
+@pytest.mark.parametrize("relu", RELUS)
+@pytest.mark.parametrize("method", BY_HAND)
+def test_one_convolution_by_hand(method, relu):
+    net = convscope.Network(OneConv(RELUS[relu]()), input_size=(4, 4))
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    found = convscope.saliency(net, x, 0, method=method).values[0]
+    assert torch.equal(torch.tensor(BY_HAND[method], dtype=torch.float), found)
+
+
+def test_three_rules_on_one_number():
+    """x = 1; weights 1, -1, 2; then rows (1, 1, -1) and (-1, 2, 1): unit 1 gives 1, 0 and 2."""
+    first, second = nn.Conv2d(1, 3, 1, bias=False), nn.Conv2d(3, 2, 1, bias=False)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([1.0, -1, 2]).view(3, 1, 1, 1))
+        second.weight.copy_(torch.tensor([[1.0, 1, -1], [-1, 2, 1]]).view(2, 3, 1, 1))
+    net = convscope.Network(
+        nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten()), input_size=(1, 1)
+    )
+    x, unit = torch.ones(1, 1, 1, 1), convscope.logit(1)
+    assert 1 == net.pixel_gradients(unit, x)[1].item()
+    assert 0 == rewritten(net, unit, x, deconvnet).item()
+    assert 2 == rewritten(net, unit, x, guided).item()
+
+
+class Modules(nn.Module):
+    """The tiny network's convolutions with a ReLU module at each place, as Captum needs it."""
+
+    def __init__(self, own):
+        super().__init__()
+        self.own = own
+        self.a, self.b, self.c = nn.ReLU(), nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        own = self.own
+        a = own.pool(self.a(own.stem(x)))
+        b = self.b(own.norm(own.mid(a)) + a)
+        return own.head(own.pool(self.c(own.last(b))).mean((-2, -1)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("method", "theirs"), [("guided", GuidedBackprop), ("deconvnet", Deconvolution)]
+)
+def test_functional_relus_equal_captum_on_a_module_twin(net, images, method, theirs):
+    expected = theirs(Modules(tiny_module()).eval()).attribute(images.clone(), 2)
+    found = convscope.saliency(net, images, 2, method=method).projection
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("method", "theirs"),
+    [
+        ("gradient", Saliency),
+        ("inputxgradient", InputXGradient),
+        ("integrated", IntegratedGradients),
+    ],
+)
+def test_equal_to_captum(net, images, method, theirs):
+    module = tiny_module().eval()
+    given = {"abs": False} if method == "gradient" else {}
+    expected = theirs(module).attribute(images.clone(), target=2, **given).detach()
+    found = convscope.saliency(net, images, 2, method=method).projection
+    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "make", [models.resnet18, lambda: models.vgg16(init_weights=False), models.mobilenet_v2]
+)
+def test_known_networks_equal_captum(make):
+    torch.manual_seed(0)
+    module = make().eval()
+    images = torch.rand(1, 3, 64, 64)
+    net = convscope.Network(module, input_size=(64, 64))
+    expected = {"gradient": Saliency(module).attribute(images.clone(), 5, abs=False)}
+    if not isinstance(module, models.MobileNetV2):  # Captum leaves ReLU6 alone
+        expected["guided"] = GuidedBackprop(module).attribute(images.clone(), 5)
+        expected["deconvnet"] = Deconvolution(module).attribute(images.clone(), 5)
+    for method, theirs in expected.items():
+        found = convscope.saliency(net, images, 5, method=method).projection
+        scale = theirs.abs().max()
+        torch.testing.assert_close(found / scale, theirs.detach() / scale, rtol=1e-5, atol=1e-5)
+
+
+def test_integrated_gradients_state_their_gap(net, images):
+    heat = convscope.saliency(net, images, 2, method="integrated", samples=200)
+    with torch.no_grad():
+        rise = net.score(convscope.logit(2), images) - net.score(convscope.logit(2), 0 * images)
+    gap = heat.values.sum((1, 2)) - rise
+    stated = torch.tensor(heat.recipe.parameters["completeness_gap"])
+    torch.testing.assert_close(stated, gap, rtol=1e-3, atol=1e-5)
+    assert gap.abs().max() < 0.02 * rise.abs().max()
+
+
+class Difference(nn.Module):
+    """f = ReLU(ReLU(a) - 1 - ReLU(b)), and g, the same function written otherwise."""
+
+    def __init__(self, *, other):
+        super().__init__()
+        self.other = other
+
+    def forward(self, x):
+        a, b = x[:, 0].flatten(1), x[:, 1].flatten(1)
+        inner = F.relu(a - 1) - F.relu(b) if self.other else F.relu(a) - 1 - F.relu(b)
+        return F.relu(inner)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_integrated_gradients_do_not_see_how_a_function_is_written(other):
+    from convscope.attribution.averaged import integrated
+
+    net = convscope.Network(Difference(other=other), input_size=(1, 1))
+    x = torch.tensor([3.0, 1.0, 0.0]).view(1, 3, 1, 1)
+    found, _ = integrated(net, x, convscope.logit(0), 2000)
+    torch.testing.assert_close(
+        found.flatten(), torch.tensor([1.5, -0.5, 0.0]), rtol=1e-2, atol=1e-2
+    )
+
+
+def test_smoothgrad_and_vargrad_as_defined(net, images):
+    seen = []
+    original = net.pixel_gradients
+
+    def spy(objective, pixels, seed=None):
+        value, gradient = original(objective, pixels, seed)
+        seen.append(gradient)
+        return value, gradient
+
+    object.__setattr__(net, "pixel_gradients", spy)
+    smooth = convscope.saliency(net, images[:1], 2, method="smoothgrad", samples=11)
+    each = torch.cat(seen)
+    seen.clear()
+    varied = convscope.saliency(net, images[:1], 2, method="vargrad", samples=11)
+    assert 11 == len(each) == len(torch.cat(seen))
+    torch.testing.assert_close(smooth.projection[0], each.mean(0))
+    torch.testing.assert_close(varied.projection[0], each.var(0, correction=1))
+    assert each.std(0).max() > 0
+
+
+def test_noise_has_its_seed_and_batches_change_nothing(net, images, monkeypatch):
+    first = convscope.saliency(net, images, 1, method="smoothgrad", samples=9)
+    assert not torch.equal(
+        first.values,
+        convscope.saliency(net, images, 1, method="smoothgrad", samples=9, seed=1).values,
+    )
+    monkeypatch.setattr(convscope.Network, "per_batch", lambda *_: 1)
+    torch.testing.assert_close(
+        first.values,
+        convscope.saliency(net, images, 1, method="smoothgrad", samples=9).values,
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("method", SALIENCIES)
+def test_any_channel_and_neuron(net, images, method):
+    if method == "guidedgradcam":
+        return
+    for words in ("mid:3", "mid:3@2,5", "last:1"):
+        found = convscope.saliency(net, images, words, method=method, samples=3).values
+        assert (3, 16, 16) == tuple(found.shape)
+        assert torch.isfinite(found).all()
+
+
+def test_the_predicted_class_is_fixed_on_the_clean_photograph(net, images):
+    best = net.activations(images[:1], ["output"])["output"].argmax().item()
+    for method in ("smoothgrad", "integrated"):
+        by_none = convscope.saliency(net, images[:1], method=method, samples=6).values
+        torch.testing.assert_close(
+            by_none, convscope.saliency(net, images[:1], best, method=method, samples=6).values
+        )
+
+
+def test_networks_without_relus_are_refused(images):
+    smooth = convscope.Network(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(784, 2)),
+        name="smooth",
+        input_size=(16, 16),
+    )
+    with pytest.raises(NotApplicableError) as caught:
+        convscope.saliency(smooth, images, 1, method="guided")
+    assert str(caught.value) == (
+        "smooth runs no ReLU before class:1, so this would be the plain gradient and nothing else."
+    )
+
+
+def test_an_in_place_relu_whose_result_is_not_used_is_refused(images):
+    class Careless(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.conv(x)
+            F.relu(x, inplace=True)
+            return self.head(x.mean((2, 3)))
+
+    net = convscope.Network(Careless(), name="careless", input_size=(16, 16))
+    with pytest.raises(NotApplicableError, match="careless computes other scores when its ReLUs"):
+        convscope.saliency(net, images, 1, method="guided")
+
+
+def test_relu6_is_a_relu():
+    net = convscope.Network(
+        nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU6(), nn.Flatten(), nn.Linear(8, 2)),
+        input_size=(2, 2),
+    )
+    x = torch.rand(1, 3, 2, 2)
+    assert torch.isfinite(convscope.saliency(net, x, 0, method="guided").values).all()
+
+
+@pytest.mark.parametrize("method", SALIENCIES)
+def test_mistakes_and_the_network_untouched(net, images, method):
+    before = state_of(net.module)
+    with pytest.raises(convscope.ConvscopeError):
+        convscope.saliency(net, images, 99, method=method, samples=2)
+    assert_untouched(before, net.module)
+    assert torch.overrides._get_current_function_mode() is None
+
+
+def test_options_out_of_range(net, images):
+    with pytest.raises(ArgumentError, match="There is no method 'smooth'; there are gradient"):
+        convscope.saliency(net, images, method="smooth")
+    with pytest.raises(ArgumentError, match="samples must be at least 2, not 1"):
+        convscope.saliency(net, images, method="smoothgrad", samples=1)
+    with pytest.raises(ArgumentError, match="only must be 'map' or 'max', not 'all'"):
+        convscope.deconv(net, images, "mid:1", only="all")
+
+
+def slow_deconvnet(module, x, k, only):
+    """Zeiler & Fergus by hand for stem, ReLU, 2x2 pooling and mid: mirrored layers, no autograd."""
+    stem = module.stem(x)
+    pooled, places = F.max_pool2d(stem.relu(), 2, return_indices=True)
+    top = module.mid(pooled)
+    back = torch.zeros_like(top)
+    plane = top[:, k].clamp(min=0)
+    if only == "max":
+        keep = torch.zeros_like(plane)
+        for i in range(len(plane)):
+            place = plane[i].argmax()
+            keep[i].view(-1)[place] = plane[i].view(-1)[place]
+        plane = keep
+    back[:, k] = plane
+    back = F.conv_transpose2d(back, module.mid.weight, padding=1)
+    back = F.max_unpool2d(back, places, 2).clamp(min=0)
+    return F.conv_transpose2d(back, module.stem.weight, padding=1)
+
+
+@pytest.mark.parametrize("only", ["map", "max"])
+def test_deconvnet_equals_mirrored_layers(net, images, only):
+    found = convscope.deconv(net, images, "mid:3", only=only)
+    expected = slow_deconvnet(tiny_module().eval(), images, 3, only).detach()
+    torch.testing.assert_close(found.projection, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.values, expected.abs().amax(1), rtol=1e-4, atol=1e-6)
+    assert (16, 16) == found.projected().size
+
+
+def test_overlapping_windows_sum_what_they_send_back():
+    """One pixel that wins four 3x3 windows of stride 2 gets all four, not the last."""
+    pool = nn.MaxPool2d(3, 2)
+    first, last = nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.ones_(first.weight), nn.init.ones_(last.weight)
+    net = convscope.Network(nn.Sequential(first, nn.ReLU(), pool, last), input_size=(5, 5))
+    x = torch.zeros(1, 1, 5, 5)
+    x[0, 0, 2, 2] = 5
+    found = convscope.deconv(net, x, "3:0").projection[0, 0]
+    assert 20 == found[2, 2] == found.sum()
+    assert not pool.return_indices
+
+
+def test_a_dead_channel_says_so(net, images):
+    with torch.no_grad():
+        net.module.mid.weight[3] = -net.module.mid.weight[3].abs()
+    heat = convscope.deconv(net, images, "mid:3")
+    assert not heat.has_evidence()
+    assert not heat.projection.any()
+    assert (16, 16) == heat.projected().size
+
+
+def test_the_strongest_channels_side_by_side(net, images):
+    found = convscope.deconv_top(net, images[:1], "mid", top=3)
+    mean = net.activations(images[:1], ["mid"])["mid"][0].mean((1, 2))
+    best = mean.topk(3).indices.tolist()
+    assert [f"mid:{k}" for k in best] == list(found.captions)
+    alone = convscope.deconv(net, images[:1], f"mid:{best[1]}").projection[0]
+    torch.testing.assert_close(found.values[1], alone)
