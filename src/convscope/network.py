@@ -6,21 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from convscope.errors import ArgumentError, ImageError, NotApplicableError
-from convscope.hooks import Site, first_convolution, watch
+from convscope.entry import channels_taken, unwrapped, with_channels
+from convscope.errors import ImageError, NotApplicableError
+from convscope.hooks import Site, watch
 from convscope.images import Source, check_pixels, read
 from convscope.layers import Layers
 from convscope.objective import INPUT, OUTPUT, Acts, Objective, logit, scores, total
 from convscope.outputs import Selector, scores_in
 from convscope.trace import trace
 from convscope.weights import fingerprint, free_bytes
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
 
 Seed = Callable[[Acts], Tensor]
 
@@ -57,7 +55,7 @@ class Network:
 
     def __post_init__(self) -> None:
         """Unwrap parallel and compiled modules; refuse what cannot be looked into."""
-        object.__setattr__(self, "module", _unwrapped(self.module))
+        object.__setattr__(self, "module", unwrapped(self.module))
 
     def __repr__(self) -> str:
         """Name, size and input."""
@@ -140,16 +138,7 @@ class Network:
     def enter(self, images: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) -> the module's own input."""
         x = self.normalize(images) if self.normalize else images
-        wanted = self._channels
-        if wanted == 1 and x.shape[1] == 3:
-            x = (x * x.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-        elif wanted is not None and x.shape[1] != wanted:
-            msg = (
-                f"{self.name} takes pictures of {wanted} channels, photographs have 3; give a "
-                "normalize function that makes the one of the other."
-            )
-            raise NotApplicableError(msg)
-        return x.to(self.dtype)
+        return with_channels(x, self._channels, self.name).to(self.dtype)
 
     @cached_property
     def _channels(self) -> int | None:
@@ -157,11 +146,7 @@ class Network:
         grey = torch.full((1, 3, *self.input_size), 0.5, device=self.device)
         with self.frozen(), torch.inference_mode(mode=False), torch.no_grad():
             x = self.normalize(grey) if self.normalize else grey
-            found = first_convolution(self.module, x.to(self.dtype))
-        if found is None:
-            return None
-        reached, taken = found
-        return x.shape[1] if reached == taken else taken
+            return channels_taken(self.module, x.to(self.dtype))
 
     def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Acts:
         """Run photographs just far enough to read some layers.
@@ -323,15 +308,3 @@ def _gradients(
             msg = f"{label!r} does not depend on {layer}, so there is no gradient to show; choose an earlier layer."
             raise NotApplicableError(msg)
     return tuple(grad for grad in grads if grad is not None)
-
-
-def _unwrapped(module: Any) -> nn.Module:
-    if not isinstance(module, nn.Module):
-        msg = f"A network is a torch.nn.Module, not a {type(module).__name__}."
-        raise ArgumentError(msg)
-    if isinstance(module, torch.jit.ScriptModule):
-        msg = "A TorchScript module cannot be looked into; give the Python module it was made from."
-        raise NotApplicableError(msg)
-    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        module = module.module
-    return getattr(module, "_orig_mod", module)

@@ -1,0 +1,62 @@
+"""How a module is taken hold of, and which channels it wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.hooks import first_convolution
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
+
+
+def unwrapped(module: Any) -> nn.Module:
+    """The Python module itself, out of parallel and compiled wrappings.
+
+    Raises:
+        ArgumentError: if it is no module.
+        NotApplicableError: if it cannot be looked into.
+    """
+    if not isinstance(module, nn.Module):
+        msg = f"A network is a torch.nn.Module, not a {type(module).__name__}."
+        raise ArgumentError(msg)
+    if isinstance(module, torch.jit.ScriptModule):
+        msg = "A TorchScript module cannot be looked into; give the Python module it was made from."
+        raise NotApplicableError(msg)
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
+    return getattr(module, "_orig_mod", module)
+
+
+def channels_taken(module: nn.Module, x: Tensor) -> int | None:
+    """How many channels a module takes, where a first convolution tells; else None.
+
+    Args:
+        module: in eval mode.
+        x: a picture in its own normalisation.
+    """
+    found = first_convolution(module, x)
+    if found is None:
+        return None
+    reached, taken = found
+    return x.shape[1] if reached == taken else taken
+
+
+def with_channels(x: Tensor, wanted: int | None, name: str) -> Tensor:
+    """A picture with the channels a network wants: colours become grey where it takes one.
+
+    Raises:
+        NotApplicableError: if the one cannot be made of the other.
+    """
+    if wanted == 1 and x.shape[1] == 3:
+        return (x * x.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    if wanted is not None and x.shape[1] != wanted:
+        msg = (
+            f"{name} takes pictures of {wanted} channels, photographs have 3; give a "
+            "normalize function that makes the one of the other."
+        )
+        raise NotApplicableError(msg)
+    return x
