@@ -1,6 +1,7 @@
 """The answers: frozen data with the recipe that made it, which can draw, save and show itself."""
 
 from convscope.results.base import Result, saved_picture
+from convscope.results.chart import Chart
 from convscope.results.heatmap import NO_EVIDENCE, Heatmap
 from convscope.results.pictures import Pictures, Strip
 from convscope.results.recipe import Recipe, recipe_for
@@ -9,6 +10,7 @@ from convscope.results.table import Cell, Table, cell_text
 __all__ = [
     "NO_EVIDENCE",
     "Cell",
+    "Chart",
     "Heatmap",
     "Pictures",
     "Recipe",

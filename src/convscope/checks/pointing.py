@@ -1,0 +1,42 @@
+"""Does a map's strongest place lie on the object?
+
+Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", arXiv:1608.00507.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.errors import ArgumentError
+from convscope.results import Heatmap
+
+
+def pointing(heat: Heatmap, masks: Tensor, *, tolerance: int = 0) -> Tensor:
+    """Whether the strongest pixel of each map lies on its mask.
+
+    Args:
+        heat: maps of N photographs.
+        masks: (N, H, W), true on the object.
+        tolerance: pixels that it may lie beside it (15 in the paper).
+
+    Returns:
+        (N,) booleans; a map without positive evidence misses.
+
+    Raises:
+        ArgumentError: if the masks do not fit the photographs.
+    """
+    if masks.shape != (len(heat.values), *heat.images.shape[-2:]):
+        msg = (
+            f"Masks must have the shape {(len(heat.values), *heat.images.shape[-2:])} of the "
+            f"photographs, not {tuple(masks.shape)}."
+        )
+        raise ArgumentError(msg)
+    near = masks.bool()
+    if tolerance:
+        wide = F.max_pool2d(near[:, None].float(), 2 * tolerance + 1, 1, tolerance)
+        near = wide[:, 0] > 0
+    large = F.interpolate(heat.values[:, None].float(), masks.shape[-2:], mode="bilinear")[:, 0]
+    place = large.flatten(1).argmax(1)
+    hit = near.flatten(1).gather(1, place[:, None].to(near.device))[:, 0]
+    return hit & (heat.values.flatten(1).amax(1) > 0).to(hit.device)

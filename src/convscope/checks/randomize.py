@@ -1,0 +1,159 @@
+"""Does a map depend on what the network has learnt?
+
+Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv:1810.03292: weights are replaced by
+random ones, layer by layer from the scores down ("cascading") or one layer at a time ("single");
+a map that stays the same does not show what was learnt.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convscope.errors import ArgumentError
+from convscope.network import Network
+from convscope.results import Chart, Heatmap, recipe_for
+
+Method = Callable[[Network, Tensor], Heatmap]
+Progress = Callable[[int, int, str], None]
+HOW = ("cascading", "single")
+
+
+def randomization(
+    net: Network,
+    images: Tensor,
+    method: Method,
+    *,
+    how: str = "cascading",
+    seed: int = 0,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Chart:
+    """Compare a method's maps before and after weights are made random.
+
+    A copy of the network is randomized; the network itself is not touched.
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1]; figures are means over them.
+        method: `method(net, images)` -> Heatmap; it should ask about a fixed class.
+        how: "cascading" or "single".
+        seed: of the random weights.
+        progress: called with done, total and the layer.
+        should_stop: asked between layers; what is finished is returned.
+
+    Returns:
+        By layer, the rank correlation of the maps' values (Spearman) and the structural
+        similarity of their positive parts (SSIM); 1 is the map as it was.
+
+    Raises:
+        ArgumentError: if `how` is neither.
+    """
+    if how not in HOW:
+        msg = f"how must be {' or '.join(map(repr, HOW))}, not {how!r}."
+        raise ArgumentError(msg)
+    first = method(net, images).values
+    names, ranks, alike = ["as learnt"], [1.0], [1.0]
+    layers = _layers(net)
+    for done, (name, other) in enumerate(_randomized(net, layers, how, seed)):
+        if should_stop and should_stop():
+            break
+        if progress:
+            progress(done, len(layers), name)
+        values = method(other, images).values
+        names.append(name)
+        ranks.append(rank_correlation(first, values))
+        alike.append(structural_similarity(first, values))
+    places = list(range(len(names)))
+    panels = {how: {"rank correlation": (places, ranks), "SSIM": (places, alike)}}
+    recipe = recipe_for(net, "randomization", seed=seed, how=how, layers=names)
+    return Chart(
+        panels, "layers made random, from the scores down", "similarity", recipe, _says(ranks)
+    )
+
+
+def _says(ranks: Sequence[float]) -> str:
+    last = ranks[-1]
+    if abs(last) < 0.3:
+        return f"The map depends on what was learnt: its rank correlation falls to {last:.2f}."
+    return (
+        f"Take care: with random weights the map still looks alike (rank correlation {last:.2f}), "
+        "so it shows the photograph more than the network."
+    )
+
+
+def _layers(net: Network) -> list[str]:
+    """Names of modules with weights of their own, the last to run first."""
+    own = {
+        name
+        for name, m in net.module.named_modules()
+        if any(True for _ in m.parameters(recurse=False))
+    }
+    return [row.name for row in reversed(net.layers) if row.name in own]
+
+
+def _randomized(
+    net: Network, layers: Sequence[str], how: str, seed: int
+) -> Iterator[tuple[str, Network]]:
+    module = copy.deepcopy(net.module)
+    for number, name in enumerate(layers):
+        if how == "single":
+            module = copy.deepcopy(net.module)
+        _shuffle(module.get_submodule(name), seed + number)
+        yield name, replace(net, module=module, spec=None, name=f"{net.name} made random")
+
+
+@torch.no_grad()
+def _shuffle(module: nn.Module, seed: int) -> None:
+    """Replace weights by normal ones of the same mean and deviation."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters(recurse=False):
+        noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+        spread = parameter.std() if parameter.numel() > 1 else parameter.abs().mean()
+        parameter.copy_(parameter.mean() + spread * noise)
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman's correlation of two stacks of maps (N, h, w), the mean over N.
+
+    Ties share their mean rank. A map that is the same everywhere correlates with nothing: 0.
+    """
+    from scipy.stats import rankdata
+
+    found = []
+    for one, other in zip(a.flatten(1), b.flatten(1), strict=True):
+        x, y = (torch.from_numpy(rankdata(v.cpu().numpy())) for v in (one, other))
+        x, y = x - x.mean(), y - y.mean()
+        size = x.norm() * y.norm()
+        found.append(float(x @ y / size) if size > 0 else 0.0)
+    return sum(found) / len(found)
+
+
+def structural_similarity(a: Tensor, b: Tensor) -> float:
+    """SSIM of the positive parts of two stacks of maps, each by its largest value.
+
+    Wang et al. 2004, doi:10.1109/TIP.2003.819861, with uniform windows of 7 cells (or as many as
+    there are) and a range of 1.
+    """
+    x, y = _shown(a), _shown(b)
+    side = min(7, *x.shape[-2:])
+
+    def window(v: Tensor) -> Tensor:
+        return F.avg_pool2d(v[:, None], side, 1)[:, 0]
+
+    mx, my = window(x), window(y)
+    vx, vy, cov = window(x * x) - mx**2, window(y * y) - my**2, window(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    found = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    return float(found.mean())
+
+
+def _shown(values: Tensor) -> Tensor:
+    positive = values.clamp(min=0)
+    top = positive.amax((-2, -1), keepdim=True)
+    return torch.where(top > 0, positive / top, 0.0)

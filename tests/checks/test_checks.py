@@ -1,0 +1,212 @@
+"""Checks of maps: exact numbers, slow twins, and what they must say of good and bad maps."""
+
+import pytest
+import torch
+from torch import nn
+
+import convscope
+from convscope.checks.curves import Curve, blur, curve, trust
+from convscope.checks.pointing import pointing
+from convscope.checks.randomize import randomization, rank_correlation, structural_similarity
+from convscope.errors import ArgumentError
+from convscope.results import Heatmap, Recipe
+from tests.conftest import assert_untouched, state_of
+
+RECIPE = Recipe("gradcam", "tiny", "0", "class:1")
+
+
+def total(pictures):
+    return pictures.sum((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("values", "steps", "deletion", "insertion"),
+    [([[0.4, 0.3], [0.2, 0.1]], 2, 0.4, 0.6), ([[0.3, 0.25, 0.2, 0.15, 0.1]], 3, 0.41, 0.59)],
+)
+def test_areas_of_a_sum(values, steps, deletion, insertion):
+    x = torch.tensor(values)[None, None]
+    found = curve(total, x, 0 * x, x[0, 0], steps), curve(total, 0 * x, x, x[0, 0], steps)
+    assert [pytest.approx(deletion), pytest.approx(insertion)] == [c.area for c in found]
+
+
+def slow_curve(score, start, end, order, steps):
+    height, width = order.shape
+    cells = sorted(
+        ((i, j) for i in range(height) for j in range(width)), key=lambda c: -float(order[c])
+    )
+    found = []
+    for step in range(steps + 1):
+        picture = start.clone()
+        for i, j in cells[: round(len(cells) * step / steps)]:
+            picture[0, :, i, j] = end[0, :, i, j]
+        found.append(float(score(picture)))
+    return found
+
+
+def test_curves_change_one_pixel_after_another():
+    generator = torch.Generator().manual_seed(0)
+    start, end = (
+        torch.rand(1, 3, 5, 7, generator=generator),
+        torch.rand(1, 3, 5, 7, generator=generator),
+    )
+    order = torch.rand(5, 7, generator=generator)
+    weight = torch.rand(3, 5, 7, generator=generator)
+    score = lambda x: (x * weight).pow(2).sum((1, 2, 3))
+    found = curve(score, start, end, order, 11)
+    torch.testing.assert_close(found.scores, torch.tensor(slow_curve(score, start, end, order, 11)))
+    assert (0, 1) == (found.shares[0], found.shares[-1])
+
+
+class Corner(nn.Module):
+    """Class 1 is bright pixels in the upper left quarter; nothing else counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.tensor([0.0, 9.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+            self.conv.bias.copy_(torch.tensor([16.0, 0.0]))
+
+    def forward(self, x):
+        return self.conv(x)[:, :, :8, :8].mean((2, 3))
+
+
+@pytest.fixture
+def corner():
+    return convscope.Network(Corner(), labels=("dark", "bright"), input_size=(16, 16))
+
+
+def heat_of(values):
+    return Heatmap(values[None], torch.ones(1, 3, *values.shape), RECIPE)
+
+
+def test_a_true_map_beats_chance_and_a_wrong_one_does_not(corner):
+    right = torch.zeros(16, 16)
+    right[:8, :8] = 1
+    wrong = (torch.arange(16)[:, None] >= 8).float() + (torch.arange(16) >= 8).float()
+    good = trust(corner, heat_of(right), convscope.probability(1))
+    bad = trust(corner, heat_of(wrong), convscope.probability(1))
+    assert good.areas()["map"][0] < good.areas()["chance"][0] < bad.areas()["map"][0]
+    assert good.areas()["map"][1] >= good.areas()["chance"][1] > bad.areas()["map"][1]
+    assert "more than covering a random fifth" in good.sentence("bright")
+    assert "no more than covering a random fifth" in bad.sentence("bright")
+    assert good.sentence("bright").startswith(
+        "Checked: covering the strongest fifth of this map takes bright from 100%"
+    )
+
+
+def test_the_chart_shows_both_families(corner, tmp_path):
+    found = trust(corner, heat_of(torch.rand(16, 16)), convscope.probability(1))
+    chart = found.chart(RECIPE, "bright")
+    assert 2 == len(chart.panels)
+    assert all(3 == len(lines) for lines in chart.panels.values())
+    assert chart.save(tmp_path / "c.png").stat().st_size > 5000
+    assert chart.words() == found.sentence("bright")
+
+
+def test_checking_leaves_the_network_and_uses_its_seed(net, images):
+    heat = convscope.cam(net, images, 1, layer="mid")
+    before = state_of(net.module)
+    first = trust(net, heat, convscope.probability(1))
+    assert_untouched(before, net.module)
+    again = trust(net, heat, convscope.probability(1))
+    assert torch.equal(first.deletion["chance"].scores, again.deletion["chance"].scores)
+    other = trust(net, heat, convscope.probability(1), seed=9)
+    assert not torch.equal(first.deletion["chance"].scores, other.deletion["chance"].scores)
+
+
+def test_blur_keeps_the_mean_colour():
+    photo = torch.rand(1, 3, 24, 30, generator=torch.Generator().manual_seed(0))
+    out = blur(photo)
+    assert out.std() < photo.std() / 3
+    torch.testing.assert_close(out.mean((2, 3)), photo.mean((2, 3)), rtol=0.02, atol=0.02)
+    flat = torch.full((1, 3, 9, 9), 0.25)
+    torch.testing.assert_close(blur(flat), flat)
+
+
+def slow_ssim(x, y, side):
+    x, y = (v.clamp(min=0) / v.clamp(min=0).max() for v in (x, y))
+    found = []
+    for i in range(x.shape[0] - side + 1):
+        for j in range(x.shape[1] - side + 1):
+            a, b = x[i : i + side, j : j + side].flatten(), y[i : i + side, j : j + side].flatten()
+            ma, mb = float(a.mean()), float(b.mean())
+            va, vb = float(((a - ma) ** 2).mean()), float(((b - mb) ** 2).mean())
+            cov = float(((a - ma) * (b - mb)).mean())
+            top = (2 * ma * mb + 1e-4) * (2 * cov + 9e-4)
+            found.append(top / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4)))
+    return sum(found) / len(found)
+
+
+def test_similarities_as_defined():
+    a, b = torch.randn(2, 1, 9, 11, generator=torch.Generator().manual_seed(0))
+    assert pytest.approx(slow_ssim(a[0], b[0], 7), abs=1e-5) == structural_similarity(a, b)
+    assert pytest.approx(1, abs=1e-6) == structural_similarity(a, a)
+    order = a[0].flatten().argsort().argsort().double(), b[0].flatten().argsort().argsort().double()
+    n = len(order[0])
+    spearman = 1 - 6 * float(((order[0] - order[1]) ** 2).sum()) / (n * (n**2 - 1))
+    assert pytest.approx(spearman) == rank_correlation(a, b)
+    assert (1, -1) == (
+        pytest.approx(rank_correlation(a, a**3)),
+        pytest.approx(rank_correlation(a, -a)),
+    )
+    assert 0 == rank_correlation(a, 0 * a)
+
+
+def gradcam(net, images):
+    return convscope.cam(net, images, 1, layer="mid")
+
+
+def edges(net, images):
+    """A map of the photograph's edges, whatever the network has learnt."""
+    grey = images.mean(1)
+    return Heatmap((grey - grey.roll(1, -1)).abs(), images, RECIPE)
+
+
+def test_a_map_of_edges_is_found_out(net, images):
+    chart = randomization(net, images, edges)
+    ranks = chart.panels["cascading"]["rank correlation"][1]
+    assert [1.0] * len(ranks) == [pytest.approx(r) for r in ranks]
+    assert chart.words().startswith("Take care: with random weights the map still looks alike")
+
+
+@pytest.mark.parametrize("how", ["cascading", "single"])
+def test_gradcam_depends_on_what_was_learnt(net, images, how):
+    before, calls = state_of(net.module), []
+    chart = randomization(
+        net, images, gradcam, how=how, progress=lambda *given: calls.append(given)
+    )
+    assert_untouched(before, net.module)
+    layers = chart.recipe.parameters["layers"]
+    assert ["as learnt", "head", "last", "norm", "mid", "stem"] == layers
+    assert abs(chart.panels[how]["rank correlation"][1][-1]) < 0.9
+    assert [(i, 5, name) for i, name in enumerate(layers[1:])] == calls
+    again = randomization(net, images, gradcam, how=how)
+    assert chart.panels == again.panels
+
+
+def test_a_stop_keeps_what_is_finished(net, images):
+    answers = iter([False, False, True])
+    chart = randomization(net, images, gradcam, should_stop=lambda: next(answers))
+    assert ["as learnt", "head", "last"] == chart.recipe.parameters["layers"]
+
+
+def test_unknown_order(net, images):
+    with pytest.raises(ArgumentError, match="how must be 'cascading' or 'single', not 'all'"):
+        randomization(net, images, gradcam, how="all")
+
+
+def test_pointing():
+    values = torch.zeros(3, 4, 4)
+    values[0, 1, 1], values[1, 3, 3] = 1, 1
+    masks = torch.zeros(3, 8, 8)
+    masks[:, :4, :4] = 1
+    heat = Heatmap(values, torch.zeros(3, 3, 8, 8), RECIPE)
+    assert [True, False, False] == pointing(heat, masks).tolist()
+    assert [True, True, False] == pointing(heat, masks, tolerance=4).tolist()
+    with pytest.raises(ArgumentError, match=r"Masks must have the shape \(3, 8, 8\)"):
+        pointing(heat, masks[:, :4])
+
+
+def test_area_by_trapezoids():
+    assert 0.5 == Curve(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0])).area
