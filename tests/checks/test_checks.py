@@ -65,7 +65,7 @@ class Corner(nn.Module):
         self.conv = nn.Conv2d(3, 2, 1)
         with torch.no_grad():
             self.conv.weight.copy_(torch.tensor([0.0, 9.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
-            self.conv.bias.copy_(torch.tensor([16.0, 0.0]))
+            self.conv.bias.copy_(torch.tensor([22.0, 0.0]))
 
     def forward(self, x):
         return self.conv(x)[:, :, :8, :8].mean((2, 3))
@@ -77,7 +77,9 @@ def corner():
 
 
 def heat_of(values):
-    return Heatmap(values[None], torch.ones(1, 3, *values.shape), RECIPE)
+    photo = torch.full((1, 3, 16, 16), 0.2)
+    photo[..., :8, :8] = 1
+    return Heatmap(values[None], photo, RECIPE)
 
 
 def test_a_true_map_beats_chance_and_a_wrong_one_does_not(corner):
