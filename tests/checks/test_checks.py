@@ -93,7 +93,7 @@ def test_a_true_map_beats_chance_and_a_wrong_one_does_not(corner):
     assert "more than covering a random fifth" in good.sentence("bright")
     assert "no more than covering a random fifth" in bad.sentence("bright")
     assert good.sentence("bright").startswith(
-        "Checked: covering the strongest fifth of this map takes bright from 100%"
+        "Checked: covering the strongest fifth of this map takes bright from 99%"
     )
 
 
