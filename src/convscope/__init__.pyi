@@ -1,10 +1,15 @@
 from .attribution.cam import cam as cam
 from .attribution.cam import cam_strip as cam_strip
+from .attribution.occlusion import occlusion as occlusion
 from .attribution.pixels import deconv as deconv
 from .attribution.pixels import deconv_top as deconv_top
 from .attribution.pixels import saliency as saliency
+from .attribution.rise import rise as rise
 from .catalog import CATALOG as CATALOG
 from .catalog import Method as Method
+from .checks.curves import trust as trust
+from .checks.pointing import pointing as pointing
+from .checks.randomize import randomization as randomization
 from .errors import ConvscopeError as ConvscopeError
 from .images import read as read
 from .layers import LayerRow as LayerRow
@@ -21,6 +26,7 @@ from .objective import neuron as neuron
 from .objective import parse as parse
 from .objective import predicted as predicted
 from .objective import probability as probability
+from .results import Chart as Chart
 from .results import Heatmap as Heatmap
 from .results import Pictures as Pictures
 from .results import Recipe as Recipe

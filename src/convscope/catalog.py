@@ -9,8 +9,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from convscope.attribution.cam import CAMS, cam
+from convscope.attribution.cam import CAMS, SLOW, cam
+from convscope.attribution.occlusion import occlusion
 from convscope.attribution.pixels import SALIENCIES, saliency
+from convscope.attribution.rise import rise
 from convscope.results import Result
 from convscope.view.filters import filters
 from convscope.view.maps import maps, through
@@ -63,6 +65,7 @@ _SOURCES = {
 def _options(run: Callable[..., Any], *without: str) -> Mapping[str, Any]:
     """Named options of a function and their defaults."""
     found = inspect.signature(run).parameters.values()
+    without = (*without, "progress", "should_stop")
     named = [p for p in found if p.kind is p.KEYWORD_ONLY and p.name not in without]
     return MappingProxyType({p.name: p.default for p in named})
 
@@ -106,7 +109,7 @@ def _entries() -> list[Method]:
     ]
     cams = [
         Method(name, "cam", partial(cam, method=name), _options(cam, "method"), _SOURCES[name])
-        for name in CAMS
+        for name in (*CAMS, *SLOW)
     ]
     pixels = [
         Method(
@@ -118,7 +121,11 @@ def _entries() -> list[Method]:
         )
         for name in SALIENCIES
     ]
-    return [*view, *cams, *pixels]
+    masks = [
+        Method("occlusion", "masks", occlusion, _options(occlusion), zeiler),
+        Method("rise", "masks", rise, _options(rise), "Petsiuk et al. 2018, arXiv:1806.07421"),
+    ]
+    return [*view, *cams, *pixels, *masks]
 
 
 CATALOG: Mapping[str, Method] = MappingProxyType({entry.name: entry for entry in _entries()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +11,19 @@ from torch import Tensor
 
 from convscope.attribution.formulas import FORMULAS, Formula, gradcam
 from convscope.attribution.fullgrad import fullgrad
+from convscope.attribution.masking import ablationcam, scorecam
 from convscope.attribution.rivals import against_rivals
 from convscope.errors import ArgumentError, NotApplicableError, no_maps
 from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import Objective, as_objective
+from convscope.replay import Tail
 from convscope.results import Heatmap, Strip, recipe_for
 
 Maker = Callable[[Network, Tensor, Objective, str], Tensor]
 """Network, pixels, objective and layer -> map (N, h, w), before rectification."""
+Progress = Callable[[int, int, str], None]
+Stop = Callable[[], bool]
 
 
 def cam(
@@ -28,6 +33,8 @@ def cam(
     *,
     method: str = "gradcam",
     layer: str | Sequence[str] | None = None,
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
 ) -> Heatmap:
     """Explain a score by the channels of one layer.
 
@@ -39,10 +46,12 @@ def cam(
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: what to explain: an objective, its words ("class:church"), a class number, or
             None for the class each photograph is predicted to be.
-        method: a member of the family, see `CAMS`.
+        method: a member of the family, see `CAMS` and `SLOW`.
         layer: address; None takes the last map before the head's pooling. Several are fused: the
             positive part of each map is divided by its largest value, enlarged to the finest
             grid, and the mean is taken.
+        progress: called with done, total and a message by the methods that take long.
+        should_stop: asked by them between batches.
 
     Returns:
         Heatmap of (N, h, w) at the layer's resolution, signed: before the final rectification.
@@ -53,8 +62,10 @@ def cam(
             method is not defined for this network.
     """
     make = CAMS.get(method)
+    if method in SLOW:
+        make = partial(SLOW[method], progress=progress, should_stop=should_stop)
     if make is None:
-        msg = f"There is no method {method!r}; there are {', '.join(CAMS)}."
+        msg = f"There is no method {method!r}; there are {', '.join((*CAMS, *SLOW))}."
         raise ArgumentError(msg)
     pixels, question = net.photographs(images), as_objective(objective)
     places = _places(net, layer, method)
@@ -143,18 +154,17 @@ def _read(net: Network, pixels: Tensor, objective: Objective, layer: str) -> tup
 def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
     """Channels weighed by the weights of a pooled linear head; Zhou et al. 2016, arXiv:1512.04150.
 
-    Such a head has the same gradient at every cell and for every photograph: the class's weight
-    over the number of cells. That is checked, not assumed.
+    Such a head has the same gradient at every cell, the class's weight over the number of cells,
+    and its score follows any change of the layer in proportion. Both is checked, not assumed.
 
     Raises:
         NotApplicableError: if the head is another one.
     """
     a, g = _read(net, pixels, objective, layer)
-    _, other = _read(net, 1 - pixels.flip(-1), objective, layer)
     weight = g.sum((-2, -1), keepdim=True)
     near = 1e-4 * g.abs().amax((1, 2, 3), keepdim=True)
-    flat = weight / g.shape[-2:].numel()
-    if bool(((g - flat).abs() > near).any() | ((other - flat).abs() > near).any()):
+    uneven = (g - weight / g.shape[-2:].numel()).abs() > near
+    if uneven.any() or not _is_affine(net, pixels[:1], objective, layer, a[:1], g[:1]):
         msg = (
             f"CAM needs a head of one pooling and one linear layer right after {layer}; that of "
             f"{net.name} is another. Grad-CAM is defined for any head."
@@ -163,11 +173,26 @@ def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) ->
     return (weight * a).sum(1)
 
 
+def _is_affine(
+    net: Network, one: Tensor, objective: Objective, layer: str, a: Tensor, g: Tensor
+) -> bool:
+    """Whether random values of the layer get the score that the gradient foretells."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((4, *a.shape[1:]), generator=generator).to(a)
+    variants = torch.cat([a, a + 3 * a.std() * noise])
+    with torch.no_grad():
+        found = objective.read(Tail(net, one, layer, objective.layers).run(variants))
+    foretold = found[0] + (g * (variants - a)).sum((1, 2, 3))
+    return torch.allclose(found, foretold, rtol=1e-3, atol=1e-3 * float(found.std() + 1e-6))
+
+
 def finercam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
     """Grad-CAM of what sets a class apart from its rivals; Zhang et al. 2025, arXiv:2501.11309."""
     return by_formula(gradcam)(net, pixels, against_rivals(objective), layer)
 
 
+SLOW = {"scorecam": scorecam, "ablationcam": ablationcam}
+"""Members of the family that run many passes; they report progress."""
 CAMS: dict[str, Maker] = {
     "cam": plain_cam,
     **{name: by_formula(formula) for name, formula in FORMULAS.items()},

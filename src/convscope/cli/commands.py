@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli import show
+from convscope.cli import explain, show
+from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, TableOut, Target
 from convscope.cli.options import NetworkOptions, with_network
 
 if TYPE_CHECKING:
@@ -20,25 +21,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="A microscope for convolutional networks: see what a network has learnt and why it decides so.",
 )
-
-Photo = Annotated[
-    str, typer.Argument(metavar="PHOTO", help="A photograph, or sample:china, sample:flower.")
-]
-Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write: .png, or .npz for raw values.")
-]
-TableOut = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write: .png, .json, .csv or .npz.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
-Layer = Annotated[str, typer.Option("--layer", "-l", help="conv:3, stage:5 or a module's name.")]
-Target = Annotated[
-    str | None,
-    typer.Option(
-        "--target", "-t", help="class:church, class:4, conv:3:88; else the predicted class."
-    ),
-]
-Fit = Annotated[str, typer.Option("--fit", help="crop keeps proportions, squash keeps everything.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -196,39 +178,9 @@ def maps(
     show.wrote(found.save(out or name))
 
 
-@app.command()
-@with_network
-def cam(
-    options: NetworkOptions,
-    photo: Photo,
-    layer: Annotated[
-        str | None,
-        typer.Option("--layer", "-l", help="A layer; else the last map before the head."),
-    ] = None,
-    target: Target = None,
-    method: Annotated[str, typer.Option(help="Which member of the family.")] = "gradcam",
-    opacity: Annotated[float, typer.Option(help="Share of the heat map, 0 to 1.")] = 0.5,
-    colours: Annotated[str, typer.Option(help="heat, reds, grey or signed.")] = "heat",
-    base: Annotated[str, typer.Option(help="The photograph in colour or grey.")] = "colour",
-    fit: Fit = "crop",
-    out: Out = None,
-) -> None:
-    """Where the evidence for a class lies: a class activation map over the photograph."""
-    from convscope.attribution.cam import cam as explain
-    from convscope.results import saved_picture
-
-    show.check_suffix(out)
-    with show.progress("asking the network"):
-        net = options.load()
-        heat = explain(net, net.read(photo, fit=fit), target, method=method, layer=layer)
-    path = out or Path("cam.png")
-    if path.suffix.lower() == ".png":
-        heat_picture = heat.picture(opacity=opacity, colours=colours, base=base)
-        show.wrote(saved_picture(heat_picture, heat.recipe, path))
-    else:
-        show.wrote(heat.save(path))
-    typer.echo(heat.words(), err=True)
-
-
 def _named(what: str, layer: str) -> Path:
     return Path(f"{what}-{layer.replace(':', '-')}.png")
+
+
+for command in explain.COMMANDS:
+    app.command()(command)

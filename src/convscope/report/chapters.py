@@ -1,0 +1,171 @@
+"""Chapters of the tour on what lies open: the answer, the layers, filters and maps."""
+
+from __future__ import annotations
+
+from PIL import Image
+from torch import Tensor
+
+from convscope.attribution.pixels import deconv_top
+from convscope.errors import NotApplicableError
+from convscope.layers import LayerRow
+from convscope.network import Network
+from convscope.render.colour import as_bytes
+from convscope.report.page import Box, Chapter, Figure
+from convscope.results import Table
+from convscope.view.filters import filter_table, filters
+from convscope.view.maps import maps
+
+_KINDS = {"conv": "conv", "act": "conv", "norm": "conv", "pool": "pool", "linear": "linear"}
+
+
+def picture_of(pixels: Tensor) -> Image.Image:
+    """The first of some photographs (N, 3, H, W) as a picture."""
+    return Image.fromarray(as_bytes(pixels[0].permute(1, 2, 0).cpu().numpy()))
+
+
+def says(net: Network, pixels: Tensor, said: Table, name: str) -> Chapter:
+    """The five most probable classes beside what the network sees."""
+    bars = [(str(row[2]), float(row[3] or 0), f"{float(row[3] or 0):.1%}") for row in said.rows]
+    photo = picture_of(pixels)
+    figure = Figure(
+        photo,
+        "The photograph as the network sees it",
+        f"{name}, cut to {photo.width} by {photo.height} pixels",
+        f"{photo.width} by {photo.height} pixels; what is cut off or blurred here cannot be part "
+        "of the answer.",
+        pixels=True,
+    )
+    others = f" among the {len(net.labels)} it knows" if net.labels else ""
+    return Chapter(
+        "says",
+        "What it says",
+        f"The five most probable classes{others}. The shares are the softmax of the scores: they "
+        "always add up to one over all classes, also when none of them is in the picture.",
+        [figure],
+        bars=bars,
+    )
+
+
+def network(net: Network) -> Chapter:
+    """The layers as a strip."""
+    rows = [*net.layers.stages, *(row for row in net.layers if row.kind == "linear")]
+    boxes = [_box(row, rows) for row in rows]
+    convs, total = len(net.layers.convs), sum(p.numel() for p in net.module.parameters())
+    return Chapter(
+        "network",
+        "The network",
+        f"{convs} convolutions and {total:,} learnt numbers. Each block is a layer's output: its "
+        "height is the size of the maps, its width their number. Maps shrink with depth while "
+        "their number grows: the network gives up on where to learn what.",
+        boxes=boxes,
+    )
+
+
+def _box(row: LayerRow, rows: list[LayerRow]) -> Box:
+    grids = [r.shape[-1] if len(r.shape) == 3 else 1 for r in rows]
+    depths = [r.shape[0] for r in rows]
+    grid = row.shape[-1] if len(row.shape) == 3 else 1
+    shape = "x".join(str(n) for n in row.shape)
+    sees = f", each cell sees {row.receptive_field} pixels" if row.receptive_field else ""
+    label = f"{row.stage}" if row.stage else row.name.rpartition(".")[2]
+    note = f"{row.address} ({row.name}): {shape}{sees}"
+    kind = _KINDS.get(row.kind, "conv")
+    return Box(label, shape, kind, grid / max(grids), depths[rows.index(row)] / max(depths), note)
+
+
+def first_filters(net: Network) -> Chapter | None:
+    """All filters of the first convolution; None without one."""
+    if not net.layers.convs:
+        return None
+    first = net.layers.convs[0]
+    found = filters(net, first.address)
+    noise = [float(v) for v in filter_table(net, first.address).column("noise") if v is not None]
+    smooth = sum(1 for v in noise if v < 0.5)
+    figure = Figure(
+        found.picture(tile=56),
+        f"All {len(found.values)} filters of {first.address}",
+        f"A grid of {len(found.values)} filters in colour",
+        "Each tile is one filter: the pattern of colours to which it answers most. Mid-grey is zero.",
+        f"These are the learnt numbers themselves, nothing is estimated. {smooth} of {len(noise)} are "
+        "smooth (noise below 0.5, where 1 is pure chance); each is drawn by its own range, so a weak "
+        "filter looks as bold as a strong one.",
+        f'filters(net, "{first.address}")',
+        found.recipe,
+        pixels=True,
+        wide=True,
+    )
+    return Chapter(
+        "filters",
+        "The first filters",
+        "Only the first layer looks at colours directly, so only its filters can be read as "
+        "pictures. Trained well, they become edges in all directions and blobs of colour.",
+        [figure],
+    )
+
+
+def activations(net: Network, pixels: Tensor) -> Chapter | None:
+    """The strongest maps of six layers from first to last; None without maps."""
+    rows = [row for row in net.layers.stages if len(row.shape) == 3 and row.shape[-1] > 1]
+    if not rows:
+        return None
+    places = sorted({round(i * (len(rows) - 1) / 5) for i in range(6)})
+    figures = [_maps_figure(net, pixels, rows[place]) for place in places]
+    return Chapter(
+        "maps",
+        "What the layers answer",
+        "The sixteen channels that answer this photograph most, layer by layer. Bright means "
+        "strong. Early maps still show the photograph; late ones are coarse, and say that "
+        "something is there rather than what it looks like.",
+        figures,
+    )
+
+
+def _maps_figure(net: Network, pixels: Tensor, row: LayerRow) -> Figure:
+    address = f"stage:{row.stage}"
+    found = maps(net, pixels, address, strongest=16)
+    height, width = row.shape[1:]
+    sees = (
+        f" A cell sees {row.receptive_field} pixels of the photograph."
+        if row.receptive_field
+        else ""
+    )
+    return Figure(
+        found.picture(tile=80),
+        f"{address}: {row.shape[0]} maps of {height} by {width}",
+        f"The sixteen strongest activation maps of {address}",
+        f"Channels {', '.join(found.captions[:4])} answer most.{sees}",
+        "These are the network's own numbers; each map is drawn by its own range.",
+        f'maps(net, photo, "{address}", strongest=16)',
+        found.recipe,
+        pixels=True,
+    )
+
+
+def driven(net: Network, pixels: Tensor) -> Chapter | None:
+    """What in the photograph drives the strongest channels of a middle layer."""
+    rows = [row for row in net.layers.stages if len(row.shape) == 3 and row.shape[-1] > 3]
+    if len(rows) < 2:
+        return None
+    address = f"stage:{rows[len(rows) * 2 // 3].stage}"
+    try:
+        found = deconv_top(net, pixels, address, top=12)
+    except NotApplicableError:
+        return None
+    figure = Figure(
+        found.picture(tile=200, columns=4),
+        f"The twelve strongest channels of {address}, projected back",
+        f"DeconvNet projections of {', '.join(found.captions)}",
+        "Each tile starts from one channel's map alone and runs the network backwards to the "
+        "pixels: what is left is what that channel answered to. Grey is nothing.",
+        "A projection shows the photograph through the network's switches, so it is sharper than "
+        "what the channel knows; Zeiler & Fergus 2014, batch norms and sums taken as they are.",
+        f'deconv_top(net, photo, "{address}", top=12)',
+        found.recipe,
+        wide=True,
+    )
+    return Chapter(
+        "driven",
+        "What drives the channels",
+        "A map says where a channel answers; its projection says to what.",
+        [figure],
+    )
