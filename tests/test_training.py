@@ -66,15 +66,6 @@ def test_views_come_from_their_generator_alone(training):
     assert 0 <= first.min() <= first.max() <= 1
 
 
-def test_mixed_targets_follow_the_area(training):
-    views, targets = torch.zeros(3, 3, 64, 64), torch.eye(3)
-    views[1] = 1
-    mixed, share = training[1].mixed(views, targets, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(share.sum(1), torch.ones(3))
-    torch.testing.assert_close(mixed[2, 0].mean(), share[2, 1])
-    torch.testing.assert_close(mixed[1, 0].mean(), share[1, 1])
-
-
 def test_the_bundled_network_is_what_its_facts_say():
     net = convscope.load()
     folder = ROOT / "src" / "convscope" / "bundled"

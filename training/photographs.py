@@ -109,25 +109,3 @@ def _covered(x: Tensor, generator: torch.Generator) -> Tensor:
     inside_y = (rows - cy[:, None]).abs() < side[:, None] / 2
     inside_x = (columns - cx[:, None]).abs() < side[:, None] / 2
     return x.masked_fill((inside_y[:, None, :, None] & inside_x[:, None, None, :]), 0.45)
-
-
-def mixed(views: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Paste a box of each photograph's neighbour in the batch into it, and mix the targets.
-
-    CutMix, Yun et al. 2019, arXiv:1905.04899.
-
-    Args:
-        views: (N, 3, H, W).
-        targets: (N, classes), one-hot.
-        generator: the only source of chance.
-    """
-    height, width = views.shape[-2:]
-    share = float(torch.rand((), generator=generator)) ** 0.5
-    tall, wide = round(height * share * 0.8), round(width * share * 0.8)
-    top = int(torch.randint(height - tall + 1, (), generator=generator))
-    left = int(torch.randint(width - wide + 1, (), generator=generator))
-    views = views.clone()
-    box = (..., slice(top, top + tall), slice(left, left + wide))
-    views[box] = views.roll(1, 0)[box]
-    covered = tall * wide / (height * width)
-    return views, (1 - covered) * targets + covered * targets.roll(1, 0)

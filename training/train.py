@@ -1,11 +1,6 @@
 """Train the bundled network on Imagenette (ten ImageNet classes at 128 pixels).
 
     python training/train.py --data DATA/imagenette128 --out RUN --epochs 90
-    python training/train.py --data DATA/imagenette128 --out RUN2 --epochs 60 --start RUN/state.pt \
-        --rate 0.05 --mix 0.5 --full-size
-
-The first command takes the network from nothing to clean filters; the second goes on from there
-with harder pictures, because by then it knows the training photographs too well.
 
 Writes RUN/state.pt after every epoch (a run that was stopped goes on from there), the eight
 checkpoints of CHECKPOINTS as RUN/epoch_NNN.safetensors, RUN/log.jsonl, and at the end
@@ -29,11 +24,12 @@ from torch import Tensor, nn
 
 from convscope.bundled.architecture import plain_chain
 from fold import folded, to_bytes
-from photographs import SIDE, Photographs, hold_out, mixed, random_views, read_split
+from photographs import Photographs, hold_out, random_views, read_split
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 BATCH = 64
+PEAK_RATE = 0.1
 DECAY = 5e-4
 FIRST_DECAY = 2e-3  # stronger on the first layer, so that what is not used fades to nothing
 WARM_EPOCHS = 3
@@ -46,34 +42,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--epochs", type=int, default=90)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="state.pt of another run to go on from")
-    parser.add_argument("--rate", type=float, default=0.1, help="highest learning rate")
-    parser.add_argument("--mix", type=float, default=0.0, help="share of batches that are mixed")
-    parser.add_argument("--full-size", action="store_true", help="no smaller views at first")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     photographs, held_out = hold_out(read_split(options.data / "train"), HELD_OUT, seed=0)
-    train(photographs, held_out, options)
+    train(photographs, held_out, options.out, options.epochs, options.seed)
 
 
-def train(photographs: Photographs, held_out: Photographs, options: argparse.Namespace) -> None:
-    """Run all epochs that are not yet done in `options.out`."""
-    out, epochs, seed = options.out, options.epochs, options.seed
+def train(
+    photographs: Photographs, held_out: Photographs, out: Path, epochs: int, seed: int
+) -> None:
+    """Run all epochs that are not yet done in `out`."""
     module, optimizer = _fresh(seed, len(photographs.classes))
     done = _resume(out / "state.pt", module, optimizer)
-    if options.start and not done:
-        module.load_state_dict(torch.load(options.start, weights_only=True)["module"])
     steps = epochs * (len(photographs.labels) // BATCH)
     for epoch in range(done, epochs):
-        start, size = time.time(), SIDE if options.full_size else _size(epoch / epochs)
+        start, size = time.time(), _size(epoch / epochs)
         generator = torch.Generator().manual_seed(1000 * seed + epoch)
-        rates = [
-            _rate(step, steps, options.rate, WARM_EPOCHS * steps // epochs) for step in range(steps)
-        ]
-        today = rates[epoch * steps // epochs : (epoch + 1) * steps // epochs]
-        loss = _epoch(module, optimizer, photographs, today, size, options.mix, generator)
+        loss = _epoch(module, optimizer, photographs, epoch, steps, size, generator)
         row = {
             "epoch": epoch + 1,
             "size": size,
@@ -107,7 +94,7 @@ def _fresh(seed: int, classes: int) -> tuple[nn.Sequential, torch.optim.SGD]:
         {"params": weights[1:], "weight_decay": DECAY},
         {"params": others, "weight_decay": 0.0},
     ]
-    return module, torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+    return module, torch.optim.SGD(groups, lr=PEAK_RATE, momentum=0.9, nesterov=True)
 
 
 def _size(progress: float) -> int:
@@ -115,9 +102,9 @@ def _size(progress: float) -> int:
     return 96 if progress < 0.5 else 112 if progress < 0.75 else 128
 
 
-def _rate(step: int, steps: int, peak: float, warm: int) -> float:
+def _rate(step: int, steps: int, warm: int) -> float:
     rise = min(1.0, (step + 1) / warm)
-    return peak * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return PEAK_RATE * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _batches(count: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -129,31 +116,26 @@ def _epoch(
     module: nn.Sequential,
     optimizer: torch.optim.SGD,
     photographs: Photographs,
-    rates: list[float],
+    epoch: int,
+    steps: int,
     size: int,
-    mix: float,
     generator: torch.Generator,
 ) -> float:
-    """One pass over all photographs; the mean loss."""
     module.train()
-    total = 0.0
-    batches = _batches(len(photographs.labels), generator)
-    for rate, batch in zip(rates, batches, strict=True):
+    total, per_epoch = 0.0, len(photographs.labels) // BATCH
+    for i, batch in enumerate(_batches(len(photographs.labels), generator)):
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = _rate(epoch * per_epoch + i, steps, WARM_EPOCHS * per_epoch)
         views = random_views(photographs.pixels[batch], size, generator)
-        targets = F.one_hot(photographs.labels[batch], len(photographs.classes)).float()
-        if float(torch.rand((), generator=generator)) < mix:
-            views, targets = mixed(views, targets, generator)
         images = ((views - MEAN) / STD).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             scores = module(images)
-        loss = F.cross_entropy(scores.float(), targets, label_smoothing=0.1)
+        loss = F.cross_entropy(scores.float(), photographs.labels[batch], label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         total += loss.item()
-    return total / len(rates)
+    return total / per_epoch
 
 
 def accuracy(module: nn.Module, photographs: Photographs) -> float:
