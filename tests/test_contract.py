@@ -11,7 +11,7 @@ from tests.conftest import assert_untouched, state_of
 
 ENTRIES = list(CATALOG.values())
 OF_IMAGES = [m for m in ENTRIES if m.name != "filters"]
-NEEDED = {"channel": 1, "samples": 4}
+NEEDED = {"channel": 1, "samples": 4, "window": 6, "stride": 4, "masks": 40}
 _LAYERS = {"cam": "pool"}  # its head is one pooling and one linear layer from there on
 
 

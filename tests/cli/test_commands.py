@@ -12,7 +12,10 @@ from PIL import Image
 import convscope
 from convscope.cli import main
 
-COMMANDS = ["tour", "models", "layers", "predict", "filters", "maps", "cam"]
+COMMANDS = [
+    *("tour", "models", "layers", "predict", "filters", "maps", "cam"),
+    *("saliency", "deconv", "occlusion", "compare", "check"),
+]
 
 
 @pytest.fixture
@@ -86,6 +89,13 @@ def test_models(run):
         (["maps", "sample:china", "--channel", "17", "--through"], "channel-17-through.png"),
         (["maps", "sample:china", "--channel", "17", "--bare-chain"], "channel-17-bare.png"),
         (["cam", "sample:china"], "cam.png"),
+        (["cam", "sample:china", "--strip"], "cam-strip.png"),
+        (["cam", "sample:china", "--layer", "conv:2,conv:5"], "cam.png"),
+        (["saliency", "sample:china", "--method", "guided", "--colour"], "saliency.png"),
+        (["saliency", "sample:china", "--target", "conv:3:7"], "saliency.png"),
+        (["deconv", "sample:china", "--layer", "conv:4", "--top", "3"], "deconv-conv-4.png"),
+        (["deconv", "sample:china", "--layer", "conv:4", "--channel", "8"], "deconv-conv-4.png"),
+        (["occlusion", "sample:china", "--window", "48", "--stride", "48"], "occlusion.png"),
     ],
 )
 def test_pictures_are_written_here_and_named(run, words, name, tmp_path):
@@ -133,6 +143,8 @@ def test_cam_options_reach_the_picture(run, tmp_path):
             "There is no class 'zebra'; the closest",
         ),
         (["cam", "sample:china", "--method", "jetcam"], "There is no method 'jetcam'; there are"),
+        (["check", "sample:china", "--method", "filters"], "There is no method 'filters' that makes"),
+        (["occlusion", "sample:china", "--window", "4", "--stride", "8"], "stride"),
         (["cam", "sample:china", "--out", "cam.gif"], "--out cam.gif must end in .png or .npz."),
         (["cam", "sample:china", "--opacity", "2"], "opacity must lie between 0 and 1, not 2."),
         (
@@ -158,6 +170,25 @@ def test_mistakes_end_with_one_sentence_and_code_2(run, tmp_path, words, sentenc
     assert 1 == err.count("\n")
     assert "" == out
     assert [] == list(tmp_path.iterdir())
+
+
+def test_compare(run, tmp_path):
+    words = ["--methods", "gradcam,gradient", "--target", "class:church"]
+    code, out, err = run("compare", "sample:china", *words, "--json")
+    rows = json.loads(out)
+    assert 0 == code
+    assert {"gradcam", "gradient"} == {row["method"] for row in rows}
+    assert all(0 < row["deletion"] < 1 and row["seconds"] > 0 for row in rows)
+    assert ["compare.png"] == [p.name for p in tmp_path.iterdir()]
+    assert err.strip().endswith("compare.png")
+
+
+def test_check(run, tmp_path):
+    code, out, _ = run("check", "sample:china", "--method", "gradient", "--randomize", "cascading")
+    assert 0 == code
+    assert "covering the strongest fifth of this map takes probability:2 from" in out
+    assert "rank correlation" in out
+    assert ["check.png"] == [p.name for p in tmp_path.iterdir()]
 
 
 def test_unknown_options_end_with_code_2(run):
