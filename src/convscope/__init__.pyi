@@ -17,6 +17,7 @@ from .layers import Layers as Layers
 from .load import load as load
 from .network import Network as Network
 from .objective import Objective as Objective
+from .objective import box as box
 from .objective import channel as channel
 from .objective import direction as direction
 from .objective import distance as distance
@@ -26,6 +27,7 @@ from .objective import neuron as neuron
 from .objective import parse as parse
 from .objective import predicted as predicted
 from .objective import probability as probability
+from .objective import segment as segment
 from .results import Chart as Chart
 from .results import Heatmap as Heatmap
 from .results import Pictures as Pictures

@@ -16,6 +16,7 @@ from typing import overload
 from torch import nn
 
 from convscope.errors import LayerNotFoundError, NotApplicableError
+from convscope.grids import grids_of, layout
 from convscope.hooks import Site
 from convscope.receptive import Axis, Field
 from convscope.trace import Call, Key, Run, Trace
@@ -92,7 +93,7 @@ class Layers(Sequence[LayerRow]):
             rows.append((value.moment, _function_row(value, name, stage)))
         self._rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
         self._others = values
-        self._default = _default(trace, self._rows)
+        self._default = _before_attention(self._rows, self.grids) or _default(trace, self._rows)
 
     def _remember(self, name: str, site: Site, value: Run | Call) -> None:
         self._sites[name] = site
@@ -123,6 +124,11 @@ class Layers(Sequence[LayerRow]):
         """Convolutions and poolings after norm and activation, `stage:1` first."""
         found = [row for row in self if row.stage is not None]
         return sorted(found, key=lambda row: row.stage or 0)
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        """The grids (h, w) on which the convolutions work, in order and each once."""
+        return grids_of(row.shape for row in self.convs)
 
     @property
     def bytes_per_image(self) -> int:
@@ -220,6 +226,21 @@ def _default(trace: Trace, rows: Sequence[LayerRow]) -> str | None:
     calls = [f"{call.kind}:{call.number}" for call in trace.calls if call.key == key]
     inner = [name for name in outer if name in numbered]
     return (inner[:1] or outer[-1:] or calls[:1] or ("",))[0] or None
+
+
+def _before_attention(rows: Sequence[LayerRow], grids: Sequence[tuple[int, int]]) -> str | None:
+    """In a transformer of tokens the norm before the last attention; behind it the tokens of the
+    grid no longer reach the class token.
+    """  # noqa: D205 - one sentence that needs two lines
+    tokens = [row for row in rows if (layout(row.shape, grids) or ("", ()))[0] == "tokens"]
+    attention = [
+        row for row in tokens if "attention" in row.name.lower() or "attn" in row.name.lower()
+    ]
+    if not attention:
+        return None
+    before = tokens[: tokens.index(attention[-1])]
+    norms = [row.name for row in before if row.kind == "norm"]
+    return norms[-1] if norms else None
 
 
 def _children(module: nn.Module) -> bool:

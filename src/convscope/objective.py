@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from convscope.errors import TargetError, closest, no_maps
+from convscope.classes import INPUT, OUTPUT, Acts, class_number, class_of, in_range, scores, shares
+from convscope.errors import TargetError, no_maps
 
-INPUT, OUTPUT = "input", "output"  # names of the pixels and of the network's scores
-
-
-class Acts(dict[str, Tensor]):
-    """Named activations of one pass, with the network's class names.
-
-    Attributes:
-        labels: class names, or empty.
-    """
-
-    def __init__(self, values: Mapping[str, Tensor], labels: Sequence[str] = ()) -> None:
-        """Keep `values`: address -> activation."""
-        super().__init__(values)
-        self.labels = labels
+__all__ = ["INPUT", "OUTPUT", "Acts", "class_number", "scores", "shares"]
 
 
 @dataclass(frozen=True)
@@ -77,21 +65,74 @@ class Objective:
 
 def logit(c: int | str) -> Objective:
     """Score of a class before the softmax, by number (from 0) or by name."""
-    return Objective(f"class:{c}", (OUTPUT,), lambda acts: scores(acts)[:, _class(acts, c)])
+    return Objective(f"class:{c}", (OUTPUT,), lambda acts: scores(acts)[:, class_of(acts, c)])
 
 
 def probability(c: int | str) -> Objective:
-    """Softmax probability of a class, by number (from 0) or by name."""
+    """Softmax probability of a class, by number (from 0) or by name; of a single score its sigmoid."""
 
     def read(acts: Acts) -> Tensor:
-        return scores(acts).softmax(1)[:, _class(acts, c)]
+        return shares(scores(acts))[:, class_of(acts, c)]
 
     return Objective(f"probability:{c}", (OUTPUT,), read)
 
 
+def segment(c: int | str, mask: Tensor | None = None) -> Objective:
+    """Mean score of a class over a part of a segmentation, (N, K, H, W).
+
+    Args:
+        c: the class, by number or by name.
+        mask: (H, W) or (N, H, W), true where to look; None: where the class is predicted.
+    """
+
+    def read(acts: Acts) -> Tensor:
+        output = acts[OUTPUT]
+        if output.dim() != 4:
+            msg = f"A segmentation gives (N, K, H, W), but this network returns {tuple(output.shape)}."
+            raise TargetError(msg)
+        k = in_range(class_number(c, acts.labels), output.shape[1])
+        where = output.argmax(1) == k if mask is None else mask.to(output.device).bool()
+        if where.shape[-2:] != output.shape[-2:]:
+            msg = f"The mask has {tuple(where.shape[-2:])} cells, the segmentation {tuple(output.shape[-2:])}."
+            raise TargetError(msg)
+        where = where.expand(len(output), -1, -1)
+        size = where.flatten(1).sum(1)
+        if not bool((size > 0).all()):
+            msg = f"No pixel is taken for class {c!r}; give a mask to look at another part."
+            raise TargetError(msg)
+        return (output[:, k] * where).flatten(1).sum(1) / size
+
+    return Objective(f"segment:{c}", (OUTPUT,), read)
+
+
+def box(k: int = 0) -> Objective:
+    """Score of the `k`-th box (from 0, the surest first) that a detector of torchvision finds.
+
+    Where it finds fewer, `outputs.scores_in` and this say so.
+    """
+
+    def read(acts: Acts) -> Tensor:
+        found = acts[OUTPUT]
+        if found.dim() != 2 or k >= found.shape[1] or not bool((found[:, k] > 0).all()):
+            msg = f"There is no box {k} in every photograph; box:0 is the surest."
+            raise TargetError(msg)
+        return found[:, k]
+
+    return Objective(f"box:{k}", (OUTPUT,), read)
+
+
 def predicted() -> Objective:
-    """Score of the class that each image is predicted to be."""
-    return Objective("predicted", (OUTPUT,), lambda acts: scores(acts).max(1).values)
+    """Score of the class that each image is predicted to be.
+
+    Of a network with a single score it is that score with its sign: what speaks for a positive
+    answer where the answer is positive, and for a negative one where it is negative.
+    """
+
+    def read(acts: Acts) -> Tensor:
+        found = scores(acts)
+        return found[:, 0].abs() if found.shape[1] == 1 else found.max(1).values
+
+    return Objective("predicted", (OUTPUT,), read)
 
 
 def channel(layer: str, k: int) -> Objective:
@@ -166,12 +207,20 @@ def parse(text: str) -> Objective:
 
     Args:
         text: `class:church`, `class:4`, `probability:church`, a channel `conv:3:88`, a neuron
-            `conv:3:88@7,7`, or `predicted`.
+            `conv:3:88@7,7`, a difference `class:4 - class:7`, `segment:dog`, `box:0`, or
+            `predicted`.
 
     Raises:
         TargetError: if it is none of these.
     """
+    if " - " in text:
+        first, _, second = text.partition(" - ")
+        return parse(first) - parse(second)
     kind, _, rest = text.strip().partition(":")
+    if kind == "segment" and rest:
+        return segment(int(rest) if rest.isdecimal() else rest)
+    if kind == "box" and rest.isdecimal():
+        return box(int(rest))
     if kind == "predicted" and not rest:
         return predicted()
     if kind in ("class", "probability") and rest:
@@ -204,68 +253,6 @@ def as_objective(given: Objective | str | int | None) -> Objective:
 def _only_a_layer(text: str) -> bool:
     """`conv:3` names a layer; a channel of it has one number more."""
     return re.fullmatch(r"(conv|stage|act|pool):\d+(@\d+,\d+)?", text.strip()) is not None
-
-
-def scores(acts: Acts) -> Tensor:
-    """The network's scores as (N, K).
-
-    Raises:
-        TargetError: if its output has another shape.
-    """
-    output = acts[OUTPUT]
-    if output.dim() > 2 and output[0, 0].numel() == 1:
-        output = output.flatten(1)
-    if output.dim() != 2:
-        msg = (
-            f"Classes are read from scores of shape (N, K), but this network returns "
-            f"{tuple(output.shape)}. Give an objective of your own: "
-            "Objective('name', ('output',), lambda acts: ...)."
-        )
-        raise TargetError(msg)
-    return output
-
-
-def _class(acts: Acts, c: int | str) -> int:
-    count = scores(acts).shape[1]
-    number = class_number(c, acts.labels)
-    if not 0 <= number < count:
-        msg = f"There is no class {number}: this network has {count}, numbered 0 to {count - 1}."
-        raise TargetError(msg)
-    return number
-
-
-def class_number(c: int | str, labels: Sequence[str]) -> int:
-    """The number of a class given by number or name.
-
-    Raises:
-        TargetError: if no class has that name, or several have.
-    """
-    if isinstance(c, int):
-        return c
-    wanted = _plain(c)
-    found = [i for i, label in enumerate(labels) if wanted in _names(label)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        numbers = ", ".join(f"class:{i}" for i in found)
-        msg = f"{len(found)} classes are called {c!r}: say which by its number, {numbers}."
-    elif labels:
-        msg = f"There is no class {c!r}; the closest are {closest(wanted, labels)}."
-    else:
-        msg = (
-            f"The class {c!r} cannot be found by name: this network has no labels. Give its "
-            "number, as class:4, or load it with labels."
-        )
-    raise TargetError(msg)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").lower().split())
-
-
-def _names(label: str) -> set[str]:
-    """A label and, where it lists several names, each of them."""
-    return {_plain(part) for part in (label, *label.split(","))}
 
 
 def _plane(acts: Acts, layer: str, k: int) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from convscope.errors import NotApplicableError
 
@@ -16,7 +17,8 @@ def scores_in(output: Any, selector: Selector = None) -> Tensor:
     """The tensor of scores in a module's output.
 
     A tensor is taken as it is, an object or dictionary with `logits` (Hugging Face, Inception)
-    or `out` (segmentation) by that name, a container with one tensor by that tensor.
+    or `out` (segmentation) by that name, torchvision's detections by the scores of their boxes, a
+    container with one tensor by that tensor.
 
     Args:
         output: what the module returned.
@@ -29,6 +31,8 @@ def scores_in(output: Any, selector: Selector = None) -> Tensor:
         return _selected(output, selector)
     if isinstance(output, Tensor):
         return output
+    if _is_detection(output):
+        return _box_scores(output)
     parts = _parts(output)
     for name in ("logits", "out"):
         found = parts.get(name, getattr(output, name, None))
@@ -52,6 +56,27 @@ def _ambiguous(output: Any, tensors: dict[Any, Tensor]) -> str:
         f"The network returns a {kind} of {len(tensors)} tensors ({shapes}); say which holds the "
         "scores, as output=0, output='name' or a function."
     )
+
+
+def _is_detection(output: Any) -> bool:
+    """What torchvision's detectors return: a dictionary of boxes for each photograph."""
+    return (
+        isinstance(output, list)
+        and len(output) > 0
+        and all(isinstance(one, Mapping) and {"boxes", "scores"} <= set(one) for one in output)
+    )
+
+
+def _box_scores(output: list[Mapping[str, Tensor]]) -> Tensor:
+    """Scores of the boxes, the surest first, as (N, most); 0 where a photograph has fewer."""
+    for number, one in enumerate(output):
+        if not len(one["scores"]):
+            msg = (
+                f"Nothing was detected in photograph {number}, so there is no box to explain; "
+                "another photograph or a lower score threshold of the detector may help."
+            )
+            raise NotApplicableError(msg)
+    return pad_sequence([one["scores"] for one in output], batch_first=True)
 
 
 def _parts(output: Any) -> dict[Any, Any]:

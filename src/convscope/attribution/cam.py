@@ -13,7 +13,8 @@ from convscope.attribution.formulas import FORMULAS, Formula, gradcam
 from convscope.attribution.fullgrad import fullgrad
 from convscope.attribution.masking import ablationcam, scorecam
 from convscope.attribution.rivals import against_rivals
-from convscope.errors import ArgumentError, NotApplicableError, no_maps
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.grids import as_map
 from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import Objective, as_objective
@@ -145,10 +146,8 @@ def by_formula(formula: Formula) -> Maker:
 
 def _read(net: Network, pixels: Tensor, objective: Objective, layer: str) -> tuple[Tensor, Tensor]:
     acts, (gradient,) = net.gradients(objective, pixels, (layer,))
-    activation = acts[layer].detach()
-    if activation.dim() != 4:
-        raise NotApplicableError(no_maps(layer, activation.shape))
-    return activation, gradient
+    grids = net.layers.grids
+    return as_map(acts[layer].detach(), grids, layer), as_map(gradient, grids, layer)
 
 
 def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:

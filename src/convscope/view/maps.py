@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from convscope.errors import ArgumentError, NotApplicableError, no_maps
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.grids import as_map
 from convscope.images import Source
 from convscope.layers import LayerRow
 from convscope.network import Network
@@ -40,9 +41,7 @@ def maps(
         NotApplicableError: if the layer has no maps.
         ArgumentError: if there is no such channel.
     """
-    value = net.activations(images, (layer,))[layer]
-    if value.dim() != 4:
-        raise NotApplicableError(no_maps(layer, value.shape))
+    value = as_map(net.activations(images, (layer,))[layer], net.layers.grids, layer)
     chosen = _chosen(value, layer, channels, strongest)
     recipe = recipe_for(net, "maps", layer=layer, channels=channels, strongest=strongest)
     captions = [] if chosen is None else [str(k) for k in chosen]

@@ -8,7 +8,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import OUTPUT, scores
+from convscope.objective import OUTPUT, scores, shares
 from convscope.results import Cell, Table, recipe_for
 
 COLUMNS = ("photo", "class", "label", "probability", "score")
@@ -24,7 +24,8 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
         top: how many classes; at most as many as there are.
 
     Returns:
-        A table of photo (from 0), class (from 0), label, softmax probability and score, the most
+        A table of photo (from 0), class (from 0), label, softmax probability (the sigmoid of a
+        single score) and score, the most
         probable first.
 
     Raises:
@@ -35,10 +36,10 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
         raise ArgumentError(msg)
     acts = net.activations(images, (OUTPUT,))
     logits = scores(acts)
-    shares = logits.softmax(1)
+    found = shares(logits)
     rows: list[tuple[Cell, ...]] = []
-    for photo, row in enumerate(shares):
+    for photo, row in enumerate(found):
         for c in row.topk(min(top, len(row))).indices.tolist():
-            facts = (float(shares[photo, c]), float(logits[photo, c]))
+            facts = (float(found[photo, c]), float(logits[photo, c]))
             rows.append((photo, c, net.caption(c), *facts))
     return Table(COLUMNS, rows, recipe_for(net, "predict", top=top), bar="probability")

@@ -1,0 +1,108 @@
+"""What methods that score masked photographs share: the question, one pass, and patience."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from convscope.errors import ConvscopeError
+from convscope.hooks import watch
+from convscope.network import Network
+from convscope.objective import INPUT, OUTPUT, Acts, Objective, logit, scores, total
+from convscope.outputs import scores_in
+
+Progress = Callable[[int, int, str], None]
+ShouldStop = Callable[[], bool]
+LEAST = 16
+"""Masked photographs a batch where memory allows; more save a large network no time."""
+MOST = 512
+FILL = 1 << 28
+"""Bytes of activations up to which batches of a small network may be larger than that."""
+
+
+class StoppedError(ConvscopeError):
+    """Somebody asked a long computation to end before there was a result."""
+
+
+def masked_scores(
+    net: Network, question: Objective, x: Tensor, masks: Tensor, *, precision: str = "float32"
+) -> Tensor:
+    """Score of one input (1, C, H, W) of the module under each of (B, 1, H, W) masks, (B,)."""
+    sites = {n: net.layers.site(n) for n in question.layers if n not in (INPUT, OUTPUT)}
+    half = torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with net.frozen(), torch.inference_mode(mode=False), torch.no_grad(), half:
+        shown = (x * masks.to(x)).contiguous(memory_format=torch.channels_last)
+        with watch(sites, stop=OUTPUT not in question.layers) as seen:
+            seen[OUTPUT] = scores_in(net.module(shown), net.output)
+    found = {INPUT: shown, **seen}
+    acts = Acts({n: found[n].float() for n in question.layers}, net.labels)
+    total(question, acts)
+    return question.read(acts).float()
+
+
+def settled(objective: Objective, acts: Acts) -> Objective:
+    """The same question under every mask: the class predicted for the clean photograph."""
+    return logit(int(scores(acts).argmax())) if objective.label == "predicted" else objective
+
+
+def entered(net: Network, picture: Tensor) -> Tensor:
+    """A photograph as the network's module is fed it."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        return net.enter(picture.detach().clone())
+
+
+def batch_of(net: Network, picture: Tensor) -> int:
+    """How many masked versions of a photograph are run at once."""
+    area = picture[0, 0].numel() / (net.input_size[0] * net.input_size[1])
+    good = int(FILL / max(1.0, area * net.layers.bytes_per_image))
+    best = MOST if net.device.type == "cuda" else max(LEAST, min(MOST, good))
+    return max(1, min(best, int(net.per_batch() / area)))
+
+
+class Watch:
+    """Tells how far a computation is, and ends it when asked to."""
+
+    def __init__(
+        self,
+        done: int,
+        count: int,
+        message: str,
+        progress: Progress | None,
+        should_stop: ShouldStop | None,
+    ) -> None:
+        self.done, self.count, self.message = done, count, message
+        self.progress, self.should_stop = progress, should_stop
+        self.stopped = False
+
+    def _asked_to_stop(self) -> bool:
+        self.stopped = self.should_stop is not None and self.should_stop()
+        return self.stopped
+
+    def until(self, parts: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Pass batches on until asked to stop."""
+        while not self._asked_to_stop():
+            part = next(parts, None)
+            if part is None:
+                return
+            yield part
+            self.done += len(part)
+            if self.progress:
+                self.progress(min(self.done, self.count), self.count, self.message)
+
+    def through(self, parts: Iterator[Tensor]) -> Tensor:
+        """All batches as one.
+
+        Raises:
+            StoppedError: if asked to stop before the last.
+        """
+        found = list(self.until(parts))
+        if self.stopped:
+            raise self.error()
+        return torch.cat(found)
+
+    def error(self) -> StoppedError:
+        """What to raise when asked to stop before there is a result."""
+        msg = f"Stopped as asked, after {self.done} of {self.count} {self.message}: no map yet."
+        return StoppedError(msg)

@@ -1,0 +1,248 @@
+"""Occlusion: a window is covered, and where the score falls the evidence was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convscope.attribution.boxes import Ints, Pair
+from convscope.attribution.under_windows import under_windows
+from convscope.attribution.windows import Windows
+from convscope.errors import ArgumentError
+from convscope.images import Source
+from convscope.network import Network
+from convscope.objective import OUTPUT, Acts, Objective, as_objective, logit, scores, total
+from convscope.results import Heatmap, recipe_for
+
+FILLS = ("grey", "black", "white", "mean", "blur", "noise")
+REDUCTIONS = ("mean", "sum")
+Progress = Callable[[int, int, str], None]
+Stop = Callable[[], bool]
+
+
+def occlusion(
+    net: Network,
+    images: Tensor | Source,
+    objective: Objective | str | int | None = None,
+    *,
+    window: int | Pair = 32,
+    stride: int | Pair = 8,
+    fill: str = "grey",
+    reduce: str = "mean",
+    seed: int = 0,
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Heatmap:
+    """Cover a window at every place in turn; a pixel's value is how much the score falls.
+
+    Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2; they show the score itself, this shows the
+    drop. The last window of a row or column is cut off at the border where it does not fit. What
+    a window cannot reach is not computed again (see `incremental`);
+    `recipe.parameters["engine"]` says where it had to be, and why.
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        objective: what to explain; None: the class that each photograph, uncovered, is predicted
+            to be.
+        window: height and width in pixels, or one number for a square.
+        stride: pixels from one window to the next, down and across; at most the window's own size.
+        fill: what a window shows: "grey" (0.5), "black", "white", "mean" (the photograph's mean
+            colour), "blur" (the photograph without its details) or "noise" (uniform).
+        reduce: "mean" of the drops of all windows that cover a pixel, or their "sum".
+        seed: of the noise.
+        progress: called with windows done, windows in all, and a message.
+        should_stop: asked after every batch; True ends the work. Windows not done then count as
+            none, and `recipe.parameters["stopped"]` says how many were.
+
+    Returns:
+        Heatmap of (N, H, W), signed: below zero where covering raises the score.
+
+    Raises:
+        ArgumentError: if an option is none of these, or a window does not fit.
+    """
+    pixels, question = net.photographs(images), as_objective(objective)
+    size, steps = _pair(window, "window"), _pair(stride, "stride")
+    _check(pixels, size, steps, fill, reduce)
+    corners = places((pixels.shape[2], pixels.shape[3]), size, steps)
+    shown = covers(pixels, fill, size, seed)
+    watch = _Watch(len(corners) * len(pixels), progress, should_stop)
+    maps = []
+    for photo, cover in zip(pixels.split(1), shown.split(1), strict=True):
+        drops = _drops(net, Windows.on(photo, corners, size, cover), question, watch)
+        maps.append(spread(drops, corners, size, (photo.shape[2], photo.shape[3]), reduce))
+    recipe = recipe_for(
+        net,
+        "occlusion",
+        question.label,
+        seed=seed if fill == "noise" else None,
+        window=size,
+        stride=steps,
+        fill=fill,
+        reduce=reduce,
+        **watch.found(),
+    )
+    return Heatmap(torch.stack(maps).to(pixels), pixels, recipe)
+
+
+def places(shape: Pair, window: Pair, stride: Pair) -> Ints:
+    """Corners of all windows, (windows, 2), row by row; the last may stand out over the border."""
+    axes = [
+        range(0, stride[i] * math.ceil((shape[i] - window[i]) / stride[i]) + 1, stride[i])
+        for i in (0, 1)
+    ]
+    grid = np.meshgrid(*(np.array(axis, dtype=np.int64) for axis in axes), indexing="ij")
+    return np.stack(grid, axis=-1).reshape(-1, 2)
+
+
+def covers(pixels: Tensor, fill: str, window: Pair, seed: int) -> Tensor:
+    """What windows show of each photograph, (N, 3, H, W).
+
+    Args:
+        pixels: (N, 3, H, W) photographs.
+        fill: see `occlusion`.
+        window: the windows' height and width; a blur takes away what is smaller than a third of
+            the shorter side.
+        seed: of the noise, which is the same for all photographs.
+    """
+    levels = {"grey": 0.5, "black": 0.0, "white": 1.0}
+    if fill in levels:
+        return torch.full_like(pixels, levels[fill])
+    if fill == "mean":
+        return pixels.mean((-2, -1), keepdim=True).expand_as(pixels)
+    if fill == "blur":
+        return _blurred(pixels, min(window) / 3)
+    own = torch.Generator().manual_seed(seed)
+    return torch.rand(pixels.shape[1:], generator=own).to(pixels).expand_as(pixels)
+
+
+def spread(drops: Tensor, corners: Ints, window: Pair, shape: Pair, reduce: str) -> Tensor:
+    """Drops of windows -> a value for each pixel.
+
+    Args:
+        drops: (windows,); not a number where a window was not done.
+        corners: (windows, 2) row and column of each.
+        window: height and width.
+        shape: height and width of the photograph.
+        reduce: "mean" over the windows that cover a pixel, or "sum".
+
+    Returns:
+        (H, W); 0 where no window was.
+    """
+    done = ~drops.isnan().numpy(force=True)
+    values = drops.double().numpy(force=True)[done]
+    total_drop = _painted(values, corners[done], window, shape)
+    if reduce == "sum":
+        return torch.from_numpy(total_drop)
+    count = _painted(np.ones_like(values), corners[done], window, shape)
+    return torch.from_numpy(total_drop / count.clip(1))
+
+
+def _painted(
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    corners: Ints,
+    window: Pair,
+    shape: Pair,
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """The sum of rectangles of these values, by way of their differences at the corners."""
+    edges = np.zeros((shape[0] + 1, shape[1] + 1))
+    top, left = corners.T
+    bottom, right = (np.minimum(corners[:, i] + window[i], shape[i]) for i in (0, 1))
+    for rows, columns, sign in (
+        (top, left, 1),
+        (bottom, right, 1),
+        (top, right, -1),
+        (bottom, left, -1),
+    ):
+        np.add.at(edges, (rows, columns), sign * values)
+    return edges.cumsum(0).cumsum(1)[:-1, :-1]
+
+
+class _Watch:
+    """Counts what is done, tells it, and knows when to stop."""
+
+    def __init__(self, count: int, progress: Progress | None, should_stop: Stop | None) -> None:
+        self.count, self.done, self.stopped = count, 0, False
+        self.progress, self.should_stop = progress, should_stop
+        self.engines: list[str] = []
+
+    def did(self, windows: int) -> None:
+        self.done += windows
+        if self.progress is not None:
+            self.progress(self.done, self.count, f"{self.done} of {self.count} windows")
+        self.stopped = self.should_stop is not None and self.should_stop()
+
+    def found(self) -> dict[str, str]:
+        """What the recipe should tell."""
+        engine = {"engine": "; ".join(dict.fromkeys(self.engines))}
+        cut = {"stopped": f"after {self.done} of {self.count} windows"}
+        return engine | (cut if self.stopped and self.done < self.count else {})
+
+
+def _drops(net: Network, windows: Windows, objective: Objective, watch: _Watch) -> Tensor:
+    """How much the score falls under each window, (windows,)."""
+    drops = torch.full((len(windows),), math.nan, dtype=torch.float64)
+    if watch.stopped:
+        return drops
+    with torch.no_grad():
+        clean = net.run(windows.photo, tuple(dict.fromkeys((*objective.layers, OUTPUT))))
+        question = _fixed(objective, clean)
+        before = _read(question, clean)
+        engine, batches = under_windows(net, windows, question.layers, clean=clean[OUTPUT])
+    watch.engines.append(engine)
+    for which, acts in batches:
+        drops[torch.from_numpy(which)] = (before - _read(question, acts)).cpu()
+        watch.did(len(which))
+        if watch.stopped:
+            break
+    return drops
+
+
+def _fixed(objective: Objective, clean: Acts) -> Objective:
+    """Under a window another class may win; the question stays the one of the clean photograph."""
+    if objective.label != "predicted":
+        return objective
+    return logit(int(scores(clean).argmax(1)))
+
+
+def _read(objective: Objective, acts: Acts) -> Tensor:
+    with torch.no_grad():
+        total(objective, acts)
+        return objective.read(acts).double()
+
+
+def _blurred(pixels: Tensor, sigma: float) -> Tensor:
+    from torchvision.transforms.functional import gaussian_blur
+
+    sides = [2 * min(math.ceil(3 * sigma), side - 1) + 1 for side in pixels.shape[-2:]]
+    return gaussian_blur(pixels, [sides[1], sides[0]], [sigma, sigma])
+
+
+def _pair(value: int | Pair, name: str) -> Pair:
+    sides: Sequence[object] = value if isinstance(value, tuple | list) else (value, value)
+    whole = [side for side in sides if isinstance(side, int) and side > 0]
+    if len(sides) != 2 or len(whole) != 2:
+        msg = f"{name} must be a number of pixels above 0, or two: (height, width); not {value!r}."
+        raise ArgumentError(msg)
+    return whole[0], whole[1]
+
+
+def _check(pixels: Tensor, window: Pair, stride: Pair, fill: str, reduce: str) -> None:
+    for given, name, known in ((fill, "fill", FILLS), (reduce, "reduce", REDUCTIONS)):
+        if given not in known:
+            msg = f"There is no {name} {given!r}; there are {', '.join(known)}."
+            raise ArgumentError(msg)
+    height, width = pixels.shape[-2:]
+    if window[0] > height or window[1] > width:
+        msg = f"A window of {window[0]}x{window[1]} does not fit into a photograph of {height}x{width}."
+        raise ArgumentError(msg)
+    if any(stride[i] > window[i] < pixels.shape[2 + i] for i in (0, 1)):
+        msg = (
+            f"A stride of {stride[0]}x{stride[1]} leaves pixels between windows of "
+            f"{window[0]}x{window[1]} uncovered; make it at most the window's size."
+        )
+        raise ArgumentError(msg)

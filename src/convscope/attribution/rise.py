@@ -1,0 +1,170 @@
+"""RISE: random masks, each weighed by the score of the photograph seen through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.attribution.masked import (
+    Progress,
+    ShouldStop,
+    Watch,
+    batch_of,
+    entered,
+    masked_scores,
+    settled,
+)
+from convscope.errors import ArgumentError
+from convscope.images import Source
+from convscope.network import Network
+from convscope.objective import OUTPUT, Objective, as_objective, logit, probability, scores
+from convscope.replay import in_batches
+from convscope.results import Heatmap, recipe_for
+
+
+def rise(
+    net: Network,
+    images: Tensor | Source,
+    objective: Objective | str | int | None = None,
+    *,
+    masks: int = 2000,
+    cells: int = 7,
+    keep: float = 0.5,
+    seed: int = 0,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Heatmap:
+    """Average random masks, each weighed by the score of the photograph seen through it.
+
+    Petsiuk et al. 2018, "RISE", arXiv:1806.07421, equation 6: the map is
+    sum(score * mask) / (masks * keep). Masks are random grids of cells, stretched bilinearly to a
+    little more than the photograph's size and cropped at random (section 3.2).
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        objective: a class by number or words, scored by its softmax probability as in the paper
+            (or by itself, where it is the only one); None for the class each photograph is
+            predicted to be; an objective is taken as it is.
+        masks: how many. The error of the map falls with their square root.
+        cells: of the grid along each side.
+        keep: probability that a cell shows the photograph.
+        seed: of the masks, which are the same for all photographs.
+        progress: called with masks done, masks in all, message.
+        should_stop: asked between batches; if it says so, the map is that of the masks so far,
+            and the recipe says how many these are.
+
+    Returns:
+        Heatmap of (N, H, W).
+
+    Raises:
+        ArgumentError: if an option is out of its range.
+        StoppedError: if `should_stop` says so before the first mask.
+    """
+    _check(masks, cells, keep)
+    pixels = net.photographs(images)
+    asked = [_probable(net, objective, picture) for picture in pixels.split(1)]
+    grids = _grids(masks, cells, keep, seed, pixels, batch_of(net, pixels))
+    watched = Watch(0, masks, "masks", progress, should_stop)
+    values, done = weighed(net, pixels, asked, watched.until(grids), keep)
+    if not done:
+        raise watched.error()
+    label = as_objective(objective).label
+    options = {"masks": done, "cells": cells, "keep": keep}
+    return Heatmap(values, pixels, recipe_for(net, "rise", label, seed=seed, **options))
+
+
+@torch.no_grad()
+def weighed(
+    net: Network, pixels: Tensor, asked: list[Objective], masks: Iterator[Tensor], keep: float
+) -> tuple[Tensor, int]:
+    """Sum of score times mask, divided by the number of masks and by `keep`.
+
+    Args:
+        net: the network.
+        pixels: (N, 3, H, W).
+        asked: one objective a photograph.
+        masks: batches (B, 1, H, W) in [0, 1].
+        keep: mean of a mask.
+
+    Returns:
+        (N, H, W), and the number of masks.
+    """
+    inputs = [entered(net, picture) for picture in pixels.split(1)]
+    sums = torch.zeros(len(pixels), *inputs[0].shape[-2:], device=net.device)
+    done = 0
+    for batch in masks:
+        for i, (x, question) in enumerate(zip(inputs, asked, strict=True)):
+            sums[i] += _sum_of(net, question, x, batch)
+        done += len(batch)
+    return sums / max(done * keep, 1e-30), done
+
+
+def _sum_of(net: Network, question: Objective, x: Tensor, masks: Tensor) -> Tensor:
+    """Sum of score times mask over a batch, which is run in parts where memory is short."""
+
+    def work(first: int, last: int) -> Tensor:
+        return masked_scores(net, question, x, masks[first:last])
+
+    found = torch.cat(list(in_batches(len(masks), len(masks), work)))
+    return torch.einsum("b,bhw->hw", found, masks[:, 0])
+
+
+def _grids(
+    masks: int, cells: int, keep: float, seed: int, pixels: Tensor, size: int
+) -> Iterator[Tensor]:
+    """Random masks (B, 1, H, W) in batches; which masks these are does not depend on the batches."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = (int(length) for length in pixels.shape[-2:])
+    down, across = (_stretch(cells, n).to(pixels.device) for n in (height, width))
+
+    def work(first: int, last: int) -> Tensor:
+        # One row a mask, so that batches of any size draw the same numbers.
+        drawn = torch.rand(last - first, cells * cells + 2, generator=generator).to(pixels.device)
+        grid = (drawn[:, 2:] < keep).float().view(-1, cells, cells)
+        rows = _crop(down, drawn[:, 0], cells, height)
+        columns = _crop(across, drawn[:, 1], cells, width)
+        return (rows @ grid @ columns.mT)[:, None]
+
+    return in_batches(masks, size, work)
+
+
+def _stretch(cells: int, length: int) -> Tensor:
+    """Matrix (more than `length`, cells) that stretches a row of cells bilinearly."""
+    cell = -(-length // cells)
+    rows = torch.eye(cells)[None]
+    size = (cells + 1) * cell
+    return F.interpolate(rows, size, mode="linear", align_corners=False)[0].T.contiguous()
+
+
+def _crop(stretch: Tensor, share: Tensor, cells: int, length: int) -> Tensor:
+    """`length` rows of a stretching matrix from a random place within the first cell, for each."""
+    cell = len(stretch) // (cells + 1)
+    start = (share * cell).long()
+    return stretch[start[:, None] + torch.arange(length, device=start.device)]
+
+
+def _probable(net: Network, objective: Objective | str | int | None, picture: Tensor) -> Objective:
+    """The probability of a class for a class; any other question as it is."""
+    asked = as_objective(objective)
+    if isinstance(objective, Objective):
+        return settled(objective, net.run(picture, objective.layers))
+    if not asked.label.startswith(("class:", "predicted")):
+        return asked
+    answer = scores(net.run(picture, (OUTPUT,)))
+    if answer.shape[1] == 1:  # its softmax would be 1 under every mask
+        return logit(0)
+    name = asked.label.partition(":")[2] or str(int(answer.argmax()))
+    return probability(int(name) if name.isdecimal() else name)
+
+
+def _check(masks: int, cells: int, keep: float) -> None:
+    if masks < 1 or cells < 1:
+        msg = f"RISE takes at least one mask and one cell, not masks={masks} and cells={cells}."
+        raise ArgumentError(msg)
+    if not 0 < keep <= 1:
+        msg = f"keep is a probability above 0 and at most 1, not {keep}."
+        raise ArgumentError(msg)

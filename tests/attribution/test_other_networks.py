@@ -1,0 +1,200 @@
+"""Transformers, maps with channels last, segmentations, detectors and single scores."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import detection
+
+import convscope
+from convscope.errors import NotApplicableError, TargetError
+from convscope.grids import as_map, layout
+
+
+class Transformer(nn.Module):
+    """Patches of 4 pixels, a class token, two blocks of attention."""
+
+    def __init__(self, *, extra=1):
+        super().__init__()
+        self.embed, self.extra = nn.Conv2d(3, 12, 4, 4), nn.Parameter(torch.randn(1, extra, 12))
+        self.norm1, self.attention1 = (
+            nn.LayerNorm(12),
+            nn.MultiheadAttention(12, 2, batch_first=True),
+        )
+        self.norm2, self.attention2 = (
+            nn.LayerNorm(12),
+            nn.MultiheadAttention(12, 2, batch_first=True),
+        )
+        self.norm3, self.head = nn.LayerNorm(12), nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.extra.expand(len(x), -1, -1), x], 1)
+        for norm, attention in ((self.norm1, self.attention1), (self.norm2, self.attention2)):
+            y = norm(x)
+            x = x + attention(y, y, y, need_weights=False)[0]
+        return self.head(self.norm3(x)[:, 0])
+
+
+@pytest.mark.parametrize("extra", [1, 2, 5])
+@pytest.mark.parametrize("size", [(16, 16), (16, 24)])
+def test_tokens_become_a_grid(extra, size):
+    torch.manual_seed(0)
+    net = convscope.Network(Transformer(extra=extra), name="vit", input_size=size)
+    assert "norm2" == net.layers.default.name
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    heat = convscope.cam(net, images, 3).values
+    assert (2, size[0] // 4, size[1] // 4) == tuple(heat.shape)
+    acts, (g,) = net.gradients(convscope.logit(3), images, ("norm2",))
+    a = acts["norm2"].detach()[:, extra:]
+    weight = g[:, extra:].mean(1, keepdim=True)
+    expected = (weight * a).sum(2).unflatten(1, (size[0] // 4, size[1] // 4))
+    torch.testing.assert_close(heat, expected)
+    assert heat.abs().max() > 0
+
+
+def test_unknown_grids_print_the_shape():
+    net = convscope.Network(Transformer(extra=40), name="vit", input_size=(16, 16))
+    with pytest.raises(NotApplicableError, match=r"norm2 gives values of shape \(1, 56, 12\)"):
+        convscope.cam(net, torch.rand(1, 3, 16, 16), 3, layer="norm2")
+
+
+def test_channels_last():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.head = (
+                nn.Conv2d(3, 6, 4, 4),
+                nn.LayerNorm(6),
+                nn.Linear(6, 2),
+            )
+
+        def forward(self, x):
+            return self.head(self.norm(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2)))
+
+    torch.manual_seed(0)
+    net = convscope.Network(Last(), input_size=(16, 24))
+    images = torch.rand(1, 3, 16, 24)
+    heat = convscope.cam(net, images, 1, layer="norm").values
+    acts, (g,) = net.gradients(convscope.logit(1), images, ("norm",))
+    a = acts["norm"].detach()
+    torch.testing.assert_close(heat, (g.mean((1, 2), keepdim=True) * a).sum(3))
+    assert (1, 6, 4, 6) == tuple(convscope.maps(net, images, "norm").values.shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((512, 14, 14), ("channels", (14, 14))),
+        ((14, 14, 512), ("last", (14, 14))),
+        ((7, 7, 512), ("last", (7, 7))),
+        ((197, 768), ("tokens", (14, 14))),
+        ((196, 768), ("tokens", (14, 14))),
+        ((300, 768), None),
+        ((1000,), None),
+    ],
+)
+def test_layouts(shape, expected):
+    assert expected == layout(shape, [(14, 14)])
+
+
+def test_as_map_keeps_the_order_of_the_grid():
+    value = torch.arange(24.0).view(1, 2, 3, 4)
+    tokens = torch.cat([torch.zeros(1, 1, 2), value.flatten(2).transpose(1, 2)], 1)
+    assert torch.equal(value, as_map(tokens, [(3, 4)], "x"))
+    assert torch.equal(value, as_map(value.permute(0, 2, 3, 1), [(3, 4)], "x"))
+
+
+@pytest.fixture
+def segmenter():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 1))
+    return convscope.Network(module, labels=("sky", "tree", "road", "car"), input_size=(8, 8))
+
+
+def test_segmentation_over_a_mask(segmenter):
+    images = torch.rand(2, 3, 8, 8)
+    mask = torch.zeros(8, 8)
+    mask[2:4, 3:7] = 1
+    with torch.no_grad():
+        found = segmenter.score(convscope.segment("road", mask), images)
+        output = segmenter.module(images)
+    torch.testing.assert_close(found, output[:, 2, 2:4, 3:7].mean((1, 2)))
+    heat = convscope.cam(segmenter, images, convscope.segment(2, mask), layer="1")
+    assert (2, 8, 8) == tuple(heat.values.shape)
+
+
+def test_segmentation_where_the_class_is_predicted(segmenter):
+    images = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        output = segmenter.module(images)
+        best = int(output.argmax(1).flatten().mode().values)
+        where = output.argmax(1) == best
+        found = segmenter.score(convscope.parse(f"segment:{best}"), images)
+    torch.testing.assert_close(found[0], output[0, best][where[0]].mean())
+    missing = next(k for k in range(4) if not (output.argmax(1) == k).any())
+    with pytest.raises(TargetError, match=f"No pixel is taken for class {missing}"):
+        segmenter.score(convscope.segment(missing), images)
+    with pytest.raises(
+        TargetError, match=r"The mask has \(4, 4\) cells, the segmentation \(8, 8\)"
+    ):
+        segmenter.score(convscope.segment(1, torch.ones(4, 4)), images)
+
+
+def detector(threshold):
+    torch.manual_seed(0)
+    module = detection.fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, box_score_thresh=threshold
+    )
+    return convscope.Network(module, name="detector", input_size=(96, 96))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_score_of_a_box():
+    net, images = detector(0.0), torch.rand(1, 3, 96, 96)
+    heat = convscope.cam(net, images, "box:0", layer="backbone.body.16")
+    assert heat.values.abs().max() > 0
+    with torch.no_grad():
+        plain = net.module.eval()(images)[0]["scores"]
+        torch.testing.assert_close(net.score(convscope.box(1), images)[0], plain[1])
+    with pytest.raises(TargetError, match="There is no box 999 in every photograph"):
+        net.score(convscope.box(999), images)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_detected_is_said():
+    with pytest.raises(
+        NotApplicableError, match="Nothing was detected in photograph 0, so there is no"
+    ):
+        convscope.cam(detector(0.99), torch.rand(1, 3, 96, 96), "box:0", layer="backbone.body.16")
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_single_score_has_its_sign(flat):
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 1)
+
+        def forward(self, x):
+            found = self.head(self.conv(x).relu().mean((2, 3)))
+            return found[:, 0] if flat else found
+
+    torch.manual_seed(0)
+    net = convscope.Network(Single(), input_size=(8, 8))
+    images = torch.rand(2, 3, 8, 8)
+    for bias, sign in ((5.0, 1), (-5.0, -1)):
+        nn.init.constant_(net.module.head.bias, bias)
+        plain = convscope.cam(net, images, 0, layer="conv").values
+        torch.testing.assert_close(convscope.cam(net, images, layer="conv").values, sign * plain)
+        share = convscope.predict(net, images).column("probability")
+        torch.testing.assert_close(
+            torch.tensor(share), net.score(convscope.logit(0), images).sigmoid()
+        )
+
+
+def test_a_difference_in_words(net, images):
+    found = net.score(convscope.parse("class:church - class:tench"), images)
+    expected = net.score(convscope.logit(1), images) - net.score(convscope.logit(0), images)
+    torch.testing.assert_close(found, expected)
