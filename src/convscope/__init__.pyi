@@ -12,7 +12,6 @@ from .checks.pointing import pointing as pointing
 from .checks.randomize import randomization as randomization
 from .errors import ConvscopeError as ConvscopeError
 from .images import read as read
-from .layers import LayerRow as LayerRow
 from .layers import Layers as Layers
 from .load import load as load
 from .network import Network as Network
@@ -35,6 +34,7 @@ from .results import Recipe as Recipe
 from .results import Result as Result
 from .results import Strip as Strip
 from .results import Table as Table
+from .rows import LayerRow as LayerRow
 from .view.filters import filter_table as filter_table
 from .view.filters import filters as filters
 from .view.maps import chain as chain

@@ -8,9 +8,7 @@ fifth activation and the second pooling of the pass, also where no module wraps 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import overload
 
 from torch import nn
@@ -18,55 +16,9 @@ from torch import nn
 from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.grids import grids_of, layout
 from convscope.hooks import Site
-from convscope.receptive import Axis, Field
+from convscope.receptive import Field
+from convscope.rows import LayerRow, function_row, has_children, module_row
 from convscope.trace import Call, Key, Run, Trace
-
-Number = float | tuple[float, float] | None
-_FEATURES = re.compile(r"(?:^|\.)features\.(\d+)$")
-_KINDS: tuple[tuple[str, str], ...] = (
-    ("Conv", "conv"),
-    ("Norm", "norm"),
-    ("Pool", "pool"),
-    ("Linear", "linear"),
-    ("Dropout", "dropout"),
-    ("Flatten", "flatten"),
-)
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One line of the table of layers.
-
-    Attributes:
-        address: the shortest way to name it.
-        name: the module's name; `name#run`, `act:k` or `pool:k` for a value that no module's
-            last run returns.
-        kind: conv, norm, act, pool, linear, dropout, flatten, block, or the module's class.
-        conv: number of the convolution from 1, in the order in which they run.
-        stage: number of the convolution or pooling from 1 whose value, after norm and
-            activation, this is.
-        index: i of `features.i`.
-        shape: of the output for one image, without the batch.
-        receptive_field: pixels that one cell sees, (rows, columns) where these differ; None
-            where it is the whole image or cannot be told.
-        stride: pixels between neighbouring cells, likewise.
-        offset: pixel at the centre of cell 0, likewise.
-        parameters: how many numbers the module has learnt, blocks with all they hold.
-        calls: how often it runs in one pass.
-    """
-
-    address: str
-    name: str
-    kind: str
-    conv: int | None
-    stage: int | None
-    index: int | None
-    shape: tuple[int, ...]
-    receptive_field: Number
-    stride: Number
-    offset: Number
-    parameters: int
-    calls: int
 
 
 class Layers(Sequence[LayerRow]):
@@ -79,18 +31,20 @@ class Layers(Sequence[LayerRow]):
         convs = [run.name for run in first if isinstance(run.module, nn.Conv2d)]
         self._sites: dict[str, Site] = {}
         self._fields: dict[str, Field | None] = {}
-        self._bytes = 4 * sum(_count(run.shape) for run in trace.runs if not _children(run.module))
+        self._bytes = 4 * sum(
+            _count(run.shape) for run in trace.runs if not has_children(run.module)
+        )
         stages = _stages(trace, last)
         values = _values(trace)
         rows: list[tuple[int, LayerRow]] = []
         for run in first:
             self._remember(run.name, Site(run.module, last[run.name].number), last[run.name])
             conv = convs.index(run.name) + 1 if run.name in convs else None
-            rows.append((run.moment, _module_row(last[run.name], conv, stages.pop(run.name, None))))
+            rows.append((run.moment, module_row(last[run.name], conv, stages.pop(run.name, None))))
         for name, stage in stages.items():
             value, site = values.pop(name)
             self._remember(name, site, value)
-            rows.append((value.moment, _function_row(value, name, stage)))
+            rows.append((value.moment, function_row(value, name, stage)))
         self._rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
         self._others = values
         self._default = _before_attention(self._rows, self.grids) or _default(trace, self._rows)
@@ -163,7 +117,7 @@ class Layers(Sequence[LayerRow]):
         if text in self._others:
             value, site = self._others[text]
             self._remember(text, site, value)
-            return _function_row(value, text, None)
+            return function_row(value, text, None)
         raise LayerNotFoundError(address, self.addresses)
 
     def site(self, address: str) -> Site:
@@ -243,62 +197,8 @@ def _before_attention(rows: Sequence[LayerRow], grids: Sequence[tuple[int, int]]
     return norms[-1] if norms else None
 
 
-def _children(module: nn.Module) -> bool:
-    return next(module.children(), None) is not None
-
-
 def _count(shape: tuple[int, ...]) -> int:
     total = 1
     for length in shape:
         total *= length
     return total
-
-
-def _module_row(run: Run, conv: int | None, stage: int | None) -> LayerRow:
-    index = _FEATURES.search(run.name)
-    address = f"conv:{conv}" if conv else f"stage:{stage}" if stage else run.name
-    return LayerRow(
-        address,
-        run.name,
-        _kind(run.module),
-        conv,
-        stage,
-        int(index.group(1)) if index else None,
-        run.shape,
-        *_view(run.field),
-        sum(p.numel() for p in run.module.parameters()),
-        run.number,
-    )
-
-
-def _function_row(value: Run | Call, name: str, stage: int | None) -> LayerRow:
-    kind = value.kind if isinstance(value, Call) else _kind(value.module)
-    address = f"stage:{stage}" if stage else name
-    view = _view(value.field)
-    return LayerRow(address, name, kind, None, stage, None, value.shape, *view, 0, 1)
-
-
-def _kind(module: nn.Module) -> str:
-    if _children(module):
-        return "block"
-    name = type(module).__name__
-    if type(module).__module__ == "torch.nn.modules.activation":
-        return "act"
-    return next((kind for part, kind in _KINDS if part in name), name)
-
-
-def _view(field: Field | None) -> tuple[Number, Number, Number]:
-    if field is None or field.y is None or field.x is None:
-        return None, None, None
-    y, x = field.y, field.x
-    return _one(y, x, "size"), _one(y, x, "stride"), _one(y, x, "offset")
-
-
-def _one(y: Axis, x: Axis, what: str) -> Number:
-    first, second = _plain(getattr(y, what)), _plain(getattr(x, what))
-    return first if first == second else (first, second)
-
-
-def _plain(value: float) -> float:
-    """A whole number as an int, for a table that reads well."""
-    return int(value) if value == int(value) else value

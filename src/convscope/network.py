@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from convscope.entry import channels_taken, unwrapped, with_channels
 from convscope.errors import ImageError, NotApplicableError
+from convscope.gradients import gradients_at
 from convscope.hooks import Site, watch
 from convscope.images import Source, check_pixels, read
 from convscope.layers import Layers
@@ -205,7 +206,7 @@ class Network:
             acts = self._named(seen, tuple(wanted))
             kept = [seen[layer] for layer in layers]
             score = total(objective, acts)
-            grads = _gradients(score, kept, objective.label, layers)
+            grads = gradients_at(score, kept, objective.label, layers)
         return acts, [grad.float() for grad in grads]
 
     def pixel_gradients(
@@ -293,18 +294,3 @@ class Network:
                 "cannot look at photographs; only its filters can be shown."
             )
             raise NotApplicableError(msg)
-
-
-def _gradients(
-    score: Tensor, kept: list[Tensor], label: str, layers: Sequence[str]
-) -> tuple[Tensor, ...]:
-    grads = (
-        torch.autograd.grad(score, kept, allow_unused=True)
-        if score.requires_grad
-        else [None] * len(kept)
-    )
-    for layer, grad in zip(layers, grads, strict=True):
-        if grad is None:
-            msg = f"{label!r} does not depend on {layer}, so there is no gradient to show; choose an earlier layer."
-            raise NotApplicableError(msg)
-    return tuple(grad for grad in grads if grad is not None)

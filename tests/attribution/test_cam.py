@@ -81,7 +81,9 @@ def test_chunks_change_nothing(net, images, monkeypatch):
 
 
 def test_mistakes(net, images):
-    with pytest.raises(ArgumentError, match="There is no method 'gradcamm'; there are cam, gradcam"):
+    with pytest.raises(
+        ArgumentError, match="There is no method 'gradcamm'; there are cam, gradcam"
+    ):
         convscope.cam(net, images, method="gradcamm")
     with pytest.raises(NotApplicableError, match=r"head gives values of shape \(3, 5\)"):
         convscope.cam(net, images, layer="head")

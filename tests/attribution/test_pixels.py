@@ -30,7 +30,7 @@ class OneConv(nn.Module):
 
 
 RELUS = {
-    "module": lambda: nn.ReLU(),
+    "module": nn.ReLU,
     "in place": lambda: nn.ReLU(inplace=True),
     "functional": lambda: F.relu,
     "functional in place": lambda: torch.relu_,

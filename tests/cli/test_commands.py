@@ -143,7 +143,10 @@ def test_cam_options_reach_the_picture(run, tmp_path):
             "There is no class 'zebra'; the closest",
         ),
         (["cam", "sample:china", "--method", "jetcam"], "There is no method 'jetcam'; there are"),
-        (["check", "sample:china", "--method", "filters"], "There is no method 'filters' that makes"),
+        (
+            ["check", "sample:china", "--method", "filters"],
+            "There is no method 'filters' that makes",
+        ),
         (["occlusion", "sample:china", "--window", "4", "--stride", "8"], "stride"),
         (["cam", "sample:china", "--out", "cam.gif"], "--out cam.gif must end in .png or .npz."),
         (["cam", "sample:china", "--opacity", "2"], "opacity must lie between 0 and 1, not 2."),
@@ -206,9 +209,7 @@ def test_a_network_of_ones_own(run, tmp_path, monkeypatch):
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert {"cat", "dog"} == {row["label"] for row in json.loads(found.stdout)}
     assert found.stderr.startswith("note: No mean and std were given for make")
-    code, _, err = run(
-        "predict", "sample:china", *words, "--json", "--mean", "0.5", "--std", "0.5"
-    )
+    code, _, err = run("predict", "sample:china", *words, "--json", "--mean", "0.5", "--std", "0.5")
     assert (0, "") == (code, err)
 
 

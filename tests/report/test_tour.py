@@ -20,7 +20,9 @@ def page(bundled):
 
 
 def test_chapters(page):
-    assert ["says", "network", "filters", "maps", "driven", "evidence", "pixels"] == [c.anchor for c in page.chapters]
+    assert ["says", "network", "filters", "maps", "driven", "evidence", "pixels"] == [
+        c.anchor for c in page.chapters
+    ]
 
 
 def test_the_file_needs_nothing_else(page, tmp_path):

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.grids import as_map
 from convscope.images import Source
-from convscope.layers import LayerRow
 from convscope.network import Network
 from convscope.objective import channel
 from convscope.results import Pictures, Strip, recipe_for
+from convscope.rows import LayerRow
 
 
 @torch.no_grad()
