@@ -1,6 +1,8 @@
 from .attribution.cam import cam as cam
 from .attribution.cam import cam_strip as cam_strip
 from .attribution.occlusion import occlusion as occlusion
+from .attribution.panels import class_maps as class_maps
+from .attribution.panels import five_panels as five_panels
 from .attribution.pixels import deconv as deconv
 from .attribution.pixels import deconv_top as deconv_top
 from .attribution.pixels import saliency as saliency

@@ -96,6 +96,14 @@ def test_models(run):
         (["deconv", "sample:china", "--layer", "conv:4", "--top", "3"], "deconv-conv-4.png"),
         (["deconv", "sample:china", "--layer", "conv:4", "--channel", "8"], "deconv-conv-4.png"),
         (["occlusion", "sample:china", "--window", "48", "--stride", "48"], "occlusion.png"),
+        (
+            ["occlusion", "sample:china", "--window", "48", "--stride", "48", "--panels"],
+            "panels.png",
+        ),
+        (
+            ["occlusion", "sample:china", "--window", "48", "--stride", "48", "--classes"],
+            "classes.png",
+        ),
     ],
 )
 def test_pictures_are_written_here_and_named(run, words, name, tmp_path):

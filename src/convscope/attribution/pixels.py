@@ -15,7 +15,7 @@ from convscope.hooks import Rule, rewrite_relu
 from convscope.images import Source
 from convscope.network import Network, Seed
 from convscope.objective import OUTPUT, Acts, Objective, as_objective, channel
-from convscope.results import Heatmap, Pictures, recipe_for
+from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
 
 def guided(gradient: Tensor, active: Tensor) -> Tensor:
@@ -238,7 +238,11 @@ def deconv_top(
     found = [_projected(net, pixels, channel(layer, k), only) for k in channels]
     recipe = recipe_for(net, "deconv", layer=layer, top=top, only=only)
     return Pictures(
-        torch.cat(found), recipe, captions=[f"{layer}:{k}" for k in channels], signed=True
+        torch.cat(found),
+        recipe,
+        captions=[f"{layer}:{k}" for k in channels],
+        signed=True,
+        clip=CLIP,
     )
 
 

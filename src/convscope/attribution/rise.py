@@ -74,7 +74,9 @@ def rise(
         raise watched.error()
     label = as_objective(objective).label
     options = {"masks": done, "cells": cells, "keep": keep}
-    return Heatmap(values, pixels, recipe_for(net, "rise", label, seed=seed, **options))
+    # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
+    mean = values.flatten(1).mean(1)
+    return Heatmap(values, pixels, recipe_for(net, "rise", label, seed=seed, **options), zero=mean)
 
 
 @torch.no_grad()

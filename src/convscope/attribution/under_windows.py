@@ -22,6 +22,7 @@ ENGINES = ("auto", "incremental", "batched")
 # By how much the followed pass may differ from the network's own, as part of the largest score;
 # accelerators round convolutions to fewer digits.
 _TOLERANCE, _TOLERANCE_ELSEWHERE = 1e-4, 1e-2
+_FEW = 16  # windows; for fewer, following the pass and the clean photograph cost too much
 _SHARE = 0.25  # of the free memory
 
 Batches = Iterator[tuple[Ints, Acts]]
@@ -108,6 +109,9 @@ def _incremental(
         raise NotTraceableError(msg)
     if layers != (OUTPUT,):
         msg = "the objective reads inner layers"
+        raise NotTraceableError(msg)
+    if engine == "auto" and len(windows) < _FEW:
+        msg = f"only {len(windows)} windows"
         raise NotTraceableError(msg)
     known = net.run(windows.photo, (OUTPUT,))[OUTPUT] if clean is None else clean
     with _quiet(net):

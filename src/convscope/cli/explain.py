@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -131,6 +131,12 @@ def occlusion(
     stride: Annotated[int, typer.Option(help="Pixels from one window to the next.")] = 8,
     fill: Annotated[str, typer.Option(help="grey, black, white, mean, blur or noise.")] = "grey",
     reduce: Annotated[str, typer.Option(help="mean or sum of the windows over a pixel.")] = "mean",
+    classes: Annotated[
+        bool, typer.Option("--classes", help="One map for each of the top-5 classes, 0 to 1.")
+    ] = False,
+    panels: Annotated[
+        bool, typer.Option("--panels", help="The five panels of Zeiler and Fergus.")
+    ] = False,
     opacity: Opacity = 0.5,
     colours: Colours = "heat",
     fit: Fit = "crop",
@@ -138,22 +144,43 @@ def occlusion(
 ) -> None:
     """Cover a window at every place: where the score falls, the evidence was."""
     from convscope.attribution.occlusion import occlusion as explain
+    from convscope.attribution.panels import class_maps, five_panels
 
     show.check_suffix(out)
+    given: dict[str, Any] = {"window": window, "stride": stride, "fill": fill, "seed": options.seed}
+    found: Result
     with show.progress("asking the network") as progress:
         net = options.load()
-        heat = explain(
-            net,
-            net.read(photo, fit=fit),
-            target,
-            window=window,
-            stride=stride,
-            fill=fill,
-            reduce=reduce,
-            seed=options.seed,
-            progress=progress,
-        )
-    _save(heat, heat.picture(opacity=opacity, colours=colours), out or Path("occlusion.png"))
+        pixels = net.read(photo, fit=fit)
+        if panels:
+            asked = _class_in(target)
+            found = five_panels(net, pixels, asked, progress=progress, **given)
+        elif classes:
+            found = heat = class_maps(net, pixels, **given)
+        else:
+            found = heat = explain(net, pixels, target, reduce=reduce, progress=progress, **given)
+    if panels:
+        show.wrote(found.save(out or Path("panels.png")))
+    elif classes:
+        drawn = heat.side_by_side(opacity=opacity, colours=colours, scale=1.0)
+        _save(heat, drawn, out or Path("classes.png"))
+    else:
+        drawn = heat.picture(opacity=opacity, colours=colours)
+        _save(heat, drawn, out or Path("occlusion.png"))
+
+
+def _class_in(target: str | None) -> int | str | None:
+    """The class that a target names; None for none."""
+    from convscope.errors import ArgumentError
+    from convscope.objective import parse
+
+    if target is None:
+        return None
+    kind, _, rest = parse(target).label.partition(":")
+    if kind != "class" or " " in rest:
+        msg = f"The panels watch one class, as --target class:church, not {target!r}."
+        raise ArgumentError(msg)
+    return int(rest) if rest.isdecimal() else rest
 
 
 @with_network

@@ -29,13 +29,17 @@ def shape_of(count: int, columns: int | None = None) -> tuple[int, int]:
     return math.ceil(count / columns), columns
 
 
-def scaled(tiles: NDArray[Any], scale: str = "own", *, signed: bool = False) -> NDArray[np.float32]:
+def scaled(
+    tiles: NDArray[Any], scale: str = "own", *, signed: bool = False, clip: float = 1.0
+) -> NDArray[np.float32]:
     """Bring tiles (n, h, w, c) into [0, 1].
 
     Args:
         tiles: any numbers.
         scale: "own", each tile by its own range, or "common", all by one.
         signed: keep zero at mid-grey, as for filters; otherwise the lowest value is black.
+        clip: with `signed`, the share of values that is drawn within range; the strongest others
+            are cut, so that few of them do not leave the rest grey.
 
     Raises:
         ArgumentError: if `scale` is unknown.
@@ -45,8 +49,8 @@ def scaled(tiles: NDArray[Any], scale: str = "own", *, signed: bool = False) -> 
         raise ArgumentError(msg)
     axes = (1, 2, 3) if scale == "own" else (0, 1, 2, 3)
     if signed:
-        top = np.abs(tiles).max(axes, keepdims=True)
-        return (0.5 + 0.5 * _divided(tiles, top)).astype(np.float32)
+        top = np.quantile(np.abs(tiles), clip, axes, keepdims=True)
+        return (0.5 + 0.5 * _divided(tiles, top).clip(-1, 1)).astype(np.float32)
     low, high = tiles.min(axes, keepdims=True), tiles.max(axes, keepdims=True)
     return _divided(tiles - low, high - low).astype(np.float32)
 

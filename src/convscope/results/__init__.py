@@ -2,12 +2,13 @@
 
 from convscope.results.base import Result, saved_picture
 from convscope.results.chart import Chart
-from convscope.results.heatmap import NO_EVIDENCE, Heatmap
+from convscope.results.heatmap import CLIP, NO_EVIDENCE, Heatmap
 from convscope.results.pictures import Pictures, Strip
 from convscope.results.recipe import Recipe, recipe_for
 from convscope.results.table import Cell, Table, cell_text
 
 __all__ = [
+    "CLIP",
     "NO_EVIDENCE",
     "Cell",
     "Chart",

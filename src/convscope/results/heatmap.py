@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
 from convscope.render.colour import as_bytes
-from convscope.render.grid import scaled
+from convscope.render.grid import scaled, sheet
 from convscope.render.overlay import overlay, without_evidence
 from convscope.results.base import Result, as_array
 from convscope.results.recipe import Recipe
 
 NO_EVIDENCE = "no positive evidence"
+CLIP = 0.998  # of a projection, the few strongest of whose pixels would leave all others grey
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +31,23 @@ class Heatmap(Result):
         recipe: how it was made.
         projection: (N, 3, H, W), signed, what a method gives colour by colour; None where it
             gives none.
+        zero: (N,), the value that stands for no evidence; None: 0.
     """
 
     values: Tensor
     images: Tensor
     recipe: Recipe
     projection: Tensor | None = None
+    zero: Tensor | None = None
 
     def has_evidence(self, index: int = 0) -> bool:
-        """Whether any value of a map is above zero."""
-        return bool(self.values[index].max() > 0)
+        """Whether any value of a map is above zero, or what stands for it."""
+        return bool(self.evidence(index).max() > 0)
+
+    def evidence(self, index: int = 0) -> Tensor:
+        """The part of one map that speaks for the answer, (h, w), at least 0."""
+        floor = 0 if self.zero is None else self.zero[index]
+        return (self.values[index] - floor).clamp(min=0)
 
     def picture(
         self,
@@ -62,12 +71,25 @@ class Heatmap(Result):
             The size of the photograph. A map without positive evidence says so in words.
         """
         photo = as_array(_in_colour(self.images[index]))
-        heat = as_array(self.values[index]).clip(min=0)
+        heat = as_array(self.evidence(index))
         top = float(heat.max()) if scale is None else scale
         if not heat.max() > 0 or not top > 0:
             return without_evidence(photo, NO_EVIDENCE)
         share = (heat / top).clip(0, 1)
         return overlay(photo, share, opacity=opacity, colours=colours, base=base)
+
+    def side_by_side(
+        self, *, opacity: float = 0.5, colours: str = "heat", scale: float | None = None
+    ) -> Image.Image:
+        """All maps in a row, each drawn as `picture` does."""
+        drawn = [
+            np.asarray(self.picture(i, opacity=opacity, colours=colours, scale=scale))
+            for i in range(len(self.values))
+        ]
+        names = (self.recipe.objective or "").split(", ")
+        captions = names if len(names) == len(drawn) else []
+        tiles = [tile.astype(np.float32) / 255 for tile in drawn]
+        return sheet(tiles, columns=len(tiles), captions=captions)
 
     def projected(self, index: int = 0) -> Image.Image:
         """Draw the projection of one photograph in its own colours; zero is mid-grey.
@@ -81,7 +103,7 @@ class Heatmap(Result):
         found = as_array(_in_colour(self.projection[index]))
         if not found.any():
             return without_evidence(as_array(_in_colour(self.images[index])), NO_EVIDENCE)
-        return Image.fromarray(as_bytes(scaled(found[None], signed=True)[0]))
+        return Image.fromarray(as_bytes(scaled(found[None], signed=True, clip=CLIP)[0]))
 
     def words(self) -> str:
         """Method, question, and where the map is strongest."""

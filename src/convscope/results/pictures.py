@@ -27,6 +27,7 @@ class Pictures(Result):
             the C maps of one photograph.
         signed: zero is drawn mid-grey.
         scale: "own" or "common" range of the tiles.
+        clip: share of the values drawn within range, where zero is mid-grey.
     """
 
     values: Tensor
@@ -35,6 +36,7 @@ class Pictures(Result):
     tiles: str = "images"
     signed: bool = False
     scale: str = "own"
+    clip: float = 1.0
 
     def picture(self, index: int = 0, *, columns: int | None = None, tile: int = 64) -> Image.Image:
         """Draw all tiles on one sheet; a tile that is the same everywhere is crossed out.
@@ -46,7 +48,7 @@ class Pictures(Result):
         """
         tiles = self.tile_arrays(index)
         flat = [i for i, t in enumerate(tiles) if t.min() == t.max()]
-        drawn = scaled(tiles, self.scale, signed=self.signed)
+        drawn = scaled(tiles, self.scale, signed=self.signed, clip=self.clip)
         return sheet(list(drawn), columns=columns, tile=tile, captions=self.captions, empty=flat)
 
     def tile_arrays(self, index: int = 0) -> Floats:
