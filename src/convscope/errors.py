@@ -53,6 +53,10 @@ class LoadError(ConvscopeError, ValueError):
     """A network or its weights that cannot be loaded."""
 
 
+class StoppedError(ConvscopeError):
+    """Somebody asked a long computation to end before there was a result."""
+
+
 def no_maps(layer: str, shape: Sequence[int]) -> str:
     """What to say of a layer whose values are no maps of channels."""
     return f"{layer} gives values of shape {tuple(shape)}, which are no maps of channels."

@@ -178,7 +178,7 @@ class _Watcher:
         if self.stop and len(self.seen) == len(self.sites):
             raise _Stop
         # A later in-place ReLU must not overwrite what was kept, so the pass goes on with a copy.
-        return kept.clone() if isinstance(value, Tensor) else _with_first(value, kept.clone())
+        return kept.clone() if isinstance(value, Tensor) else with_first(value, kept.clone())
 
 
 def kind_of(func: Any) -> str | None:
@@ -198,7 +198,7 @@ def first_tensor(value: Any) -> Tensor:
     raise TypeError(msg)
 
 
-def _with_first(value: Any, tensor: Tensor) -> Any:
+def with_first(value: Any, tensor: Tensor) -> Any:
     """`value` (a tuple or list) with its first tensor replaced."""
     place = next(i for i, item in enumerate(value) if isinstance(item, Tensor))
     items = [*value[:place], tensor, *value[place + 1 :]]

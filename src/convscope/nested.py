@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from convscope.hooks import _with_first as with_first
+from convscope.hooks import with_first
 
 
 def mapped(output: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -10,10 +10,9 @@ from torch import nn
 import convscope
 from convscope import replay
 from convscope.attribution import masked
-from convscope.attribution.masked import StoppedError
 from convscope.attribution.masking import _drops, ablationcam, scorecam
 from convscope.attribution.rise import rise, weighed
-from convscope.errors import ArgumentError, NotApplicableError
+from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.objective import Objective, channel, logit, predicted, probability
 from tests.conftest import assert_untouched, state_of, tiny_module
 

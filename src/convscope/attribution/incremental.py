@@ -66,10 +66,12 @@ class Incremental:
         """The network's scores for some of the windows, (n, K)."""
         plan = self.plan(which)
         values: dict[fx.Node, Any] = {}
+        whole: dict[fx.Node, Tensor] = {}  # maps made of boxes, for what cannot use a box
         for step in self.steps:
-            values[step.node] = self._value(step, plan, values, which)
+            values[step.node] = self._value(step, plan, values, whole, which)
             for done in self._last_read[step.node]:
                 values.pop(done, None)
+                whole.pop(done, None)
         return scores_in(values[self.steps[-1].node], self.net.output)
 
     def plan(self, which: Ints) -> Plan:
@@ -144,7 +146,9 @@ class Incremental:
     def _is_kept(self, node: fx.Node) -> bool:
         """Whether boxes will need what lies around them."""
         return node is self.steps[0].node or any(
-            step.kind != "point" or len(step.reads) > 1 for step in self.steps if node in step.reads
+            step.kind != "point" or len(step.reads) > 1 or not self._is_map(step)
+            for step in self.steps
+            if node in step.reads
         )
 
     @cached_property
@@ -190,7 +194,14 @@ class Incremental:
 
     # --- a batch of windows -----------------------------------------------------------------
 
-    def _value(self, step: Step, plan: Plan, values: dict[fx.Node, Any], which: Ints) -> Any:
+    def _value(
+        self,
+        step: Step,
+        plan: Plan,
+        values: dict[fx.Node, Any],
+        whole: dict[fx.Node, Tensor],
+        which: Ints,
+    ) -> Any:
         if step.kind == "input":
             return self._entered(step, plan, which)
         area = plan.get(step.node)
@@ -199,9 +210,9 @@ class Incremental:
         if step.kind == "sizes":
             return step.run(lambda node: self._like(node, values[node], len(which)))
         for read in step.reads:
-            if isinstance(values[read], Box):
-                values[read] = self._whole(read, values[read])
-        return step.run(values.__getitem__)
+            if isinstance(values[read], Box) and read not in whole:
+                whole[read] = self._whole(read, values[read])
+        return step.run(lambda node: whole.get(node, values[node]))
 
     def _entered(self, step: Step, plan: Plan, which: Ints) -> Any:
         """What the module is given: boxes, or whole photographs where entering spreads changes."""

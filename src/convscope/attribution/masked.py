@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from convscope.errors import ConvscopeError
+from convscope.errors import StoppedError
 from convscope.hooks import watch
 from convscope.network import Network
 from convscope.objective import INPUT, OUTPUT, Acts, Objective, logit, scores, total
@@ -20,10 +20,6 @@ LEAST = 16
 MOST = 512
 FILL = 1 << 28
 """Bytes of activations up to which batches of a small network may be larger than that."""
-
-
-class StoppedError(ConvscopeError):
-    """Somebody asked a long computation to end before there was a result."""
 
 
 def masked_scores(
