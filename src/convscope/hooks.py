@@ -205,8 +205,9 @@ def with_first(value: Any, tensor: Tensor) -> Any:
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
-Rule = Callable[[Tensor, Tensor], Tensor]
-"""Gradient behind a ReLU, and where the ReLU let its input through -> gradient before it."""
+Rule = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
+"""Gradient behind a ReLU, and what keeps a gradient only where the ReLU let its input through
+-> gradient before it."""
 
 
 class rewrite_relu(TorchFunctionMode):  # noqa: N801 - used like a function
@@ -241,7 +242,7 @@ class _Rewritten(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, top: float, rule: Rule) -> Tensor:
         """Clamp, and remember the result for the way back."""
-        result = x.clamp(0, top) if top < float("inf") else x.clamp(min=0)
+        result = x.clamp(0, top) if top < float("inf") else x.relu()
         ctx.save_for_backward(result)
         ctx.top, ctx.rule = top, rule
         return result
@@ -250,7 +251,12 @@ class _Rewritten(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Apply the rule."""
         (result,) = ctx.saved_tensors
-        return ctx.rule(gradients[0], (result > 0) & (result < ctx.top)), None, None
+
+        def gate(gradient: Tensor) -> Tensor:
+            kept = torch.ops.aten.threshold_backward(gradient, result, 0)
+            return kept if ctx.top == float("inf") else kept * (result < ctx.top)
+
+        return ctx.rule(gradients[0], gate), None, None
 
 
 def _ceiling(func: Any, args: Any, kwargs: Any) -> float | None:

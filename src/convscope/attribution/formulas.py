@@ -67,7 +67,7 @@ def _first_axis(x: Tensor) -> Tensor:
 
     The larger of both sides never enters: the eigenvectors of the smaller Gram matrix suffice.
     """
-    rows = x.double().flatten(2).transpose(1, 2)  # (N, cells, C)
+    rows = x.float().flatten(2).transpose(1, 2)  # (N, cells, C)
     if rows.shape[1] < rows.shape[2]:
         values, vectors = torch.linalg.eigh(rows @ rows.transpose(1, 2))
         found = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()

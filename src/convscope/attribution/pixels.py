@@ -17,15 +17,17 @@ from convscope.network import Network, Seed
 from convscope.objective import OUTPUT, Acts, Objective, as_objective, channel
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
+Gate = Callable[[Tensor], Tensor]
 
-def guided(gradient: Tensor, active: Tensor) -> Tensor:
+
+def guided(gradient: Tensor, gate: Gate) -> Tensor:
     """Only positive gradients of active units; Springenberg et al. 2015, arXiv:1412.6806."""
-    return gradient.clamp(min=0) * active
+    return gate(gradient.relu())
 
 
-def deconvnet(gradient: Tensor, _active: Tensor) -> Tensor:
+def deconvnet(gradient: Tensor, _gate: Gate) -> Tensor:
     """Only positive gradients, whatever was active; Zeiler & Fergus 2014, arXiv:1311.2901."""
-    return gradient.clamp(min=0)
+    return gradient.relu()
 
 
 def rewritten(

@@ -1,0 +1,129 @@
+"""Gradient methods: the CAM family together, Eigen-CAM, pixel gradients and their averages.
+
+python benchmarks/gradients.py [--threads 1] [--size 224]
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
+from torchvision import models
+
+import convscope
+from convscope.attribution.formulas import FORMULAS, eigencam
+from convscope.objective import logit
+from timing import Work, ratios, table
+
+LAYERS = {"resnet50": "layer4", "vgg16": "features.29"}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(options.threads)
+    print_family(options)
+    print_eigen(options)
+    print_pixels(options)
+    print_averages(options)
+
+
+def network(name: str, size: int) -> convscope.Network:
+    """A network with random weights, its table read."""
+    torch.manual_seed(0)
+    net = convscope.Network(
+        models.get_model(name, weights=None).eval(), name=name, input_size=(size, size)
+    )
+    _ = net.layers, net.fingerprint
+    return net
+
+
+def print_family(options: argparse.Namespace) -> None:
+    """All seven formulas at one layer, from one pass, over the raw pass."""
+    rows: list[tuple[object, ...]] = []
+    for name, layer in LAYERS.items():
+        net, images = network(name, options.size), torch.rand(16, 3, options.size, options.size)
+        works: dict[str, Work] = {
+            "raw": torch.no_grad()(lambda net=net, x=images: net.module(x)),
+            "all": lambda net=net, x=images, place=layer: _all_formulas(net, x, place),
+        }
+        rows.append((name, ratios(works, base="raw", rounds=options.rounds)["all"], 1.3))
+    table(
+        "All gradient maps together over the raw pass, batch 16", ("network", "time", "goal"), rows
+    )
+
+
+def _all_formulas(net: convscope.Network, images: torch.Tensor, layer: str) -> object:
+    acts, (gradient,) = net.gradients(logit(7), images, (layer,))
+    return [formula(acts[layer].detach(), gradient) for formula in FORMULAS.values()]
+
+
+def print_eigen(options: argparse.Namespace) -> None:
+    """The smaller Gram matrix against a full decomposition."""
+    rows: list[tuple[object, ...]] = []
+    for shape in ((2048, 7, 7), (256, 56, 56)):
+        a = torch.rand(1, *shape)
+        matrix = a[0].flatten(1).T.numpy()
+        works: dict[str, Work] = {
+            "full": lambda m=matrix: np.linalg.svd(m, full_matrices=True),
+            "gram": lambda x=a: eigencam(x, x),
+        }
+        found = ratios(works, base="gram", rounds=options.rounds)
+        rows.append(("x".join(map(str, shape)), found["full"], 80))
+    table("Eigen-CAM: times faster than a full decomposition", ("map", "faster", "goal"), rows)
+
+
+def print_pixels(options: argparse.Namespace) -> None:
+    """Pixel gradients over one forward and one backward pass with frozen parameters."""
+    rows: list[tuple[object, ...]] = []
+    for name in ("resnet50", "vgg16"):
+        net, images = network(name, options.size), torch.rand(4, 3, options.size, options.size)
+        net.module.requires_grad_(requires_grad=False)
+        works: dict[str, Work] = {"bare": lambda net=net, x=images: _bare(net.module, x)}
+        for method in ("gradient", "guided", "deconvnet"):
+            works[method] = lambda net=net, x=images, m=method: convscope.saliency(
+                net, x, 7, method=m
+            )
+        found = ratios(works, base="bare", rounds=options.rounds)
+        rows.append((name, *(found[m] for m in ("gradient", "guided", "deconvnet")), 1.05))
+    header = ("network", "gradient", "guided", "deconvnet", "goal")
+    table("Pixel gradients over a bare forward and backward pass, batch 4", header, rows)
+
+
+def _bare(module: torch.nn.Module, images: torch.Tensor) -> object:
+    x = images.clone().requires_grad_()
+    return torch.autograd.grad(module(x)[:, 7].sum(), x)
+
+
+def print_averages(options: argparse.Namespace) -> None:
+    """SmoothGrad and integrated gradients with 50 samples against Captum."""
+    net, image = network("resnet50", options.size), torch.rand(1, 3, options.size, options.size)
+    smooth, path = NoiseTunnel(Saliency(net.module)), IntegratedGradients(net.module)
+    works: dict[str, Work] = {
+        "smoothgrad": lambda: convscope.saliency(net, image, 7, method="smoothgrad"),
+        "captum smoothgrad": lambda: smooth.attribute(
+            image, nt_samples=50, nt_samples_batch_size=8, target=7, abs=False
+        ),
+        "integrated": lambda: convscope.saliency(net, image, 7, method="integrated"),
+        "captum integrated": lambda: path.attribute(
+            image, target=7, n_steps=50, internal_batch_size=8
+        ),
+    }
+    found = ratios(works, base="smoothgrad", rounds=1)
+    rows: list[tuple[object, ...]] = [
+        ("SmoothGrad 50", found["captum smoothgrad"] / found["smoothgrad"], 1.2),
+        ("integrated gradients 50", found["captum integrated"] / found["integrated"], 1.2),
+    ]
+    table("ResNet-50: times faster than Captum", ("method", "faster", "goal"), rows)
+
+
+if __name__ == "__main__":
+    main()
