@@ -134,6 +134,21 @@ def trust(
     photo = net.photographs(heat.images[index : index + 1])
     orders = {"map": [_at(heat.values[index], photo)], "centre": [_centre(photo)]}
     orders["chance"] = [_chance(photo, seed + i) for i in range(3)]
+    return _along(net, photo, objective, orders)
+
+
+def areas(
+    net: Network, heat: Heatmap, objective: Objective, *, index: int = 0
+) -> tuple[float, float]:
+    """Areas of deletion and insertion by a map alone; see `trust`."""
+    photo = net.photographs(heat.images[index : index + 1])
+    found = _along(net, photo, objective, {"map": [_at(heat.values[index], photo)]})
+    return found.areas()["map"]
+
+
+def _along(
+    net: Network, photo: Tensor, objective: Objective, orders: Mapping[str, Sequence[Tensor]]
+) -> Trust:
     grey, blurred = torch.full_like(photo, 0.5), blur(photo)
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from convscope.catalog import CATALOG, Method
-from convscope.checks.curves import Trust, trust
+from convscope.checks.curves import areas
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images import Source
 from convscope.network import Network
@@ -33,14 +33,14 @@ class Row:
         method: its entry in the catalogue.
         heat: its map; None where it does not apply.
         seconds: how long it took.
-        trust: deletion and insertion by the map.
+        areas: of deletion and insertion by the map.
         note: why there is no map.
     """
 
     method: Method
     heat: Heatmap | None
     seconds: float
-    trust: Trust | None
+    areas: tuple[float, float] | None
     note: str = ""
 
 
@@ -136,7 +136,7 @@ def _row(net: Network, pixels: Tensor, objective: Objective, method: Method, see
     seconds = time.perf_counter() - start
     if not isinstance(heat, Heatmap):
         return Row(method, None, seconds, None, "makes no map")
-    return Row(method, heat, seconds, trust(net, heat, watched(objective), seed=seed))
+    return Row(method, heat, seconds, areas(net, heat, watched(objective)))
 
 
 def watched(objective: Objective) -> Objective:
@@ -155,13 +155,13 @@ def as_tile(heat: Heatmap) -> Any:
 
 
 def _caption(row: Row) -> str:
-    areas = row.trust.areas()["map"] if row.trust else (0.0, 0.0)
-    return f"{row.method.name}  {row.seconds:.2f} s  -{areas[0]:.2f} +{areas[1]:.2f}"
+    deletion, insertion = row.areas or (0.0, 0.0)
+    return f"{row.method.name}  {row.seconds:.2f} s  -{deletion:.2f} +{insertion:.2f}"
 
 
 def _cells(row: Row) -> list[Cell]:
-    areas = row.trust.areas()["map"] if row.trust else (None, None)
-    return [row.method.name, row.method.family, round(row.seconds, 3), *areas, row.note]
+    found = row.areas or (None, None)
+    return [row.method.name, row.method.family, round(row.seconds, 3), *found, row.note]
 
 
 def _by_deletion(cells: Sequence[Cell]) -> float:
