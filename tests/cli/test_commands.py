@@ -74,9 +74,10 @@ def test_layers(run):
 
 def test_models(run):
     code, out, _ = run("models", "vgg16", "--json")
-    rows = {row["name"]: row for row in json.loads(out)}
+    rows = {(row["name"], row["weights"]): row for row in json.loads(out)}
     assert 0 == code
-    assert 71.592 == rows["torchvision:vgg16_bn"]["top-1 %"] - 1.768 or "torchvision:vgg16" in rows
+    found = rows["torchvision:vgg16", "IMAGENET1K_V1"]
+    assert (71.592, "224x224", 1000) == (found["top-1 %"], found["input"], found["classes"])
     _, out, _ = run("models", "bundled", "--json")
     assert ["bundled"] == [row["name"] for row in json.loads(out)]
 
