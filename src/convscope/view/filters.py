@@ -71,7 +71,9 @@ def _weights(net: Network, layer: str) -> Tensor:
     row = net.layers.find(layer)
     module = net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):
-        msg = f"{layer} is no convolution ({row.kind}), so it has no filters; conv:1 to conv:{len(net.layers.convs)} have."
+        count = len(net.layers.convs)
+        have = f"conv:1 to conv:{count} have" if count else "this network has no convolutions"
+        msg = f"{layer} is no convolution ({row.kind}), so it has no filters; {have}."
         raise NotApplicableError(msg)
     if f"{row.name}.weight" in net.missing:
         have = [r.address for r in net.layers.convs if f"{r.name}.weight" not in net.missing]
