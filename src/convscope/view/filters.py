@@ -72,8 +72,8 @@ def _weights(net: Network, layer: str) -> Tensor:
     module = net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):
         count = len(net.layers.convs)
-        have = f"conv:1 to conv:{count} have" if count else "this network has no convolutions"
-        msg = f"{layer} is no convolution ({row.kind}), so it has no filters; {have}."
+        others = f"conv:1 to conv:{count} have" if count else "this network has no convolutions"
+        msg = f"{layer} is no convolution ({row.kind}), so it has no filters; {others}."
         raise NotApplicableError(msg)
     if f"{row.name}.weight" in net.missing:
         have = [r.address for r in net.layers.convs if f"{r.name}.weight" not in net.missing]
