@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,6 +45,25 @@ def channels_taken(module: nn.Module, x: Tensor) -> int | None:
         return None
     reached, taken = found
     return x.shape[1] if reached == taken else taken
+
+
+@contextmanager
+def refusals_explained(name: str, pixels: Tensor) -> Iterator[None]:
+    """What a module says when it cannot take a picture, in one sentence.
+
+    Raises:
+        NotApplicableError: for an error of torch inside the block; running out of memory and
+            errors of this library go through.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        height, width = pixels.shape[-2:]
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        msg = f"{name} cannot compute on pictures of {height} by {width} pixels ({reason})."
+        raise NotApplicableError(msg) from error
 
 
 def with_channels(x: Tensor, wanted: int | None, name: str) -> Tensor:

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from convscope.entry import channels_taken, unwrapped, with_channels
+from convscope.entry import channels_taken, refusals_explained, unwrapped, with_channels
 from convscope.errors import ImageError, NotApplicableError
 from convscope.gradients import gradients_at
 from convscope.hooks import Site, watch
@@ -69,7 +69,8 @@ class Network:
         """The table of layers, from one pass over a grey picture."""
         with self.frozen(), torch.inference_mode(mode=False), torch.no_grad():
             grey = torch.full((1, 3, *self.input_size), 0.5, device=self.device)
-            found = trace(self.module, self.enter(grey))
+            with refusals_explained(self.name, grey):
+                found = trace(self.module, self.enter(grey))
         return Layers(found)
 
     @property
@@ -260,7 +261,9 @@ class Network:
         sites = self._sites(layers)
         with self._pass(), watch(sites, stop=OUTPUT not in layers, leaf=leaf) as seen:
             if sites or OUTPUT in layers:
-                seen[OUTPUT] = scores_in(self.module(self.enter(pixels)), self.output)
+                with refusals_explained(self.name, pixels):
+                    output = self.module(self.enter(pixels))
+                seen[OUTPUT] = scores_in(output, self.output)
         self._check_all_seen(sites, seen)
         return {INPUT: pixels, **seen}
 

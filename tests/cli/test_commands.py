@@ -170,6 +170,12 @@ def test_cam_options_reach_the_picture(run, tmp_path):
         (["maps", "sample:china", "--through"], "say which, as --channel 17."),
         (["filters", "--layer", "stage:1"], "stage:1 is no convolution"),
         (["tour", "nowhere.jpg"], "There is no file nowhere.jpg."),
+        (["tour", "--out", "/dev/null/x"], "/dev/null/x/index.html cannot be written"),
+        (
+            ["predict", "sample:china", "--size", "1"],
+            "bundled cannot compute on pictures of 1 by 1",
+        ),
+        (["layers", "--size", "5"], "bundled cannot compute on pictures of 5 by 5 pixels"),
         (["layers", "--weights", "x.pth"], "The bundled network has its own weights"),
         (["layers", "--model", "no.such:thing"], "'no.such' cannot be imported"),
     ],

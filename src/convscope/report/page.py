@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from convscope.results import Recipe
+from convscope.results.base import written
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,7 @@ class Page:
 
     def write(self, folder: str | Path) -> Path:
         """Write `folder`/index.html through a draft, and say where it is."""
-        target = Path(folder) / "index.html"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".index.{os.getpid()}.draft")
-        draft.write_text(self.html(), encoding="utf-8")
-        return draft.replace(target)
+        return written(Path(folder) / "index.html", {".html": lambda: self.html().encode()})
 
 
 def data_uri(picture: Image.Image, *, exact: bool) -> str:
