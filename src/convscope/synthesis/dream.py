@@ -73,6 +73,7 @@ def dream(
     how: Dreaming | None = None,
     side: int | None = None,
     seed: int = 0,
+    precision: str = "auto",
     progress: Progress | None = None,
     should_stop: Stop | None = None,
 ) -> Pictures:
@@ -87,6 +88,7 @@ def dream(
         how: octaves, steps and so on.
         side: length to which the longer side of the photograph is brought first; None keeps it.
         seed: of the jitter.
+        precision: "auto", "float32" or "bfloat16".
         progress: called with steps done, all steps and what is being made.
         should_stop: asked after each step; once it says so, the dream so far is returned.
 
@@ -100,7 +102,7 @@ def dream(
     pixels = _sized(read(photograph), side).to(net.device)
     asked = dreamt(net, objective, guide)
     last = pixels
-    frames = _dreaming(net, pixels, asked, how, seed)
+    frames = _dreaming(Passes(net, Asked((asked,), 1), precision), pixels, how, seed)
     total = how.steps * len(how.sizes(*pixels.shape[-2:]))
     for number, last in enumerate(frames, 1):  # noqa: B007 - the last is wanted
         if progress:
@@ -123,6 +125,7 @@ def zoom(
     how: Dreaming | None = None,
     side: int | None = None,
     seed: int = 0,
+    precision: str = "auto",
     progress: Progress | None = None,
     should_stop: Stop | None = None,
 ) -> Pictures:
@@ -137,6 +140,7 @@ def zoom(
         how: octaves, steps and so on, of each frame.
         side: as in `dream`.
         seed: of the jitter.
+        precision: "auto", "float32" or "bfloat16".
         progress: called with frames done, all frames and what is being made.
         should_stop: asked after each frame; the frames so far are returned.
 
@@ -146,15 +150,16 @@ def zoom(
     how = how or Dreaming()
     current = _sized(read(photograph), side).to(net.device)
     asked, found = dreamt(net, objective, None), []
+    passes = Passes(net, Asked((asked,), 1), precision)
     for number in range(frames):
-        (current,) = deque(_dreaming(net, current, asked, how, seed + number), maxlen=1)
+        (current,) = deque(_dreaming(passes, current, how, seed + number), maxlen=1)
         found.append(current.clamp(0, 1).cpu())
         if progress:
             progress(number + 1, frames, f"dreaming of {asked.label}")
         if should_stop and should_stop():
             break
         current = _closer(current, rate)
-    recipe = recipe_for(net, "zoom", asked.label, seed=seed, rate=rate, **how.__dict__)
+    recipe = recipe_for(net, "zoom", asked.label, seed=seed, closer=rate, **how.__dict__)
     return Pictures(torch.cat(found), recipe, scale="pixels")
 
 
@@ -192,12 +197,9 @@ def _guided(net: Network, layer: str, guide: Source) -> Objective:
     return Objective(f"guided {layer}", (layer,), read_off)
 
 
-def _dreaming(
-    net: Network, pixels: Tensor, asked: Objective, how: Dreaming, seed: int
-) -> Iterator[Tensor]:
+def _dreaming(passes: Passes, pixels: Tensor, how: Dreaming, seed: int) -> Iterator[Tensor]:
     """The photograph after each step, at the size of its octave."""
     generator = torch.Generator().manual_seed(seed)
-    passes = Passes(net, Asked((asked,), 1), "auto")
     detail: Tensor | None = None
     for size in how.sizes(*pixels.shape[-2:]):
         base = _at(pixels, size)
