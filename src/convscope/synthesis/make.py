@@ -202,7 +202,12 @@ def diverse(
 
 
 def growth(
-    net: Network, objective: Asking, *, at: Sequence[int] = (1, 4, 16, 64), **options: Any
+    net: Network,
+    objective: Asking,
+    *,
+    at: Sequence[int] = (1, 4, 16, 64),
+    should_stop: Stop | None = None,
+    **options: Any,
 ) -> Pictures:
     """One picture over the steps, from the noise it starts from to its end.
 
@@ -210,9 +215,10 @@ def growth(
         net: the network.
         objective: one.
         at: steps at which it is kept; the last is always kept.
+        should_stop: asked after each step; once it says so, the pictures so far are returned.
         options: of `ascend`.
     """
-    frames = list(_frames(net, objective, at, options))
+    frames = list(_frames(net, objective, at, should_stop or (lambda: False), options))
     values = [frame.values for _, frame in frames]
     size = values[-1].shape[-2:]
     large = [F.interpolate(value, size, mode="nearest") for value in values]
@@ -221,10 +227,13 @@ def growth(
 
 
 def _frames(
-    net: Network, objective: Asking, at: Sequence[int], options: dict[str, Any]
+    net: Network, objective: Asking, at: Sequence[int], should_stop: Stop, options: dict[str, Any]
 ) -> Iterator[tuple[str, Pictures]]:
     plan = plan_for(options.pop("recipe", "fourier"), options.pop("steps", None))
     yield "start", starting(net, objective, plan, **options)
     for step in ascend(net, objective, recipe=plan, **options):
-        if step.step in at or step.step == plan.steps:
+        stopped = should_stop()
+        if step.step in at or step.step == plan.steps or stopped:
             yield f"step {step.step}", step.pictures
+        if stopped:
+            return

@@ -12,10 +12,10 @@ from torch import Tensor
 from convscope.images import SAMPLES, Source
 from convscope.network import Network
 from convscope.objective import Acts
-from convscope.results import Chart, Pictures, Table, recipe_for
+from convscope.results import Cell, Chart, Pictures, Table, recipe_for
 from convscope.synthesis.asked import Asked, Asking, as_asked
 from convscope.synthesis.spectrum import power_slope
-from convscope.synthesis.transforms import Jitter, Moment, Move, Transform
+from convscope.synthesis.transforms import Jitter, Moment, Move, Transform, over
 
 COPIES = 50
 COLUMNS = (
@@ -65,6 +65,7 @@ def quality(
         do to the layer is, as the mean cosine of channel means.
     """
     pixels = pictures.values if isinstance(pictures, Pictures) else pictures
+    pixels = over(pixels) if pixels.shape[1] == (net.channels or 3) + 1 else pixels
     asked = as_asked(objective, 1)
     asked = Asked(asked.objectives, len(pixels))
     real = photographs if isinstance(photographs, Real) else real_scores(net, asked, photographs)
@@ -87,10 +88,26 @@ def quality_chart(table: Table) -> Chart:
 
 
 def _sentence(table: Table) -> str:
+    if len(table.rows) == 1:
+        return _of_one(table.records()[0])
     gains = [float(v) for v in table.column("gain") if isinstance(v, float)]
     beat, total = sum(gain >= 1 for gain in gains), len(table.rows)
     first = sum(rank == 1 for rank in table.column("rank"))
     return f"{beat} of {total} pictures excite their channel more than the strongest photograph, {first} excite it more than any other channel of its layer."
+
+
+def _of_one(row: dict[str, Cell]) -> str:
+    gain, rank = row["gain"], row["rank"]
+    better = (
+        f"{gain:.1f} times as much as"
+        if isinstance(gain, float)
+        else "more than"
+        if row["percentile"] == 1
+        else "less than"
+    )
+    first = "no other more" if rank == 1 else f"{int(rank or 1) - 1} others more"
+    others = f", and of {row['of']} channels or classes {first}" if rank else ""
+    return f"The picture excites {row['objective']} {better} the strongest photograph{others}."
 
 
 @torch.no_grad()
