@@ -55,6 +55,14 @@ def tiny_module():
     return module
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _short_tours():
+    """Pictures of a tour take few steps here; test_wanted makes real ones."""
+    from convscope.report import wanted
+
+    wanted.STEPS = 4
+
+
 @pytest.fixture
 def module():
     return tiny_module()

@@ -14,6 +14,7 @@ from convscope.objective import Objective
 from convscope.report.chapters import activations, driven, first_filters, network, says
 from convscope.report.evidence import evidence, otherwise
 from convscope.report.page import Chapter, Page
+from convscope.report.wanted import wanted
 from convscope.results import Table
 from convscope.view.predict import predict
 
@@ -49,6 +50,7 @@ def tour(
         ("its filters", lambda: first_filters(net)),
         ("activation maps", lambda: activations(net, pixels)),
         ("what drives the channels", lambda: driven(net, pixels)),
+        ("what its channels want to see", lambda: wanted(net, pixels)),
         ("where the evidence lies", lambda: evidence(net, pixels, shown, said, target)),
         ("other ways to ask", lambda: otherwise(net, pixels, shown, said)),
     ]
