@@ -28,12 +28,23 @@ class Objective:
         read: activations -> (N,). Higher is more.
         part: activations -> (N, h, w), the map that `read` takes the mean of; None for what is
             read from no map.
+        settle: activations of one photograph -> the same question without what depends on the
+            photograph; None where nothing does.
     """
 
     label: str
     layers: tuple[str, ...]
     read: Callable[[Acts], Tensor]
     part: Callable[[Acts], Tensor] | None = None
+    settle: Callable[[Acts], Objective] | None = None
+
+    def settled(self, acts: Acts) -> Objective:
+        """The question for methods that change the photograph: its class is the clean one's.
+
+        Args:
+            acts: what `layers` are for one photograph as it is.
+        """
+        return self.settle(acts) if self.settle else self
 
     def __add__(self, other: Objective) -> Objective:
         """The sum of two objectives."""
@@ -46,7 +57,9 @@ class Objective:
     def __mul__(self, factor: float) -> Objective:
         """A multiple of an objective."""
         label = f"({self.label})" if " " in self.label else self.label
-        return Objective(f"{factor:g}*{label}", self.layers, lambda acts: factor * self.read(acts))
+        name = f"{factor:g}*{label}"
+        settle = (lambda acts: factor * self.settled(acts)) if self.settle else None
+        return Objective(name, self.layers, lambda acts: factor * self.read(acts), settle=settle)
 
     __rmul__ = __mul__
 
@@ -60,7 +73,17 @@ class Objective:
         layers = tuple(dict.fromkeys(self.layers + other.layers))
         right = f"({other.label})" if sign == "-" and " " in other.label else other.label
         label = f"{self.label} {sign} {right}"
-        return Objective(label, layers, lambda acts: join(self.read(acts), other.read(acts)))
+
+        def settle(acts: Acts) -> Objective:
+            mine, theirs = self.settled(acts), other.settled(acts)
+            return mine + theirs if sign == "+" else mine - theirs
+
+        return Objective(
+            label,
+            layers,
+            lambda acts: join(self.read(acts), other.read(acts)),
+            settle=settle if self.settle or other.settle else None,
+        )
 
 
 def logit(c: int | str) -> Objective:
@@ -132,7 +155,13 @@ def predicted() -> Objective:
         found = scores(acts)
         return found[:, 0].abs() if found.shape[1] == 1 else found.max(1).values
 
-    return Objective("predicted", (OUTPUT,), read)
+    def settle(acts: Acts) -> Objective:
+        found = scores(acts)
+        if found.shape[1] == 1:
+            return logit(0) if bool(found[0, 0] >= 0) else -logit(0)
+        return logit(int(found[0].argmax()))
+
+    return Objective("predicted", (OUTPUT,), read, settle=settle)
 
 
 def channel(layer: str, k: int) -> Objective:
