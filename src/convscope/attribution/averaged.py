@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from convscope.network import Network
 from convscope.objective import Objective
+from convscope.replay import in_batches
 
 SPREAD = 0.15  # deviation of the noise, as a share of the photograph's range
 
@@ -37,8 +36,11 @@ def _of_one(
 ) -> tuple[Tensor, Tensor]:
     objective = net.settled(objective, one)
     mean, squares, count = torch.zeros_like(one), torch.zeros_like(one), 0
-    for noisy in _noisy(net, one, samples, seed):
-        _, g = net.pixel_gradients(objective, noisy)
+
+    def work(first: int, last: int) -> Tensor:
+        return net.pixel_gradients(objective, _noisy(one, first, last, seed))[1]
+
+    for g in in_batches(samples, _step(net), work):
         own = g.mean(0, keepdim=True)
         delta, n = own - mean, len(g)
         squares = squares + ((g - own) ** 2).sum(0, keepdim=True)
@@ -47,13 +49,11 @@ def _of_one(
     return mean, squares
 
 
-def _noisy(net: Network, one: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
+def _noisy(one: Tensor, first: int, last: int, seed: int) -> Tensor:
     """The same copies whatever the batches: each has the seed of its place."""
     spread = SPREAD * float(one.max() - one.min())
-    for start in range(0, samples, _step(net)):
-        places = range(start, min(start + _step(net), samples))
-        noise = [_noise(one, seed * 1_000_003 + place) for place in places]
-        yield one + spread * torch.cat(noise)
+    noise = [_noise(one, seed * 1_000_003 + place) for place in range(first, last)]
+    return one + spread * torch.cat(noise)
 
 
 def _noise(one: Tensor, seed: int) -> Tensor:
@@ -95,8 +95,12 @@ def _along(net: Network, one: Tensor, objective: Objective, steps: int) -> Tenso
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     places = torch.tensor((nodes + 1) / 2, dtype=one.dtype, device=one.device)
     shares = torch.tensor(weights / 2, dtype=one.dtype, device=one.device)
+
+    def work(first: int, last: int) -> Tensor:
+        _, g = net.pixel_gradients(objective, places[first:last].view(-1, 1, 1, 1) * one)
+        return (shares[first:last].view(-1, 1, 1, 1) * g).sum(0, keepdim=True)
+
     mean = torch.zeros_like(one)
-    for place, share in zip(places.split(_step(net)), shares.split(_step(net)), strict=True):
-        _, g = net.pixel_gradients(objective, place.view(-1, 1, 1, 1) * one)
-        mean = mean + (share.view(-1, 1, 1, 1) * g).sum(0, keepdim=True)
+    for part in in_batches(steps, _step(net), work):
+        mean = mean + part
     return mean * one

@@ -18,7 +18,7 @@ from convscope.grids import as_map
 from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import Objective, as_objective
-from convscope.replay import Tail
+from convscope.replay import Tail, in_batches
 from convscope.results import Heatmap, Strip, recipe_for
 
 Maker = Callable[[Network, Tensor, Objective, str], Tensor]
@@ -70,8 +70,16 @@ def cam(
         raise ArgumentError(msg)
     pixels, question = net.photographs(images), as_objective(objective)
     places = _places(net, layer, method)
-    chunks = pixels.split(net.per_batch())
-    maps = [torch.cat([make(net, chunk, question, place) for chunk in chunks]) for place in places]
+
+    def at(place: str) -> Tensor:
+        parts = in_batches(
+            len(pixels),
+            net.per_batch(),
+            lambda first, last: make(net, pixels[first:last], question, place),
+        )
+        return torch.cat(list(parts))
+
+    maps = [at(place) for place in places]
     recipe = recipe_for(net, method, question.label, layer=" + ".join(places))
     return Heatmap(maps[0] if len(maps) == 1 else fused(maps), pixels, recipe)
 

@@ -15,6 +15,7 @@ from convscope.hooks import Rule, rewrite_relu
 from convscope.images import Source
 from convscope.network import Network, Seed
 from convscope.objective import OUTPUT, Acts, Objective, as_objective, channel
+from convscope.replay import in_batches
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
 Gate = Callable[[Tensor], Tensor]
@@ -112,8 +113,11 @@ def saliency(
         msg = f"samples must be at least 2, not {samples}."
         raise ArgumentError(msg)
     pixels, question = net.photographs(images), as_objective(objective)
-    chunks = pixels.split(max(1, net.per_batch() // 3))
-    parts = [make(net, chunk, question, samples, seed) for chunk in chunks]
+
+    def work(first: int, last: int) -> _Made:
+        return make(net, pixels[first:last], question, samples, seed)
+
+    parts = list(in_batches(len(pixels), max(1, net.per_batch() // 3), work))
     notes = {k: v for part in parts for k, v in part[2].items()}
     recipe = recipe_for(net, method, question.label, seed=seed, samples=samples, **notes)
     values, colours = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
