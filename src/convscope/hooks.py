@@ -205,9 +205,33 @@ def with_first(value: Any, tensor: Tensor) -> Any:
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
-Rule = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
-"""Gradient behind a ReLU, and what keeps a gradient only where the ReLU let its input through
--> gradient before it."""
+@dataclass(frozen=True)
+class Gate:
+    """What one ReLU or ReLU6 let through, as a rule for its way back needs it.
+
+    Attributes:
+        result: what the ReLU returned.
+        top: where it ends: infinity, or 6.
+    """
+
+    result: Tensor
+    top: float
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """Keep a gradient only where the ReLU let its input through."""
+        kept = torch.ops.aten.threshold_backward(gradient, self.result, 0)
+        return kept if self.top == float("inf") else kept * (self.result < self.top)
+
+    def inward(self, gradient: Tensor) -> Tensor:
+        """Keep of a score's gradient what moves inputs outside the ReLU's range back into it."""
+        kept = gradient.clamp(min=0) * (self.result <= 0)
+        if self.top < float("inf"):
+            kept = kept + gradient.clamp(max=0) * (self.result >= self.top)
+        return kept
+
+
+Rule = Callable[[Tensor, Gate], Tensor]
+"""Gradient behind a ReLU, and what it let through -> gradient before it."""
 
 
 class rewrite_relu(TorchFunctionMode):  # noqa: N801 - used like a function
@@ -252,11 +276,7 @@ class _Rewritten(torch.autograd.Function):
         """Apply the rule."""
         (result,) = ctx.saved_tensors
 
-        def gate(gradient: Tensor) -> Tensor:
-            kept = torch.ops.aten.threshold_backward(gradient, result, 0)
-            return kept if ctx.top == float("inf") else kept * (result < ctx.top)
-
-        return ctx.rule(gradients[0], gate), None, None
+        return ctx.rule(gradients[0], Gate(result, ctx.top)), None, None
 
 
 def _ceiling(func: Any, args: Any, kwargs: Any) -> float | None:

@@ -54,6 +54,23 @@ def sample(name: str) -> Path:
     return folder / "datasets" / "images" / f"{name}.jpg"
 
 
+def listed(folder: Path) -> list[Path]:
+    """The files of a folder and its subfolders that look like pictures, in order of their names.
+
+    Raises:
+        ImageError: if there is no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        msg = f"There is no folder {folder}."
+        raise ImageError(msg)
+    Image.init()
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in Image.EXTENSION)
+    if not found:
+        msg = f"{folder} holds no pictures."
+        raise ImageError(msg)
+    return found
+
+
 def read(
     source: Source,
     size: int | tuple[int, int] | None = None,

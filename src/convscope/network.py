@@ -127,7 +127,7 @@ class Network:
         """
         if not (isinstance(images, Tensor) and images.dim() == 4):
             return self.read(images)
-        if images.shape[1] not in (3, self._channels) or not images.is_floating_point():
+        if images.shape[1] not in (3, self.channels) or not images.is_floating_point():
             msg = (
                 "Photographs must be floats of shape (N, 3, H, W), but these are "
                 f"{images.dtype} of shape {tuple(images.shape)}."
@@ -140,10 +140,10 @@ class Network:
     def enter(self, images: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) -> the module's own input."""
         x = self.normalize(images) if self.normalize else images
-        return with_channels(x, self._channels, self.name).to(self.dtype)
+        return with_channels(x, self.channels, self.name).to(self.dtype)
 
     @cached_property
-    def _channels(self) -> int | None:
+    def channels(self) -> int | None:
         """Channels of the module's input, told by the first convolution that runs."""
         grey = torch.full((1, 3, *self.input_size), 0.5, device=self.device)
         with self.frozen(), torch.inference_mode(mode=False), torch.no_grad():

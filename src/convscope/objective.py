@@ -3,92 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from convscope.classes import INPUT, OUTPUT, Acts, class_number, class_of, in_range, scores, shares
 from convscope.errors import TargetError, no_maps
+from convscope.question import Objective, total
 
-__all__ = ["INPUT", "OUTPUT", "Acts", "class_number", "scores", "shares"]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A number an image, and the layers it must see. `+`, `-` and `*` make new ones.
-
-    >>> (2 * logit(3) - logit("church")).label
-    '2*class:3 - class:church'
-
-    Attributes:
-        label: short name for captions, file names and cache keys.
-        layers: addresses to watch; the pass stops after the last of them.
-        read: activations -> (N,). Higher is more.
-        part: activations -> (N, h, w), the map that `read` takes the mean of; None for what is
-            read from no map.
-        settle: activations of one photograph -> the same question without what depends on the
-            photograph; None where nothing does.
-    """
-
-    label: str
-    layers: tuple[str, ...]
-    read: Callable[[Acts], Tensor]
-    part: Callable[[Acts], Tensor] | None = None
-    settle: Callable[[Acts], Objective] | None = None
-
-    def settled(self, acts: Acts) -> Objective:
-        """The question for methods that change the photograph: its class is the clean one's.
-
-        Args:
-            acts: what `layers` are for one photograph as it is.
-        """
-        return self.settle(acts) if self.settle else self
-
-    def __add__(self, other: Objective) -> Objective:
-        """The sum of two objectives."""
-        return self._with(other, "+", lambda mine, theirs: mine + theirs)
-
-    def __sub__(self, other: Objective) -> Objective:
-        """The difference of two objectives, as for what sets two classes apart."""
-        return self._with(other, "-", lambda mine, theirs: mine - theirs)
-
-    def __mul__(self, factor: float) -> Objective:
-        """A multiple of an objective."""
-        label = f"({self.label})" if " " in self.label else self.label
-        name = f"{factor:g}*{label}"
-        settle = (lambda acts: factor * self.settled(acts)) if self.settle else None
-        return Objective(name, self.layers, lambda acts: factor * self.read(acts), settle=settle)
-
-    __rmul__ = __mul__
-
-    def __neg__(self) -> Objective:
-        """The opposite question."""
-        return -1.0 * self
-
-    def _with(
-        self, other: Objective, sign: str, join: Callable[[Tensor, Tensor], Tensor]
-    ) -> Objective:
-        layers = tuple(dict.fromkeys(self.layers + other.layers))
-        right = f"({other.label})" if sign == "-" and " " in other.label else other.label
-        label = f"{self.label} {sign} {right}"
-
-        def settle(acts: Acts) -> Objective:
-            mine, theirs = self.settled(acts), other.settled(acts)
-            return mine + theirs if sign == "+" else mine - theirs
-
-        return Objective(
-            label,
-            layers,
-            lambda acts: join(self.read(acts), other.read(acts)),
-            settle=settle if self.settle or other.settle else None,
-        )
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "Acts",
+    "Objective",
+    "class_number",
+    "scores",
+    "shares",
+    "total",
+]
 
 
 def logit(c: int | str) -> Objective:
     """Score of a class before the softmax, by number (from 0) or by name."""
-    return Objective(f"class:{c}", (OUTPUT,), lambda acts: scores(acts)[:, class_of(acts, c)])
+    return Objective(
+        f"class:{c}", (OUTPUT,), lambda acts: scores(acts)[:, class_of(acts, c)], rivals=scores
+    )
 
 
 def probability(c: int | str) -> Objective:
@@ -97,7 +35,7 @@ def probability(c: int | str) -> Objective:
     def read(acts: Acts) -> Tensor:
         return shares(scores(acts))[:, class_of(acts, c)]
 
-    return Objective(f"probability:{c}", (OUTPUT,), read)
+    return Objective(f"probability:{c}", (OUTPUT,), read, rivals=lambda acts: shares(scores(acts)))
 
 
 def segment(c: int | str, mask: Tensor | None = None) -> Objective:
@@ -170,39 +108,43 @@ def channel(layer: str, k: int) -> Objective:
     def part(acts: Acts) -> Tensor:
         return _plane(acts, layer, k)
 
-    return Objective(f"{layer}:{k}", (layer,), lambda acts: part(acts).mean((-2, -1)), part)
+    return Objective(
+        f"{layer}:{k}",
+        (layer,),
+        lambda acts: part(acts).mean((-2, -1)),
+        part,
+        rivals=lambda acts: _maps(acts, layer),
+    )
 
 
-def neuron(layer: str, k: int, y: int, x: int) -> Objective:
-    """Activation of channel `k` at row `y` and column `x` of a layer's map, all from 0."""
+def neuron(layer: str, k: int, y: int | None = None, x: int | None = None) -> Objective:
+    """Activation of channel `k` at one cell of a layer's map.
 
-    def read(acts: Acts) -> Tensor:
-        plane = _plane(acts, layer, k)
-        height, width = plane.shape[-2:]
-        if not (0 <= y < height and 0 <= x < width):
+    Args:
+        layer: address.
+        k: channel, from 0.
+        y: row, from 0; None: the middle.
+        x: column, from 0; None: the middle.
+    """
+
+    def rivals(acts: Acts) -> Tensor:
+        value = _maps(acts, layer)
+        height, width = value.shape[-2:]
+        row, column = height // 2 if y is None else y, width // 2 if x is None else x
+        if not (0 <= row < height and 0 <= column < width):
             msg = (
-                f"{layer} has no cell {y},{x}: its map is {height} by {width}, so rows run from "
-                f"0 to {height - 1} and columns from 0 to {width - 1}."
+                f"{layer} has no cell {row},{column}: its map is {height} by {width}, so rows run "
+                f"from 0 to {height - 1} and columns from 0 to {width - 1}."
             )
             raise TargetError(msg)
-        return plane[:, y, x]
-
-    return Objective(f"{layer}:{k}@{y},{x}", (layer,), read)
-
-
-def direction(layer: str, v: Tensor) -> Objective:
-    """Mean activation of a layer along `v` (C,), which is scaled to length 1."""
-    unit = v.detach() / v.detach().norm()
+        return value[..., row, column]
 
     def read(acts: Acts) -> Tensor:
-        value = acts[layer]
-        if value.shape[1] != len(unit):
-            msg = f"{layer} has {value.shape[1]} channels, but the direction has {len(unit)}."
-            raise TargetError(msg)
-        mean = value.flatten(2).mean(2) if value.dim() > 2 else value
-        return mean @ unit.to(mean)
+        _plane(acts, layer, k)
+        return rivals(acts)[:, k]
 
-    return Objective(f"direction in {layer}", (layer,), read)
+    where = "centre" if y is None or x is None else f"{y},{x}"
+    return Objective(f"{layer}:{k}@{where}", (layer,), read, rivals=rivals)
 
 
 def energy(layer: str) -> Objective:
@@ -212,23 +154,8 @@ def energy(layer: str) -> Objective:
     )
 
 
-def distance(layer: str, image: Tensor) -> Objective:
-    """Minus the mean squared distance to given activations of a layer.
-
-    Args:
-        layer: where to compare.
-        image: (1, C, H, W) or (C, H, W) activations of that layer to come close to; for a
-            photograph `net.activations(photo, [layer])[layer]`.
-    """
-    target = image.detach()
-
-    def read(acts: Acts) -> Tensor:
-        return -(acts[layer] - target.to(acts[layer])).flatten(1).pow(2).mean(1)
-
-    return Objective(f"distance in {layer}", (layer,), read)
-
-
-_CHANNEL = re.compile(r"(?P<layer>.+):(?P<channel>\d+)(?:@(?P<y>\d+),(?P<x>\d+))?")
+_OF_CLASSES = {"class": logit, "probability": probability, "segment": segment}
+_CHANNEL = re.compile(r"(?P<layer>.+):(?P<channel>\d+)(?P<cell>@(?:(?P<y>\d+),(?P<x>\d+)|centre))?")
 
 
 def parse(text: str) -> Objective:
@@ -236,7 +163,7 @@ def parse(text: str) -> Objective:
 
     Args:
         text: `class:church`, `class:4`, `probability:church`, a channel `conv:3:88`, a neuron
-            `conv:3:88@7,7`, a difference `class:4 - class:7`, `segment:dog`, `box:0`, or
+            `conv:3:88@7,7` or `conv:3:88@centre`, a difference `class:4 - class:7`, `segment:dog`, `box:0`, or
             `predicted`.
 
     Raises:
@@ -246,15 +173,12 @@ def parse(text: str) -> Objective:
         first, _, second = text.partition(" - ")
         return parse(first) - parse(second)
     kind, _, rest = text.strip().partition(":")
-    if kind == "segment" and rest:
-        return segment(int(rest) if rest.isdecimal() else rest)
     if kind == "box" and rest.isdecimal():
         return box(int(rest))
     if kind == "predicted" and not rest:
         return predicted()
-    if kind in ("class", "probability") and rest:
-        name = int(rest) if rest.isdecimal() else rest
-        return logit(name) if kind == "class" else probability(name)
+    if kind in _OF_CLASSES and rest:
+        return _OF_CLASSES[kind](int(rest) if rest.isdecimal() else rest)
     match = _CHANNEL.fullmatch(text.strip())
     if match is None or _only_a_layer(text):
         msg = (
@@ -263,11 +187,10 @@ def parse(text: str) -> Objective:
         )
         raise TargetError(msg)
     layer, k = match["layer"], int(match["channel"])
-    return (
-        channel(layer, k)
-        if match["y"] is None
-        else neuron(layer, k, int(match["y"]), int(match["x"]))
-    )
+    if match["cell"] is None:
+        return channel(layer, k)
+    cell = (int(match["y"]), int(match["x"])) if match["y"] else (None, None)
+    return neuron(layer, k, *cell)
 
 
 def as_objective(given: Objective | str | int | None) -> Objective:
@@ -281,16 +204,22 @@ def as_objective(given: Objective | str | int | None) -> Objective:
 
 def _only_a_layer(text: str) -> bool:
     """`conv:3` names a layer; a channel of it has one number more."""
-    return re.fullmatch(r"(conv|stage|act|pool):\d+(@\d+,\d+)?", text.strip()) is not None
+    return re.fullmatch(r"(conv|stage|act|pool):\d+(@.*)?", text.strip()) is not None
 
 
-def _plane(acts: Acts, layer: str, k: int) -> Tensor:
-    """Channel `k` of a layer as (N, h, w); a layer without a map has maps of one cell."""
+def _maps(acts: Acts, layer: str) -> Tensor:
+    """A layer as (N, C, h, w); one without a map has maps of one cell."""
     value = acts[layer]
     if value.dim() == 2:
         value = value[:, :, None, None]
     if value.dim() != 4:
         raise TargetError(no_maps(layer, value.shape))
+    return value
+
+
+def _plane(acts: Acts, layer: str, k: int) -> Tensor:
+    """Channel `k` of a layer as (N, h, w)."""
+    value = _maps(acts, layer)
     if not 0 <= k < value.shape[1]:
         msg = (
             f"{layer} has no channel {k}: it has {value.shape[1]}, numbered 0 to "
@@ -298,20 +227,3 @@ def _plane(acts: Acts, layer: str, k: int) -> Tensor:
         )
         raise TargetError(msg)
     return value[:, k]
-
-
-def total(objective: Objective, acts: Acts) -> Tensor:
-    """Sum of an objective over the batch: its gradient is that of each image by itself.
-
-    Raises:
-        TargetError: if `read` does not give one number an image.
-    """
-    value = objective.read(acts)
-    count = len(next(iter(acts.values())))
-    if value.shape != torch.Size([count]):
-        msg = (
-            f"The objective {objective.label!r} must give one number an image, shape ({count},), "
-            f"but gave {tuple(value.shape)}."
-        )
-        raise TargetError(msg)
-    return value.float().sum()

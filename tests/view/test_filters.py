@@ -43,7 +43,9 @@ def test_mistakes(net):
         convscope.filters(net, "mid", inputs=8)
     with pytest.raises(ArgumentError, match="inputs must be 'colour', 'norm' or the number"):
         convscope.filters(net, "mid", inputs="colours")
-    with pytest.raises(ArgumentError, match="scale must be 'own' or 'common', not 'none'"):
+    with pytest.raises(
+        ArgumentError, match="scale must be 'own', 'common' or 'pixels', not 'none'"
+    ):
         convscope.filters(net, scale="none").picture()
 
 

@@ -11,14 +11,12 @@ from torch import Tensor
 from convscope.attribution.averaged import integrated, smoothed, varied
 from convscope.attribution.cam import cam
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.hooks import Rule, rewrite_relu
+from convscope.hooks import Gate, Rule, rewrite_relu
 from convscope.images import Source
 from convscope.network import Network, Seed
 from convscope.objective import OUTPUT, Acts, Objective, as_objective, channel
 from convscope.replay import in_batches
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
-
-Gate = Callable[[Tensor], Tensor]
 
 
 def guided(gradient: Tensor, gate: Gate) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli import explain, show
+from convscope.cli import explain, make, show
 from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, TableOut, Target
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -44,11 +44,11 @@ def tour(
 ) -> None:
     """Explain one photograph: a page from the filters to the decision."""
     from convscope.report.tour import photo_name
-    from convscope.report.tour import tour as make
+    from convscope.report.tour import tour as write
 
     with show.progress("loading the network") as progress:
         net = options.load()
-        page = make(net, photo, target, name=photo_name(photo), progress=progress)
+        page = write(net, photo, target, name=photo_name(photo), progress=progress)
     show.wrote(page.write(out))
 
 
@@ -182,5 +182,5 @@ def _named(what: str, layer: str) -> Path:
     return Path(f"{what}-{layer.replace(':', '-')}.png")
 
 
-for command in explain.COMMANDS:
+for command in (*explain.COMMANDS, *make.COMMANDS):
     app.command()(command)

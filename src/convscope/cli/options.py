@@ -78,6 +78,16 @@ class NetworkOptions:
         )
 
 
+_INPUT_SIZE = Annotated[
+    str | None,
+    _option(
+        "--input-size",
+        help="Side of the network's photographs, or height x width.",
+        metavar="N|HxW",
+    ),
+]
+
+
 def with_network(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command all of `NetworkOptions` after its own options.
 
@@ -87,15 +97,18 @@ def with_network(command: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(command, include_extras=True)
     shared = get_type_hints(NetworkOptions, include_extras=True)
     parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
+    names: dict[str, str] = {}  # of the option -> of the field
     for item in fields(NetworkOptions):
         kind = inspect.Parameter.KEYWORD_ONLY
-        parameters.append(
-            inspect.Parameter(item.name, kind, default=item.default, annotation=shared[item.name])
+        taken = any(p.name == item.name for p in own)  # synthesize has a size of its own
+        name, hint = (
+            (f"input_{item.name}", _INPUT_SIZE) if taken else (item.name, shared[item.name])
         )
-    names = [item.name for item in fields(NetworkOptions)]
+        names[name] = item.name
+        parameters.append(inspect.Parameter(name, kind, default=item.default, annotation=hint))
 
     def run(**given: Any) -> None:
-        options = NetworkOptions(**{name: given.pop(name) for name in names})
+        options = NetworkOptions(**{field: given.pop(name) for name, field in names.items()})
         command(options, **given)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__

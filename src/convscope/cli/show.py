@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from convscope.results import Table
+    from convscope.results import Pictures, Table
 
 Progress = Callable[[int, int, str], None]
 PATIENCE = 2.0  # seconds without a bar
@@ -22,6 +23,49 @@ PATIENCE = 2.0  # seconds without a bar
 def wrote(path: Path) -> None:
     """Say where a result is."""
     typer.echo(str(path))
+
+
+def saved(found: Pictures, path: Path) -> Path:
+    """Write pictures and say where."""
+    wrote(path := found.save(path))
+    return path
+
+
+def scores(found: Table, title: str) -> None:
+    """Print a table with a line for each column, for tables of few rows and many columns."""
+    from convscope.results import Table as Turned
+
+    columns = ["", *(str(row[0]) for row in found.rows)]
+    lines = list(zip(*found.rows, strict=True))[1:]
+    named = zip(list(found.columns)[1:], lines, strict=True)
+    turned = Turned(columns, [[name, *cells] for name, cells in named], found.recipe)
+    _print(turned, title)
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C once: finish the step and keep what there is; twice: stop at once.
+
+    Yields:
+        What a library function takes as `should_stop`.
+    """
+    pressed: list[int] = []
+
+    def press(*_: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(1)
+        typer.echo("stopping after this step; the best so far is kept", err=True)
+
+    try:
+        before = signal.signal(signal.SIGINT, press)
+    except ValueError:  # not the main thread
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_suffix(out: Path | None, *allowed: str) -> None:

@@ -16,7 +16,7 @@ from convscope.render.text import font
 
 PAPER = (24, 24, 27)
 INK = (212, 212, 216)
-SCALES = ("own", "common")
+SCALES = ("own", "common", "pixels")
 
 
 def shape_of(count: int, columns: int | None = None) -> tuple[int, int]:
@@ -36,7 +36,8 @@ def scaled(
 
     Args:
         tiles: any numbers.
-        scale: "own", each tile by its own range, or "common", all by one.
+        scale: "own", each tile by its own range, "common", all by one, or "pixels", cut off at
+            [0, 1].
         signed: keep zero at mid-grey, as for filters; otherwise the lowest value is black.
         clip: with `signed`, the share of values that is drawn within range; the strongest others
             are cut, so that few of them do not leave the rest grey.
@@ -45,8 +46,10 @@ def scaled(
         ArgumentError: if `scale` is unknown.
     """
     if scale not in SCALES:
-        msg = f"scale must be 'own' or 'common', not {scale!r}."
+        msg = f"scale must be 'own', 'common' or 'pixels', not {scale!r}."
         raise ArgumentError(msg)
+    if scale == "pixels":
+        return tiles.clip(0, 1).astype(np.float32)
     axes = (1, 2, 3) if scale == "own" else (0, 1, 2, 3)
     if signed:
         top = np.quantile(np.abs(tiles), clip, axes, keepdims=True)
@@ -82,7 +85,7 @@ def sheet(
         captions: a line under each tile.
         empty: numbers of tiles that hold nothing; they are crossed out.
     """
-    drawn = [_enlarged(as_bytes(t), tile) for t in tiles]
+    drawn = [enlarged(as_bytes(t), tile) for t in tiles]
     wide, tall = max(t.width for t in drawn), max(t.height for t in drawn)
     drawn = [t.resize((wide, tall), Image.Resampling.NEAREST) for t in drawn]
     line = 15 if captions else 0
@@ -100,7 +103,8 @@ def sheet(
     return page
 
 
-def _enlarged(tile: NDArray[np.uint8], least: int) -> Image.Image:
+def enlarged(tile: NDArray[np.uint8], least: int) -> Image.Image:
+    """A tile (h, w, 1 or 3) whose longer side is drawn on at least so many pixels, cell by cell."""
     image = Image.fromarray(np.repeat(tile, 3, 2) if tile.shape[2] == 1 else tile)
     zoom = max(1, math.ceil(least / max(image.size)))
     return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)

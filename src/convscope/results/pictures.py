@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from convscope.render.colour import Floats
-from convscope.render.grid import scaled, sheet
-from convscope.results.base import Result, as_array
+from convscope.render.colour import Floats, as_bytes
+from convscope.render.film import gif, mp4
+from convscope.render.grid import enlarged, scaled, sheet
+from convscope.results.base import Result, as_array, written
 from convscope.results.recipe import Recipe
+
+_GROUND = 0.85  # what is seen through a picture that is not opaque, 0 black to 1 white
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +30,9 @@ class Pictures(Result):
         tiles: "images" draws each of N as one tile (in colour where C is 3); "channels" draws
             the C maps of one photograph.
         signed: zero is drawn mid-grey.
-        scale: "own" or "common" range of the tiles.
+        scale: "own" or "common" range of the tiles; "pixels" draws values in [0, 1] as they are.
         clip: share of the values drawn within range, where zero is mid-grey.
+        shown: what is drawn instead of the values, of the same shape.
     """
 
     values: Tensor
@@ -37,6 +42,7 @@ class Pictures(Result):
     signed: bool = False
     scale: str = "own"
     clip: float = 1.0
+    shown: Tensor | None = None
 
     def picture(self, index: int = 0, *, columns: int | None = None, tile: int = 64) -> Image.Image:
         """Draw all tiles on one sheet; a tile that is the same everywhere is crossed out.
@@ -55,13 +61,33 @@ class Pictures(Result):
         """The tiles' numbers as (n, h, w, 1 or 3)."""
         if self.tiles == "channels":
             return as_array(self.values[index])[..., None]
-        return as_array(self.values.permute(0, 2, 3, 1))
+        drawn = self.values if self.shown is None else self.shown
+        tiles = as_array(drawn.permute(0, 2, 3, 1))
+        if self.scale == "pixels" and tiles.shape[3] in (2, 4):  # the last channel is opacity
+            tiles = tiles[..., :-1] * tiles[..., -1:] + _GROUND * (1 - tiles[..., -1:])
+        return tiles
+
+    def save(self, path: str | Path) -> Path:
+        """Write .png, .npz, or the pictures one after the other as .gif or .mp4.
+
+        Raises:
+            ArgumentError: if the suffix is another one, or the package for .mp4 is missing.
+        """
+        forms = {".png": self._png, ".npz": self._npz}
+        films = {".gif": lambda: gif(self.frames()), ".mp4": lambda: mp4(self.frames())}
+        return written(Path(path), {**forms, **films})
+
+    def frames(self, least: int = 128) -> list[Image.Image]:
+        """Each tile by itself, its longer side at least so many pixels."""
+        drawn = scaled(self.tile_arrays(), self.scale, signed=self.signed, clip=self.clip)
+        return [enlarged(as_bytes(tile), least) for tile in drawn]
 
     def words(self) -> str:
         """What is shown and how many."""
         count = len(self.tile_arrays())
-        where = self.recipe.parameters.get("layer", "")
-        return f"{self.recipe.method} {where}: {count} pictures ({self.recipe.network})"
+        where = self.recipe.parameters.get("layer") or self.recipe.objective or ""
+        noun = "picture" if count == 1 else "pictures"
+        return f"{self.recipe.method} {where}: {count} {noun} ({self.recipe.network})"
 
     def __repr__(self) -> str:
         """Shape and origin."""

@@ -1,0 +1,1 @@
+"""Pictures made to order: one loop of ascent over canvases, transforms and optimizers."""

@@ -1,0 +1,295 @@
+"""The loop: canvas, transforms, network, objective, one step of the optimizer; and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.network import Network
+from convscope.results import Pictures, Recipe, recipe_for
+from convscope.synthesis.asked import Asked, Asking, as_asked
+from convscope.synthesis.canvas import Canvas, Pixels, Start
+from convscope.synthesis.passes import Passes
+from convscope.synthesis.plans import RECIPES, Plan, box_blurred
+from convscope.synthesis.transforms import Behind, Crops, Moment, over
+
+REDIRECTED = 16  # steps in which gradients find a way through shut ReLUs
+CHECKS = 16  # times that the pictures are scored as they are
+
+
+@dataclass(frozen=True)
+class Step:
+    """One moment of an ascent.
+
+    Attributes:
+        step: number, from 1.
+        score: (N,), what was climbed in this step, of the pictures as the network saw them.
+        pictures: after this step.
+        best: the best so far, of those scored as they are.
+    """
+
+    step: int
+    score: Tensor
+    pictures: Pictures
+    best: Pictures
+
+
+def ascend(
+    net: Network,
+    objective: Asking | Sequence[Asking],
+    *,
+    recipe: str | Plan = "fourier",
+    size: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    count: int = 1,
+    precision: str = "auto",
+) -> Iterator[Step]:
+    """Make pictures step by step; stop at any of them.
+
+    Args:
+        net: the network.
+        objective: what the picture is to please: an `Objective`, its words ("conv:3:88",
+            "class:church"), a class number; or a list of these, a picture each.
+        recipe: one of `RECIPES`, or a `Plan` of one's own.
+        size: side in pixels; None: the recipe's.
+        steps: how many; None: the recipe's.
+        seed: of every random choice. The same seed gives the same picture on the same processor
+            with the same number of threads.
+        count: pictures of one objective, with seeds from `seed` on.
+        precision: "float32", "bfloat16", or "auto", which takes the latter where the processor
+            gains by it and the score agrees.
+
+    Returns:
+        An iterator of `Step`, one a step. The network is untouched between them.
+
+    Raises:
+        ArgumentError: if an option is outside its range.
+        TargetError: if the network has no such channel or class.
+        NotApplicableError: if no gradient reaches the picture.
+    """
+    plan = plan_for(recipe, steps)
+    asked = as_asked(objective, count)
+    side = side_for(net, plan, size)
+    with torch.inference_mode(mode=False):
+        return Ascent(net, asked, plan, side, seed, precision).steps()
+
+
+def starting(
+    net: Network,
+    objective: Asking,
+    recipe: str | Plan = "fourier",
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+) -> Pictures:
+    """The noise from which `ascend` starts."""
+    plan = plan_for(recipe, None)
+    asked = as_asked(objective, 1)
+    with torch.inference_mode(mode=False):
+        ascent = Ascent(net, asked, plan, side_for(net, plan, size), seed, precision)
+        ascent.alive[:] = True
+        return ascent.pictures(ascent.pixels())
+
+
+def plan_for(recipe: str | Plan, steps: int | None) -> Plan:
+    """A recipe by name, with as many steps as asked for.
+
+    Raises:
+        ArgumentError: if there is no such recipe, or fewer than one step.
+    """
+    if isinstance(recipe, str) and recipe not in RECIPES:
+        msg = f"There is no recipe {recipe!r}; there are {', '.join(RECIPES)}."
+        raise ArgumentError(msg)
+    plan = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    if steps is not None and steps < 1:
+        msg = f"steps must be at least 1, not {steps}."
+        raise ArgumentError(msg)
+    return plan if steps is None else replace(plan, steps=steps)
+
+
+def side_for(net: Network, plan: Plan, size: int | None) -> int:
+    """The side of the picture in pixels.
+
+    Raises:
+        ArgumentError: if it is none that can be made.
+    """
+    side = size or plan.size or min(net.input_size)
+    if not 8 <= side <= 4096:
+        msg = f"The size of a picture must be from 8 to 4096 pixels, not {size}."
+        raise ArgumentError(msg)
+    return side
+
+
+class Ascent:
+    """One run of the loop."""
+
+    def __init__(
+        self, net: Network, asked: Asked, plan: Plan, side: int, seed: int, precision: str
+    ) -> None:
+        """Get ready; nothing is computed yet."""
+        self.net, self.asked, self.plan, self.seed = net, asked, plan, seed
+        self.sides = plan.sides(side)
+        batch = _batch(net, plan, side)
+        self.passes = Passes(net, asked, precision, batch=batch, distinct=plan.distinct)
+        self.recipe = self._recipe(side)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.canvas = self._first_canvas()
+        self.alive = torch.zeros(asked.count, dtype=torch.bool)
+        self.best: tuple[Tensor, Tensor] | None = None  # scores and raw pixels
+
+    def steps(self) -> Iterator[Step]:
+        """Every step of every round."""
+        number = 0
+        for turn, side in enumerate(self.sides):
+            with torch.inference_mode(mode=False):
+                self.canvas = self._enlarged(side) if turn else self.canvas
+                optimizer = self.plan.optimizer(self.canvas.parameters())
+            for _ in range(self._steps_of(turn)):
+                number += 1
+                yield self._advanced(optimizer, number)
+
+    @torch.inference_mode(mode=False)
+    def _advanced(self, optimizer: torch.optim.Optimizer, number: int) -> Step:
+        score = self._step(optimizer, number)
+        if self._is_check(number):
+            self._check()
+        current = self.pictures(self.pixels())
+        best = self.pictures(self.best[1]) if self.best else current
+        return Step(number, score, current, best)
+
+    def pictures(self, pixels: Tensor) -> Pictures:
+        """Pixels as a result; a picture that no gradient reached is left grey and crossed out."""
+        alive = self.alive.view(-1, 1, 1, 1).to(pixels.device)
+        finish = self.plan.finish
+        shown = finish(pixels) if finish else pixels
+        values = torch.where(alive, pixels.clamp(0, 1), 0.5)
+        return Pictures(
+            values,
+            self.recipe,
+            self._captions(),
+            scale="pixels",
+            shown=torch.where(alive, shown, 0.5) if finish else None,
+        )
+
+    @torch.no_grad()
+    def pixels(self) -> Tensor:
+        """The canvas as it is, (N, C, H, W)."""
+        return self.canvas().detach()
+
+    def _step(self, optimizer: torch.optim.Optimizer, number: int) -> Tensor:
+        with torch.enable_grad():
+            pixels = self.canvas()
+            score, uphill = self._uphill(pixels.detach(), number)
+            cost = -(pixels * uphill).sum() + sum(p(pixels, score).sum() for p in self.plan.priors)
+            parameters = list(self.canvas.parameters())
+            for parameter, grad in zip(
+                parameters, torch.autograd.grad(cost, parameters), strict=True
+            ):
+                parameter.grad = grad
+            optimizer.step()
+            self._correct(number)
+        return score
+
+    def _uphill(self, pixels: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        moment = Moment(self.generator, (number - 1) / self.plan.steps, self.net.input_size)
+        drawn = [transform.draw(moment) for transform in self.plan.transforms]
+        score, uphill = self.passes.uphill(pixels, drawn, redirect=number <= REDIRECTED)
+        self._watch_over(score, uphill, number)
+        return score, uphill
+
+    def _watch_over(self, score: Tensor, uphill: Tensor, number: int) -> None:
+        """Refuse what cannot become a picture."""
+        if not bool(score.isfinite().all()):
+            msg = f"The score of {self.asked.label!r} is no number any more after {number - 1} steps; try another recipe, or precision float32."
+            raise NotApplicableError(msg)
+        self.alive |= uphill.flatten(1).any(1).cpu()
+        if number == min(REDIRECTED, self.plan.steps) and not bool(self.alive.any()):
+            msg = f"No gradient of {self.asked.label!r} reaches the picture: this value is the same whatever the picture shows, as of a channel that is never active. Try an earlier layer, or the convolution before its ReLU."
+            raise NotApplicableError(msg)
+
+    @torch.no_grad()
+    def _correct(self, number: int) -> None:
+        if isinstance(self.canvas, Pixels) and self.plan.corrections:
+            cost = self.canvas.raw.grad
+            gradient = torch.zeros_like(self.canvas.raw) if cost is None else -cost
+            for correction in self.plan.corrections:
+                correction(self.canvas, gradient, number)
+
+    def _check(self) -> None:
+        """Score the pictures as they are and keep the best of each."""
+        pixels = self.pixels()
+        seen = pixels.clamp(0, 1)
+        seen = over(seen) if any(isinstance(t, Behind) for t in self.plan.transforms) else seen
+        found = self.passes.scores(seen)
+        if not self.passes.agrees(seen, found):
+            self.passes.half = False
+        if self.best is None:
+            self.best = (found, pixels)
+            return
+        kept, kept_pixels = self.best
+        better = found >= kept
+        self.best = (
+            torch.where(better, found, kept),
+            torch.where(better.view(-1, 1, 1, 1), pixels, kept_pixels),
+        )
+
+    def _is_check(self, number: int) -> bool:
+        """At times in the last round, and at the end."""
+        last_round = number > self.plan.steps - self._steps_of(len(self.sides) - 1)
+        every = max(1, self.plan.steps // CHECKS)
+        return last_round and (number % every == 0 or number == self.plan.steps)
+
+    def _steps_of(self, turn: int) -> int:
+        """Steps of a round; the last takes what cannot be divided."""
+        share, rest = divmod(self.plan.steps, len(self.sides))
+        return share + (rest if turn == len(self.sides) - 1 else 0)
+
+    def _first_canvas(self) -> Canvas:
+        count = self.asked.count
+        seeds = (
+            [self.seed] * count if self.asked.apart else list(range(self.seed, self.seed + count))
+        )
+        side = self.sides[0]
+        colours = self.net.channels or 3
+        return self.plan.canvas(Start(seeds, (side, side), colours, self.net.device))
+
+    def _enlarged(self, side: int) -> Canvas:
+        larger = self.canvas.resized((side, side))
+        if self.plan.blur and isinstance(larger, Pixels):
+            with torch.no_grad():
+                larger.raw.copy_(box_blurred(larger.raw, self.plan.blur))
+        return larger
+
+    def _recipe(self, side: int) -> Recipe:
+        plan = self.plan
+        return recipe_for(
+            self.net,
+            "synthesize",
+            self.asked.label,
+            seed=self.seed,
+            recipe=plan.name,
+            size=side,
+            steps=plan.steps,
+            precision="bfloat16" if self.passes.half else "float32",
+            threads=torch.get_num_threads(),
+        )
+
+    def _captions(self) -> list[str]:
+        return [
+            label if alive else f"{label}: no gradient"
+            for label, alive in zip(self.asked.labels, self.alive.tolist(), strict=True)
+        ]
+
+
+def _batch(net: Network, plan: Plan, side: int) -> int:
+    """Pictures a pass: enough to keep the processor busy, few enough to stay in its cache."""
+    views = max([t.count for t in plan.transforms if isinstance(t, Crops)], default=1)
+    pixels = side * side if views == 1 else net.input_size[0] * net.input_size[1]
+    larger = max(1.0, 1.4 * pixels / (net.input_size[0] * net.input_size[1]))
+    return max(1, min(16, int(net.per_batch() / (3 * larger))) // views)

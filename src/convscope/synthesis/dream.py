@@ -1,0 +1,267 @@
+"""Deep Dream: a photograph changed until a layer sees more of what it sees in it.
+
+Mordvintsev, Olah & Tyka 2015, research.google/blog: inceptionism, going deeper into neural
+networks. Large photographs are worked on tile by tile, so memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.images import Source, read
+from convscope.network import Network
+from convscope.objective import Acts, Objective, as_objective, energy
+from convscope.results import Pictures, recipe_for
+from convscope.synthesis.asked import Asked
+from convscope.synthesis.make import Progress, Stop
+from convscope.synthesis.passes import Passes
+
+SMALLEST = 64  # pixels of the smallest octave's shorter side
+
+
+@dataclass(frozen=True)
+class Dreaming:
+    """How deep to dream; the defaults are those of the original notebook.
+
+    Attributes:
+        octaves: sizes in which the photograph is worked on.
+        ratio: from one size to the next.
+        steps: in each size.
+        rate: change of a pixel a step, on average; 1.5 of 255.
+        jitter: pixels by which the photograph is shifted at random before each step.
+        tile: side in pixels of the parts in which it is worked on.
+    """
+
+    octaves: int = 4
+    ratio: float = 1.4
+    steps: int = 10
+    rate: float = 1.5 / 255
+    jitter: int = 32
+    tile: int = 512
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no dream."""
+        for name in ("octaves", "steps", "tile"):
+            if getattr(self, name) < 1:
+                msg = f"{name} must be at least 1, not {getattr(self, name)}."
+                raise ArgumentError(msg)
+        if not self.ratio > 1:
+            msg = f"ratio must be above 1, not {self.ratio}: it is how much each octave is larger."
+            raise ArgumentError(msg)
+
+    def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The sizes to work on, the smallest first; none is too small for a network."""
+        scales = [self.ratio**-k for k in range(self.octaves)]
+        found = [(round(height * s), round(width * s)) for s in reversed(scales)]
+        return [size for size in found if min(size) >= SMALLEST] or [(height, width)]
+
+
+def dream(
+    net: Network,
+    photograph: Source,
+    objective: Objective | str | None = None,
+    *,
+    guide: Source | None = None,
+    how: Dreaming | None = None,
+    side: int | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """Change a photograph until a layer sees more of what it sees in it.
+
+    Args:
+        net: the network.
+        photograph: of any size, which it keeps.
+        objective: a layer ("conv:5", all of it), a channel ("conv:5:88"), a class, or an
+            `Objective`; None: the layer at two thirds of the depth.
+        guide: a photograph whose features the layer is to see more of, instead of its own.
+        how: octaves, steps and so on.
+        side: length to which the longer side of the photograph is brought first; None keeps it.
+        seed: of the jitter.
+        precision: "auto", "float32" or "bfloat16".
+        progress: called with steps done, all steps and what is being made.
+        should_stop: asked after each step; once it says so, the dream so far is returned.
+
+    Returns:
+        One picture (1, 3, H, W) in [0, 1].
+
+    Raises:
+        NotApplicableError: if no gradient reaches the photograph.
+    """
+    how = how or Dreaming()
+    pixels = _sized(read(photograph), side).to(net.device)
+    asked = dreamt(net, objective, guide)
+    last = pixels
+    frames = _dreaming(Passes(net, Asked((asked,), 1), precision), pixels, how, seed)
+    total = how.steps * len(how.sizes(*pixels.shape[-2:]))
+    for number, last in enumerate(frames, 1):  # noqa: B007 - the last is wanted
+        if progress:
+            progress(number, total, f"dreaming of {asked.label}")
+        if should_stop and should_stop():
+            break
+    last = _at(last, pixels.shape[-2:]).clamp(0, 1)
+    options = {"guided": guide is not None, **how.__dict__}
+    recipe = recipe_for(net, "dream", asked.label, seed=seed, **options)
+    return Pictures(last, recipe, captions=[asked.label], scale="pixels")
+
+
+def zoom(
+    net: Network,
+    photograph: Source,
+    objective: Objective | str | None = None,
+    *,
+    frames: int = 100,
+    rate: float = 0.05,
+    how: Dreaming | None = None,
+    side: int | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """Dream, move a little closer, and dream again: the frames of a film.
+
+    Args:
+        net: the network.
+        photograph: where it starts.
+        objective: as in `dream`.
+        frames: how many.
+        rate: share by which each frame is closer than the one before.
+        how: octaves, steps and so on, of each frame.
+        side: as in `dream`.
+        seed: of the jitter.
+        precision: "auto", "float32" or "bfloat16".
+        progress: called with frames done, all frames and what is being made.
+        should_stop: asked after each frame; the frames so far are returned.
+
+    Returns:
+        (frames, 3, H, W) in [0, 1]; save as .gif or .mp4.
+    """
+    how = how or Dreaming()
+    current = _sized(read(photograph), side).to(net.device)
+    asked, found = dreamt(net, objective, None), []
+    passes = Passes(net, Asked((asked,), 1), precision)
+    for number in range(frames):
+        (current,) = deque(_dreaming(passes, current, how, seed + number), maxlen=1)
+        found.append(current.clamp(0, 1).cpu())
+        if progress:
+            progress(number + 1, frames, f"dreaming of {asked.label}")
+        if should_stop and should_stop():
+            break
+        current = _closer(current, rate)
+    recipe = recipe_for(net, "zoom", asked.label, seed=seed, closer=rate, **how.__dict__)
+    return Pictures(torch.cat(found), recipe, scale="pixels")
+
+
+def dreamt(net: Network, objective: Objective | str | None, guide: Source | None) -> Objective:
+    """What is to be seen more of.
+
+    Raises:
+        ArgumentError: if a guide is given for something other than a layer.
+    """
+    if objective is None:
+        convs = [row for row in net.layers.stages if len(row.shape) == 3]
+        objective = f"stage:{convs[len(convs) * 2 // 3].stage}"
+    known = isinstance(objective, str) and objective in net.layers.addresses
+    if guide is not None:
+        if not known:
+            msg = f"A guide shows a layer what to look for, so give a layer, not {objective!r}."
+            raise ArgumentError(msg)
+        return _guided(net, str(objective), guide)
+    return energy(str(objective)) if known else as_objective(objective)
+
+
+def _guided(net: Network, layer: str, guide: Source) -> Objective:
+    """Each cell is drawn to the cell of the guide that it resembles most."""
+    with torch.no_grad():
+        seen = net.activations(net.read(guide), [layer])[layer]
+    features = seen[0].flatten(1)  # (C, cells of the guide)
+
+    def read_off(acts: Acts) -> Tensor:
+        cells = acts[layer].flatten(2)  # (N, C, cells)
+        with torch.no_grad():
+            best = (features.T.to(cells) @ cells).argmax(1)  # (N, cells)
+            wanted = features.to(cells)[:, best].transpose(0, 1)
+        return (cells * wanted).sum(1).mean(1)
+
+    return Objective(f"guided {layer}", (layer,), read_off)
+
+
+def _dreaming(passes: Passes, pixels: Tensor, how: Dreaming, seed: int) -> Iterator[Tensor]:
+    """The photograph after each step, at the size of its octave."""
+    generator = torch.Generator().manual_seed(seed)
+    detail: Tensor | None = None
+    for size in how.sizes(*pixels.shape[-2:]):
+        base = _at(pixels, size)
+        current = base if detail is None else base + _at(detail, size)
+        for _ in range(how.steps):
+            current = _stepped(passes, current, how, generator)
+            yield current
+        detail = current - base  # what was lost by making the photograph smaller is put back
+
+
+def _stepped(passes: Passes, current: Tensor, how: Dreaming, generator: torch.Generator) -> Tensor:
+    down, across = (
+        int(torch.randint(-how.jitter, how.jitter + 1, (), generator=generator)) for _ in range(2)
+    )
+    shifted = current.roll((down, across), (-2, -1))
+    uphill = tiled(lambda tile: passes.uphill(tile, (), redirect=False)[1], shifted, how.tile)
+    mean = uphill.abs().mean()
+    if not mean > 0:
+        msg = f"No gradient of {passes.asked.label!r} reaches the photograph: nothing would change."
+        raise NotApplicableError(msg)
+    changed = (shifted + how.rate * uphill / mean).clamp(0, 1)
+    return changed.roll((-down, -across), (-2, -1))
+
+
+def tiled(gradient: Callable[[Tensor], Tensor], pixels: Tensor, side: int) -> Tensor:
+    """A gradient part by part: parts of one size, no larger than `side`, that may overlap.
+
+    Where they overlap the gradients are averaged.
+    """
+    whole, count = torch.zeros_like(pixels), torch.zeros_like(pixels)
+    for rows in _parts(pixels.shape[-2], side):
+        for columns in _parts(pixels.shape[-1], side):
+            whole[..., rows, columns] += gradient(pixels[..., rows, columns])
+            count[..., rows, columns] += 1
+    return whole / count
+
+
+def _parts(length: int, side: int) -> list[slice]:
+    count = math.ceil(length / side)
+    part = math.ceil(length / count)
+    return [
+        slice(start, start + part) for start in (min(i * part, length - part) for i in range(count))
+    ]
+
+
+def _at(pixels: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    if pixels.shape[-2:] == torch.Size(size):
+        return pixels
+    smaller = size[0] < pixels.shape[-2]
+    return F.interpolate(pixels, tuple(size), mode="bilinear", antialias=smaller)
+
+
+def _sized(pixels: Tensor, side: int | None) -> Tensor:
+    if side is None:
+        return pixels
+    scale = side / max(pixels.shape[-2:])
+    return _at(pixels, (round(pixels.shape[-2] * scale), round(pixels.shape[-1] * scale)))
+
+
+def _closer(pixels: Tensor, rate: float) -> Tensor:
+    """The middle of a picture, enlarged to its size."""
+    height, width = pixels.shape[-2:]
+    top, left = round(height * rate / 2), round(width * rate / 2)
+    inner = pixels[..., top : height - top, left : width - left]
+    return _at(inner, (height, width))

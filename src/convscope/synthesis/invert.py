@@ -1,0 +1,184 @@
+"""What a layer keeps of a photograph, and what it makes of it: inversion and caricature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from convscope.images import Source
+from convscope.likeness import distance, likeness
+from convscope.network import Network
+from convscope.objective import Acts, Objective
+from convscope.results import Pictures, recipe_for
+from convscope.synthesis.canvas import Fourier
+from convscope.synthesis.make import Progress, Stop, synthesize
+from convscope.synthesis.plans import Plan
+from convscope.synthesis.priors import TotalVariation
+from convscope.synthesis.transforms import Move
+
+SMOOTH = 1.0  # weight of the total variation, against a distance of 1 for an empty picture
+INVERSION = Plan(
+    "inversion",
+    Fourier,
+    partial(Adam, lr=0.05),
+    256,
+    "Mahendran & Vedaldi 2015, arXiv:1412.0035",
+    priors=(TotalVariation(SMOOTH),),
+)
+CARICATURE = Plan(
+    "caricature",
+    Fourier,
+    partial(Adam, lr=0.05),
+    256,
+    "Olah et al. 2018, doi:10.23915/distill.00010",
+    transforms=(Move(shift=0.02, degrees=range(-3, 4), zooms=(0.97, 1.0, 1.03)),),
+)
+
+
+def invert(
+    net: Network,
+    photograph: Tensor | Source,
+    layers: str | Sequence[str] | None = None,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """Pictures that a layer cannot tell from a photograph: what it has kept, and forgotten.
+
+    Args:
+        net: the network.
+        photograph: one.
+        layers: addresses; None: six stages from first to last.
+        steps: of each ascent; None: 256.
+        seed: of the noise it starts from.
+        precision: "auto", "float32" or "bfloat16".
+        progress: called with layers done, all layers and what is being made.
+        should_stop: asked after each step; pictures of the layers so far are returned.
+
+    Returns:
+        The photograph, then a picture for each layer, (1 + layers, 3, H, W); captions give how
+        much of the layer's values is missed: 0 % is all kept, 100 % what a grey picture misses.
+    """
+    pixels = net.photographs(photograph)[:1]
+    chosen = _through(net) if layers is None else [layers] if isinstance(layers, str) else layers
+    values, captions = [pixels], ["photograph"]
+    for number, layer in enumerate(chosen, 1):
+        found = _inverted(net, pixels, layer, steps, seed, precision, should_stop)
+        values.append(found.values)
+        captions.append(f"{layer}: {_missed(net, pixels, found.values, layer):.0%} missed")
+        if progress:
+            progress(number, len(chosen), f"inverting {layer}")
+        if should_stop and should_stop():
+            break
+    names = ", ".join(chosen)
+    recipe = recipe_for(net, "invert", names, seed=seed, steps=steps or INVERSION.steps)
+    return Pictures(torch.cat(values), recipe, captions=captions, scale="pixels")
+
+
+def caricature(
+    net: Network,
+    photograph: Tensor | Source,
+    layer: str,
+    *,
+    power: float = 1.0,
+    steps: int | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """A photograph exaggerated as a layer sees it.
+
+    Args:
+        net: the network.
+        photograph: one.
+        layer: address.
+        power: of the cosine; more keeps closer to what the photograph does in the layer.
+        steps: of the ascent; None: 256.
+        seed: of the noise it starts from.
+        precision: "auto", "float32" or "bfloat16".
+        progress: as in `synthesize`.
+        should_stop: as in `synthesize`.
+
+    Returns:
+        The photograph and its caricature, (2, 3, H, W).
+    """
+    pixels = net.photographs(photograph)[:1]
+    asked = likeness(layer, _of(net, pixels, layer), power=power)
+    found = synthesize(
+        net,
+        asked,
+        recipe=_sized(CARICATURE, steps),
+        size=pixels.shape[-1],
+        seed=seed,
+        precision=precision,
+        progress=progress,
+        should_stop=should_stop,
+    )
+    recipe = replace(found.recipe, method="caricature")
+    values = torch.cat([pixels, found.values])
+    return Pictures(values, recipe, captions=["photograph", layer], scale="pixels")
+
+
+def _inverted(
+    net: Network,
+    pixels: Tensor,
+    layer: str,
+    steps: int | None,
+    seed: int,
+    precision: str,
+    should_stop: Stop | None,
+) -> Pictures:
+    asked = relative_distance(layer, _of(net, pixels, layer))
+    return synthesize(
+        net,
+        asked,
+        recipe=_sized(INVERSION, steps),
+        size=pixels.shape[-1],
+        seed=seed,
+        precision=precision,
+        should_stop=should_stop,
+    )
+
+
+def relative_distance(layer: str, target: Tensor) -> Objective:
+    """Minus the squared distance to activations as a share of their own square."""
+    scale = 1 / max(float(target.square().mean()), 1e-12)
+    plain = distance(layer, target)
+
+    def read(acts: Acts) -> Tensor:
+        return scale * plain.read(acts)
+
+    return Objective(plain.label, plain.layers, read)
+
+
+@torch.no_grad()
+def _of(net: Network, pixels: Tensor, layer: str) -> Tensor:
+    return net.run(pixels, [layer])[layer]
+
+
+def _missed(net: Network, pixels: Tensor, found: Tensor, layer: str) -> float:
+    """The distance to the photograph's values, as a share of a grey picture's."""
+    target = _of(net, pixels, layer)
+    grey = _of(net, torch.full_like(pixels, 0.5), layer)
+    off = (_of(net, found, layer) - target).norm() / (grey - target).norm().clamp(min=1e-12)
+    return float(off)
+
+
+def _sized(plan: Plan, steps: int | None) -> Plan:
+    return plan if steps is None else replace(plan, steps=steps)
+
+
+def _through(net: Network) -> list[str]:
+    """Six stages from first to last."""
+    rows = [row for row in net.layers.stages if len(row.shape) == 3]
+    places = sorted({round(i * (len(rows) - 1) / 5) for i in range(6)})
+    return [f"stage:{rows[place].stage}" for place in places]

@@ -1,0 +1,239 @@
+"""Finished pictures from the loop: one, many on a sheet, through all layers, in variants, growing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.errors import ArgumentError, NotApplicableError, StoppedError
+from convscope.likeness import diversity
+from convscope.network import Network
+from convscope.objective import INPUT, OUTPUT, Acts, as_objective, channel
+from convscope.results import Pictures
+from convscope.synthesis.ascent import Step, ascend, plan_for, starting
+from convscope.synthesis.asked import Asked, Asking, as_asked
+from convscope.synthesis.plans import Plan
+
+Progress = Callable[[int, int, str], None]
+Stop = Callable[[], bool]
+GROUP = 16  # pictures that are finished together; an interrupted sheet keeps what is finished
+
+
+def synthesize(
+    net: Network,
+    objective: Asking | Sequence[Asking],
+    *,
+    recipe: str | Plan = "fourier",
+    size: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    count: int = 1,
+    precision: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """Pictures that please an objective: what a channel, a layer or a class wants to see.
+
+    Args:
+        net: the network.
+        objective: as in `ascend`; of a list each gets a picture.
+        recipe: one of `RECIPES`, or a `Plan` of one's own.
+        size: side in pixels; None: the recipe's, or that of the network's photographs.
+        steps: of the ascent; None: the recipe's.
+        seed: of every random choice.
+        count: pictures of one objective.
+        precision: "auto", "float32" or "bfloat16".
+        progress: called with steps done, all steps and what is being made.
+        should_stop: asked after each step; once it says so, the best so far is returned.
+
+    Returns:
+        Pictures (N, C, size, size) in [0, 1]; of each picture the best of those that were scored
+        as they are. What no gradient reached is grey, crossed out and says so.
+
+    Raises:
+        ArgumentError: if an option is outside its range.
+        TargetError: if the network has no such channel or class.
+        NotApplicableError: if no gradient reaches any picture.
+    """
+    asked, plan = as_asked(objective, count), plan_for(recipe, steps)
+    group = GROUP if asked.apart else asked.count
+    found: list[Pictures] = []
+    told = _Told(progress, should_stop, -(-asked.count // group) * plan.steps)
+    for start in range(0, asked.count, group):
+        part = list(asked.part(start, start + group).objectives)
+        last = _last(
+            ascend(
+                net,
+                part if asked.apart else part[0],
+                recipe=plan,
+                size=size,
+                seed=seed,
+                count=1 if asked.apart else count,
+                precision=precision,
+            ),
+            told,
+            asked.label,
+        )
+        found.append(last.best)
+        if told.stopped:
+            break
+    return _joined(found, asked)
+
+
+class _Told:
+    """Reports steps across groups and remembers that somebody asked to stop."""
+
+    def __init__(self, progress: Progress | None, should_stop: Stop | None, total: int) -> None:
+        self.progress, self.should_stop, self.total = progress, should_stop, total
+        self.done, self.stopped = 0, False
+
+    def __call__(self, what: str) -> bool:
+        """Count a step; whether to stop."""
+        self.done += 1
+        if self.progress:
+            self.progress(self.done, self.total, what)
+        self.stopped = bool(self.should_stop and self.should_stop())
+        return self.stopped
+
+
+def _last(steps: Iterator[Step], told: _Told, what: str) -> Step:
+    """The last step, or the one at which somebody asked to stop."""
+    found: Step | None = None
+    dead: NotApplicableError | None = None
+    try:
+        for found in steps:  # noqa: B007 - the last is wanted
+            if told(f"making {what}"):
+                break
+    except NotApplicableError as error:
+        dead = error
+    if found is None or dead is not None:
+        raise dead or StoppedError("The ascent was stopped before its first step.")
+    return found
+
+
+def _joined(parts: list[Pictures], asked: Asked) -> Pictures:
+    """Groups as one result."""
+    if len(parts) == 1:
+        return parts[0]
+    shown = [part.shown for part in parts if part.shown is not None]
+    recipe = replace(parts[0].recipe, objective=asked.label)
+    return replace(
+        parts[0],
+        values=torch.cat([part.values for part in parts]),
+        recipe=recipe,
+        captions=[caption for part in parts for caption in part.captions],
+        shown=torch.cat(shown) if shown else None,
+    )
+
+
+def sheet(
+    net: Network, layer: str, channels: Sequence[int] | None = None, **options: Any
+) -> Pictures:
+    """Every channel of a layer, or some, as one page of pictures.
+
+    Args:
+        net: the network.
+        layer: address of a layer with channels.
+        channels: numbers from 0; None: all.
+        options: of `synthesize`.
+    """
+    count = net.layers.find(layer).shape[0]
+    chosen = range(count) if channels is None else channels
+    return synthesize(net, [channel(layer, k) for k in chosen], **options)
+
+
+def across(
+    net: Network, k: int, *, layers: Sequence[str] | None = None, **options: Any
+) -> Pictures:
+    """One channel number through the layers, a picture each.
+
+    Args:
+        net: the network.
+        k: channel, from 0.
+        layers: addresses; None: all convolutions that have so many channels.
+        options: of `synthesize`.
+
+    Raises:
+        ArgumentError: if no layer has a channel of that number.
+    """
+    rows = [row.address for row in net.layers.convs if row.shape[0] > k]
+    chosen = rows if layers is None else list(layers)
+    if not chosen:
+        msg = f"No convolution of {net.name} has a channel {k}."
+        raise ArgumentError(msg)
+    parts = [synthesize(net, channel(layer, k), **options) for layer in chosen]
+    captions = [f"{layer}:{k}" for layer in chosen]
+    whole = _joined(parts, as_asked([channel(layer, k) for layer in chosen], 1))
+    return replace(whole, captions=captions)
+
+
+def diverse(
+    net: Network, objective: Asking, count: int = 4, *, weight: float = 0.5, **options: Any
+) -> Pictures:
+    """One objective in several pictures that are made to differ (Olah et al. 2017).
+
+    Args:
+        net: the network.
+        objective: one with a layer of maps, such as a channel.
+        count: pictures, made together.
+        weight: share of the score that pictures lose when they are all alike.
+        options: of `synthesize`.
+
+    Raises:
+        NotApplicableError: if the objective reads no layer in which pictures can be compared.
+    """
+    asked = as_objective(objective)
+    if asked.layers[0] in (INPUT, OUTPUT):
+        msg = f"Pictures are told apart in a layer, but {asked.label!r} reads none; take a channel."
+        raise NotApplicableError(msg)
+    other = diversity(asked.layers[0])
+
+    def read(acts: Acts) -> Tensor:
+        score = asked.read(acts)
+        return score + weight * score.detach().abs() * other.read(acts)
+
+    together = replace(asked, read=read, part=None, rivals=None)
+    return synthesize(net, together, count=count, **options)
+
+
+def growth(
+    net: Network,
+    objective: Asking,
+    *,
+    at: Sequence[int] = (1, 4, 16, 64),
+    should_stop: Stop | None = None,
+    **options: Any,
+) -> Pictures:
+    """One picture over the steps, from the noise it starts from to its end.
+
+    Args:
+        net: the network.
+        objective: one.
+        at: steps at which it is kept; the last is always kept.
+        should_stop: asked after each step; once it says so, the pictures so far are returned.
+        options: of `ascend`.
+    """
+    frames = list(_frames(net, objective, at, should_stop or (lambda: False), options))
+    values = [frame.values for _, frame in frames]
+    size = values[-1].shape[-2:]
+    large = [F.interpolate(value, size, mode="nearest") for value in values]
+    captions = [caption for caption, _ in frames]
+    return replace(frames[-1][1], values=torch.cat(large), captions=captions, shown=None)
+
+
+def _frames(
+    net: Network, objective: Asking, at: Sequence[int], should_stop: Stop, options: dict[str, Any]
+) -> Iterator[tuple[str, Pictures]]:
+    plan = plan_for(options.pop("recipe", "fourier"), options.pop("steps", None))
+    yield "start", starting(net, objective, plan, **options)
+    for step in ascend(net, objective, recipe=plan, **options):
+        stopped = should_stop()
+        if step.step in at or step.step == plan.steps or stopped:
+            yield f"step {step.step}", step.pictures
+        if stopped:
+            return

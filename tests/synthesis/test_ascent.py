@@ -1,0 +1,427 @@
+"""The loop: it climbs, comes back to where it was, cures dead starts and says what cannot be."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import convscope
+from convscope import RECIPES, ascend, channel, diverse, growth, logit, neuron, sheet, synthesize
+from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, TargetError
+from convscope.hooks import Gate
+from convscope.results import Pictures
+from convscope.synthesis.ascent import plan_for
+from convscope.synthesis.asked import LEAD, as_asked
+from convscope.synthesis.canvas import Fourier, Start
+from convscope.synthesis.passes import Passes, redirected
+from convscope.synthesis.plans import box_blurred, standardised, with_contrast, with_opacity
+from tests.conftest import assert_untouched, state_of
+
+FEW = {"steps": 12, "precision": "float32"}
+PLAIN = replace(RECIPES["fourier"], transforms=(), distinct=0.0)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_climbs(name, net):
+    plan = replace(RECIPES[name], steps=40 if name != "upscaling" else 120)
+    size = {"maco": 24, "upscaling": 80}.get(name, 16)
+    steps = list(ascend(net, "mid:3", recipe=plan, size=size, precision="float32"))
+    assert plan.steps == len(steps)
+    assert [s.step for s in steps] == list(range(1, len(steps) + 1))
+    tail = len(steps) // 4
+    early, late = steps[:tail], steps[-tail:]
+    assert sum(float(s.score) for s in late) > sum(float(s.score) for s in early)
+    assert (1, 3, size, size) == steps[-1].best.values.shape
+
+
+def test_the_plain_ascent_written_out(net):
+    """Adam on the pixels of a frozen network, as one would write it without this library."""
+    found = synthesize(net, "mid:3", recipe="noise", size=16, steps=5, precision="float32")
+    start = torch.randint(150, 190, (3, 16, 16), generator=torch.Generator().manual_seed(0))
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    z = ((start[None] / 255 - mean) / deviation).requires_grad_()
+    optimizer = torch.optim.Adam([z], lr=0.1, weight_decay=1e-6)
+    module = net.module.eval()
+    best, kept = -math.inf, None
+    for _ in range(5):
+        optimizer.zero_grad()
+        x = mean + deviation * z
+        (-module.mid(module.pool(module.act(module.stem(x))))[0, 3].mean()).backward()
+        optimizer.step()
+        shown = (mean + deviation * z).detach().clamp(0, 1)
+        with torch.no_grad():
+            score = float(module.mid(module.pool(module.act(module.stem(shown))))[0, 3].mean())
+        if score >= best:
+            best, kept = score, shown
+    torch.testing.assert_close(kept, found.values, rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_of_a_batch_are_those_made_alone(net):
+    asked = ["mid:3", "mid:5", "conv:1:2"]
+    together = synthesize(net, asked, **FEW, size=16).values
+    for i, one in enumerate(asked):
+        alone = synthesize(net, one, **FEW, size=16).values
+        torch.testing.assert_close(alone, together[i : i + 1], rtol=1e-3, atol=1e-4)
+
+
+def test_the_size_of_a_pass_changes_nothing(net):
+    asked = as_asked([f"mid:{k}" for k in range(7)], 1)
+    images = Fourier(Start([0] * 7, (16, 16)))().detach()
+    one, three = (
+        Passes(net, asked, "float32", batch=batch).uphill(images, (), redirect=True)
+        for batch in (7, 3)
+    )
+    for a, b in zip(one, three, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_same_seed_same_bits_and_another_seed_another_picture(net):
+    first, second = (synthesize(net, "mid:3", **FEW, seed=3).values for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, synthesize(net, "mid:3", **FEW, seed=4).values)
+
+
+def test_several_pictures_of_one_objective_have_seeds_of_their_own(net):
+    found = synthesize(net, "mid:3", count=3, seed=5, recipe=PLAIN, **FEW)
+    assert (3, 3, 16, 16) == found.values.shape
+    alone = synthesize(net, "mid:3", seed=6, recipe=PLAIN, **FEW)
+    torch.testing.assert_close(alone.values, found.values[1:2], rtol=1e-3, atol=1e-4)
+    assert ["mid:3 (0)", "mid:3 (1)", "mid:3 (2)"] == list(found.captions)
+
+
+@pytest.mark.parametrize("how", ["fine", "closed early", "interrupt", "bad layer", "bad channel"])
+def test_the_network_comes_back_untouched(how, net, module):
+    _ = net.layers
+    before = state_of(module)
+    asked = {"bad layer": "nowhere:1", "bad channel": "mid:99"}.get(how, "mid:3")
+    try:
+        for step in ascend(net, asked, **FEW):
+            assert_untouched(before, module)  # also between two steps
+            if step.step == 2 and how == "interrupt":
+                raise KeyboardInterrupt  # noqa: TRY301 - as if the user pressed Ctrl-C
+            if step.step == 2 and how == "closed early":
+                break
+    except (KeyboardInterrupt, ConvscopeError):
+        assert how not in ("fine", "closed early")
+    assert_untouched(before, module)
+
+
+def test_modes_of_the_caller_change_nothing(net):
+    expected = synthesize(net, "mid:3", **FEW).values
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.enable_grad()):
+        with mode:
+            found = synthesize(net, "mid:3", **FEW)
+        torch.testing.assert_close(found.values, expected, rtol=0, atol=0)
+        assert not found.values.requires_grad
+
+
+def test_the_best_of_those_scored_is_kept(net):
+    last = list(ascend(net, "mid:3", **FEW))[-1]
+    scores = [
+        float(net.score(channel("mid", 3), s.best.values)) for s in ascend(net, "mid:3", **FEW)
+    ]
+    assert float(net.score(channel("mid", 3), last.best.values)) >= max(scores[2:]) - 1e-6
+
+
+def test_stopping_keeps_what_there_is(net):
+    calls = []
+    asked = [f"mid:{k}" for k in range(8)] * 3  # two groups
+
+    def stop():
+        calls.append(1)
+        return len(calls) == 5
+
+    found = synthesize(net, asked, **FEW, should_stop=stop)
+    assert len(calls) == 5
+    assert (16, 3, 16, 16) == found.values.shape
+    assert asked[:16] == list(found.captions)
+
+
+def test_progress_counts_all_groups(net):
+    told = []
+    asked = [f"mid:{k}" for k in range(8)] * 3
+    synthesize(net, asked, **FEW, progress=lambda *what: told.append(what))
+    assert [(i, 24) for i in range(1, 25)] == [t[:2] for t in told]
+    assert told[0][2].startswith("making mid:0 to mid:7")
+
+
+class Dead(nn.Module):
+    """Its ReLUs are shut for every picture near grey: module, functional, in-place, or ReLU6."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind = kind
+        self.first = nn.Conv2d(3, 4, 3)
+        self.second = nn.Conv2d(4, 4, 3)
+        self.module = nn.ReLU()
+        with torch.no_grad():
+            self.first.bias.fill_(8.0 if kind == "relu6" else -1.5)
+            self.first.weight.sub_(self.first.weight.mean((1, 2, 3), keepdim=True)).mul_(5)
+
+    def forward(self, x):
+        a = self.first(x)
+        if self.kind == "module":
+            a = self.module(a)
+        elif self.kind == "in place":
+            a = F.relu_(a)
+        else:
+            a = F.relu6(a) if self.kind == "relu6" else F.relu(a)
+        return self.second(a).mean((-2, -1))
+
+
+@pytest.mark.parametrize("kind", ["module", "functional", "in place", "relu6"])
+def test_a_dead_start_is_cured(kind):
+    net = convscope.Network(Dead(kind), input_size=(16, 16))
+    images = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
+    (plain,) = torch.autograd.grad(net.module(images)[0, 1], images)
+    assert not plain.any()
+    steps = list(ascend(net, logit(1), recipe=PLAIN, steps=60, precision="float32"))
+    assert float(steps[-1].score) > float(steps[0].score)
+    (alive,) = torch.autograd.grad(
+        net.module(steps[-1].pictures.values.clone().requires_grad_())[0, 1].sum(),
+        net.module.first.bias,
+    )
+    assert alive.any()
+
+
+def test_redirected_relu_is_the_rule_written_out():
+    """For one shut picture beside an open one; gradients are those of a score, to be raised."""
+    x = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, 2.0, 3.0]])
+    g = torch.tensor([[0.5, -0.5, 0.0], [0.5, -0.5, 1.0]])
+    found = redirected(g, Gate(x.relu(), math.inf))
+    assert torch.equal(torch.tensor([[0.5, 0.0, 0.0], [0.0, -0.5, 1.0]]), found)
+    x = torch.tensor([[7.0, 8.0, -1.0, -1.0], [7.0, 3.0, -1.0, 1.0]])
+    g = torch.tensor([[0.5, -0.5, 0.25, -0.25], [0.5, -0.5, 1.0, 2.0]])
+    found = redirected(g, Gate(x.clamp(0, 6), 6.0))
+    assert torch.equal(torch.tensor([[0.0, -0.5, 0.25, 0.0], [0.0, -0.5, 0.0, 2.0]]), found)
+
+
+class Constant(nn.Module):
+    """Channel 0 sees the picture, channel 1 does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        with torch.no_grad():
+            self.conv.weight[1] = 0
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def test_what_no_gradient_reaches_is_an_error_and_no_grey_picture():
+    net = convscope.Network(Constant(), input_size=(16, 16))
+    with pytest.raises(NotApplicableError) as caught:
+        synthesize(net, "conv:1:1", steps=20)
+    assert (
+        "No gradient of 'conv:1:1' reaches the picture: this value is the same whatever the picture "
+        "shows, as of a channel that is never active. Try an earlier layer, or the convolution "
+        "before its ReLU." == str(caught.value)
+    )
+    both = sheet(net, "conv:1", steps=20)
+    assert ["conv:1:0", "conv:1:1: no gradient"] == list(both.captions)
+    assert both.values[1].min() == both.values[1].max() == 0.5
+    assert both.values[0].std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"recipe": "best"}, "There is no recipe 'best'; there are fourier, lucid, maco,"),
+        ({"steps": 0}, "steps must be at least 1, not 0."),
+        ({"size": 3}, "The size of a picture must be from 8 to 4096 pixels, not 3."),
+        ({"count": 0}, "There is no picture to make: give at least one objective and a count"),
+        ({"precision": "half"}, "precision must be one of auto, float32, bfloat16, not 'half'."),
+    ],
+)
+def test_mistakes(net, given, sentence):
+    with pytest.raises(ArgumentError) as caught:
+        ascend(net, "mid:3", **given)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_mistakes_in_the_objective(net):
+    with pytest.raises(TargetError, match="mid has no channel 99"):
+        synthesize(net, "mid:99", **FEW)
+    with pytest.raises(NotApplicableError, match="does not depend on the picture"):
+        synthesize(net, convscope.Objective("one", ("mid",), lambda acts: torch.ones(1)), **FEW)
+    with pytest.raises(ArgumentError, match="a list of objectives has its own"):
+        synthesize(net, ["mid:1"], count=2)
+
+
+def test_objectives_in_all_their_kinds_and_sums(net, images):
+    act = net.activations(images[:1], ["mid"])["mid"]
+    for asked in (
+        neuron("mid", 3),
+        neuron("mid", 3, 1, 2),
+        convscope.direction("mid", act.mean((0, 2, 3)), power=2),
+        convscope.energy("mid"),
+        convscope.likeness("mid", act),
+        logit("church") - logit("tench"),
+        2 * channel("mid", 1) - 0.5 * channel("conv:1", 2),
+    ):
+        first, *_, last = ascend(net, asked, recipe=PLAIN, steps=30, precision="float32")
+        assert float(last.score) > float(first.score), asked.label
+
+
+def test_networks_of_one_colour_get_grey_pictures():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    net = convscope.Network(module, input_size=(16, 16))
+    assert (1, 1, 16, 16) == synthesize(net, "conv:2:1", **FEW).values.shape
+
+
+def test_networks_of_one_size_see_the_picture_at_theirs():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3))
+    net = convscope.Network(module, input_size=(16, 16))
+    found = synthesize(net, logit(1), size=32, **FEW)
+    assert (1, 3, 32, 32) == found.values.shape
+    assert (1, 3, 24, 24) == synthesize(
+        net, logit(1), recipe="lucid", size=24, steps=3
+    ).values.shape
+
+
+def test_bfloat16_is_refused_where_scores_disagree(net):
+    """A network whose score in bfloat16 is another one goes on in float32."""
+
+    class Fragile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return y * 5 if y.dtype == torch.bfloat16 else y
+
+    net = convscope.Network(Fragile(), input_size=(16, 16))
+    passes = Passes(net, as_asked("conv:1:0", 1))
+    passes.half = True
+    images = torch.rand(1, 3, 16, 16)
+    output = as_asked(
+        convscope.Objective("y", ("output",), lambda a: a["output"].mean((1, 2, 3))), 1
+    )
+    fragile = Passes(net, output)
+    fragile.half = True
+    assert passes.agrees(images, passes.scores(images))
+    assert not fragile.agrees(images, fragile.scores(images))
+
+
+def test_what_others_are_ahead_is_taken_off(net, images):
+    acts = net.activations(images[:1], ["mid"])
+    means = acts["mid"].mean((-2, -1))[0]
+    best = int(means.argmax())
+    second = float(means.sort(descending=True).values[1])
+    for k in (best, (best + 1) % 8):
+        own = float(means[k])
+        other = second if k == best else float(means[best])
+        expected = own - 0.5 * max(0.0, other - own + LEAD * abs(own))
+        found = as_asked(f"mid:{k}", 1).read(acts, 0.5)
+        assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_opacity_shows_where_it_matters(net):
+    found = synthesize(net, "mid:3", recipe=with_opacity(PLAIN), steps=30)
+    assert (1, 4, 16, 16) == found.values.shape
+    assert found.picture().size[0] >= 16
+    assert found.values[:, 3].std() > 0
+
+
+def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):
+    found = growth(net, "mid:3", at=(1, 5), recipe=PLAIN, **FEW)
+    assert ["start", "step 1", "step 5", "step 12"] == list(found.captions)
+    start = Fourier(Start([0], (16, 16)))().detach()
+    torch.testing.assert_close(start, found.values[:1])
+    assert (found.frames()[0].width, len(found.frames())) == (128, 4)
+
+
+def test_sheets_rows_and_variants(net, tmp_path):
+    assert (3, 3, 16, 16) == sheet(net, "mid", [1, 3, 5], **FEW).values.shape
+    across = convscope.across(net, 2, **FEW)
+    assert ["conv:1:2", "conv:2:2", "conv:3:2"] == list(across.captions)
+    with pytest.raises(ArgumentError, match=r"No convolution of tiny has a channel 99\."):
+        convscope.across(net, 99)
+    variants = diverse(net, "mid:3", 3, **FEW)
+    assert (3, 3, 16, 16) == variants.values.shape
+    with pytest.raises(NotApplicableError, match="Pictures are told apart in a layer"):
+        diverse(net, logit(1))
+    assert variants.save(tmp_path / "a.gif").read_bytes().startswith(b"GIF")
+    pytest.importorskip("av")
+    assert b"ftyp" in variants.save(tmp_path / "a.mp4").read_bytes()[:16]
+
+
+def test_variants_differ_more_than_seeds(net):
+    plain = synthesize(net, "conv:1:3", count=3, recipe=PLAIN, steps=60, precision="float32")
+    apart = diverse(net, "conv:1:3", 3, weight=4.0, recipe=PLAIN, steps=60, precision="float32")
+    alike = convscope.diversity("conv:1")
+    assert float(net.score(alike, apart.values).mean()) > float(
+        net.score(alike, plain.values).mean()
+    )
+
+
+def test_sides_of_the_rounds():
+    plan = RECIPES["upscaling"]
+    assert [56, 67, 80, 96, 115, 138, 165, 198, 237, 284, 340, 408] == plan.sides(408)
+    assert [56, 67, 80, 96, 100] == plan.sides(100)
+    assert [40] == plan.sides(40)
+    assert [128] == RECIPES["lucid"].sides(128)
+    assert 7 == plan_for("fourier", 7).steps
+
+
+def test_finishes_written_out():
+    x = torch.rand(2, 3, 8, 8) * 4 - 1
+    done = standardised(x)
+    assert float(done[0].mean()) == pytest.approx(0.5, abs=1e-4)
+    assert float(done[0].std(correction=0)) == pytest.approx(0.1, abs=1e-4)
+    full = (x[0] - x[0].min()) / (x[0].max() - x[0].min())
+    expected = (full.mean() + 2 * (full - full.mean())).clamp(0, 1)
+    torch.testing.assert_close(with_contrast(x)[0], expected)
+    y = torch.zeros(1, 1, 9, 9)
+    y[..., 4, 4] = 25
+    assert torch.equal(box_blurred(y, 5)[0, 0, 2:7, 2:7], torch.ones(5, 5))
+
+
+def test_keras_step_is_the_gradient_over_its_root_mean_square():
+    from convscope.synthesis.optimizers import Normalised
+
+    p = nn.Parameter(torch.zeros(1, 2))
+    p.grad = -torch.tensor([[3.0, 4.0]])
+    Normalised([p]).step()
+    torch.testing.assert_close(p.detach(), torch.tensor([[0.8485, 1.1314]]), atol=1e-4, rtol=0)
+
+
+def test_progress_steps_raise_the_score_by_what_was_wanted():
+    from convscope.synthesis.optimizers import Progress
+
+    p = nn.Parameter(torch.zeros(1, 2))
+    p.grad = -torch.tensor([[3.0, 4.0]])
+    Progress([p], most=1e8, wanted=2.0).step()
+    torch.testing.assert_close((p.detach() * torch.tensor([[3.0, 4.0]])).sum(), torch.tensor(2.0))
+    q = nn.Parameter(torch.zeros(1, 1))
+    q.grad = torch.tensor([[-1e-3]])
+    Progress([q], most=100.0, wanted=2.0).step()
+    assert float(q.detach()) == pytest.approx(0.1)
+
+
+def test_nothing_grows_with_the_steps(net):
+    import gc
+
+    def count():
+        gc.collect()
+        return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
+
+    counts = [count() for step in ascend(net, "mid:3", steps=30) if step.step in (20, 30)]
+    assert counts[0] >= counts[1]
+
+
+def test_results_are_pictures_with_their_recipe(net):
+    found = synthesize(net, ["mid:3"], seed=9, **FEW)
+    assert isinstance(found, Pictures)
+    assert 9 == found.recipe.seed
+    assert "fourier" == found.recipe.parameters["recipe"]
+    assert 12 == found.recipe.parameters["steps"]
