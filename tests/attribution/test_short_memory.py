@@ -8,6 +8,7 @@ import convscope
 from convscope.attribution.incremental import Incremental
 from convscope.attribution.rise import rise
 from convscope.attribution.under_windows import scores_under_windows
+from convscope.errors import StoppedError
 
 
 class Small(nn.Module):
@@ -88,3 +89,17 @@ def test_incremental_occlusion_halves_its_batches_too(monkeypatch):
     found = scores_under_windows(net, photo, corners, (4, 4), grey, **settings)
     assert max(asked) > 3
     torch.testing.assert_close(expected, found, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["smoothgrad", "vargrad", "integrated"])
+def test_averaged_gradients_tell_how_far_they_are_and_stop(method):
+    net = convscope.Network(Small().eval(), name="small", input_size=(16, 16))
+    photos, seen = torch.rand(2, 3, 16, 16), []
+    ask = {"method": method, "samples": 20}
+    convscope.saliency(net, photos, **ask, progress=lambda *told: seen.append(told))
+    assert [8, 16, 20, 28, 36, 40] == [done for done, _, _ in seen]
+    assert {(40, "gradients")} == {told[1:] for told in seen}
+    answers = iter([False, True])
+    with pytest.raises(StoppedError, match="after 8 of 40 gradients"):
+        convscope.saliency(net, photos, **ask, should_stop=lambda: next(answers))
+    assert not net.module.conv._forward_hooks

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convscope.attribution.masked import Progress, ShouldStop, Watch
 from convscope.network import Network
 from convscope.objective import Objective
 from convscope.replay import in_batches
@@ -13,26 +14,62 @@ from convscope.replay import in_batches
 SPREAD = 0.15  # deviation of the noise, as a share of the photograph's range
 
 
-def smoothed(net: Network, pixels: Tensor, objective: Objective, samples: int, seed: int) -> Tensor:
+def smoothed(
+    net: Network,
+    pixels: Tensor,
+    objective: Objective,
+    samples: int,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Tensor:
     """Mean gradient of noisy copies; SmoothGrad, Smilkov et al. 2017, arXiv:1706.03825."""
-    return _moments(net, pixels, objective, samples, seed)[0]
+    watches = _watches(len(pixels), samples, progress, should_stop)
+    return _moments(net, pixels, objective, samples, seed, watches)[0]
 
 
-def varied(net: Network, pixels: Tensor, objective: Objective, samples: int, seed: int) -> Tensor:
+def varied(
+    net: Network,
+    pixels: Tensor,
+    objective: Objective,
+    samples: int,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Tensor:
     """Variance of the gradient over noisy copies; VarGrad, Adebayo et al. 2018, arXiv:1810.03292."""
-    return _moments(net, pixels, objective, samples, seed)[1] / (samples - 1)
+    watches = _watches(len(pixels), samples, progress, should_stop)
+    return _moments(net, pixels, objective, samples, seed, watches)[1] / (samples - 1)
+
+
+def _watches(
+    photographs: int, each: int, progress: Progress | None, should_stop: ShouldStop | None
+) -> list[Watch]:
+    """What tells how far each photograph is."""
+    count = photographs * each
+    return [
+        Watch(done, count, "gradients", progress, should_stop) for done in range(0, count, each)
+    ]
 
 
 def _moments(
-    net: Network, pixels: Tensor, objective: Objective, samples: int, seed: int
+    net: Network,
+    pixels: Tensor,
+    objective: Objective,
+    samples: int,
+    seed: int,
+    watches: list[Watch],
 ) -> tuple[Tensor, Tensor]:
     """Running mean and sum of squared deviations (Chan et al. 1979), photograph by photograph."""
-    found = [_of_one(net, one[None], objective, samples, seed) for one in pixels]
+    pairs = zip(pixels, watches, strict=True)
+    found = [_of_one(net, one[None], objective, samples, seed, watch) for one, watch in pairs]
     return torch.cat([mean for mean, _ in found]), torch.cat([squares for _, squares in found])
 
 
 def _of_one(
-    net: Network, one: Tensor, objective: Objective, samples: int, seed: int
+    net: Network, one: Tensor, objective: Objective, samples: int, seed: int, watch: Watch
 ) -> tuple[Tensor, Tensor]:
     objective = net.settled(objective, one)
     mean, squares, count = torch.zeros_like(one), torch.zeros_like(one), 0
@@ -40,7 +77,7 @@ def _of_one(
     def work(first: int, last: int) -> Tensor:
         return net.pixel_gradients(objective, _noisy(one, first, last, seed))[1]
 
-    for g in in_batches(samples, _step(net), work):
+    for g in watch.all_of(in_batches(samples, _step(net), work)):
         own = g.mean(0, keepdim=True)
         delta, n = own - mean, len(g)
         squares = squares + ((g - own) ** 2).sum(0, keepdim=True)
@@ -67,7 +104,13 @@ def _step(net: Network) -> int:
 
 
 def integrated(
-    net: Network, pixels: Tensor, objective: Objective, steps: int
+    net: Network,
+    pixels: Tensor,
+    objective: Objective,
+    steps: int,
+    *,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Integrated gradients from black; Sundararajan, Taly & Yan 2017, arXiv:1703.01365.
 
@@ -79,7 +122,13 @@ def integrated(
     """
     asked = [net.settled(objective, one[None]) for one in pixels]
     pairs = list(zip(asked, pixels, strict=True))
-    whole = torch.cat([_along(net, one[None], question, steps) for question, one in pairs])
+    watches = _watches(len(pixels), steps, progress, should_stop)
+    whole = torch.cat(
+        [
+            _along(net, one[None], question, steps, watch)
+            for (question, one), watch in zip(pairs, watches, strict=True)
+        ]
+    )
     rises = torch.cat([_rise(net, one[None], question) for question, one in pairs])
     return whole, whole.flatten(1).sum(1) - rises
 
@@ -91,16 +140,16 @@ def _rise(net: Network, one: Tensor, objective: Objective) -> Tensor:
     return values[:1] - values[1:]
 
 
-def _along(net: Network, one: Tensor, objective: Objective, steps: int) -> Tensor:
+def _along(net: Network, one: Tensor, objective: Objective, steps: int, watch: Watch) -> Tensor:
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     places = torch.tensor((nodes + 1) / 2, dtype=one.dtype, device=one.device)
     shares = torch.tensor(weights / 2, dtype=one.dtype, device=one.device)
 
     def work(first: int, last: int) -> Tensor:
         _, g = net.pixel_gradients(objective, places[first:last].view(-1, 1, 1, 1) * one)
-        return (shares[first:last].view(-1, 1, 1, 1) * g).sum(0, keepdim=True)
+        return shares[first:last].view(-1, 1, 1, 1) * g
 
     mean = torch.zeros_like(one)
-    for part in in_batches(steps, _step(net), work):
-        mean = mean + part
+    for part in watch.all_of(in_batches(steps, _step(net), work)):
+        mean = mean + part.sum(0, keepdim=True)
     return mean * one

@@ -88,10 +88,17 @@ class Watch:
         Raises:
             StoppedError: if asked to stop before the last.
         """
-        found = list(self.until(parts))
+        return torch.cat(list(self.all_of(parts)))
+
+    def all_of(self, parts: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Pass all batches on.
+
+        Raises:
+            StoppedError: if asked to stop before the last.
+        """
+        yield from self.until(parts)
         if self.stopped:
             raise self.error()
-        return torch.cat(found)
 
     def error(self) -> StoppedError:
         """What to raise when asked to stop before there is a result."""
