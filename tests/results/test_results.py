@@ -139,4 +139,4 @@ def test_public_names():
     for name in dir(convscope):
         assert getattr(convscope, name) is not None
     with pytest.raises(AttributeError):
-        _ = convscope.nothing
+        _ = convscope.no_such_name
