@@ -16,7 +16,7 @@ from convscope.gradients import gradients_at
 from convscope.hooks import Site, watch
 from convscope.images import Source, check_pixels, read
 from convscope.layers import Layers
-from convscope.objective import INPUT, OUTPUT, Acts, Objective, logit, scores, total
+from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
 from convscope.outputs import Selector, scores_in
 from convscope.trace import trace
 from convscope.weights import fingerprint, free_bytes
@@ -237,13 +237,13 @@ class Network:
         """The objective with its class fixed, for methods that change the photograph.
 
         Args:
-            objective: any; only `predicted` depends on the picture.
+            objective: any; only `predicted`, and what is made of it, depends on the picture.
             one: (1, C, H, W), the photograph as it is.
         """
-        if objective.label != "predicted":
+        if objective.settle is None:
             return objective
         with torch.no_grad():
-            return logit(int(scores(self.run(one, (OUTPUT,))).argmax()))
+            return objective.settled(self.run(one, objective.layers))
 
     def per_batch(self, share: float = 0.25) -> int:
         """How many photographs of the usual size fit into a share of the free memory."""

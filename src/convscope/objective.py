@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from convscope.classes import INPUT, OUTPUT, Acts, class_number, class_of, in_range, scores, shares
 from convscope.errors import TargetError, no_maps
+from convscope.question import Objective, total
 
-__all__ = ["INPUT", "OUTPUT", "Acts", "class_number", "scores", "shares"]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A number an image, and the layers it must see. `+`, `-` and `*` make new ones.
-
-    >>> (2 * logit(3) - logit("church")).label
-    '2*class:3 - class:church'
-
-    Attributes:
-        label: short name for captions, file names and cache keys.
-        layers: addresses to watch; the pass stops after the last of them.
-        read: activations -> (N,). Higher is more.
-        part: activations -> (N, h, w), the map that `read` takes the mean of; None for what is
-            read from no map.
-        rivals: activations -> (N, K) or maps (N, K, h, w), the same for each channel or class, its
-            own among them; None where there are no others.
-    """
-
-    label: str
-    layers: tuple[str, ...]
-    read: Callable[[Acts], Tensor]
-    part: Callable[[Acts], Tensor] | None = None
-    rivals: Callable[[Acts], Tensor] | None = None
-
-    def __add__(self, other: Objective) -> Objective:
-        """The sum of two objectives."""
-        return self._with(other, "+", lambda mine, theirs: mine + theirs)
-
-    def __sub__(self, other: Objective) -> Objective:
-        """The difference of two objectives, as for what sets two classes apart."""
-        return self._with(other, "-", lambda mine, theirs: mine - theirs)
-
-    def __mul__(self, factor: float) -> Objective:
-        """A multiple of an objective."""
-        label = f"({self.label})" if " " in self.label else self.label
-        return Objective(f"{factor:g}*{label}", self.layers, lambda acts: factor * self.read(acts))
-
-    __rmul__ = __mul__
-
-    def __neg__(self) -> Objective:
-        """The opposite question."""
-        return -1.0 * self
-
-    def _with(
-        self, other: Objective, sign: str, join: Callable[[Tensor, Tensor], Tensor]
-    ) -> Objective:
-        layers = tuple(dict.fromkeys(self.layers + other.layers))
-        right = f"({other.label})" if sign == "-" and " " in other.label else other.label
-        label = f"{self.label} {sign} {right}"
-        return Objective(label, layers, lambda acts: join(self.read(acts), other.read(acts)))
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "Acts",
+    "Objective",
+    "class_number",
+    "scores",
+    "shares",
+    "total",
+]
 
 
 def logit(c: int | str) -> Objective:
@@ -137,7 +93,13 @@ def predicted() -> Objective:
         found = scores(acts)
         return found[:, 0].abs() if found.shape[1] == 1 else found.max(1).values
 
-    return Objective("predicted", (OUTPUT,), read)
+    def settle(acts: Acts) -> Objective:
+        found = scores(acts)
+        if found.shape[1] == 1:
+            return logit(0) if bool(found[0, 0] >= 0) else -logit(0)
+        return logit(int(found[0].argmax()))
+
+    return Objective("predicted", (OUTPUT,), read, settle=settle)
 
 
 def channel(layer: str, k: int) -> Objective:
@@ -265,20 +227,3 @@ def _plane(acts: Acts, layer: str, k: int) -> Tensor:
         )
         raise TargetError(msg)
     return value[:, k]
-
-
-def total(objective: Objective, acts: Acts) -> Tensor:
-    """Sum of an objective over the batch: its gradient is that of each image by itself.
-
-    Raises:
-        TargetError: if `read` does not give one number an image.
-    """
-    value = objective.read(acts)
-    count = len(next(iter(acts.values())))
-    if value.shape != torch.Size([count]):
-        msg = (
-            f"The objective {objective.label!r} must give one number an image, shape ({count},), "
-            f"but gave {tuple(value.shape)}."
-        )
-        raise TargetError(msg)
-    return value.float().sum()

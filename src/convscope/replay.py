@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from convscope.objective import INPUT, OUTPUT, Acts, Objective, scores
 from convscope.outputs import scores_in
 from convscope.weights import free_bytes
 
+Part = TypeVar("Part")
 MOST = 512
 """Variants a batch at most; more would save no time."""
 CACHED = 32 << 20
@@ -180,7 +182,7 @@ class Tail:
         return all(_same(twice[n], self.acts[n], self.net.dtype) for n in self.reads)
 
 
-def in_batches(count: int, size: int, work: Callable[[int, int], Tensor]) -> Iterator[Tensor]:
+def in_batches(count: int, size: int, work: Callable[[int, int], Part]) -> Iterator[Part]:
     """Do `work` on `count` things, from the first to before the last of at most `size` at once.
 
     Where a graphics processor has too little memory, batches are halved.

@@ -2,43 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from convscope.attribution.masked import Progress, ShouldStop, Watch
 from convscope.network import Network
 from convscope.objective import Objective
+from convscope.replay import in_batches
 
 SPREAD = 0.15  # deviation of the noise, as a share of the photograph's range
 
 
-def smoothed(net: Network, pixels: Tensor, objective: Objective, samples: int, seed: int) -> Tensor:
+def smoothed(
+    net: Network,
+    pixels: Tensor,
+    objective: Objective,
+    samples: int,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Tensor:
     """Mean gradient of noisy copies; SmoothGrad, Smilkov et al. 2017, arXiv:1706.03825."""
-    return _moments(net, pixels, objective, samples, seed)[0]
+    watches = _watches(len(pixels), samples, progress, should_stop)
+    return _moments(net, pixels, objective, samples, seed, watches)[0]
 
 
-def varied(net: Network, pixels: Tensor, objective: Objective, samples: int, seed: int) -> Tensor:
+def varied(
+    net: Network,
+    pixels: Tensor,
+    objective: Objective,
+    samples: int,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Tensor:
     """Variance of the gradient over noisy copies; VarGrad, Adebayo et al. 2018, arXiv:1810.03292."""
-    return _moments(net, pixels, objective, samples, seed)[1] / (samples - 1)
+    watches = _watches(len(pixels), samples, progress, should_stop)
+    return _moments(net, pixels, objective, samples, seed, watches)[1] / (samples - 1)
+
+
+def _watches(
+    photographs: int, each: int, progress: Progress | None, should_stop: ShouldStop | None
+) -> list[Watch]:
+    """What tells how far each photograph is."""
+    count = photographs * each
+    return [
+        Watch(done, count, "gradients", progress, should_stop) for done in range(0, count, each)
+    ]
 
 
 def _moments(
-    net: Network, pixels: Tensor, objective: Objective, samples: int, seed: int
+    net: Network,
+    pixels: Tensor,
+    objective: Objective,
+    samples: int,
+    seed: int,
+    watches: list[Watch],
 ) -> tuple[Tensor, Tensor]:
     """Running mean and sum of squared deviations (Chan et al. 1979), photograph by photograph."""
-    found = [_of_one(net, one[None], objective, samples, seed) for one in pixels]
+    pairs = zip(pixels, watches, strict=True)
+    found = [_of_one(net, one[None], objective, samples, seed, watch) for one, watch in pairs]
     return torch.cat([mean for mean, _ in found]), torch.cat([squares for _, squares in found])
 
 
 def _of_one(
-    net: Network, one: Tensor, objective: Objective, samples: int, seed: int
+    net: Network, one: Tensor, objective: Objective, samples: int, seed: int, watch: Watch
 ) -> tuple[Tensor, Tensor]:
     objective = net.settled(objective, one)
     mean, squares, count = torch.zeros_like(one), torch.zeros_like(one), 0
-    for noisy in _noisy(net, one, samples, seed):
-        _, g = net.pixel_gradients(objective, noisy)
+
+    def work(first: int, last: int) -> Tensor:
+        return net.pixel_gradients(objective, _noisy(one, first, last, seed))[1]
+
+    for g in watch.all_of(in_batches(samples, _step(net), work)):
         own = g.mean(0, keepdim=True)
         delta, n = own - mean, len(g)
         squares = squares + ((g - own) ** 2).sum(0, keepdim=True)
@@ -47,13 +86,11 @@ def _of_one(
     return mean, squares
 
 
-def _noisy(net: Network, one: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
+def _noisy(one: Tensor, first: int, last: int, seed: int) -> Tensor:
     """The same copies whatever the batches: each has the seed of its place."""
     spread = SPREAD * float(one.max() - one.min())
-    for start in range(0, samples, _step(net)):
-        places = range(start, min(start + _step(net), samples))
-        noise = [_noise(one, seed * 1_000_003 + place) for place in places]
-        yield one + spread * torch.cat(noise)
+    noise = [_noise(one, seed * 1_000_003 + place) for place in range(first, last)]
+    return one + spread * torch.cat(noise)
 
 
 def _noise(one: Tensor, seed: int) -> Tensor:
@@ -67,7 +104,13 @@ def _step(net: Network) -> int:
 
 
 def integrated(
-    net: Network, pixels: Tensor, objective: Objective, steps: int
+    net: Network,
+    pixels: Tensor,
+    objective: Objective,
+    steps: int,
+    *,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Integrated gradients from black; Sundararajan, Taly & Yan 2017, arXiv:1703.01365.
 
@@ -79,7 +122,13 @@ def integrated(
     """
     asked = [net.settled(objective, one[None]) for one in pixels]
     pairs = list(zip(asked, pixels, strict=True))
-    whole = torch.cat([_along(net, one[None], question, steps) for question, one in pairs])
+    watches = _watches(len(pixels), steps, progress, should_stop)
+    whole = torch.cat(
+        [
+            _along(net, one[None], question, steps, watch)
+            for (question, one), watch in zip(pairs, watches, strict=True)
+        ]
+    )
     rises = torch.cat([_rise(net, one[None], question) for question, one in pairs])
     return whole, whole.flatten(1).sum(1) - rises
 
@@ -91,12 +140,16 @@ def _rise(net: Network, one: Tensor, objective: Objective) -> Tensor:
     return values[:1] - values[1:]
 
 
-def _along(net: Network, one: Tensor, objective: Objective, steps: int) -> Tensor:
+def _along(net: Network, one: Tensor, objective: Objective, steps: int, watch: Watch) -> Tensor:
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     places = torch.tensor((nodes + 1) / 2, dtype=one.dtype, device=one.device)
     shares = torch.tensor(weights / 2, dtype=one.dtype, device=one.device)
+
+    def work(first: int, last: int) -> Tensor:
+        _, g = net.pixel_gradients(objective, places[first:last].view(-1, 1, 1, 1) * one)
+        return shares[first:last].view(-1, 1, 1, 1) * g
+
     mean = torch.zeros_like(one)
-    for place, share in zip(places.split(_step(net)), shares.split(_step(net)), strict=True):
-        _, g = net.pixel_gradients(objective, place.view(-1, 1, 1, 1) * one)
-        mean = mean + (share.view(-1, 1, 1, 1) * g).sum(0, keepdim=True)
+    for part in watch.all_of(in_batches(steps, _step(net), work)):
+        mean = mean + part.sum(0, keepdim=True)
     return mean * one

@@ -18,7 +18,7 @@ from convscope.grids import as_map
 from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import Objective, as_objective
-from convscope.replay import Tail
+from convscope.replay import Tail, in_batches
 from convscope.results import Heatmap, Strip, recipe_for
 
 Maker = Callable[[Network, Tensor, Objective, str], Tensor]
@@ -70,8 +70,16 @@ def cam(
         raise ArgumentError(msg)
     pixels, question = net.photographs(images), as_objective(objective)
     places = _places(net, layer, method)
-    chunks = pixels.split(net.per_batch())
-    maps = [torch.cat([make(net, chunk, question, place) for chunk in chunks]) for place in places]
+
+    def at(place: str) -> Tensor:
+        parts = in_batches(
+            len(pixels),
+            net.per_batch(),
+            lambda first, last: make(net, pixels[first:last], question, place),
+        )
+        return torch.cat(list(parts))
+
+    maps = [at(place) for place in places]
     recipe = recipe_for(net, method, question.label, layer=" + ".join(places))
     return Heatmap(maps[0] if len(maps) == 1 else fused(maps), pixels, recipe)
 
@@ -159,11 +167,13 @@ def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) ->
     Raises:
         NotApplicableError: if the head is another one.
     """
-    a, g = _read(net, pixels, objective, layer)
+    acts, (gradient,) = net.gradients(objective, pixels, (layer,))
+    value, grids = acts[layer].detach(), net.layers.grids
+    a, g = as_map(value, grids, layer), as_map(gradient, grids, layer)
     weight = g.sum((-2, -1), keepdim=True)
     near = 1e-4 * g.abs().amax((1, 2, 3), keepdim=True)
     uneven = (g - weight / g.shape[-2:].numel()).abs() > near
-    if uneven.any() or not _is_affine(net, pixels[:1], objective, layer, a[:1], g[:1]):
+    if uneven.any() or not _is_affine(net, pixels[:1], objective, layer, value[:1], gradient[:1]):
         msg = (
             f"CAM needs a head of one pooling and one linear layer right after {layer}; that of "
             f"{net.name} is another. Grad-CAM is defined for any head."
@@ -175,14 +185,20 @@ def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) ->
 def _is_affine(
     net: Network, one: Tensor, objective: Objective, layer: str, a: Tensor, g: Tensor
 ) -> bool:
-    """Whether random values of the layer get the score that the gradient foretells."""
+    """Whether random values of the layer get the score that the gradient foretells.
+
+    They are rounded as the network rounds, and the class is the photograph's own: under random
+    values another would win.
+    """
+    question = net.settled(objective, one)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((4, *a.shape[1:]), generator=generator).to(a)
-    variants = torch.cat([a, a + 3 * a.std() * noise])
+    variants = torch.cat([a, a + 3 * a.std() * noise]).to(net.dtype)
     with torch.no_grad():
-        found = objective.read(Tail(net, one, layer, objective.layers).run(variants))
-    foretold = found[0] + (g * (variants - a)).sum((1, 2, 3))
-    return torch.allclose(found, foretold, rtol=1e-3, atol=1e-3 * float(found.std() + 1e-6))
+        found = question.read(Tail(net, one, layer, question.layers).run(variants))
+    foretold = found[0] + (g * (variants.to(a) - a)).flatten(1).sum(1)
+    share = 1e-3 if torch.finfo(net.dtype).bits >= 32 else 5e-2
+    return torch.allclose(found, foretold.to(found), rtol=share, atol=share * float(found.std()))
 
 
 def finercam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:

@@ -7,6 +7,8 @@ beta - mean * gamma / deviation.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,13 @@ from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
 from convscope.outputs import scores_in
 
 Parts = tuple[Tensor, list[Tensor], Tensor]
+
+
+class Bias(NamedTuple):
+    """A bias (C,), and whether the layer keeps its channels last."""
+
+    value: Tensor
+    last: bool
 
 
 def fullgrad(net: Network, pixels: Tensor, objective: Objective, _layer: str = "") -> Tensor:
@@ -46,21 +55,29 @@ def parts_of_score(net: Network, pixels: Tensor, objective: Objective) -> Parts:
         grads = torch.autograd.grad(score, [x, *(seen[n] for n in places)], allow_unused=True)
     own = (x * grads[0]).detach().float()
     maps, rest = list[Tensor](), own.new_zeros(len(own))
-    for (_, bias), grad in zip(places.items(), grads[1:], strict=True):
+    for bias, grad in zip(places.values(), grads[1:], strict=True):
         if grad is None:
             continue
-        if grad.dim() == 4:
-            maps.append((grad * bias.view(-1, 1, 1)).float())
+        share = _share(grad, bias).float()
+        if share.dim() == 4:
+            maps.append(share)
         else:
-            rest = rest + (grad * bias).flatten(1).sum(1).float()
+            rest = rest + share.flatten(1).sum(1)
     return own, maps, rest
+
+
+def _share(grad: Tensor, bias: Bias) -> Tensor:
+    """Bias times gradient with the channels second; linear layers keep them last."""
+    if bias.last:
+        return (grad * bias.value).movedim(-1, 1)
+    return grad * bias.value.view(-1, *(1,) * (grad.dim() - 2))
 
 
 def _seen(
     net: Network, x: Tensor, objective: Objective
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+) -> tuple[dict[str, Tensor], dict[str, Bias]]:
     """All values that are needed, and the bias of each run of a module that has one."""
-    places, sites = dict[str, Tensor](), dict[str, Site]()
+    places, sites = dict[str, Bias](), dict[str, Site]()
     for row in net.layers:
         if "#" in row.name or ":" in row.name:  # another run, or a function without a module
             continue
@@ -69,7 +86,7 @@ def _seen(
         if bias is not None:
             runs = {f"{row.name}#{run}": Site(module, run) for run in range(1, row.calls + 1)}
             sites |= runs
-            places |= dict.fromkeys(runs, bias)
+            places |= dict.fromkeys(runs, Bias(bias, last=isinstance(module, nn.Linear)))
     inner = [name for name in objective.layers if name not in (INPUT, OUTPUT)]
     sites |= {name: net.layers.site(name) for name in inner}
     with net.frozen(), watch(sites) as seen:

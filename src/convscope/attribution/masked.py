@@ -10,7 +10,7 @@ from torch import Tensor
 from convscope.errors import StoppedError
 from convscope.hooks import watch
 from convscope.network import Network
-from convscope.objective import INPUT, OUTPUT, Acts, Objective, logit, scores, total
+from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
 from convscope.outputs import scores_in
 
 Progress = Callable[[int, int, str], None]
@@ -36,11 +36,6 @@ def masked_scores(
     acts = Acts({n: found[n].float() for n in question.layers}, net.labels)
     total(question, acts)
     return question.read(acts).float()
-
-
-def settled(objective: Objective, acts: Acts) -> Objective:
-    """The same question under every mask: the class predicted for the clean photograph."""
-    return logit(int(scores(acts).argmax())) if objective.label == "predicted" else objective
 
 
 def entered(net: Network, picture: Tensor) -> Tensor:
@@ -93,10 +88,17 @@ class Watch:
         Raises:
             StoppedError: if asked to stop before the last.
         """
-        found = list(self.until(parts))
+        return torch.cat(list(self.all_of(parts)))
+
+    def all_of(self, parts: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Pass all batches on.
+
+        Raises:
+            StoppedError: if asked to stop before the last.
+        """
+        yield from self.until(parts)
         if self.stopped:
             raise self.error()
-        return torch.cat(found)
 
     def error(self) -> StoppedError:
         """What to raise when asked to stop before there is a result."""

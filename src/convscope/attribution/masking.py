@@ -21,7 +21,6 @@ from convscope.attribution.masked import (
     batch_of,
     entered,
     masked_scores,
-    settled,
 )
 from convscope.errors import ArgumentError, NotApplicableError, no_maps
 from convscope.network import Network
@@ -68,7 +67,7 @@ def ablationcam(
     maps = []
     for i, picture in enumerate(pixels.split(1)):
         tail = Tail(net, picture, layer, objective.layers)
-        question = settled(objective, tail.acts)
+        question = objective.settled(tail.acts)
         count = _maps_of(layer, tail.value)
         watched = Watch(i * count, len(pixels) * count, "channels removed", progress, should_stop)
         y = total(question, tail.acts)
@@ -147,7 +146,7 @@ def scorecam(
         acts = net.run(picture, tuple(dict.fromkeys((layer, *objective.layers))))
         value = acts[layer].detach()
         count = _maps_of(layer, value)
-        question = settled(objective, acts)
+        question = objective.settled(acts)
         watched = Watch(i * count, len(pixels) * count, "channels shown", progress, should_stop)
         seen = _through_each(net, picture, question, value, precision=precision)
         weights = _spread(watched.through(seen), value).softmax(0)

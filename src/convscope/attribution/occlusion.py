@@ -15,7 +15,7 @@ from convscope.attribution.windows import Windows
 from convscope.errors import ArgumentError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import OUTPUT, Acts, Objective, as_objective, logit, scores, total
+from convscope.objective import OUTPUT, Acts, Objective, as_objective, total
 from convscope.results import Heatmap, recipe_for
 
 FILLS = ("grey", "black", "white", "mean", "blur", "noise")
@@ -190,7 +190,7 @@ def _drops(net: Network, windows: Windows, objective: Objective, watch: _Watch) 
         return drops
     with torch.no_grad():
         clean = net.run(windows.photo, tuple(dict.fromkeys((*objective.layers, OUTPUT))))
-        question = _fixed(objective, clean)
+        question = objective.settled(clean)
         before = _read(question, clean)
         engine, batches = under_windows(net, windows, question.layers, clean=clean[OUTPUT])
     watch.engines.append(engine)
@@ -200,13 +200,6 @@ def _drops(net: Network, windows: Windows, objective: Objective, watch: _Watch) 
         if watch.stopped:
             break
     return drops
-
-
-def _fixed(objective: Objective, clean: Acts) -> Objective:
-    """Under a window another class may win; the question stays the one of the clean photograph."""
-    if objective.label != "predicted":
-        return objective
-    return logit(int(scores(clean).argmax(1)))
 
 
 def _read(objective: Objective, acts: Acts) -> Tensor:

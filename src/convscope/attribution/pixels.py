@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +12,13 @@ from torch import Tensor
 
 from convscope.attribution.averaged import integrated, smoothed, varied
 from convscope.attribution.cam import cam
+from convscope.attribution.masked import Progress, ShouldStop
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.hooks import Gate, Rule, rewrite_relu
 from convscope.images import Source
 from convscope.network import Network, Seed
 from convscope.objective import OUTPUT, Acts, Objective, as_objective, channel
+from convscope.replay import in_batches
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
 
@@ -82,6 +86,8 @@ def saliency(
     method: str = "gradient",
     samples: int = 50,
     seed: int = 0,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Heatmap:
     """How much each pixel matters for a class, or for any channel or neuron of any layer.
 
@@ -92,6 +98,8 @@ def saliency(
         method: one of `SALIENCIES`.
         samples: noisy copies or steps, for the methods that average.
         seed: of their noise.
+        progress: called by them with gradients done, gradients in all, message.
+        should_stop: asked by them between batches.
 
     Returns:
         Heatmap of (N, H, W) with its colours in `projection`. Gradients are reduced over the
@@ -101,8 +109,11 @@ def saliency(
     Raises:
         ArgumentError: if there is no such method, or `samples` is below 2.
         NotApplicableError: if the method is not defined for this network.
+        StoppedError: if `should_stop` says so.
     """
     make = SALIENCIES.get(method)
+    if method in AVERAGED:
+        make = partial(AVERAGED[method], progress=progress, should_stop=should_stop)
     if make is None:
         msg = f"There is no method {method!r}; there are {', '.join(SALIENCIES)}."
         raise ArgumentError(msg)
@@ -110,8 +121,12 @@ def saliency(
         msg = f"samples must be at least 2, not {samples}."
         raise ArgumentError(msg)
     pixels, question = net.photographs(images), as_objective(objective)
-    chunks = pixels.split(max(1, net.per_batch() // 3))
-    parts = [make(net, chunk, question, samples, seed) for chunk in chunks]
+
+    def work(first: int, last: int) -> _Made:
+        return make(net, pixels[first:last], question, samples, seed)
+
+    at_once = len(pixels) if method in AVERAGED else max(1, net.per_batch() // 3)
+    parts = list(in_batches(len(pixels), at_once, work))
     notes = {k: v for part in parts for k, v in part[2].items()}
     recipe = recipe_for(net, method, question.label, seed=seed, samples=samples, **notes)
     values, colours = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
@@ -150,28 +165,38 @@ def _guided_gradcam(net: Network, x: Tensor, objective: Objective, _n: int, _see
     return _largest(g), g, {}
 
 
-def _smoothgrad(net: Network, x: Tensor, objective: Objective, n: int, seed: int) -> _Made:
-    g = smoothed(net, x, objective, n, seed)
+def _smoothgrad(
+    net: Network, x: Tensor, objective: Objective, n: int, seed: int, **patience: Any
+) -> _Made:
+    g = smoothed(net, x, objective, n, seed, **patience)
     return _largest(g), g, {}
 
 
-def _vargrad(net: Network, x: Tensor, objective: Objective, n: int, seed: int) -> _Made:
-    g = varied(net, x, objective, n, seed)
+def _vargrad(
+    net: Network, x: Tensor, objective: Objective, n: int, seed: int, **patience: Any
+) -> _Made:
+    g = varied(net, x, objective, n, seed, **patience)
     return g.sum(1), g, {}
 
 
-def _integrated(net: Network, x: Tensor, objective: Objective, n: int, _seed: int) -> _Made:
-    g, gap = integrated(net, x, objective, n)
+def _integrated(
+    net: Network, x: Tensor, objective: Objective, n: int, _seed: int, **patience: Any
+) -> _Made:
+    g, gap = integrated(net, x, objective, n, **patience)
     return g.sum(1), g, {"completeness_gap": [round(float(v), 6) for v in gap]}
 
 
 _Made = tuple[Tensor, Tensor, dict[str, object]]
-SALIENCIES: dict[str, Maker] = {
-    "gradient": _gradient,
-    "inputxgradient": _input_gradient,
+AVERAGED: dict[str, Callable[..., _Made]] = {
     "smoothgrad": _smoothgrad,
     "vargrad": _vargrad,
     "integrated": _integrated,
+}
+"""Those that take many passes, photograph by photograph; they report progress."""
+SALIENCIES: dict[str, Maker] = {
+    "gradient": _gradient,
+    "inputxgradient": _input_gradient,
+    **AVERAGED,
     "guided": _guided,
     "deconvnet": _deconvnet,
     "guidedgradcam": _guided_gradcam,

@@ -15,12 +15,11 @@ from convscope.attribution.masked import (
     batch_of,
     entered,
     masked_scores,
-    settled,
 )
 from convscope.errors import ArgumentError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import OUTPUT, Objective, as_objective, logit, probability, scores
+from convscope.objective import OUTPUT, Acts, Objective, as_objective, probability, scores
 from convscope.replay import in_batches
 from convscope.results import Heatmap, recipe_for
 
@@ -153,12 +152,12 @@ def _probable(net: Network, objective: Objective | str | int | None, picture: Te
     """The probability of a class for a class; any other question as it is."""
     asked = as_objective(objective)
     if isinstance(objective, Objective):
-        return settled(objective, net.run(picture, objective.layers))
+        return net.settled(objective, picture)
     if not asked.label.startswith(("class:", "predicted")):
         return asked
     answer = scores(net.run(picture, (OUTPUT,)))
     if answer.shape[1] == 1:  # its softmax would be 1 under every mask
-        return logit(0)
+        return asked.settled(Acts({OUTPUT: answer}))
     name = asked.label.partition(":")[2] or str(int(answer.argmax()))
     return probability(int(name) if name.isdecimal() else name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from convscope.attribution.windows import Windows
 from convscope.errors import ArgumentError
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts
+from convscope.replay import in_batches
 from convscope.weights import free_bytes
 
 ENGINES = ("auto", "incremental", "batched")
@@ -141,19 +143,27 @@ def _pays(made: Incremental, count: int) -> bool:
 
 def _increments(net: Network, made: Incremental, count: int) -> Batches:
     room = _SHARE * free_bytes(net.device) / made.bytes_per_window(np.arange(count))
-    for which in made.batches(max(1, min(MOST, int(room)))):
-        with _quiet(net):
-            scores = made.scores(which).float()
-        yield which, Acts({OUTPUT: scores}, net.labels)
+
+    for group in made.batches(max(1, min(MOST, int(room)))):
+        yield from in_batches(len(group), len(group), partial(_scored, net, made, group))
+
+
+def _scored(
+    net: Network, made: Incremental, group: Ints, first: int, last: int
+) -> tuple[Ints, Acts]:
+    which = group[first:last]
+    with _quiet(net):
+        scores = made.scores(which).float()
+    return which, Acts({OUTPUT: scores}, net.labels)
 
 
 def _batched(net: Network, windows: Windows, layers: tuple[str, ...]) -> Batches:
-    everything, most = np.arange(len(windows)), min(32, net.per_batch())
-    for start in range(0, len(windows), most):
-        which = everything[start : start + most]
+    def work(first: int, last: int) -> tuple[Ints, Acts]:
+        which = np.arange(first, last)
         with torch.no_grad():
-            acts = net.run(windows.pictures(which), layers)
-        yield which, acts
+            return which, net.run(windows.pictures(which), layers)
+
+    return in_batches(len(windows), min(32, net.per_batch()), work)
 
 
 @contextmanager

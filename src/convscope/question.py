@@ -1,0 +1,103 @@
+"""The type of a question put to a network, and how questions are added up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convscope.classes import Acts
+from convscope.errors import TargetError
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number an image, and the layers it must see. `+`, `-` and `*` make new ones.
+
+    >>> (2 * logit(3) - logit("church")).label
+    '2*class:3 - class:church'
+
+    Attributes:
+        label: short name for captions, file names and cache keys.
+        layers: addresses to watch; the pass stops after the last of them.
+        read: activations -> (N,). Higher is more.
+        part: activations -> (N, h, w), the map that `read` takes the mean of; None for what is
+            read from no map.
+        rivals: activations -> (N, K) or maps (N, K, h, w), the same for each channel or class, its
+            own among them; None where there are no others.
+        settle: activations of one photograph -> the same question without what depends on the
+            photograph; None where nothing does.
+    """
+
+    label: str
+    layers: tuple[str, ...]
+    read: Callable[[Acts], Tensor]
+    part: Callable[[Acts], Tensor] | None = None
+    rivals: Callable[[Acts], Tensor] | None = None
+    settle: Callable[[Acts], Objective] | None = None
+
+    def settled(self, acts: Acts) -> Objective:
+        """The question for methods that change the photograph: its class is the clean one's.
+
+        Args:
+            acts: what `layers` are for one photograph as it is.
+        """
+        return self.settle(acts) if self.settle else self
+
+    def __add__(self, other: Objective) -> Objective:
+        """The sum of two objectives."""
+        return self._with(other, "+", lambda mine, theirs: mine + theirs)
+
+    def __sub__(self, other: Objective) -> Objective:
+        """The difference of two objectives, as for what sets two classes apart."""
+        return self._with(other, "-", lambda mine, theirs: mine - theirs)
+
+    def __mul__(self, factor: float) -> Objective:
+        """A multiple of an objective."""
+        label = f"({self.label})" if " " in self.label else self.label
+        name = f"{factor:g}*{label}"
+        settle = (lambda acts: factor * self.settled(acts)) if self.settle else None
+        return Objective(name, self.layers, lambda acts: factor * self.read(acts), settle=settle)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Objective:
+        """The opposite question."""
+        return -1.0 * self
+
+    def _with(
+        self, other: Objective, sign: str, join: Callable[[Tensor, Tensor], Tensor]
+    ) -> Objective:
+        layers = tuple(dict.fromkeys(self.layers + other.layers))
+        right = f"({other.label})" if sign == "-" and " " in other.label else other.label
+        label = f"{self.label} {sign} {right}"
+
+        def settle(acts: Acts) -> Objective:
+            mine, theirs = self.settled(acts), other.settled(acts)
+            return mine + theirs if sign == "+" else mine - theirs
+
+        return Objective(
+            label,
+            layers,
+            lambda acts: join(self.read(acts), other.read(acts)),
+            settle=settle if self.settle or other.settle else None,
+        )
+
+
+def total(objective: Objective, acts: Acts) -> Tensor:
+    """Sum of an objective over the batch: its gradient is that of each image by itself.
+
+    Raises:
+        TargetError: if `read` does not give one number an image.
+    """
+    value = objective.read(acts)
+    count = len(next(iter(acts.values())))
+    if value.shape != torch.Size([count]):
+        msg = (
+            f"The objective {objective.label!r} must give one number an image, shape ({count},), "
+            f"but gave {tuple(value.shape)}."
+        )
+        raise TargetError(msg)
+    return value.float().sum()
