@@ -18,7 +18,7 @@ from convscope.synthesis.plans import RECIPES, Plan, box_blurred
 from convscope.synthesis.transforms import Behind, Crops, Moment, over
 
 REDIRECTED = 16  # steps in which gradients find a way through shut ReLUs
-CHECKS = 16  # times that the pictures are scored as they are
+CHECKS = 8  # times that the pictures are scored as they are
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ def redirected(gradient: Tensor, gate: Gate) -> Tensor:
     of Lucid (Olah et al. 2017, doi:10.23915/distill.00007).
     """
     through = gate(gradient)
+    some = through[..., ::7] if through.dim() > 1 else through  # mostly this tells already
+    if bool(some.flatten(1).any(1).all()):
+        return through
     shut = ~through.flatten(1).any(1).view(-1, *[1] * (through.dim() - 1))
     return torch.where(shut, gate.inward(gradient), through)
 
