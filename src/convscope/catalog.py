@@ -9,11 +9,18 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from torch import Tensor
+
 from convscope.attribution.cam import CAMS, SLOW, cam
 from convscope.attribution.occlusion import occlusion
 from convscope.attribution.pixels import SALIENCIES, saliency
 from convscope.attribution.rise import rise
 from convscope.results import Result
+from convscope.synthesis.dream import dream
+from convscope.synthesis.fool import fool
+from convscope.synthesis.invert import caricature, invert
+from convscope.synthesis.make import synthesize
+from convscope.synthesis.plans import RECIPES
 from convscope.view.filters import filters
 from convscope.view.maps import maps, through
 from convscope.view.predict import predict
@@ -62,6 +69,12 @@ _SOURCES = {
 }
 
 
+_MORDVINTSEV = "Mordvintsev et al. 2015, research.google/blog: inceptionism"
+_MAHENDRAN = "Mahendran & Vedaldi 2015, arXiv:1412.0035"
+_OLAH = "Olah et al. 2018, doi:10.23915/distill.00010"
+_MOOSAVI = "Moosavi-Dezfooli et al. 2016, arXiv:1511.04599"
+
+
 def _options(run: Callable[..., Any], *without: str) -> Mapping[str, Any]:
     """Named options of a function and their defaults."""
     found = inspect.signature(run).parameters.values()
@@ -96,6 +109,56 @@ def _channel_first(run: Callable[..., Result]) -> Callable[..., Result]:
     return with_channel
 
 
+def _made_for(run: Callable[..., Result]) -> Callable[..., Result]:
+    return lambda net, _images=None, objective=None, **options: run(net, objective, **options)
+
+
+def _one_photograph(run: Callable[..., Result]) -> Callable[..., Result]:
+    """Of a batch the first; these make a picture of one."""
+
+    def with_photograph(net: Any, images: Any, objective: Any = None, **options: Any) -> Result:
+        one = images[:1] if isinstance(images, Tensor) and images.dim() == 4 else images
+        return run(net, one, objective, **options)
+
+    return with_photograph
+
+
+def _synthesis() -> list[Method]:
+    """What makes pictures; `to` of the last is the class."""
+    made = [
+        Method(
+            name,
+            "synthesis",
+            _made_for(partial(synthesize, recipe=name)),
+            {**_options(synthesize, "recipe", "count"), "steps": plan.steps, "size": plan.size},
+            plan.source,
+        )
+        for name, plan in RECIPES.items()
+    ]
+    of_photographs = [
+        Method("dream", "synthesis", _one_photograph(dream), _options(dream), _MORDVINTSEV),
+        Method("invert", "synthesis", _of_images(invert), _options(invert), _MAHENDRAN),
+        Method(
+            "caricature",
+            "synthesis",
+            _layer_first(caricature),
+            {"layer": "stage:1", **_options(caricature)},
+            _OLAH,
+        ),
+        Method("fool", "synthesis", _to_class(fool), {"to": 0, **_options(fool)}, _MOOSAVI),
+    ]
+    return [*made, *of_photographs]
+
+
+def _to_class(run: Callable[..., Result]) -> Callable[..., Result]:
+    def with_class(
+        net: Any, images: Any, _objective: Any = None, *, to: int | str, **options: Any
+    ) -> Result:
+        return run(net, images, to, **options)
+
+    return with_class
+
+
 def _entries() -> list[Method]:
     zeiler = "Zeiler & Fergus 2014, arXiv:1311.2901"
     alex = "Krizhevsky et al. 2012, doi:10.1145/3065386"
@@ -125,7 +188,7 @@ def _entries() -> list[Method]:
         Method("occlusion", "masks", occlusion, _options(occlusion), zeiler),
         Method("rise", "masks", rise, _options(rise), "Petsiuk et al. 2018, arXiv:1806.07421"),
     ]
-    return [*view, *cams, *pixels, *masks]
+    return [*view, *cams, *pixels, *masks, *_synthesis()]
 
 
 CATALOG: Mapping[str, Method] = MappingProxyType({entry.name: entry for entry in _entries()})
