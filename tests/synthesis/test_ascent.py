@@ -17,7 +17,13 @@ from convscope.synthesis.ascent import plan_for
 from convscope.synthesis.asked import LEAD, as_asked
 from convscope.synthesis.canvas import Fourier, Start
 from convscope.synthesis.passes import Passes, redirected
-from convscope.synthesis.plans import box_blurred, standardised, with_contrast, with_opacity
+from convscope.synthesis.plans import (
+    box_blurred,
+    centred,
+    standardised,
+    with_contrast,
+    with_opacity,
+)
 from tests.conftest import assert_untouched, state_of
 
 FEW = {"steps": 12, "precision": "float32"}
@@ -381,6 +387,11 @@ def test_finishes_written_out():
     full = (x[0] - x[0].min()) / (x[0].max() - x[0].min())
     expected = (full.mean() + 2 * (full - full.mean())).clamp(0, 1)
     torch.testing.assert_close(with_contrast(x)[0], expected)
+    grey = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1).expand(2, 3, 8, 8).clone()
+    grey[1, 0, 2, 2] += 0.2
+    shown = centred(grey)
+    assert torch.equal(torch.full((3, 8, 8), 0.5), shown[0])
+    assert float(shown[1, 0, 2, 2]) == pytest.approx(1)
     y = torch.zeros(1, 1, 9, 9)
     y[..., 4, 4] = 25
     assert torch.equal(box_blurred(y, 5)[0, 0, 2:7, 2:7], torch.ones(5, 5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from convscope.network import Network
 from convscope.results import Pictures, Recipe, recipe_for
 from convscope.synthesis.asked import Asked, Asking, as_asked
 from convscope.synthesis.canvas import Canvas, Pixels, Start
-from convscope.synthesis.passes import Passes
+from convscope.synthesis.passes import Passes, batch_for
 from convscope.synthesis.plans import RECIPES, Plan, box_blurred
 from convscope.synthesis.transforms import Behind, Crops, Moment, over
 
@@ -135,7 +136,8 @@ class Ascent:
         """Get ready; nothing is computed yet."""
         self.net, self.asked, self.plan, self.seed = net, asked, plan, seed
         self.sides = plan.sides(side)
-        batch = _batch(net, plan, side)
+        views = max([t.count for t in plan.transforms if isinstance(t, Crops)], default=1)
+        batch = batch_for(net, side, views)
         self.passes = Passes(net, asked, precision, batch=batch, distinct=plan.distinct)
         self.recipe = self._recipe(side)
         self.generator = torch.Generator().manual_seed(seed)
@@ -285,11 +287,3 @@ class Ascent:
             label if alive else f"{label}: no gradient"
             for label, alive in zip(self.asked.labels, self.alive.tolist(), strict=True)
         ]
-
-
-def _batch(net: Network, plan: Plan, side: int) -> int:
-    """Pictures a pass: enough to keep the processor busy, few enough to stay in its cache."""
-    views = max([t.count for t in plan.transforms if isinstance(t, Crops)], default=1)
-    pixels = side * side if views == 1 else net.input_size[0] * net.input_size[1]
-    larger = max(1.0, 1.4 * pixels / (net.input_size[0] * net.input_size[1]))
-    return max(1, min(16, int(net.per_batch() / (3 * larger))) // views)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from convscope.synthesis.asked import Asked
 from convscope.synthesis.transforms import Drawn
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+MOST = 32  # pictures a pass
+CACHE = 24 << 20  # bytes of the largest layer's maps in a pass
 AGREE = 0.05  # by how much a score in bfloat16 may miss the one in float32
 
 
@@ -161,6 +164,23 @@ class Passes:
         if not self.asked.apart:
             return [(0, count)]
         return [(a, min(a + self.batch, count)) for a in range(0, count, self.batch)]
+
+
+def batch_for(net: Network, side: int, views: int = 1) -> int:
+    """Pictures a pass: on a processor as many as leave the largest maps in its cache.
+
+    Args:
+        net: the network.
+        side: of a picture in pixels.
+        views: how often each picture is seen in a step; several views have the network's size.
+    """
+    usual = net.input_size[0] * net.input_size[1]
+    larger = 1.0 if views > 1 else side * side / usual
+    fit = net.per_batch() / (3 * max(1.0, larger))
+    if net.device.type == "cpu":
+        largest = 4 * max(math.prod(row.shape) for row in net.layers)
+        fit = min(fit, CACHE / (largest * larger))
+    return max(1, min(MOST, round(fit)) // views)
 
 
 def changed(images: Tensor, drawn: Sequence[Drawn]) -> Tensor:

@@ -165,6 +165,13 @@ def standardised(pixels: Tensor) -> Tensor:
     return (0.5 + 0.1 * (pixels - mean) / (deviation + 1e-5)).clamp(0, 1)
 
 
+def centred(pixels: Tensor) -> Tensor:
+    """The mean colour at mid-grey, and what differs from it most at black or white."""
+    mean = _MEAN if pixels.shape[1] == 3 else (sum(_MEAN) / 3,)
+    off = pixels - pixels.new_tensor(mean).view(-1, 1, 1)
+    return 0.5 + 0.5 * off / off.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+
+
 def box_blurred(pixels: Tensor, side: int) -> Tensor:
     """The mean over squares of `side` pixels; edges are continued."""
     before, after = (side - 1) // 2, side // 2
@@ -198,6 +205,7 @@ def _yosinski(name: str, optimizer: Maker, steps: int, *corrections: Correction)
         _YOSINSKI,
         size=227,
         corrections=(*corrections, Within()),
+        finish=centred,
     )
 
 
