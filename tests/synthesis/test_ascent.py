@@ -20,9 +20,11 @@ from convscope.synthesis.passes import Passes, redirected
 from convscope.synthesis.plans import (
     box_blurred,
     centred,
+    in_grey,
     standardised,
     with_contrast,
     with_opacity,
+    with_spectrum,
 )
 from tests.conftest import assert_untouched, state_of
 
@@ -336,6 +338,23 @@ def test_opacity_shows_where_it_matters(net):
     assert (1, 4, 16, 16) == found.values.shape
     assert found.picture().size[0] >= 16
     assert found.values[:, 3].std() > 0
+
+
+def test_pictures_in_grey_have_no_colours(net):
+    found = synthesize(net, "mid:3", recipe=in_grey(PLAIN), **FEW).values
+    assert (1, 3, 16, 16) == found.shape
+    assert torch.equal(found[:, 0], found[:, 2])
+    assert found.std() > 0.001
+
+
+def test_the_spectrum_can_be_that_of_other_photographs(net):
+    stripes = torch.zeros(1, 3, 16, 16)
+    stripes[..., ::2, :] = 1
+    plan = replace(with_spectrum([stripes]), transforms=())
+    found = synthesize(net, "mid:3", recipe=plan, size=16, steps=3).values
+    power = torch.fft.rfft2(found.mean(1))[0].abs()
+    power[0, 0] = 0
+    assert (8, 0) == divmod(int(power.argmax()), power.shape[1])  # only the stripes' own wave
 
 
 def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):

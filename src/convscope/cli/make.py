@@ -57,6 +57,7 @@ def synthesize(
     grow: Annotated[
         bool, typer.Option("--grow", help="The picture over the steps, as a strip or .gif.")
     ] = False,
+    grey: Annotated[bool, typer.Option("--grey", help="A picture without colours.")] = False,
     opacity: Annotated[
         bool, typer.Option("--opacity", help="Opaque only where the picture matters.")
     ] = False,
@@ -73,7 +74,7 @@ def synthesize(
     show.check_suffix(out, *FORMS)
     asked = _asked(layer, channel, class_name, target, whole=sheet, across=across)
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
-        plan = _plan(plan_for(recipe, steps), opacity=opacity)
+        plan = _plan(plan_for(recipe, steps), grey=grey, opacity=opacity)
         net = options.load()
         given: dict[str, Any] = {
             "recipe": plan,
@@ -131,9 +132,10 @@ def _asked(
     return layer if whole else f"{layer}:{channel}"
 
 
-def _plan(plan: Plan, *, opacity: bool) -> Plan:
-    from convscope.synthesis.plans import with_opacity
+def _plan(plan: Plan, *, grey: bool, opacity: bool) -> Plan:
+    from convscope.synthesis.plans import in_grey, with_opacity
 
+    plan = in_grey(plan) if grey else plan
     return with_opacity(plan) if opacity else plan
 
 

@@ -143,6 +143,19 @@ class Phase(Canvas):
         return mixed(_standard(torch.fft.irfft2(waves, s=self.size))).sigmoid()
 
 
+class Grey(Canvas):
+    """A canvas of one colour, shown as so many equal ones."""
+
+    def __init__(self, canvas: Canvas, colours: int) -> None:
+        """Show `canvas`, of one colour, in `colours`."""
+        super().__init__()
+        self.canvas, self.colours = canvas, colours
+
+    def forward(self) -> Tensor:
+        """The pixels."""
+        return self.canvas().expand(-1, self.colours, -1, -1)
+
+
 class Opaque(Canvas):
     """A canvas with another beside it that says how opaque each pixel is: (N, C + 1, H, W)."""
 
