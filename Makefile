@@ -1,4 +1,5 @@
 # make tour    sets everything up, explains a photograph, writes tour/index.html
+# make app     sets everything up, opens the microscope in the browser
 # make test    sets everything up, development tools included, and runs the tests
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -7,10 +8,13 @@ PHOTO ?=
 MODEL ?= bundled
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: tour setup setup-dev check test test-all pins clean
+.PHONY: tour app setup setup-dev check test test-all pins clean
 
 tour: setup
 	@$(BIN)/convscope tour $(if $(PHOTO),"$(PHOTO)") --model "$(MODEL)"
+
+app: .venv/ready-app
+	@$(BIN)/convscope app --model "$(MODEL)"
 
 setup: .venv/ready
 setup-dev: .venv/ready-dev
@@ -23,6 +27,10 @@ setup-dev: .venv/ready-dev
 
 .venv/ready: .venv/uv pins.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraints pins.txt --editable .
+	@touch $@
+
+.venv/ready-app: .venv/ready
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraints pins.txt --editable '.[app]'
 	@touch $@
 
 .venv/ready-dev: .venv/ready
