@@ -10,6 +10,7 @@ from convscope.dataset.survey import survey
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.report.hard import accuracy_by
 from convscope.report.health import health
+from convscope.report.tour import tour
 from convscope.report.units import channel_page, channel_sheet, layer_sheet
 from convscope.view.duplicates import alike, duplicates
 
@@ -117,3 +118,10 @@ def test_labels_that_are_no_class_are_named(net, tmp_path):
     assert accuracy_by(net, found, classes={"whale": "tench"}).panels
     with pytest.raises(NotApplicableError, match="holds no predictions"):
         accuracy_by(net, survey(net, tmp_path / "more", layers="conv:1", out=tmp_path / "t"))
+
+
+def test_the_tour_shows_patches_where_there_is_a_survey(net, found):
+    page = tour(net, net.read(found.folder.parent / "photos" / "tench" / "0.png"), survey=found)
+    chapter = next(c for c in page.chapters if c.anchor == "seen")
+    assert "24 other photographs" in chapter.figures[0].shows
+    assert (5 * (96 + 15 + 2) + 2) == chapter.figures[0].picture.height
