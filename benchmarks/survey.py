@@ -60,7 +60,8 @@ def surveyed(net: convscope.Network, source: InMemory, **given: Any) -> None:
 
 
 MEMORY = """
-import os, torch, convscope
+import sys, torch, convscope
+sys.path.insert(0, {here!r})
 from survey import InMemory, surveyed
 torch.set_num_threads(1)
 net = convscope.load()
@@ -78,11 +79,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--networks", nargs="*", default=["vgg16", "resnet18", "squeezenet1_1"])
     parser.add_argument("--count", type=int, default=64)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     rows = []
-    for name in ("vgg16", "resnet18", "squeezenet1_1"):
+    for name in given.networks:
         module = torchvision.models.get_model(name, weights=None).eval()
         net = convscope.Network(module, name=name, input_size=(224, 224))
         source = InMemory(given.count, 224)
@@ -97,7 +99,12 @@ def main() -> None:
     header = ("network", "convolutions", "everything", "goal", "last convolution alone", "goal")
     table(f"A survey over the raw forward pass, {given.threads} thread(s)", header, rows)
     peaks = [
-        (count, extra_mebibytes(MEMORY.format(count=count), "surveyed(net, source)"))
+        (
+            count,
+            extra_mebibytes(
+                MEMORY.format(count=count, here=str(Path(__file__).parent)), "surveyed(net, source)"
+            ),
+        )
         for count in (256, 4096)
     ]
     table("Memory of a survey of the bundled network", ("photographs", "MiB more"), peaks)
