@@ -130,7 +130,7 @@ def _numbers(text: str | None, name: str) -> tuple[float, ...] | None:
 
 
 def size_in(text: str | None) -> int | tuple[int, int] | None:
-    """ "224" or "240x320" as a number or (height, width); None stays."""
+    """Read `224` or `240x320` as a number or (height, width); None stays."""
     from convscope.errors import ArgumentError
 
     if text is None:
