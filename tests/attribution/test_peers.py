@@ -88,4 +88,6 @@ def test_integrated_gradients_equal_captum(case):
     theirs = IntegratedGradients(net.module).attribute(
         images, torch.zeros_like(images), TARGET, n_steps=16
     )
-    close(found.projection, theirs.float(), 1e-4)
+    close(
+        found.projection, theirs.float(), 1e-3
+    )  # rounding decides which ReLUs on the way are shut
