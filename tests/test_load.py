@@ -792,3 +792,12 @@ def test_the_real_vgg16_without_partial_says_what_is_missing(fixtures):
         "vgg16",
         weights=file,
     )
+
+
+def test_a_network_built_under_inference_mode_is_refused():
+    with torch.inference_mode():
+        module = nn.Conv2d(3, 2, 3)
+    words = "This network was built under torch.inference_mode(), so its weights can take no part in gradients; build or load it outside, or under torch.no_grad()."
+    with pytest.raises(NotApplicableError) as refused:
+        convscope.Network(module)
+    assert words == str(refused.value)

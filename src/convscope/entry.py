@@ -30,7 +30,14 @@ def unwrapped(module: Any) -> nn.Module:
         raise NotApplicableError(msg)
     while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         module = module.module
-    return getattr(module, "_orig_mod", module)
+    module = getattr(module, "_orig_mod", module)
+    if any(weight.is_inference() for weight in (*module.parameters(), *module.buffers())):
+        msg = (
+            "This network was built under torch.inference_mode(), so its weights can take no part "
+            "in gradients; build or load it outside, or under torch.no_grad()."
+        )
+        raise NotApplicableError(msg)
+    return module
 
 
 def channels_taken(module: nn.Module, x: Tensor) -> int | None:
