@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
 import convscope
 from convscope.errors import TargetError
-from convscope.objective import Acts, Objective, class_number, logit, parse
+from convscope.likeness import direction
+from convscope.objective import Acts, Objective, channel, class_number, logit, neuron, parse
 
 
 def value(net, objective, images):
@@ -138,3 +140,42 @@ def test_scores_of_another_shape_are_refused(images):
 def test_fully_convolutional_heads_count_as_scores():
     acts = Acts({"output": torch.ones(2, 4, 1, 1)})
     assert logit(1).read(acts).shape == (2,)
+
+
+class Kept(nn.Module):
+    """A map that is handed on with channels last, and as tokens behind one for the class."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last, self.tokens = nn.Conv2d(3, 6, 4, 4), nn.Identity(), nn.Identity()
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x):
+        maps = self.last(self.conv(x).permute(0, 2, 3, 1))
+        flat = maps.flatten(1, 2)
+        return self.head(self.tokens(torch.cat([flat[:, :1] * 0, flat], 1)).mean(1))
+
+
+@pytest.mark.parametrize("layer", ["last", "tokens"])
+def test_channels_are_read_however_a_network_keeps_them(layer):
+    torch.manual_seed(0)
+    net = convscope.Network(Kept(), input_size=(16, 24))
+    images = torch.rand(2, 3, 16, 24)
+    maps = net.activations(images, ["conv:1"])["conv:1"]
+    v = torch.randn(6)
+    for ours, plain in (
+        (channel(layer, 5), channel("conv:1", 5)),
+        (neuron(layer, 5, 3, 4), neuron("conv:1", 5, 3, 4)),
+        (direction(layer, v), direction("conv:1", v)),
+        (parse(f"{layer}:2"), channel("conv:1", 2)),
+    ):
+        torch.testing.assert_close(net.score(ours, images), net.score(plain, images))
+    acts = net.activations(images, [layer])
+    torch.testing.assert_close(acts.maps(layer), maps)
+    found = convscope.saliency(net, images, f"{layer}:5").projection
+    torch.testing.assert_close(found, convscope.saliency(net, images, "conv:1:5").projection)
+
+
+def test_what_holds_no_map_says_its_shape():
+    with pytest.raises(TargetError, match=r"\(1, 7, 3\)"):
+        channel("x", 1).read(Acts({"x": torch.zeros(1, 7, 3)}))

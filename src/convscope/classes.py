@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from torch import Tensor
 
-from convscope.errors import TargetError, closest
+from convscope.errors import TargetError, closest, no_maps
+from convscope.grids import Layout, in_layout
 
 INPUT, OUTPUT = "input", "output"  # names of the pixels and of the network's scores
 
@@ -16,12 +18,34 @@ class Acts(dict[str, Tensor]):
 
     Attributes:
         labels: class names, or empty.
+        layouts: address -> how a value that is not (N, C, h, w) holds its map, and the map's
+            grid; see `grids.layout`.
     """
 
-    def __init__(self, values: Mapping[str, Tensor], labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Tensor],
+        labels: Sequence[str] = (),
+        layouts: Mapping[str, Layout] = MappingProxyType({}),
+    ) -> None:
         """Keep `values`: address -> activation."""
         super().__init__(values)
-        self.labels = labels
+        self.labels, self.layouts = labels, layouts
+
+    def maps(self, layer: str) -> Tensor:
+        """A layer as (N, C, h, w), however the network keeps it; without a map, of one cell.
+
+        Raises:
+            TargetError: if it holds no map that can be told.
+        """
+        value = self[layer]
+        if layer in self.layouts:
+            return in_layout(value, self.layouts[layer])
+        if value.dim() == 2:
+            return value[:, :, None, None]
+        if value.dim() != 4:
+            raise TargetError(no_maps(layer, value.shape))
+        return value
 
 
 def scores(acts: Acts) -> Tensor:

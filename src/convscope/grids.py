@@ -13,6 +13,7 @@ from torch import Tensor
 from convscope.errors import NotApplicableError, no_maps
 
 Pair = tuple[int, int]
+Layout = tuple[str, Pair]
 _MOST_EXTRA = 16  # class, distillation and register tokens
 
 
@@ -24,7 +25,7 @@ def grids_of(shapes: Iterable[tuple[int, ...]]) -> list[Pair]:
     return list(dict.fromkeys(found))
 
 
-def layout(shape: tuple[int, ...], grids: Iterable[Pair]) -> tuple[str, Pair] | None:
+def layout(shape: tuple[int, ...], grids: Iterable[Pair]) -> Layout | None:
     """How a value of `shape` (without the batch) holds a map, and the map's grid.
 
     Args:
@@ -62,6 +63,11 @@ def as_map(value: Tensor, grids: Iterable[Pair], layer: str) -> Tensor:
     found = layout(shape, grids)
     if found is None:
         raise NotApplicableError(no_maps(layer, value.shape))
+    return in_layout(value, found)
+
+
+def in_layout(value: Tensor, found: Layout) -> Tensor:
+    """A value as (N, C, h, w), where its layout is known."""
     how, (height, width) = found
     if how == "channels":
         return value

@@ -8,13 +8,13 @@ fifth activation and the second pooling of the pass, also where no module wraps 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 from torch import nn
 
 from convscope.errors import LayerNotFoundError, NotApplicableError
-from convscope.grids import grids_of, layout
+from convscope.grids import Layout, grids_of, layout
 from convscope.hooks import Site
 from convscope.receptive import Field
 from convscope.rows import LayerRow, function_row, has_children, module_row
@@ -127,6 +127,11 @@ class Layers(Sequence[LayerRow]):
     def field(self, address: str) -> Field | None:
         """The receptive field of a layer along both axes; None where it is no map."""
         return self._fields[self.find(address).name]
+
+    def layouts(self, addresses: Iterable[str]) -> dict[str, Layout]:
+        """How layers whose values are not (N, C, h, w) hold their maps, and the maps' grids."""
+        found = {name: layout(self.find(name).shape, self.grids) for name in addresses}
+        return {name: how for name, how in found.items() if how and how[0] != "channels"}
 
     @property
     def addresses(self) -> list[str]:

@@ -25,12 +25,10 @@ def direction(layer: str, v: Tensor, *, power: float = 0.0) -> Objective:
     unit = v.detach() / v.detach().norm()
 
     def part(acts: Acts) -> Tensor:
-        value = acts[layer]
-        if value.dim() not in (2, 4) or value.shape[1] != len(unit):
-            channels = value.shape[1] if value.dim() > 1 else 0
-            msg = f"{layer} has {channels} channels, but the direction has {len(unit)}."
+        value = acts.maps(layer)
+        if value.shape[1] != len(unit):
+            msg = f"{layer} has {value.shape[1]} channels, but the direction has {len(unit)}."
             raise TargetError(msg)
-        value = value if value.dim() == 4 else value[:, :, None, None]
         along = torch.einsum("nchw,c->nhw", value, unit.to(value))
         if not power:
             return along

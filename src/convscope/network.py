@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -234,16 +234,16 @@ class Network:
         return objective.read(acts).detach(), gradient.float()
 
     def settled(self, objective: Objective, one: Tensor) -> Objective:
-        """The objective with its class fixed, for methods that change the photograph.
-
-        Args:
-            objective: any; only `predicted`, and what is made of it, depends on the picture.
-            one: (1, C, H, W), the photograph as it is.
-        """
+        """The objective with its class fixed to that of `one` photograph (1, C, H, W)."""
         if objective.settle is None:
             return objective
         with torch.no_grad():
             return objective.settled(self.run(one, objective.layers))
+
+    def acts(self, values: Mapping[str, Tensor]) -> Acts:
+        """Values of a pass, with what it takes to read them: class names and layouts of maps."""
+        inner = [name for name in values if name not in (INPUT, OUTPUT)]
+        return Acts(values, self.labels, self.layers.layouts(inner) if inner else {})
 
     def per_batch(self, share: float = 0.25) -> int:
         """How many photographs of the usual size fit into a share of the free memory."""
@@ -268,7 +268,7 @@ class Network:
         return {INPUT: pixels, **seen}
 
     def _named(self, seen: dict[str, Tensor], layers: Sequence[str]) -> Acts:
-        return Acts({name: seen[name].float() for name in dict.fromkeys(layers)}, self.labels)
+        return self.acts({name: seen[name].float() for name in dict.fromkeys(layers)})
 
     def _pass(self) -> ExitStack:
         stack = ExitStack()

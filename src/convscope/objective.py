@@ -7,7 +7,7 @@ import re
 from torch import Tensor
 
 from convscope.classes import INPUT, OUTPUT, Acts, class_number, class_of, in_range, scores, shares
-from convscope.errors import TargetError, no_maps
+from convscope.errors import TargetError
 from convscope.question import Objective, total
 
 __all__ = [
@@ -113,7 +113,7 @@ def channel(layer: str, k: int) -> Objective:
         (layer,),
         lambda acts: part(acts).mean((-2, -1)),
         part,
-        rivals=lambda acts: _maps(acts, layer),
+        rivals=lambda acts: acts.maps(layer),
     )
 
 
@@ -128,7 +128,7 @@ def neuron(layer: str, k: int, y: int | None = None, x: int | None = None) -> Ob
     """
 
     def rivals(acts: Acts) -> Tensor:
-        value = _maps(acts, layer)
+        value = acts.maps(layer)
         height, width = value.shape[-2:]
         row, column = height // 2 if y is None else y, width // 2 if x is None else x
         if not (0 <= row < height and 0 <= column < width):
@@ -207,19 +207,9 @@ def _only_a_layer(text: str) -> bool:
     return re.fullmatch(r"(conv|stage|act|pool):\d+(@.*)?", text.strip()) is not None
 
 
-def _maps(acts: Acts, layer: str) -> Tensor:
-    """A layer as (N, C, h, w); one without a map has maps of one cell."""
-    value = acts[layer]
-    if value.dim() == 2:
-        value = value[:, :, None, None]
-    if value.dim() != 4:
-        raise TargetError(no_maps(layer, value.shape))
-    return value
-
-
 def _plane(acts: Acts, layer: str, k: int) -> Tensor:
     """Channel `k` of a layer as (N, h, w)."""
-    value = _maps(acts, layer)
+    value = acts.maps(layer)
     if not 0 <= k < value.shape[1]:
         msg = (
             f"{layer} has no channel {k}: it has {value.shape[1]}, numbered 0 to "

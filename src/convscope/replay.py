@@ -160,7 +160,7 @@ class Tail:
         known = {INPUT: self.pixels, **self.fixed}
         repeated = {name: a.expand(count, *a.shape[1:]) for name, a in known.items()}
         found = {**repeated, **seen}
-        return Acts({name: at_least_float32(found[name]) for name in self.reads}, self.net.labels)
+        return self.net.acts({name: at_least_float32(found[name]) for name in self.reads})
 
     def _checked(self, seen: Mapping[str, Tensor]) -> Tensor:
         if "" not in seen or self.script.target is None:

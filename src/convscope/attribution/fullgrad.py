@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from convscope.hooks import Site, watch
 from convscope.network import Network
-from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
+from convscope.objective import INPUT, OUTPUT, Objective, total
 from convscope.outputs import scores_in
 
 Parts = tuple[Tensor, list[Tensor], Tensor]
@@ -50,8 +50,8 @@ def parts_of_score(net: Network, pixels: Tensor, objective: Objective) -> Parts:
     with torch.inference_mode(mode=False), torch.enable_grad():
         x = net.enter(pixels).detach().clone().requires_grad_()
         seen, places = _seen(net, x, objective)
-        acts = Acts({k: v.float() for k, v in seen.items()} | {INPUT: x}, net.labels)
-        score = total(objective, Acts({k: acts[k] for k in objective.layers}, net.labels))
+        acts = net.acts({k: v.float() for k, v in seen.items()} | {INPUT: x})
+        score = total(objective, net.acts({k: acts[k] for k in objective.layers}))
         grads = torch.autograd.grad(score, [x, *(seen[n] for n in places)], allow_unused=True)
     own = (x * grads[0]).detach().float()
     maps, rest = list[Tensor](), own.new_zeros(len(own))

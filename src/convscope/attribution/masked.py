@@ -10,7 +10,7 @@ from torch import Tensor
 from convscope.errors import StoppedError
 from convscope.hooks import watch
 from convscope.network import Network
-from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
+from convscope.objective import INPUT, OUTPUT, Objective, total
 from convscope.outputs import scores_in
 
 Progress = Callable[[int, int, str], None]
@@ -33,7 +33,7 @@ def masked_scores(
         with watch(sites, stop=OUTPUT not in question.layers) as seen:
             seen[OUTPUT] = scores_in(net.module(shown), net.output)
     found = {INPUT: shown, **seen}
-    acts = Acts({n: found[n].float() for n in question.layers}, net.labels)
+    acts = net.acts({n: found[n].float() for n in question.layers})
     total(question, acts)
     return question.read(acts).float()
 

@@ -276,7 +276,7 @@ def deconv_top(
     """
     pixels = net.photographs(images)[:1]
     with torch.no_grad():
-        mean = net.run(pixels, (layer,))[layer][0].flatten(1).mean(1)
+        mean = net.run(pixels, (layer,)).maps(layer)[0].mean((1, 2))
     channels = mean.topk(min(top, len(mean))).indices.tolist()
     found = [_projected(net, pixels, channel(layer, k), only) for k in channels]
     recipe = recipe_for(net, "deconv", layer=layer, top=top, only=only)

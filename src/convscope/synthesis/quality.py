@@ -145,7 +145,7 @@ def _row(
     place = i if asked.apart else 0
     objective, one = asked.objectives[place], pixels[i : i + 1]
     acts = net.run(one, objective.layers)
-    score = float(objective.read(acts.__class__(acts, acts.labels)).mean())
+    score = float(objective.read(acts).mean())
     others = real.scores[:, place]
     strongest = float(others.max())
     gain = score / strongest if strongest > 0 and score > 0 else None
