@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from convscope import Network
-from convscope.attribution.boxes import Span
-from convscope.attribution.incremental import Incremental
-from convscope.attribution.under_windows import scores_under_windows, under_windows
-from convscope.attribution.windows import Windows
+from convscope.attribution.incremental.boxes import Span
+from convscope.attribution.incremental.recompute import Incremental
+from convscope.attribution.incremental.under_windows import scores_under_windows, under_windows
+from convscope.attribution.incremental.windows import Windows
 from convscope.errors import ArgumentError
 from tests.attribution.traps import SIDE, TRAPS, Shapes, conv, made
 
@@ -119,7 +119,7 @@ def test_a_span_holds_all_cells_that_read_a_changed_one(first, size, move):
 def test_chunk_size_changes_nothing(net, images, most, monkeypatch):
     corners = every(4, (4, 4), 16)
     expected = scores_under_windows(net, images[:1], corners, (4, 4), torch.tensor(0.5))
-    monkeypatch.setattr("convscope.attribution.under_windows.MOST", most)
+    monkeypatch.setattr("convscope.attribution.incremental.under_windows.MOST", most)
     found = scores_under_windows(
         net, images[:1], corners, (4, 4), torch.tensor(0.5), engine="incremental"
     )

@@ -7,8 +7,8 @@ from captum.attr import Occlusion
 from torch import nn
 
 from convscope import Network
+from convscope.attribution.incremental.under_windows import scores_under_windows
 from convscope.attribution.occlusion import FILLS, covers, occlusion, places, spread
-from convscope.attribution.under_windows import scores_under_windows
 from convscope.errors import ArgumentError, TargetError
 from convscope.objective import channel, logit, predicted, probability
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import convscope
-from convscope.attribution.incremental import Incremental
+from convscope.attribution.incremental.recompute import Incremental
+from convscope.attribution.incremental.under_windows import scores_under_windows
 from convscope.attribution.rise import rise
-from convscope.attribution.under_windows import scores_under_windows
 from convscope.errors import StoppedError
 
 

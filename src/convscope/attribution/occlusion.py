@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convscope.attribution.boxes import Ints, Pair
-from convscope.attribution.under_windows import under_windows
-from convscope.attribution.windows import Windows
+from convscope.attribution.incremental.boxes import Ints, Pair
+from convscope.attribution.incremental.under_windows import under_windows
+from convscope.attribution.incremental.windows import Windows
 from convscope.errors import ArgumentError
 from convscope.images import Source
 from convscope.network import Network

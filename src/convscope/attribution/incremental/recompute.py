@@ -17,10 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from convscope.attribution.boxes import Area, Box, Ints, Pair, channels_last, gather, paste
-from convscope.attribution.sliding import Sliding
-from convscope.attribution.steps import NotTraceableError, Step, steps_of
-from convscope.attribution.windows import Windows
+from convscope.attribution.incremental.boxes import (
+    Area,
+    Box,
+    Ints,
+    Pair,
+    channels_last,
+    gather,
+    paste,
+)
+from convscope.attribution.incremental.sliding import Sliding
+from convscope.attribution.incremental.steps import NotTraceableError, Step, steps_of
+from convscope.attribution.incremental.windows import Windows
 from convscope.images import Standardize
 from convscope.network import Network
 from convscope.outputs import scores_in

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from convscope.attribution.rules import is_norm, is_relu, name_of, rule_for
-from convscope.attribution.sliding import Sliding
+from convscope.attribution.incremental.rules import is_norm, is_relu, name_of, rule_for
+from convscope.attribution.incremental.sliding import Sliding
 
 Look = Callable[[fx.Node], Any]
 _ASKS_SIZES = frozenset(("size", "dim", "ndimension", "shape", "ndim", "dtype", "device"))

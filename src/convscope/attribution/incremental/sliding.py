@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, fx, nn, tensor
 
-from convscope.attribution.boxes import Area, Pair, channels_last
+from convscope.attribution.incremental.boxes import Area, Pair, channels_last
 
 
 @dataclass(frozen=True, eq=False)

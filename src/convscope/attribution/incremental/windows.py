@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convscope.attribution.boxes import Area, Ints, Pair, Span, channels_last, gather
+from convscope.attribution.incremental.boxes import Area, Ints, Pair, Span, channels_last, gather
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convscope.attribution.boxes import Ints, Pair
-from convscope.attribution.incremental import MOST, Incremental
-from convscope.attribution.steps import NotTraceableError
-from convscope.attribution.windows import Windows
+from convscope.attribution.incremental.boxes import Ints, Pair
+from convscope.attribution.incremental.recompute import MOST, Incremental
+from convscope.attribution.incremental.steps import NotTraceableError
+from convscope.attribution.incremental.windows import Windows
 from convscope.errors import ArgumentError
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from convscope.attribution.sliding import SLIDING, Sliding, sliding, sliding_module
+from convscope.attribution.incremental.sliding import SLIDING, Sliding, sliding, sliding_module
 
 
 @dataclass(frozen=True, eq=False)
