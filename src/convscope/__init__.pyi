@@ -39,6 +39,8 @@ from .results import Result as Result
 from .results import Strip as Strip
 from .results import Table as Table
 from .rows import LayerRow as LayerRow
+from .studies.findings import Findings as Findings
+from .studies.randomization.study import randomization_study as randomization_study
 from .synthesis.ascent import Step as Step
 from .synthesis.ascent import ascend as ascend
 from .synthesis.dream import Dreaming as Dreaming

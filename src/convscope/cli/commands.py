@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli import explain, make, show
+from convscope.cli import explain, make, show, study
 from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, TableOut, Target
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -184,3 +184,4 @@ def _named(what: str, layer: str) -> Path:
 
 for command in (*explain.COMMANDS, *make.COMMANDS):
     app.command()(command)
+app.add_typer(study.app, name="study")
