@@ -1,3 +1,4 @@
+from .arithmetic import arithmetic as arithmetic
 from .attribution.cam import cam as cam
 from .attribution.cam import cam_strip as cam_strip
 from .attribution.occlusion import occlusion as occlusion
@@ -32,6 +33,8 @@ from .objective import predicted as predicted
 from .objective import probability as probability
 from .objective import segment as segment
 from .results import Chart as Chart
+from .results import Film as Film
+from .results import Findings as Findings
 from .results import Heatmap as Heatmap
 from .results import Pictures as Pictures
 from .results import Recipe as Recipe
@@ -39,7 +42,6 @@ from .results import Result as Result
 from .results import Strip as Strip
 from .results import Table as Table
 from .rows import LayerRow as LayerRow
-from .studies.findings import Findings as Findings
 from .studies.randomization.study import randomization_study as randomization_study
 from .synthesis.ascent import Step as Step
 from .synthesis.ascent import ascend as ascend
@@ -68,3 +70,4 @@ from .view.maps import maps as maps
 from .view.maps import through as through
 from .view.predict import predict as predict
 from .view.table import layer_table as layer_table
+from .visualizer import Visualizer as Visualizer

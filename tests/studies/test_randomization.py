@@ -155,7 +155,7 @@ def test_six_inputs_reach_zero_loss(folder, tmp_path):
     assert next(iter(inputs.TITLES.values())) == found.table.column("input")[0]
     assert [1.0] * 6 == found.table.column("training accuracy")
     assert max(found.table.column("loss")) <= fit.ZERO
-    assert {"loss", "time-to-fit", "test-error", "filters-mlp-1x512"} == set(found.results)
+    assert {"loss", "time-to-fit", "test-error", "filters-mlp-1x512", "table"} == set(found.results)
     gaps = [
         a - b
         for a, b in zip(

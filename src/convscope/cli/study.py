@@ -12,7 +12,7 @@ from convscope.cli import show
 from convscope.cli.arguments import Json
 
 if TYPE_CHECKING:
-    from convscope.studies.findings import Findings
+    from convscope.results import Findings
 
 app = typer.Typer(no_args_is_help=True, help="Studies: charts and tables from many passes.")
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is found.")]

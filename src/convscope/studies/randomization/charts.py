@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from convscope.results import Chart, Pictures, Recipe, Result
-from convscope.studies.findings import Beside
+from convscope.results import Beside, Chart, Pictures, Recipe, Result
 from convscope.studies.randomization import inputs
 from convscope.studies.randomization.fit import SMALL, Run
 from convscope.studies.randomization.networks import SIDE

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 
 from convscope.errors import ArgumentError, StoppedError, closest
-from convscope.results import Cell, Recipe, Table
-from convscope.studies.findings import Findings
+from convscope.results import Cell, Findings, Recipe, Table
 from convscope.studies.randomization import inputs
 from convscope.studies.randomization.charts import charts, first_layers, told_in_words
 from convscope.studies.randomization.fit import Run, Task, accuracy, learn
@@ -190,12 +189,8 @@ def _findings(runs: dict[Case, tuple[Run, float]], recipe: Recipe) -> Findings:
         if case.given in (inputs.TRUE, inputs.PARTLY, inputs.LABELS)
     }
     table = Table(COLUMNS, rows, replace(recipe, method="randomization table"))
-    return Findings(
-        table,
-        charts(curves, points, recipe),
-        first_layers(curves, recipe),
-        told_in_words(curves),
-    )
+    drawn = {**charts(curves, points, recipe), **first_layers(curves, recipe)}
+    return Findings({**drawn, "table": table}, told_in_words(curves))
 
 
 def _row(case: Case, run: Run, test: float) -> list[Cell]:

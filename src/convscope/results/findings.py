@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from PIL import Image, ImageDraw
 
 from convscope.render.grid import INK, PAPER
 from convscope.render.text import font
-from convscope.results import Chart, Pictures, Recipe, Result, Table
-from convscope.results.base import as_array
+from convscope.results.base import Result, as_array
+from convscope.results.pictures import Pictures
+from convscope.results.recipe import Recipe
+from convscope.results.table import Table
 
 HEAD, GAP = 24, 16  # pixels over and between sheets
 
@@ -52,41 +54,46 @@ class Beside(Result):
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What a study found.
+    """What a question that takes several pictures to answer has found.
 
     Attributes:
-        table: the figures.
-        charts: name -> lines.
-        pictures: name -> what else there is to see.
+        results: name, as of a file -> chart, table or pictures, in the order in which to read.
         sentence: what came out, in plain words.
     """
 
-    table: Table
-    charts: Mapping[str, Chart]
-    pictures: Mapping[str, Result] = field(default_factory=dict)
+    results: Mapping[str, Result]
     sentence: str = ""
 
+    def __getitem__(self, name: str) -> Result:
+        """One result by its name."""
+        return self.results[name]
+
     @property
-    def results(self) -> Mapping[str, Result]:
-        """All of them by name."""
-        return {**self.charts, **self.pictures}
+    def table(self) -> Table:
+        """The figures.
+
+        Raises:
+            KeyError: if there are none.
+        """
+        found = self.results["table"]
+        if not isinstance(found, Table):
+            raise KeyError("table")  # noqa: EM101 - the key, as of any mapping
+        return found
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write charts and pictures as .png, their numbers as .npz, the table as .csv and .json."""
+        """Write pictures as .png, their numbers as .npz, tables as .csv and .json."""
         place = Path(folder)
-        drawn = [
+        return [
             found.save(place / f"{name}{suffix}")
             for name, found in self.results.items()
-            for suffix in (".png", ".npz")
+            for suffix in ((".csv", ".json") if isinstance(found, Table) else (".png", ".npz"))
         ]
-        return [self.table.save(place / f"table{suffix}") for suffix in (".csv", ".json")] + drawn
 
     def __repr__(self) -> str:
         """What came out."""
-        return f"Findings({self.sentence})"
+        return f"Findings({', '.join(self.results)}: {self.sentence})"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        shown = [*self.results.values(), self.table]
-        parts = [found._repr_mimebundle_()["text/html"] for found in shown]
+        parts = [found._repr_mimebundle_()["text/html"] for found in self.results.values()]
         text = "".join([f"<p>{html.escape(self.sentence)}</p>", *parts])
         return {"text/plain": self.sentence, "text/html": text}
