@@ -42,6 +42,11 @@ from .results import Result as Result
 from .results import Strip as Strip
 from .results import Table as Table
 from .rows import LayerRow as LayerRow
+from .studies.correspondence import Marked as Marked
+from .studies.correspondence import correspondence as correspondence
+from .studies.correspondence import read_marks as read_marks
+from .studies.evolution import evolution as evolution
+from .studies.invariance import invariance as invariance
 from .studies.randomization.study import randomization_study as randomization_study
 from .synthesis.ascent import Step as Step
 from .synthesis.ascent import ascend as ascend

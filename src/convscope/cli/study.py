@@ -10,6 +10,7 @@ import typer
 
 from convscope.cli import show
 from convscope.cli.arguments import Json
+from convscope.cli.options import NetworkOptions, with_network
 
 if TYPE_CHECKING:
     from convscope.results import Findings
@@ -30,7 +31,7 @@ def randomization(
     ] = None,
     network: Annotated[
         str, typer.Option(help="inception, inception-plain, alexnet, mlp3, mlp1; with commas.")
-    ] = "alexnet",
+    ] = "inception",
     inputs: Annotated[
         str | None,
         typer.Option(
@@ -78,6 +79,135 @@ def randomization(
             should_stop=should_stop,
         )
     _present(found, out, as_json=as_json, title="Learnt by heart")
+
+
+@app.command()
+@with_network
+def invariance(
+    options: NetworkOptions,
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTOS...", help="Photographs; the paper has five.")
+    ],
+    layers: Annotated[
+        str | None, typer.Option("--layers", "-l", help="Layers with commas; else three stages.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="The class of each photograph, with commas; else what it is taken for."),
+    ] = None,
+    as_json: Json = False,
+    out: OutFolder = Path("invariance"),
+) -> None:
+    """Move, enlarge and turn photographs: how far do features and answer follow?"""
+    from convscope.studies.invariance import invariance as study
+
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        found = study(
+            options.load(),
+            photos,
+            layers=_parts(layers),
+            classes=_parts(classes),
+            names=_names(photos),
+            state=str(out / "state"),
+            progress=progress,
+            should_stop=should_stop,
+        )
+    _present(found, out, as_json=as_json, title="Distance of the features by change and depth")
+
+
+@app.command()
+@with_network
+def correspondence(
+    options: NetworkOptions,
+    boxes: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BOXES.csv",
+            help="photo,part,left,top,right,bottom: a line a box, in pixels of the photograph.",
+        ),
+    ],
+    layers: Annotated[
+        str | None, typer.Option("--layers", "-l", help="Layers with commas; else every stage.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Random boxes in each photograph.")] = 10,
+    as_json: Json = False,
+    out: OutFolder = Path("correspondence"),
+) -> None:
+    """Cover the same part in several photographs: does the network know that it is the same?"""
+    from convscope.studies.correspondence import correspondence as study
+    from convscope.studies.correspondence import read_marks
+
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        marked = read_marks(boxes)
+        found = study(
+            options.load(),
+            marked,
+            layers=_parts(layers),
+            draws=draws,
+            seed=options.seed,
+            state=str(out / "state"),
+            progress=progress,
+            should_stop=should_stop,
+        )
+    _present(found, out, as_json=as_json, title="Share of features whose sign of change differs")
+
+
+@app.command()
+@with_network
+def evolution(
+    options: NetworkOptions,
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(metavar="CHECKPOINTS...", help="Files of weights, in order of training."),
+    ],
+    photos: Annotated[Path, typer.Option("--photos", help="Folder of photographs to search.")],
+    layer: Annotated[str, typer.Option("--layer", "-l", help="A layer with maps.")] = "stage:1",
+    channels: Annotated[
+        str | None, typer.Option(help="Channels with commas, from 0; else the first six.")
+    ] = None,
+    most: Annotated[int, typer.Option(help="At most so many photographs, evenly spread.")] = 1000,
+    as_json: Json = False,
+    out: OutFolder = Path("evolution"),
+) -> None:
+    """The strongest patch of a channel, checkpoint by checkpoint."""
+    from convscope.images import listed
+    from convscope.studies.evolution import evolution as study
+
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        files = listed(photos)
+        found = study(
+            options.load(),
+            checkpoints,
+            files[:: max(1, -(-len(files) // max(1, most)))],
+            layer=layer,
+            channels=_numbers(channels),
+            state=str(out / "state"),
+            progress=progress,
+            should_stop=should_stop,
+        )
+    _present(found, out, as_json=as_json, title=f"Strongest answers of {layer}")
+
+
+def _parts(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",")] if text else None
+
+
+def _names(photos: list[str]) -> list[str]:
+    """Files by their names where these differ, else as they were given."""
+    short = [Path(photo).stem for photo in photos]
+    return short if len(set(short)) == len(short) else photos
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    from convscope.errors import ArgumentError
+
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        msg = f"--channels must be numbers with commas, as 3,8,21, not {text!r}."
+        raise ArgumentError(msg)
+    return [int(part) for part in parts]
 
 
 def _at_hand(name: str) -> Path:

@@ -55,7 +55,7 @@ def randomization_study(
     folder: str | Path,
     state: str | Path,
     *,
-    networks: Sequence[str] = ("alexnet",),
+    networks: Sequence[str] = ("inception",),
     given: Sequence[str] = tuple(inputs.TITLES),
     corruptions: Sequence[float] = (0.5,),
     count: int = 1000,
