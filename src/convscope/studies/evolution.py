@@ -52,7 +52,7 @@ def evolution(
 
     Returns:
         "patches" and "projections" with a row a channel and a column a checkpoint, the chart
-        "activation", and the table.
+        "activation", and the table; no projections of a network without ReLUs.
 
     Raises:
         ArgumentError: if there is no checkpoint, no photograph, or no such channel.
@@ -156,13 +156,12 @@ def _findings(
     shared: dict[str, Any] = {"captions": captions, "columns": len(found)}
     flat = [view for row in views for view in row]
     patches = Pictures(torch.cat([v[0] for v in flat]), recipe, scale="pixels", **shared)
-    projections = Pictures(torch.cat([v[1] for v in flat]), recipe, signed=True, **shared)
-    results: dict[str, Result] = {
-        "patches": patches,
-        "projections": projections,
-        "activation": _chart(found, titles, layer, channels, recipe),
-        "table": _table(found, titles, photographs, channels, recipe),
-    }
+    results: dict[str, Result] = {"patches": patches}
+    projected = [projection for _, projection in flat if projection is not None]
+    if len(projected) == len(flat):
+        results["projections"] = Pictures(torch.cat(projected), recipe, signed=True, **shared)
+    results["activation"] = _chart(found, titles, layer, channels, recipe)
+    results["table"] = _table(found, titles, photographs, channels, recipe)
     return Findings(results, _sentence(found, titles, layer, channels))
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from convscope.attribution.pixels import deconv
+from convscope.errors import NotApplicableError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import channel
+from convscope.objective import channel, neuron
 from convscope.receptive import box
 
 _AROUND = 0.5  # what is drawn outside the photograph
@@ -67,18 +68,35 @@ def _better(old: Strongest | None, new: Strongest) -> Strongest:
     return new if old is None or new.value > old.value else old
 
 
-def view(net: Network, photo: Source, layer: str, k: int, best: Strongest) -> tuple[Tensor, Tensor]:
-    """What the cell sees, and its projection, (1, 3, side, side) each."""
+def view(
+    net: Network, photo: Source, layer: str, k: int, best: Strongest
+) -> tuple[Tensor, Tensor | None]:
+    """What the cell sees, and its projection, (1, 3, side, side) each.
+
+    The projection is None where the network runs no ReLU, so that there is no DeconvNet of it.
+    """
     pixels = net.read(photo)
-    projected = deconv(net, pixels, channel(layer, k), only="max").projection
+    projected = _projection(net, pixels, layer, k, best)
     field = net.layers.field(layer)
     height, width = pixels.shape[-2:]
-    if field is None or field.y is None or field.x is None or projected is None:
-        return pixels, pixels if projected is None else projected
+    if field is None or field.y is None or field.x is None:
+        return pixels, projected
     top, left, bottom, right = box(field, best.row, best.column, height, width)
     size = min(int(field.y.size), height), min(int(field.x.size), width)
     place = (slice(top, bottom), slice(left, right))
-    return _on_canvas(pixels, place, size, _AROUND), _on_canvas(projected, place, size, 0.0)
+    seen = _on_canvas(pixels, place, size, _AROUND)
+    return seen, None if projected is None else _on_canvas(projected, place, size, 0.0)
+
+
+def _projection(net: Network, pixels: Tensor, layer: str, k: int, best: Strongest) -> Tensor | None:
+    """By DeconvNet; the first convolution, before which all is linear, by its own weights."""
+    if net.layers.find(layer).conv == 1:
+        one = neuron(layer, k, best.row, best.column)
+        return max(best.value, 0.0) * net.pixel_gradients(one, pixels)[1]
+    try:
+        return deconv(net, pixels, channel(layer, k), only="max").projection
+    except NotApplicableError:
+        return None
 
 
 def _on_canvas(
