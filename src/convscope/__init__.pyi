@@ -13,6 +13,18 @@ from .catalog import Method as Method
 from .checks.curves import trust as trust
 from .checks.pointing import pointing as pointing
 from .checks.randomize import randomization as randomization
+from .dataset.codes import codes as codes
+from .dataset.directions import along as along
+from .dataset.directions import groups as groups
+from .dataset.neighbours import code as code
+from .dataset.neighbours import nearest as nearest
+from .dataset.neighbours import neighbours as neighbours
+from .dataset.patches import patches as patches
+from .dataset.patches import strongest as strongest
+from .dataset.probe import probe as probe
+from .dataset.survey import merge as merge
+from .dataset.survey import open_survey as open_survey
+from .dataset.survey import survey as survey
 from .errors import ConvscopeError as ConvscopeError
 from .images import read as read
 from .layers import Layers as Layers
@@ -32,6 +44,10 @@ from .objective import parse as parse
 from .objective import predicted as predicted
 from .objective import probability as probability
 from .objective import segment as segment
+from .report.hard import accuracy_by as accuracy_by
+from .report.health import health as health
+from .report.units import channel_page as channel_page
+from .report.units import layer_sheet as layer_sheet
 from .results import Chart as Chart
 from .results import Film as Film
 from .results import Findings as Findings
@@ -68,6 +84,7 @@ from .synthesis.plans import in_grey as in_grey
 from .synthesis.plans import with_opacity as with_opacity
 from .synthesis.plans import with_spectrum as with_spectrum
 from .synthesis.quality import quality as quality
+from .view.duplicates import duplicates as duplicates
 from .view.filters import filter_table as filter_table
 from .view.filters import filters as filters
 from .view.maps import chain as chain

@@ -14,10 +14,10 @@ from convscope.attribution.averaged import integrated, smoothed, varied
 from convscope.attribution.cam import cam
 from convscope.attribution.masked import Progress, ShouldStop
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.hooks import Gate, Rule, rewrite_relu
 from convscope.images import Source
 from convscope.network import Network, Seed
 from convscope.objective import OUTPUT, Acts, Objective, as_objective, channel
+from convscope.relus import Gate, Rule, rewrite_relu
 from convscope.replay import in_batches
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli import explain, make, show, study, teach
+from convscope.cli import data, explain, make, show, study, teach
 from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, TableOut, Target
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -182,6 +182,6 @@ def _named(what: str, layer: str) -> Path:
     return Path(f"{what}-{layer.replace(':', '-')}.png")
 
 
-for command in (*explain.COMMANDS, *make.COMMANDS, *teach.COMMANDS):
+for command in (*explain.COMMANDS, *make.COMMANDS, *data.COMMANDS, *teach.COMMANDS):
     app.command()(command)
 app.add_typer(study.app, name="study")

@@ -29,7 +29,7 @@ def filters(
         NotApplicableError: if the layer is no convolution, or its weights were not loaded.
         ArgumentError: if there is no such input channel.
     """
-    weight = _weights(net, layer)
+    weight = weights_of(net, layer)
     if inputs == "colour" and weight.shape[1] != 3:
         inputs = 0
     values = _seen_from(weight, inputs)
@@ -45,7 +45,7 @@ def filter_table(net: Network, layer: str = "conv:1") -> Table:
     filters, about 1 for weights that know nothing of their neighbours, up to 2 for
     chequerboards. Filters of one weight have none.
     """
-    weight = _weights(net, layer)
+    weight = weights_of(net, layer)
     norms, noise = weight.flatten(1).norm(dim=1), noise_scores(weight)
     known = weight.shape[-2:].numel() > 1
     rows: list[tuple[Cell, ...]] = [
@@ -67,7 +67,12 @@ def noise_scores(weight: Tensor) -> Tensor:
     return (rough / (2 * variance)).where(variance > 0, variance.new_zeros(()))
 
 
-def _weights(net: Network, layer: str) -> Tensor:
+def weights_of(net: Network, layer: str) -> Tensor:
+    """The weights of a convolution, (filters, inputs, h, w).
+
+    Raises:
+        NotApplicableError: if the layer is no convolution, or its weights were not loaded.
+    """
     row = net.layers.find(layer)
     module = net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):
