@@ -65,7 +65,7 @@ def test_rows_are_channels_and_columns_checkpoints(net, photographs, checkpoints
     assert [2, 2, 2, 7, 7, 7] == found.table.column("channel")
     assert (6, 3, 3, 3) == found["patches"].values.shape == found["projections"].values.shape
     assert 3 == found["patches"].columns
-    assert "conv:1:7 after 20" == found["patches"].captions[-1]
+    assert "7 after 20" == found["patches"].captions[-1]
     xs, ys = found["activation"].panels["strongest answer of conv:1"]["channel 7"]
     assert ([1, 5, 20], found.table.column("activation")[3:]) == (xs, ys)
 

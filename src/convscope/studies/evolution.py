@@ -152,7 +152,7 @@ def _findings(
         ]
         for k in range(len(channels))
     ]
-    captions = [f"{layer}:{k} after {title}" for k in channels for title in titles]
+    captions = [f"{k} after {title}" for k in channels for title in titles]
     shared: dict[str, Any] = {"captions": captions, "columns": len(found)}
     flat = [view for row in views for view in row]
     patches = Pictures(torch.cat([v[0] for v in flat]), recipe, scale="pixels", **shared)
