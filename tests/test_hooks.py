@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from convscope.hooks import Site, first_tensor, kind_of, watch
+from convscope.hooks import Site, first_tensor, kind_of, reading, watch
 
 
 def test_keeps_the_value_before_an_in_place_relu(module, images):
@@ -128,3 +128,38 @@ def test_kinds_of_functions():
 def test_a_layer_without_tensors_is_refused():
     with pytest.raises(TypeError, match="this layer returns a str, which holds no tensor"):
         first_tensor("words")
+
+
+def test_reading_sees_values_before_an_in_place_relu_and_copies_none(module, images):
+    module.eval()
+    seen = {}
+
+    def look(name, value):
+        seen[name] = (float(value.min()), value.data_ptr())
+
+    pointers = []
+    module.act.register_forward_pre_hook(lambda _, inputs: pointers.append(inputs[0].data_ptr()))
+    with (
+        torch.no_grad(),
+        reading({"stem": Site(module.stem, 1)}, look, entering={"in": module.head}),
+    ):
+        module(images)
+    assert seen["stem"][0] < 0
+    assert pointers[0] == seen["stem"][1]
+    assert {"stem", "in"} == set(seen)
+
+
+def test_reading_ends_the_pass_when_all_was_seen_and_cleans_up(module, images):
+    ran = []
+    module.last.register_forward_hook(lambda *_: ran.append(1))
+    before = [len(m._forward_hooks) for m in module.modules()]
+    with reading({"stem": Site(module.stem, 1)}, lambda *_: None, stop=True):
+        module(images)
+    assert not ran
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), reading({"stem": Site(module.stem, 1)}, fail):
+        module(images)
+    assert before == [len(m._forward_hooks) for m in module.modules()]

@@ -9,7 +9,18 @@ import torch.nn.functional as F
 from torch import nn
 
 import convscope
-from convscope import RECIPES, ascend, channel, diverse, growth, logit, neuron, sheet, synthesize
+from convscope import (
+    RECIPES,
+    ascend,
+    channel,
+    diverse,
+    growth,
+    invert,
+    logit,
+    neuron,
+    sheet,
+    synthesize,
+)
 from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, TargetError
 from convscope.relus import Gate
 from convscope.results import Pictures
@@ -455,3 +466,17 @@ def test_results_are_pictures_with_their_recipe(net):
     assert 9 == found.recipe.seed
     assert "fourier" == found.recipe.parameters["recipe"]
     assert 12 == found.recipe.parameters["steps"]
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"maco"}))
+def test_pictures_need_not_be_square(net, name):
+    plan = replace(RECIPES[name], steps=12)
+    found = synthesize(net, "mid:3", recipe=plan, size=(24, 40)).values
+    assert (1, 3, 24, 40) == found.shape
+    assert found.std() > 0.001
+
+
+def test_a_network_that_is_not_square_gets_pictures_of_its_size(module):
+    wide = convscope.Network(module, name="wide", input_size=(16, 32))
+    assert (1, 3, 16, 32) == synthesize(wide, "mid:3", steps=3).values.shape
+    assert (16, 32) == tuple(invert(wide, "sample:china", ["conv:1"], steps=3).values.shape[-2:])

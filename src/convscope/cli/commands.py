@@ -40,15 +40,21 @@ def tour(
     options: NetworkOptions,
     photo: Photo = "sample:china",
     target: Target = None,
+    survey: Annotated[
+        Path | None,
+        typer.Option("--survey", "-s", help="Folder of a survey, to show patches of channels too."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page.")] = Path("tour"),
 ) -> None:
     """Explain one photograph: a page from the filters to the decision."""
+    from convscope.dataset.survey import open_survey
     from convscope.report.tour import photo_name
     from convscope.report.tour import tour as write
 
     with show.progress("loading the network") as progress:
+        seen = None if survey is None else open_survey(survey)
         net = options.load()
-        page = write(net, photo, target, name=photo_name(photo), progress=progress)
+        page = write(net, photo, target, name=photo_name(photo), survey=seen, progress=progress)
     show.wrote(page.write(out))
 
 

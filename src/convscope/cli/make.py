@@ -9,7 +9,7 @@ import typer
 
 from convscope.cli import show
 from convscope.cli.arguments import Photo, Target, numbers_in
-from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.options import NetworkOptions, size_in, with_network
 
 if TYPE_CHECKING:
     from convscope.network import Network
@@ -49,7 +49,9 @@ def synthesize(
         str,
         typer.Option(help="fourier, lucid, maco, upscaling, noise, keras, yosinski1 to yosinski4."),
     ] = "fourier",
-    size: Annotated[int | None, typer.Option(help="Side of the picture in pixels.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Side of the picture, or height x width.", metavar="N|HxW")
+    ] = None,
     steps: Steps = None,
     every: Annotated[
         int | None, typer.Option(help="Also write the picture every so many steps.")
@@ -78,7 +80,7 @@ def synthesize(
         net = options.load()
         given: dict[str, Any] = {
             "recipe": plan,
-            "size": size,
+            "size": size_in(size),
             "seed": options.seed,
             "precision": precision,
         }

@@ -71,7 +71,7 @@ class NetworkOptions:
             partial=self.partial,
             mean=_numbers(self.mean, "--mean"),
             std=_numbers(self.std, "--std"),
-            size=_size(self.size),
+            size=size_in(self.size),
             labels=Path(self.labels) if self.labels else None,
             output=int(self.output) if self.output and self.output.isdecimal() else self.output,
             device=self.device,
@@ -129,7 +129,8 @@ def _numbers(text: str | None, name: str) -> tuple[float, ...] | None:
         raise ArgumentError(msg) from None
 
 
-def _size(text: str | None) -> int | tuple[int, int] | None:
+def size_in(text: str | None) -> int | tuple[int, int] | None:
+    """Read `224` or `240x320` as a number or (height, width); None stays."""
     from convscope.errors import ArgumentError
 
     if text is None:

@@ -235,6 +235,8 @@ def attributes(pixels: Tensor) -> Tensor:
 
 
 def _finished(store: Store, manifest: Manifest) -> Survey:
+    if not manifest.own:  # more parts than there is work for: this one has none
+        return Survey(store, manifest, {})
     tallies = store.finished()
     if tallies is None:
         tallies = {layer: _all_of(store, manifest, layer) for layer in manifest.layers}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 LOWEST, PER_OCTAVE, OCTAVES = 2.0**-8, 4, 20
+AT_ONCE = 1 << 19  # numbers, two megabytes of them
 BINS = 1 + PER_OCTAVE * OCTAVES
 """The first bin holds all that is not positive; four to an octave follow, from 2^-8 to 2^12."""
 
@@ -44,24 +45,25 @@ class Seen:
 
     @classmethod
     def of(cls, maps: Tensor) -> Seen:
-        """Read (N, C, h, w), photograph by photograph, so that what is made on the way stays small."""
-        parts = [_one(plane) for plane in maps]
-        columns = [torch.stack(part).float() for part in zip(*parts, strict=True)]
+        """Read (N, C, h, w) few photographs at a time: what is made on the way stays in the cache."""
+        few = max(1, AT_ONCE // max(1, maps[0].numel()))
+        parts = [_few(part) for part in maps.split(few)]
+        columns = [torch.cat(part).float() for part in zip(*parts, strict=True)]
         strongest, y, x, total, squares, positive = columns
         return cls(strongest, y.long(), x.long(), total, squares, positive, maps[0, 0].numel())
 
 
-def _one(plane: Tensor) -> tuple[Tensor, ...]:
-    """Of one photograph's maps (C, h, w).
+def _few(maps: Tensor) -> tuple[Tensor, ...]:
+    """Of some photographs' maps (n, C, h, w).
 
     The place of the maximum is looked for in one row only: the one whose maximum is the largest.
     `max` with indices over all cells takes ten times as long.
     """
-    by_row = plane.amax(2)
-    strongest, y = by_row.max(1)
-    row = plane.gather(1, y[:, None, None].expand(-1, 1, plane.shape[2]))[:, 0]
-    positive = plane.clamp(min=0).sign_().sum((1, 2))
-    return strongest, y, row.argmax(1), plane.sum((1, 2)), (plane * plane).sum((1, 2)), positive
+    strongest, y = maps.amax(3).max(2)
+    row = maps.gather(2, y[..., None, None].expand(-1, -1, 1, maps.shape[3]))[:, :, 0]
+    positive = maps.clamp(min=0).sign_().sum((2, 3))
+    squares = (maps * maps).sum((2, 3))
+    return strongest, y, row.argmax(2), maps.sum((2, 3)), squares, positive
 
 
 @dataclass(frozen=True)

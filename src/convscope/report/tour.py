@@ -8,12 +8,14 @@ from pathlib import Path
 
 from torch import Tensor
 
+from convscope.dataset.findings import Survey
 from convscope.images import Source, read
 from convscope.network import Network
 from convscope.objective import Objective
 from convscope.report.chapters import activations, driven, first_filters, network, says
 from convscope.report.evidence import evidence, otherwise
 from convscope.report.page import Chapter, Page
+from convscope.report.seen import seen
 from convscope.report.wanted import wanted
 from convscope.results import Table
 from convscope.view.predict import predict
@@ -28,6 +30,7 @@ def tour(
     target: Objective | str | int | None = None,
     *,
     name: str = "photograph",
+    survey: Survey | None = None,
     progress: Progress | None = None,
 ) -> Page:
     """Explain one photograph.
@@ -37,6 +40,7 @@ def tour(
         photo: as `read` takes it, or (1, 3, H, W) pixels.
         target: what to explain beside the most probable class; None takes the second one.
         name: what to call the photograph.
+        survey: of this network; then the patches of its strongest channels are shown too.
         progress: called with done, total and what comes next.
 
     Returns:
@@ -51,6 +55,7 @@ def tour(
         ("activation maps", lambda: activations(net, pixels)),
         ("what drives the channels", lambda: driven(net, pixels)),
         ("what its channels want to see", lambda: wanted(net, pixels)),
+        ("what they answer to elsewhere", lambda: seen(net, pixels, survey) if survey else None),
         ("where the evidence lies", lambda: evidence(net, pixels, shown, said, target)),
         ("other ways to ask", lambda: otherwise(net, pixels, shown, said)),
     ]

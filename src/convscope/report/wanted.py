@@ -57,7 +57,7 @@ def _figure(
     strongest: Sequence[int],
     found: Pictures,
 ) -> Figure:
-    fired = [_fired(pixels, acts[0, k]) for k in strongest]
+    fired = [fired_in(pixels, acts[0, k]) for k in strongest]
     made = [_as_large(tile, fired[0].shape[0]) for tile in found.tile_arrays()]
     names = [f"channel {k}: where it fired" for k in strongest] + ["and what it wants"] * len(made)
     numbers = ", ".join(f"{address}:{k}" for k in strongest)
@@ -87,7 +87,8 @@ def _compared(
     return f"It does so {min(more):.0f} to {max(more):.0f} times as much as the photograph."
 
 
-def _fired(pixels: Tensor, plane: Tensor) -> Floats:
+def fired_in(pixels: Tensor, plane: Tensor) -> Floats:
+    """The photograph with a channel's map (h, w) over it, (H, W, 3) in [0, 1]."""
     photo = as_array(pixels[0].permute(1, 2, 0).expand(-1, -1, 3))
     heat = as_array(plane.clamp(min=0))
     top = float(heat.max())

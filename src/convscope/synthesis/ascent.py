@@ -43,7 +43,7 @@ def ascend(
     objective: Asking | Sequence[Asking],
     *,
     recipe: str | Plan = "fourier",
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
     count: int = 1,
@@ -56,7 +56,8 @@ def ascend(
         objective: what the picture is to please: an `Objective`, its words ("conv:3:88",
             "class:church"), a class number; or a list of these, a picture each.
         recipe: one of `RECIPES`, or a `Plan` of one's own.
-        size: side in pixels; None: the recipe's.
+        size: side in pixels, or (height, width); None: the recipe's, or that of the network's
+            photographs.
         steps: how many; None: the recipe's.
         seed: of every random choice. The same seed gives the same picture on the same processor
             with the same number of threads.
@@ -74,9 +75,9 @@ def ascend(
     """
     plan = plan_for(recipe, steps)
     asked = as_asked(objective, count)
-    side = side_for(net, plan, size)
+    extent = size_for(net, plan, size)
     with torch.inference_mode(mode=False):
-        return Ascent(net, asked, plan, side, seed, precision).steps()
+        return Ascent(net, asked, plan, extent, seed, precision).steps()
 
 
 def starting(
@@ -84,7 +85,7 @@ def starting(
     objective: Asking,
     recipe: str | Plan = "fourier",
     *,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     seed: int = 0,
     precision: str = "auto",
 ) -> Pictures:
@@ -92,7 +93,7 @@ def starting(
     plan = plan_for(recipe, None)
     asked = as_asked(objective, 1)
     with torch.inference_mode(mode=False):
-        ascent = Ascent(net, asked, plan, side_for(net, plan, size), seed, precision)
+        ascent = Ascent(net, asked, plan, size_for(net, plan, size), seed, precision)
         ascent.alive[:] = True
         return ascent.pictures(ascent.pixels())
 
@@ -113,32 +114,39 @@ def plan_for(recipe: str | Plan, steps: int | None) -> Plan:
     return plan if steps is None else replace(plan, steps=steps)
 
 
-def side_for(net: Network, plan: Plan, size: int | None) -> int:
-    """The side of the picture in pixels.
+def size_for(net: Network, plan: Plan, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) of the picture in pixels.
 
     Raises:
         ArgumentError: if it is none that can be made.
     """
-    side = size or plan.size or min(net.input_size)
-    if not 8 <= side <= 4096:
+    asked = size or plan.size or net.input_size
+    height, width = (asked, asked) if isinstance(asked, int) else asked
+    if not (8 <= height <= 4096 and 8 <= width <= 4096):
         msg = f"The size of a picture must be from 8 to 4096 pixels, not {size}."
         raise ArgumentError(msg)
-    return side
+    return height, width
 
 
 class Ascent:
     """One run of the loop."""
 
     def __init__(
-        self, net: Network, asked: Asked, plan: Plan, side: int, seed: int, precision: str
+        self,
+        net: Network,
+        asked: Asked,
+        plan: Plan,
+        size: tuple[int, int],
+        seed: int,
+        precision: str,
     ) -> None:
         """Get ready; nothing is computed yet."""
         self.net, self.asked, self.plan, self.seed = net, asked, plan, seed
-        self.sides = plan.sides(side)
+        self.sizes = [_with_side(size, side) for side in plan.sides(max(size))]
         views = max([t.count for t in plan.transforms if isinstance(t, Crops)], default=1)
-        batch = batch_for(net, side, views)
+        batch = batch_for(net, size, views)
         self.passes = Passes(net, asked, precision, batch=batch, distinct=plan.distinct)
-        self.recipe = self._recipe(side)
+        self.recipe = self._recipe(size)
         self.generator = torch.Generator().manual_seed(seed)
         self.canvas = self._first_canvas()
         self.alive = torch.zeros(asked.count, dtype=torch.bool)
@@ -147,9 +155,9 @@ class Ascent:
     def steps(self) -> Iterator[Step]:
         """Every step of every round."""
         number = 0
-        for turn, side in enumerate(self.sides):
+        for turn, size in enumerate(self.sizes):
             with torch.inference_mode(mode=False):
-                self.canvas = self._enlarged(side) if turn else self.canvas
+                self.canvas = self._enlarged(size) if turn else self.canvas
                 optimizer = self.plan.optimizer(self.canvas.parameters())
             for _ in range(self._steps_of(turn)):
                 number += 1
@@ -242,32 +250,31 @@ class Ascent:
 
     def _is_check(self, number: int) -> bool:
         """At times in the last round, and at the end."""
-        last_round = number > self.plan.steps - self._steps_of(len(self.sides) - 1)
+        last_round = number > self.plan.steps - self._steps_of(len(self.sizes) - 1)
         every = max(1, self.plan.steps // CHECKS)
         return last_round and (number % every == 0 or number == self.plan.steps)
 
     def _steps_of(self, turn: int) -> int:
         """Steps of a round; the last takes what cannot be divided."""
-        share, rest = divmod(self.plan.steps, len(self.sides))
-        return share + (rest if turn == len(self.sides) - 1 else 0)
+        share, rest = divmod(self.plan.steps, len(self.sizes))
+        return share + (rest if turn == len(self.sizes) - 1 else 0)
 
     def _first_canvas(self) -> Canvas:
         count = self.asked.count
         seeds = (
             [self.seed] * count if self.asked.apart else list(range(self.seed, self.seed + count))
         )
-        side = self.sides[0]
         colours = self.net.channels or 3
-        return self.plan.canvas(Start(seeds, (side, side), colours, self.net.device))
+        return self.plan.canvas(Start(seeds, self.sizes[0], colours, self.net.device))
 
-    def _enlarged(self, side: int) -> Canvas:
-        larger = self.canvas.resized((side, side))
+    def _enlarged(self, size: tuple[int, int]) -> Canvas:
+        larger = self.canvas.resized(size)
         if self.plan.blur and isinstance(larger, Pixels):
             with torch.no_grad():
                 larger.raw.copy_(box_blurred(larger.raw, self.plan.blur))
         return larger
 
-    def _recipe(self, side: int) -> Recipe:
+    def _recipe(self, size: tuple[int, int]) -> Recipe:
         plan = self.plan
         return recipe_for(
             self.net,
@@ -275,7 +282,7 @@ class Ascent:
             self.asked.label,
             seed=self.seed,
             recipe=plan.name,
-            size=side,
+            size=size,
             steps=plan.steps,
             precision="bfloat16" if self.passes.half else "float32",
             threads=torch.get_num_threads(),
@@ -286,3 +293,12 @@ class Ascent:
             label if alive else f"{label}: no gradient"
             for label, alive in zip(self.asked.labels, self.alive.tolist(), strict=True)
         ]
+
+
+def _with_side(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """A size in proportion whose longer side is `side`.
+
+    >>> _with_side((200, 100), 61)
+    (61, 30)
+    """
+    return max(1, round(size[0] * side / max(size))), max(1, round(size[1] * side / max(size)))

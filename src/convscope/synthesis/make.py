@@ -29,7 +29,7 @@ def synthesize(
     objective: Asking | Sequence[Asking],
     *,
     recipe: str | Plan = "fourier",
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
     count: int = 1,
@@ -43,7 +43,8 @@ def synthesize(
         net: the network.
         objective: as in `ascend`; of a list each gets a picture.
         recipe: one of `RECIPES`, or a `Plan` of one's own.
-        size: side in pixels; None: the recipe's, or that of the network's photographs.
+        size: side in pixels, or (height, width); None: the recipe's, or that of the network's
+            photographs.
         steps: of the ascent; None: the recipe's.
         seed: of every random choice.
         count: pictures of one objective.
@@ -52,7 +53,7 @@ def synthesize(
         should_stop: asked after each step; once it says so, the best so far is returned.
 
     Returns:
-        Pictures (N, C, size, size) in [0, 1]; of each picture the best of those that were scored
+        Pictures (N, C, height, width) in [0, 1]; of each picture the best of those that were scored
         as they are. What no gradient reached is grey, crossed out and says so.
 
     Raises:

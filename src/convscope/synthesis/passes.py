@@ -166,16 +166,16 @@ class Passes:
         return [(a, min(a + self.batch, count)) for a in range(0, count, self.batch)]
 
 
-def batch_for(net: Network, side: int, views: int = 1) -> int:
+def batch_for(net: Network, size: tuple[int, int], views: int = 1) -> int:
     """Pictures a pass: on a processor as many as leave the largest maps in its cache.
 
     Args:
         net: the network.
-        side: of a picture in pixels.
+        size: (height, width) of a picture in pixels.
         views: how often each picture is seen in a step; several views have the network's size.
     """
     usual = net.input_size[0] * net.input_size[1]
-    larger = 1.0 if views > 1 else side * side / usual
+    larger = 1.0 if views > 1 else math.prod(size) / usual
     fit = net.per_batch() / (3 * max(1.0, larger))
     if net.device.type == "cpu":
         largest = 4 * max(math.prod(row.shape) for row in net.layers)
