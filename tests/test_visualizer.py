@@ -41,6 +41,12 @@ def test_a_network_by_name_keeps_its_own():
     assert convscope.load().normalize == Visualizer("bundled").net.normalize
 
 
+def test_a_network_is_taken_as_it_is(net):
+    assert net is Visualizer(net).net
+    with pytest.raises(ArgumentError, match="to give others, give its module"):
+        Visualizer(net, mean=0.5, std=0.5)
+
+
 def test_visualize_is_maps_and_deconv_of_the_value_after_relu(small, photo):
     found = small.visualize(photo, 1, top=3)
     pixels = convscope.read(photo, 16, fit="squash", interpolation="bicubic")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.attribution.pixels import deconv_top
+from convscope.errors import ArgumentError
 from convscope.images import Source, read
 from convscope.layers import Layers
 from convscope.load import load
@@ -47,20 +48,22 @@ class Visualizer:
 
         Args:
             model: a module, a `Network`, or a name as `load` takes it.
-            device: where to put it; None leaves it.
+            device: where to put it, as "cuda"; None leaves it.
             mean: of the training pixels in [0, 1]; None: ImageNet's, for a module.
             std: their deviation; None: ImageNet's, for a module.
             size: side of the photographs, or (height, width); None: 224 for a module.
             labels: class names.
 
         Raises:
-            ArgumentError: if only one of `mean` and `std` is given.
+            ArgumentError: if only one of `mean` and `std` is given, or any of these for a
+                `Network`, which has its own.
             LoadError: if the network cannot be loaded.
         """
         if isinstance(model, Network):
-            model = model if mean is None and std is None else model.module
-        if isinstance(model, Network):
-            self.net = model if device is None else replace(model, module=model.module.to(device))
+            if any(given is not None for given in (mean, std, size, labels, device)):
+                msg = "This network has its device, mean, deviation, size and labels; to give others, give its module: Visualizer(net.module, device, mean=..., std=..., size=..., labels=...)."
+                raise ArgumentError(msg)
+            self.net = model
             return
         if isinstance(model, nn.Module) and mean is None and std is None:
             mean, std = IMAGENET_MEAN, IMAGENET_STD

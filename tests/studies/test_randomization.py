@@ -239,6 +239,7 @@ def test_stopped_at_once(folder, tmp_path):
         ({"corruptions": [1.5]}, "A share of corrupted labels lies between 0 and 1, not at 1.5"),
         ({"networks": []}, "The study needs at least one network and one input"),
         ({"most": 0}, "most must be at least 1"),
+        ({"device": "abacus"}, "device must be cpu, or cuda where there is one, not 'abacus'"),
         ({"count": 1}, "It takes at least 2 photographs to learn and 1 to test, not 1 and 500"),
     ],
 )

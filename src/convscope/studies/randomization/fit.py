@@ -19,6 +19,7 @@ from convscope.studies.randomization.inputs import Samples, whitened
 from convscope.studies.randomization.networks import DESIGNS
 from convscope.synthesis.passes import gains_by_bfloat16
 
+CPU = torch.device("cpu")
 BATCH = 128
 MOMENTUM = 0.9
 DECAY = 0.95  # of the learning rate, for every EPOCH photographs seen
@@ -97,7 +98,7 @@ def learn(
     *,
     told: Told | None = None,
     should_stop: Callable[[], bool] | None = None,
-    device: torch.device | None = None,
+    device: torch.device = CPU,
 ) -> Run:
     """Train until everything is known by heart, or `task.most` epochs have passed.
 
@@ -108,7 +109,6 @@ def learn(
         ArgumentError: if the folder holds the state of another task of this name.
         LoadError: if what it holds cannot be read.
     """
-    device = device or torch.device("cpu")
     run, file = _fresh(task, samples, device), folder / f"{task.name}.pt"
     _resume(run, task, file)
     images, labels = whitened(samples.pixels).to(device), samples.labels.to(device)

@@ -95,7 +95,7 @@ def randomization_study(
         ImageError: if the photographs cannot be read.
         StoppedError: if it was stopped before the first epoch ended.
     """
-    cases = _cases(networks, given, corruptions)
+    cases, place = _cases(networks, given, corruptions), _device(device)
     _check(most, decay)
     samples, tests = photographs(folder, count, held_out, seed)
     setup = {"count": count, "classes": samples.classes, "photographs": _mark(samples)}
@@ -111,7 +111,7 @@ def randomization_study(
             Path(state),
             told=_telling(progress, case, k, len(cases), most),
             should_stop=should_stop,
-            device=torch.device(device) if device else None,
+            device=place,
         )
         test = inputs.made(case.given, tests, case.corruption, seed, held_out=True)
         runs[case] = run, accuracy(run, test)
@@ -152,6 +152,16 @@ def _check(most: int, decay: float) -> None:
     if most < 1 or decay < 0:
         msg = f"most must be at least 1 and decay at least 0, not {most} and {decay:g}."
         raise ArgumentError(msg)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        place = torch.device(name or "cpu")
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch has an own error for each device
+        msg = f"device must be cpu, or cuda where there is one, not {name!r} ({str(error).splitlines()[0]})."
+        raise ArgumentError(msg) from None
+    return place
 
 
 def _mark(samples: inputs.Samples) -> float:
