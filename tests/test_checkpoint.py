@@ -298,3 +298,17 @@ def test_a_wrapping_that_wraps_itself(tmp_path):
     loop["model"] = loop
     with pytest.raises(LoadError, match="without weights by name"):
         read_state(saved(loop, tmp_path))
+
+
+def test_bytes_with_a_scale_a_channel_become_weights(tmp_path):
+    packed = {
+        "conv.weight": torch.tensor([[[[127]]], [[[-64]]]], dtype=torch.int8),
+        "conv.weight.scale": torch.tensor([0.5, 2.0]),
+        "conv.bias": torch.tensor([1.0, 2.0]),
+        "steps": torch.tensor([3], dtype=torch.int8),  # no scale beside it: kept as it is
+    }
+    torch.save(packed, tmp_path / "packed.pt")
+    found = read_state(tmp_path / "packed.pt")
+    assert ["conv.weight", "conv.bias", "steps"] == list(found)
+    assert [63.5, -128.0] == found["conv.weight"].flatten().tolist()
+    assert torch.int8 == found["steps"].dtype

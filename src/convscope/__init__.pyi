@@ -1,3 +1,4 @@
+from .arithmetic import arithmetic as arithmetic
 from .attribution.cam import cam as cam
 from .attribution.cam import cam_strip as cam_strip
 from .attribution.occlusion import occlusion as occlusion
@@ -48,6 +49,8 @@ from .report.health import health as health
 from .report.units import channel_page as channel_page
 from .report.units import layer_sheet as layer_sheet
 from .results import Chart as Chart
+from .results import Film as Film
+from .results import Findings as Findings
 from .results import Heatmap as Heatmap
 from .results import Pictures as Pictures
 from .results import Recipe as Recipe
@@ -55,6 +58,12 @@ from .results import Result as Result
 from .results import Strip as Strip
 from .results import Table as Table
 from .rows import LayerRow as LayerRow
+from .studies.correspondence import Marked as Marked
+from .studies.correspondence import correspondence as correspondence
+from .studies.correspondence import read_marks as read_marks
+from .studies.evolution import evolution as evolution
+from .studies.invariance import invariance as invariance
+from .studies.randomization.study import randomization_study as randomization_study
 from .synthesis.ascent import Step as Step
 from .synthesis.ascent import ascend as ascend
 from .synthesis.dream import Dreaming as Dreaming
@@ -83,3 +92,4 @@ from .view.maps import maps as maps
 from .view.maps import through as through
 from .view.predict import predict as predict
 from .view.table import layer_table as layer_table
+from .visualizer import Visualizer as Visualizer

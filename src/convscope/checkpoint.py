@@ -71,7 +71,19 @@ def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not _is_state(found):
         msg = f"{path} holds a {type(found).__name__} without weights by name; save model.state_dict()."
         raise LoadError(msg)
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    return _as_floats({str(k): value for k, value in found.items() if isinstance(value, Tensor)})
+
+
+def _as_floats(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights kept as int8 with a scale an output channel beside them, as this project's are."""
+    scales = {f"{k}.scale" for k, value in state.items() if value.dtype == torch.int8} & set(state)
+    return {
+        name: value.float() * state[f"{name}.scale"].view(-1, *[1] * (value.dim() - 1))
+        if f"{name}.scale" in scales
+        else value
+        for name, value in state.items()
+        if name not in scales
+    }
 
 
 def _is_state(found: Mapping[Any, Any]) -> bool:

@@ -33,6 +33,7 @@ class Pictures(Result):
         scale: "own" or "common" range of the tiles; "pixels" draws values in [0, 1] as they are.
         clip: share of the values drawn within range, where zero is mid-grey.
         shown: what is drawn instead of the values, of the same shape.
+        columns: tiles a row, unless the drawing is told otherwise; None makes the sheet square.
     """
 
     values: Tensor
@@ -43,19 +44,21 @@ class Pictures(Result):
     scale: str = "own"
     clip: float = 1.0
     shown: Tensor | None = None
+    columns: int | None = None
 
     def picture(self, index: int = 0, *, columns: int | None = None, tile: int = 64) -> Image.Image:
         """Draw all tiles on one sheet; a tile that is the same everywhere is crossed out.
 
         Args:
             index: which photograph, where tiles are channels.
-            columns: tiles a row; None makes the sheet square.
+            columns: tiles a row; None takes those of the pictures.
             tile: pixels of a tile's longer side, at least.
         """
         tiles = self.tile_arrays(index)
         flat = [i for i, t in enumerate(tiles) if t.min() == t.max()]
         drawn = scaled(tiles, self.scale, signed=self.signed, clip=self.clip)
-        return sheet(list(drawn), columns=columns, tile=tile, captions=self.captions, empty=flat)
+        across = columns or self.columns
+        return sheet(list(drawn), columns=across, tile=tile, captions=self.captions, empty=flat)
 
     def tile_arrays(self, index: int = 0) -> Floats:
         """The tiles' numbers as (n, h, w, 1 or 3)."""

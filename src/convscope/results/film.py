@@ -1,0 +1,75 @@
+"""Pictures that are watched one after the other."""
+
+from __future__ import annotations
+
+import html
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from convscope.render.film import gif, mp4
+from convscope.render.grid import sheet
+from convscope.results.base import Result, written
+from convscope.results.recipe import Recipe
+
+_SECONDS = 0.5  # a frame stays, so that it can be read
+_SHOWN = 12  # frames on a sheet
+
+
+@dataclass(frozen=True, eq=False)
+class Film(Result):
+    """An animation.
+
+    Attributes:
+        frames: pictures of one size, in order.
+        sentence: what it shows, in plain words.
+        recipe: how it was made.
+    """
+
+    frames: Sequence[Image.Image]
+    sentence: str
+    recipe: Recipe
+
+    def gif(self) -> bytes:
+        """The animation as a GIF that repeats."""
+        return gif(self.frames, _SECONDS)
+
+    def html(self) -> str:
+        """The animation inside a page: an image that needs no other file."""
+        words = html.escape(self.sentence, quote=True)
+        return f'<img alt="{words}" src="data:image/gif;base64,{b64encode(self.gif()).decode()}" style="max-width:100%">'
+
+    def picture(self) -> Image.Image:
+        """Some of the frames on one sheet, the first and the last among them."""
+        count = min(len(self.frames), _SHOWN)
+        chosen = np.linspace(0, len(self.frames) - 1, count).round().astype(int)
+        tiles = [np.asarray(self.frames[k], dtype=np.float32) / 255 for k in chosen]
+        return sheet(tiles, columns=min(3, count))
+
+    def save(self, path: str | Path) -> Path:
+        """Write .gif, .mp4, .png (some frames on a sheet) or .npz.
+
+        Raises:
+            ArgumentError: if the suffix is another one, or the package for .mp4 is missing.
+        """
+        forms = {".gif": self.gif, ".mp4": lambda: mp4(self.frames, 2)}
+        return written(Path(path), {**forms, ".png": self._png, ".npz": self._npz})
+
+    def words(self) -> str:
+        """What it shows."""
+        return f"{self.sentence} ({len(self.frames)} frames)"
+
+    def __repr__(self) -> str:
+        """What it shows."""
+        return f"Film({self.words()})"
+
+    def _arrays(self) -> Mapping[str, Any]:
+        return {"frames": np.stack([np.asarray(frame) for frame in self.frames])}
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {"text/plain": self.words(), "text/html": self.html(), "image/png": self._png()}

@@ -1,0 +1,99 @@
+"""Several results that belong together."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from convscope.render.grid import INK, PAPER
+from convscope.render.text import font
+from convscope.results.base import Result, as_array
+from convscope.results.pictures import Pictures
+from convscope.results.recipe import Recipe
+from convscope.results.table import Table
+
+HEAD, GAP = 24, 16  # pixels over and between sheets
+
+
+@dataclass(frozen=True, eq=False)
+class Beside(Result):
+    """Sheets of pictures side by side, to be compared.
+
+    Attributes:
+        sheets: title -> pictures.
+        recipe: how they were made.
+    """
+
+    sheets: Mapping[str, Pictures]
+    recipe: Recipe
+
+    def picture(self) -> Image.Image:
+        """Draw them under their titles."""
+        drawn = [sheet.picture(tile=28) for sheet in self.sheets.values()]
+        width = sum(page.width for page in drawn) + GAP * (len(drawn) - 1)
+        page = Image.new("RGB", (width, max(p.height for p in drawn) + HEAD), PAPER)
+        left, draw = 0, ImageDraw.Draw(page)
+        for title, part in zip(self.sheets, drawn, strict=True):
+            draw.text((left + 4, 4), title, INK, font(13))
+            page.paste(part, (left, HEAD))
+            left += part.width + GAP
+        return page
+
+    def words(self) -> str:
+        """What stands beside what."""
+        return f"{self.recipe.method}: {' beside '.join(self.sheets)}"
+
+    def _arrays(self) -> Mapping[str, Any]:
+        return {title: as_array(sheet.values) for title, sheet in self.sheets.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What a question that takes several pictures to answer has found.
+
+    Attributes:
+        results: name, as of a file -> chart, table or pictures, in the order in which to read.
+        sentence: what came out, in plain words.
+    """
+
+    results: Mapping[str, Result]
+    sentence: str = ""
+
+    def __getitem__(self, name: str) -> Result:
+        """One result by its name."""
+        return self.results[name]
+
+    @property
+    def table(self) -> Table:
+        """The figures.
+
+        Raises:
+            KeyError: if there are none.
+        """
+        found = self.results["table"]
+        if not isinstance(found, Table):
+            raise KeyError("table")  # noqa: EM101 - the key, as of any mapping
+        return found
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write pictures as .png, their numbers as .npz, tables as .csv and .json."""
+        place = Path(folder)
+        return [
+            found.save(place / f"{name}{suffix}")
+            for name, found in self.results.items()
+            for suffix in ((".csv", ".json") if isinstance(found, Table) else (".png", ".npz"))
+        ]
+
+    def __repr__(self) -> str:
+        """What came out."""
+        return f"Findings({', '.join(self.results)}: {self.sentence})"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        parts = [found._repr_mimebundle_()["text/html"] for found in self.results.values()]
+        text = "".join([f"<p>{html.escape(self.sentence)}</p>", *parts])
+        return {"text/plain": self.sentence, "text/html": text}

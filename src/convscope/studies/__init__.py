@@ -1,0 +1,1 @@
+"""Studies: questions that take many passes, answered with charts and tables."""

@@ -1,0 +1,228 @@
+"""What a channel answers most strongly, checkpoint by checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convscope.checkpoint import fill, read_state
+from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
+from convscope.network import Network
+from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
+from convscope.studies.kept import kept
+from convscope.studies.strongest import Strongest, strongest, view
+
+Progress = Callable[[int, int, str], None]
+COLUMNS = ("channel", "checkpoint", "activation", "photograph", "row", "column")
+
+
+def evolution(
+    net: Network,
+    checkpoints: Sequence[str | Path],
+    photographs: Sequence[str | Path],
+    *,
+    layer: str = "stage:1",
+    channels: Sequence[int] | None = None,
+    state: str | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Findings:
+    """The strongest patch of channels over training.
+
+    Zeiler & Fergus 2014, arXiv:1311.2901, figure 4: of each checkpoint the photograph's place
+    that a channel answers most strongly, and its projection to the pixels by DeconvNet. Low
+    layers settle within a few epochs, high ones late.
+
+    Args:
+        net: the network; its own weights are not used and not touched.
+        checkpoints: files of weights, in the order of training.
+        photographs: files.
+        layer: any address with maps.
+        channels: from 0; None takes the first six.
+        state: folder in which finished checkpoints are kept; called again, they are not redone.
+        progress: called with photographs done, all of them over all checkpoints, and the file.
+        should_stop: asked between checkpoints; those finished by then are returned.
+
+    Returns:
+        "patches" and "projections" with a row a channel and a column a checkpoint, the chart
+        "activation", and the table; no projections of a network without ReLUs.
+
+    Raises:
+        ArgumentError: if there is no checkpoint, no photograph, or no such channel.
+        LoadError: if a checkpoint does not fit the network.
+        StoppedError: if it was stopped before the first checkpoint.
+    """
+    files, chosen = [Path(file) for file in checkpoints], _channels(net, layer, channels)
+    if not files or not photographs:
+        msg = f"The study needs checkpoints and photographs; there are {len(files)} and {len(photographs)}."
+        raise ArgumentError(msg)
+    _titles(files)
+    found: list[tuple[Path, Network, list[Strongest]]] = []
+    for k, file in enumerate(files):
+        if should_stop and should_stop():
+            break
+        trained = at(net, file)
+        told = _telling(progress, k, len(files), len(photographs), file)
+        terms = {
+            "network": trained.fingerprint,
+            "layer": layer,
+            "channels": chosen,
+            "photographs": [(str(photo), Path(photo).stat().st_size) for photo in photographs],
+        }
+        best = kept(
+            state, file.stem, terms, partial(_found, trained, photographs, layer, chosen, told)
+        )
+        found.append((file, trained, [Strongest(**one) for one in best]))
+    if not found:
+        msg = "The study was stopped before its first checkpoint was done."
+        raise StoppedError(msg)
+    return _findings(found, photographs, layer, chosen)
+
+
+def _channels(net: Network, layer: str, channels: Sequence[int] | None) -> list[int]:
+    shape = net.layers.find(layer).shape
+    if len(shape) != 3:
+        raise ArgumentError(no_maps(layer, shape))
+    chosen = list(range(min(6, shape[0]))) if channels is None else list(channels)
+    wrong = [k for k in chosen if not 0 <= k < shape[0]]
+    if wrong or not chosen:
+        msg = (
+            f"{layer} has no channel {wrong[0]}: it has {shape[0]}, numbered 0 to {shape[0] - 1}."
+            if wrong
+            else "Name at least one channel."
+        )
+        raise ArgumentError(msg)
+    return chosen
+
+
+def at(net: Network, file: Path) -> Network:
+    """The network with the weights of a checkpoint, beside the one that was given.
+
+    Raises:
+        LoadError: if they do not fit.
+    """
+    module = deepcopy(net.module)
+    try:
+        fill(module, read_state(file), str(file), partial=False)
+    except LoadError as error:
+        msg = f"{error} Give checkpoints of {net.name}, or name another network with --model."
+        raise LoadError(msg) from None
+    return replace(net, module=module, missing=frozenset())
+
+
+def _found(
+    net: Network,
+    photographs: Sequence[str | Path],
+    layer: str,
+    channels: Sequence[int],
+    told: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    return [vars(one) for one in strongest(net, photographs, layer, channels, told)]
+
+
+def _telling(
+    progress: Progress | None, k: int, files: int, photographs: int, file: Path
+) -> Callable[[int], None]:
+    def tell(done: int) -> None:
+        if progress:
+            progress(k * photographs + done, files * photographs, f"photographs for {file.name}")
+
+    return tell
+
+
+def _findings(
+    found: Sequence[tuple[Path, Network, list[Strongest]]],
+    photographs: Sequence[str | Path],
+    layer: str,
+    channels: Sequence[int],
+) -> Findings:
+    titles = _titles([file for file, _, _ in found])
+    recipe = recipe_for(found[-1][1], "evolution", layer=layer, channels=list(channels))
+    views = [
+        [
+            view(net, photographs[best[k].photograph], layer, channels[k], best[k])
+            for _, net, best in found
+        ]
+        for k in range(len(channels))
+    ]
+    captions = [f"{k} after {title}" for k in channels for title in titles]
+    shared: dict[str, Any] = {"captions": captions, "columns": len(found)}
+    flat = [view for row in views for view in row]
+    patches = Pictures(torch.cat([v[0] for v in flat]), recipe, scale="pixels", **shared)
+    results: dict[str, Result] = {"patches": patches}
+    projected = [projection for _, projection in flat if projection is not None]
+    if len(projected) == len(flat):
+        results["projections"] = Pictures(torch.cat(projected), recipe, signed=True, **shared)
+    results["activation"] = _chart(found, titles, layer, channels, recipe)
+    results["table"] = _table(found, titles, photographs, channels, recipe)
+    return Findings(results, _sentence(found, titles, layer, channels))
+
+
+def _titles(files: Sequence[Path]) -> list[str]:
+    """The checkpoints by the last number in their names, else by their names."""
+    numbers = [re.findall(r"\d+", file.stem) for file in files]
+    short = [
+        str(int(found[-1])) if found else file.stem
+        for file, found in zip(files, numbers, strict=True)
+    ]
+    titles = short if len(set(short)) == len(short) else [file.stem for file in files]
+    if len(set(titles)) != len(titles):
+        msg = "Each checkpoint needs a name of its own."
+        raise ArgumentError(msg)
+    return titles
+
+
+def _chart(
+    found: Sequence[tuple[Path, Network, list[Strongest]]],
+    titles: Sequence[str],
+    layer: str,
+    channels: Sequence[int],
+    recipe: Recipe,
+) -> Chart:
+    numbered = all(title.isdecimal() for title in titles)
+    xs = [float(title) if numbered else float(k) for k, title in enumerate(titles, 1)]
+    lines = {
+        f"channel {k}": (xs, [best[place].value for _, _, best in found])
+        for place, k in enumerate(channels)
+    }
+    return Chart({f"strongest answer of {layer}": lines}, "checkpoint", "activation", recipe)
+
+
+def _table(
+    found: Sequence[tuple[Path, Network, list[Strongest]]],
+    titles: Sequence[str],
+    photographs: Sequence[str | Path],
+    channels: Sequence[int],
+    recipe: Recipe,
+) -> Table:
+    rows: list[list[Cell]] = []
+    for place, k in enumerate(channels):
+        for title, (_, _, best) in zip(titles, found, strict=True):
+            one = best[place]
+            name = Path(photographs[one.photograph]).name
+            rows.append([k, title, one.value, name, one.row, one.column])
+    return Table(COLUMNS, rows, recipe)
+
+
+def _sentence(
+    found: Sequence[tuple[Path, Network, list[Strongest]]],
+    titles: Sequence[str],
+    layer: str,
+    channels: Sequence[int],
+) -> str:
+    """From which checkpoint on each channel's strongest photograph stays the same."""
+    settled = []
+    for place, k in enumerate(channels):
+        photos = [best[place].photograph for _, _, best in found]
+        since = len(photos) - 1
+        while since and photos[since - 1] == photos[-1]:
+            since -= 1
+        settled.append(f"{k} since {titles[since]}")
+    return f"Channels of {layer} whose strongest photograph stays the last one's: {', '.join(settled)}."

@@ -1,0 +1,247 @@
+"""How features change when a photograph is moved, enlarged or turned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.errors import ArgumentError, StoppedError
+from convscope.images import Source
+from convscope.network import Network
+from convscope.objective import OUTPUT, Acts, class_number, scores, shares
+from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
+from convscope.studies.kept import kept, mark_of
+
+Progress = Callable[[int, int, str], None]
+Line = tuple[list[float], list[float]]
+MOVES: Mapping[str, tuple[float, ...]] = MappingProxyType(
+    {
+        "translation": tuple(k / 20 for k in range(-5, 6)),  # shares of the height, downwards
+        "scale": tuple(1 + k / 10 for k in range(9)),
+        "rotation": tuple(float(10 * k) for k in range(-18, 19)),  # degrees
+    }
+)
+_AXES = {
+    "translation": "moved down, share of the height",
+    "scale": "enlarged by",
+    "rotation": "turned by, degrees",
+}
+COLUMNS = ("photograph", "class", "change", "by", "probability")
+
+
+def invariance(
+    net: Network,
+    photographs: Sequence[Source],
+    *,
+    layers: Sequence[str] | None = None,
+    classes: Sequence[int | str] | None = None,
+    names: Sequence[str] = (),
+    state: str | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Findings:
+    """Distance of features, and probability of the class, as photographs are moved.
+
+    Zeiler & Fergus 2014, arXiv:1311.2901, figure 5: low layers change with every shift, high ones
+    nearly in proportion to it; turning is forgiven by none. Departures: a distance is divided by
+    the length of the photograph's own features, so that layers can be compared, and what comes
+    into view from outside is the photograph mirrored at its border.
+
+    Args:
+        net: the network.
+        photographs: each as `read` takes it; the paper has five.
+        layers: addresses; None takes the first, the middle and the last stage.
+        classes: the true class of each; None: the one that the unchanged photograph is taken for.
+        names: of the photographs, for charts; None counts them.
+        state: folder in which finished photographs are kept; called again, they are not redone.
+        progress: called with photographs done, all photographs and what is being done.
+        should_stop: asked between photographs; those finished by then are returned.
+
+    Returns:
+        Charts "translation", "scale" and "rotation" (a panel a layer, a line a photograph),
+        "probability" (a panel a change), pictures of the changes, and the table.
+
+    Raises:
+        ArgumentError: if there is no photograph, or not one class or name for each.
+        LayerNotFoundError: if there is no such layer.
+        StoppedError: if it was stopped before the first photograph.
+    """
+    _check(photographs, classes, names)
+    places = list(layers) if layers else _three(net)
+    places = [net.layers.find(place).address for place in places]
+    titles = list(names) or [f"photograph {k + 1}" for k in range(len(photographs))]
+    found: dict[str, dict[str, Any]] = {}
+    for k, (title, source) in enumerate(zip(titles, photographs, strict=True)):
+        if should_stop and should_stop():
+            break
+        if progress:
+            progress(k, len(titles), f"moving {title}")
+        found[title] = _one(net, source, places, classes[k] if classes else None, state)
+    if not found:
+        msg = "The study was stopped before its first photograph was done."
+        raise StoppedError(msg)
+    first = net.photographs(photographs[0])[:1]
+    return _findings(net, found, places, first)
+
+
+def _check(photographs: Sequence[Any], classes: Sequence[Any] | None, names: Sequence[str]) -> None:
+    if not photographs:
+        msg = "The study needs at least one photograph; the paper has five."
+        raise ArgumentError(msg)
+    for given, what in ((classes, "class"), (names or None, "name")):
+        if given is not None and len(given) != len(photographs):
+            msg = f"Give one {what} for each photograph: there are {len(given)} for {len(photographs)}."
+            raise ArgumentError(msg)
+    if len(set(names)) != len(names):
+        msg = "Each photograph needs a name of its own."
+        raise ArgumentError(msg)
+
+
+def _three(net: Network) -> list[str]:
+    """The first, the middle and the last stage."""
+    stages = [f"stage:{row.stage}" for row in net.layers.stages]
+    if not stages:
+        msg = f"{net.name} has no convolutions and no poolings; say which layers are meant."
+        raise ArgumentError(msg)
+    return list(dict.fromkeys((stages[0], stages[len(stages) // 2], stages[-1])))
+
+
+def _one(
+    net: Network, source: Source, layers: list[str], wanted: int | str | None, state: str | None
+) -> dict[str, Any]:
+    pixels = net.photographs(source)[:1]
+    terms = {
+        "photograph": mark_of(pixels),
+        "network": net.fingerprint,
+        "layers": layers,
+        "class": wanted,
+        "moves": dict(MOVES),
+    }
+    return dict(kept(state, "invariance", terms, lambda: measured(net, pixels, layers, wanted)))
+
+
+@torch.no_grad()
+def measured(
+    net: Network, pixels: Tensor, layers: Sequence[str], wanted: int | str | None = None
+) -> dict[str, Any]:
+    """Distances and probabilities of one photograph, (1, 3, H, W).
+
+    Returns:
+        "class": its number; and change -> layer or "probability" -> a number a step.
+    """
+    own = net.run(pixels, (*layers, OUTPUT))
+    c = int(scores(own)[0].argmax()) if wanted is None else class_number(wanted, net.labels)
+    found: dict[str, Any] = {"class": c}
+    for change, amounts in MOVES.items():
+        parts = [_apart(net, moved(pixels, change, by), own, layers, c) for by in amounts]
+        found[change] = {name: [part[name] for part in parts] for name in parts[0]}
+    return found
+
+
+def _apart(
+    net: Network, pixels: Tensor, own: Acts, layers: Sequence[str], c: int
+) -> dict[str, float]:
+    acts = net.run(pixels, (*layers, OUTPUT))
+    found = {layer: distance(acts[layer], own[layer]) for layer in layers}
+    return {**found, "probability": float(shares(scores(acts))[0, c])}
+
+
+def distance(features: Tensor, own: Tensor) -> float:
+    """Euclidean distance over the length of `own`; 0 for nothing from nothing."""
+    length = float(own.norm())
+    apart = float((features - own).norm())
+    return apart / length if length else math.inf if apart else 0.0
+
+
+def moved(pixels: Tensor, change: str, by: float) -> Tensor:
+    """A photograph (N, C, H, W) moved down, enlarged or turned to the left about its centre."""
+    height, width = pixels.shape[-2:]
+    cos, sin, zoom, down = 1.0, 0.0, 1.0, 0.0
+    if change == "translation":
+        down = by
+    elif change == "scale":
+        zoom = 1 / by
+    else:
+        cos, sin = math.cos(math.radians(by)), math.sin(math.radians(by))
+    rows = [
+        [zoom * cos, -zoom * sin * height / width, 0.0],
+        [zoom * sin * width / height, zoom * cos, -2 * down],
+    ]
+    where = torch.tensor([rows], device=pixels.device).expand(len(pixels), -1, -1)
+    grid = F.affine_grid(where, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+
+
+def _findings(
+    net: Network, found: Mapping[str, dict[str, Any]], layers: Sequence[str], first: Tensor
+) -> Findings:
+    recipe = recipe_for(net, "invariance", layers=list(layers))
+    results: dict[str, Result] = {change: _chart(found, layers, change, recipe) for change in MOVES}
+    results["probability"] = _probabilities(found, recipe)
+    results["changes"] = _shown(first, recipe)
+    results["table"] = _table(net, found, layers, recipe)
+    return Findings(results, _sentence(found, layers))
+
+
+def _chart(
+    found: Mapping[str, dict[str, Any]], layers: Sequence[str], change: str, recipe: Recipe
+) -> Chart:
+    panels: dict[str, dict[str, Line]] = {
+        layer: {title: (list(MOVES[change]), one[change][layer]) for title, one in found.items()}
+        for layer in layers
+    }
+    return Chart(panels, _AXES[change], "distance of the features", recipe)
+
+
+def _probabilities(found: Mapping[str, dict[str, Any]], recipe: Recipe) -> Chart:
+    panels: dict[str, dict[str, Line]] = {
+        change: {title: (list(amounts), one[change]["probability"]) for title, one in found.items()}
+        for change, amounts in MOVES.items()
+    }
+    return Chart(panels, "share moved, factor, degrees", "probability of the class", recipe)
+
+
+def _shown(first: Tensor, recipe: Recipe) -> Pictures:
+    """What is done to the photographs, on the first of them."""
+    chosen = [
+        (change, by)
+        for change, amounts in MOVES.items()
+        for by in (amounts[0], amounts[3 * len(amounts) // 4], amounts[-1])
+    ]
+    pixels = torch.cat([moved(first, change, by) for change, by in chosen])
+    captions = [f"{change} {by:g}" for change, by in chosen]
+    return Pictures(pixels, recipe, captions=captions, scale="pixels", columns=3)
+
+
+def _table(
+    net: Network, found: Mapping[str, dict[str, Any]], layers: Sequence[str], recipe: Recipe
+) -> Table:
+    rows: list[list[Cell]] = [
+        [title, net.caption(one["class"]), change, by, one[change]["probability"][k]]
+        + [one[change][layer][k] for layer in layers]
+        for title, one in found.items()
+        for change, amounts in MOVES.items()
+        for k, by in enumerate(amounts)
+    ]
+    return Table((*COLUMNS, *layers), rows, recipe)
+
+
+def _sentence(found: Mapping[str, dict[str, Any]], layers: Sequence[str]) -> str:
+    """The largest mean distance by depth and change."""
+    parts = []
+    for change in MOVES:
+        means = {
+            layer: max(
+                sum(one[change][layer][k] for one in found.values()) / len(found)
+                for k in range(len(MOVES[change]))
+            )
+            for layer in layers
+        }
+        parts.append(f"{change} " + ", ".join(f"{layer} {m:.2f}" for layer, m in means.items()))
+    return f"Largest mean distance of the features: {'; '.join(parts)}."

@@ -1,0 +1,53 @@
+"""Parts of a study that are kept on disk, so that a study that was stopped goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from convscope.results.base import written
+
+
+def kept(
+    folder: str | Path | None, name: str, terms: Mapping[str, Any], make: Callable[[], Any]
+) -> Any:
+    """What `make` gives, or what it gave when it was last called on the same terms.
+
+    Args:
+        folder: where parts are kept; None keeps nothing.
+        name: of the part.
+        terms: all that the part depends on; others make another file.
+        make: gives lists, numbers and words.
+
+    Raises:
+        ArgumentError: if the folder cannot be written to.
+    """
+    if folder is None:
+        return make()
+    mark = hashlib.sha256(json.dumps(terms, sort_keys=True, default=str).encode()).hexdigest()
+    file = Path(folder) / f"{name}-{mark[:12]}.json"
+    if (before := _read(file)) is not None:
+        return before
+    found = make()
+    written(file, {".json": lambda: json.dumps(found).encode()})
+    return found
+
+
+def _read(file: Path) -> Any:
+    """None where there is nothing, or nothing whole."""
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def mark_of(pixels: Tensor) -> str:
+    """Tells one photograph from another."""
+    values = np.ascontiguousarray(pixels.detach().cpu().numpy())
+    return hashlib.sha256(values.tobytes()).hexdigest()[:16]

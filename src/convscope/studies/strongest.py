@@ -1,0 +1,111 @@
+"""Where channels answer most strongly, and what can be seen there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convscope.attribution.pixels import deconv
+from convscope.errors import NotApplicableError
+from convscope.images import Source
+from convscope.network import Network
+from convscope.objective import channel, neuron
+from convscope.receptive import box
+
+_AROUND = 0.5  # what is drawn outside the photograph
+
+
+@dataclass(frozen=True)
+class Strongest:
+    """Where a channel answers most strongly.
+
+    Attributes:
+        value: the activation.
+        photograph: place in the list.
+        row, column: of the cell.
+    """
+
+    value: float
+    photograph: int
+    row: int
+    column: int
+
+
+@torch.no_grad()
+def strongest(
+    net: Network,
+    photographs: Sequence[Source],
+    layer: str,
+    channels: Sequence[int],
+    told: Callable[[int], None] | None = None,
+) -> list[Strongest]:
+    """Of each channel the cell with the highest activation over all photographs."""
+    best: list[Strongest | None] = [None] * len(channels)
+    batch = min(64, net.per_batch())
+    for start in range(0, len(photographs), batch):
+        part = photographs[start : start + batch]
+        pixels = torch.cat([net.read(photo) for photo in part])
+        maps = net.run(pixels, (layer,))[layer][:, list(channels)]
+        best = [_better(old, _highest(maps[:, k], start)) for k, old in enumerate(best)]
+        if told:
+            told(start + len(part))
+    return [one for one in best if one is not None]
+
+
+def _highest(plane: Tensor, start: int) -> Strongest:
+    """Of the maps (N, h, w) of photographs from `start` on."""
+    height, width = plane.shape[1:]
+    place = int(plane.argmax())
+    photo, cell = divmod(place, height * width)
+    row, column = divmod(cell, width)
+    return Strongest(float(plane.flatten()[place]), start + photo, row, column)
+
+
+def _better(old: Strongest | None, new: Strongest) -> Strongest:
+    return new if old is None or new.value > old.value else old
+
+
+def view(
+    net: Network, photo: Source, layer: str, k: int, best: Strongest
+) -> tuple[Tensor, Tensor | None]:
+    """What the cell sees, and its projection, (1, 3, side, side) each.
+
+    The projection is None where the network runs no ReLU, so that there is no DeconvNet of it.
+    """
+    pixels = net.read(photo)
+    projected = _projection(net, pixels, layer, k, best)
+    field = net.layers.field(layer)
+    height, width = pixels.shape[-2:]
+    if field is None or field.y is None or field.x is None:
+        return pixels, projected
+    top, left, bottom, right = box(field, best.row, best.column, height, width)
+    size = min(int(field.y.size), height), min(int(field.x.size), width)
+    place = (slice(top, bottom), slice(left, right))
+    seen = _on_canvas(pixels, place, size, _AROUND)
+    return seen, None if projected is None else _on_canvas(projected, place, size, 0.0)
+
+
+def _projection(net: Network, pixels: Tensor, layer: str, k: int, best: Strongest) -> Tensor | None:
+    """By DeconvNet; the first convolution, before which all is linear, by its own weights."""
+    if net.layers.find(layer).conv == 1:
+        one = neuron(layer, k, best.row, best.column)
+        return max(best.value, 0.0) * net.pixel_gradients(one, pixels)[1]
+    try:
+        return deconv(net, pixels, channel(layer, k), only="max").projection
+    except NotApplicableError:
+        return None
+
+
+def _on_canvas(
+    pixels: Tensor, place: tuple[slice, slice], size: tuple[int, int], around: float
+) -> Tensor:
+    """A part of a photograph at its own place in a field that may reach over the border."""
+    part = pixels[..., place[0], place[1]][..., : size[0], : size[1]]
+    canvas = pixels.new_full((1, pixels.shape[1], *size), around)
+    y = size[0] - part.shape[-2] if place[0].start == 0 else 0
+    x = size[1] - part.shape[-1] if place[1].start == 0 else 0
+    canvas[..., y : y + part.shape[-2], x : x + part.shape[-1]] = part
+    return canvas
