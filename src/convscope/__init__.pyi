@@ -59,6 +59,7 @@ from .synthesis.plans import in_grey as in_grey
 from .synthesis.plans import with_opacity as with_opacity
 from .synthesis.plans import with_spectrum as with_spectrum
 from .synthesis.quality import quality as quality
+from .view.filters import duplicates as duplicates
 from .view.filters import filter_table as filter_table
 from .view.filters import filters as filters
 from .view.maps import chain as chain

@@ -1,17 +1,20 @@
-"""The app as Gradio blocks: one component and the functions it asks."""
+"""The app as Gradio blocks: one component, the functions it asks, and the jobs it starts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
+from convscope.app import jobs
 from convscope.app.asking import Answer, answering
 from convscope.app.component import microscope
 from convscope.app.desk import Desk
+from convscope.app.endpoints import offer
 from convscope.app.photos import MOST_BYTES
-from convscope.app.tabs import layers, look
+from convscope.app.tabs import channel, filters, layers, live, look, make, network, occlude
+from convscope.attribution.occlusion import FILLS
 from convscope.network import Network
 
 ASKED: dict[str, Callable[..., Answer]] = {
@@ -19,7 +22,21 @@ ASKED: dict[str, Callable[..., Answer]] = {
     "evidence": look.evidence,
     "check": look.check,
     "sheet": layers.sheet,
+    "unit": channel.unit,
+    "projection": channel.projection,
+    "weights": filters.weights,
+    "download": make.download,
+    "strip": network.strip,
+    "stop": jobs.stop,
 }
+FORMS: dict[str, Callable[..., Answer]] = {"photograph": look.uploaded, "frame": live.frame}
+JOBS: dict[str, jobs.Job] = {
+    "synthesize": make.synthesize,
+    "dream": make.dreamed,
+    "invert": make.inverted,
+    "occlude": occlude.occlude,
+}
+TOGETHER, QUEUED = 4, 16  # jobs that run at a time, taking turns, and that wait
 
 
 def build(net: Network, survey: Any = None) -> gr.Blocks:
@@ -34,14 +51,32 @@ def build(net: Network, survey: Any = None) -> gr.Blocks:
     """
     desk = Desk(net, survey)
     with gr.Blocks(title=f"convscope · {net.name}", analytics_enabled=False) as blocks:
-        microscope(facts(desk), functions(desk))
-    return blocks
+        scope = microscope(facts(desk), functions(desk))
+        scope.job(_running(desk), None, scope, **_JOB)
+        offer(desk)
+    return blocks.queue(max_size=QUEUED, default_concurrency_limit=TOGETHER)
+
+
+_JOB: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_limit": TOGETHER,
+    "concurrency_id": "network",
+}
+
+
+def _running(desk: Desk) -> Callable[..., Iterator[Answer]]:
+    def run(event: gr.EventData) -> Iterator[Answer]:
+        yield from jobs.run(desk, JOBS, event.ask)
+
+    return run
 
 
 def functions(desk: Desk) -> dict[str, Callable[[Any], Answer]]:
     """Everything that the page may ask, by name; none of these raises."""
     asked = {name: answering(desk, function) for name, function in ASKED.items()}
-    return {**asked, "photograph": answering(desk, look.uploaded, raw=True)}
+    forms = {name: answering(desk, function, raw=True) for name, function in FORMS.items()}
+    return {**asked, **forms}
 
 
 def facts(desk: Desk) -> Answer:
@@ -51,10 +86,14 @@ def facts(desk: Desk) -> Answer:
     return {
         "model": net.spec or net.name,
         "name": "the bundled network" if net.spec == "bundled" else net.name,
-        "parameters": sum(p.numel() for p in net.module.parameters()),
         "size": [height, width],
         "labels": list(net.labels),
         "stages": layers.listed(desk),
+        "addresses": net.layers.addresses,
+        "convs": filters.listed(desk),
         "methods": list(look.METHODS),
+        "fills": list(FILLS),
+        "recipes": make.recipes(),
+        "survey": desk.survey is not None,
         "most_bytes": MOST_BYTES,
     }

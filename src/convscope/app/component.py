@@ -11,10 +11,10 @@ import gradio as gr
 from convscope.report.page import template
 
 SCRIPTS = (
-    *("core", "address", "photo", "sheet", "panels"),
-    *("look", "layers", "start"),
+    *("core", "address", "photo", "sheet", "panels", "jobs"),
+    *("look", "layers", "channel", "filters", "occlude", "create", "live", "network", "start"),
 )
-STYLES = ("page", "photo", "panels")
+STYLES = ("page", "photo", "panels", "pieces")
 
 
 def microscope(facts: Mapping[str, Any], functions: Mapping[str, Callable[[Any], Any]]) -> gr.HTML:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,11 +16,13 @@ from convscope.app.photos import Photograph, Photographs
 from convscope.errors import ConvscopeError
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts
+from convscope.results import Result
 from convscope.rows import LayerRow
 
 MOST_WAITING = 24  # visitors; more are told to come back
 ROOM = 96 * 2**20  # bytes of activations that are remembered
 ANSWERS = 256  # small answers that are remembered
+MADE = 16  # results that can be downloaded
 
 
 class BusyError(ConvscopeError):
@@ -43,6 +45,22 @@ class Desk:
         self._lock, self._waiting = threading.Lock(), 0
         self._acts: OrderedDict[str, Acts] = OrderedDict()
         self._answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._stopped: deque[str] = deque(maxlen=64)  # names of jobs
+        self.made: OrderedDict[str, Result] = OrderedDict()  # what was made last, to be kept
+
+    def stop(self, job: str) -> None:
+        """Ask a job to end."""
+        self._stopped.append(job)
+
+    def stopped(self, job: str) -> bool:
+        """Whether a job was asked to end."""
+        return job in self._stopped
+
+    def keep(self, name: str, found: Result) -> None:
+        """Remember a result for those who want to download it."""
+        self.made[name] = found
+        while len(self.made) > MADE:
+            self.made.popitem(last=False)
 
     @contextmanager
     def network(self) -> Iterator[Network]:

@@ -29,18 +29,19 @@ def png(picture: Image.Image) -> str:
     return _address(picture, "png", compress_level=1)
 
 
-def heat(values: Any, size: tuple[int, int]) -> str:
+def heat(values: Any, size: tuple[int, int], top: float | None = None) -> str:
     """The positive part of a map in colour, as large as the photograph it is laid over.
 
     Args:
         values: (h, w), at least 0.
         size: (width, height).
+        top: the value drawn hottest; None takes the map's largest.
 
     Returns:
         An address; "" where nothing is positive.
     """
-    top = float(values.max())
-    if not top > 0:
+    top = float(values.max()) if top is None else top
+    if not top > 0 or not values.max() > 0:
         return ""
     share = enlarged(np.asarray(values, dtype=np.float32) / top, size[1], size[0])
     return jpeg(Image.fromarray(as_bytes(coloured(share))))
@@ -71,6 +72,19 @@ def sprite(maps: Tensor) -> dict[str, Any]:
 def _palette() -> bytes:
     """The colours of heat for the 256 values of a byte."""
     return as_bytes(coloured(np.linspace(0.06, 1, 256)[None])).tobytes()
+
+
+def tiles(shown: Tensor) -> dict[str, Any]:
+    """Small pictures (n, h, w, 1 or 3) in [0, 1] as one, with where to find a tile."""
+    drawn = as_bytes(shown.numpy())
+    drawn = np.repeat(drawn, 3, 3) if drawn.shape[3] == 1 else drawn
+    count, height, width, _ = drawn.shape
+    rows, columns = shape_of(count)
+    sheet = np.zeros((rows * columns, height, width, 3), dtype=np.uint8)
+    sheet[:count] = drawn
+    grid = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    picture = Image.fromarray(grid.reshape(rows * height, columns * width, 3))
+    return {"uri": png(picture), "columns": columns, "height": height, "width": width}
 
 
 def _within(size: Any) -> tuple[int, int]:

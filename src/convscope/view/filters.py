@@ -54,6 +54,27 @@ def filter_table(net: Network, layer: str = "conv:1") -> Table:
     return Table(("filter", "norm", "noise"), rows, recipe_for(net, "filter_table", layer=layer))
 
 
+def duplicates(net: Network, layer: str = "conv:1", *, alike: float = 0.9) -> Table:
+    """Pairs of filters of a convolution that point the same way, the most alike first.
+
+    Args:
+        net: the network.
+        layer: address of a convolution.
+        alike: the least cosine of their weights, after the mean of each is taken away.
+
+    Returns:
+        A table of two filters and their cosine; without rows where all differ.
+    """
+    flat = _weights(net, layer).flatten(1)
+    unit = flat - flat.mean(1, keepdim=True)
+    unit = unit / unit.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    cosine = (unit @ unit.T).triu(1)
+    pairs = sorted((cosine >= alike).nonzero().tolist(), key=lambda pair: -float(cosine[*pair]))
+    rows: list[tuple[Cell, ...]] = [(i, j, float(cosine[i, j])) for i, j in pairs]
+    recipe = recipe_for(net, "duplicates", layer=layer, alike=alike)
+    return Table(("filter", "other", "cosine"), rows, recipe)
+
+
 def noise_scores(weight: Tensor) -> Tensor:
     """Noise of each filter: (filters, inputs, h, w) -> (filters,); 0 for flat filters."""
     cells = weight.shape[-1] * weight.shape[-2]

@@ -86,6 +86,7 @@ function thumbnail(one) {
 function frame(top, left, bottom, right, words) {
   const box = root.querySelector(".photo .sees");
   box.style.cssText = `top:${100 * top / photo.height}%;left:${100 * left / photo.width}%;height:${100 * (bottom - top) / photo.height}%;width:${100 * (right - left) / photo.width}%`;
+  box.classList.remove("covering");
   box.hidden = false;
   caption(words);
 }

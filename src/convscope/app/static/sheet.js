@@ -64,10 +64,11 @@ function point(sheet, cell) {
   const words = sheet.words;
   if (!cell) {
     words.textContent = sheet.resting;
-    clearOver();
+    if (photo) clearOver();
     return;
   }
   const { found } = sheet;
+  if (sheet.tell) { words.textContent = sheet.tell(cell.channel); return; }
   words.textContent = `Channel ${cell.channel}: maximum ${short(found.most[cell.channel])}, mean ${short(found.mean[cell.channel])}. Click to open it.`;
   const [top, left, bottom, right] = seen(found.sees, cell.row, cell.column);
   frame(top, left, bottom, right, found.sees ? `What this cell sees: ${right - left} by ${bottom - top} pixels` : "This cell sees the whole photograph");
