@@ -24,7 +24,9 @@ def client_of(net, **options):
     async def made():  # where no loop runs, Gradio makes some and leaves them open
         return served(net, **options)
 
-    return TestClient(asyncio.run(made()), base_url="http://127.0.0.1:7860")
+    return TestClient(
+        asyncio.run(made()), base_url="http://127.0.0.1:7860", raise_server_exceptions=False
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from convscope.app import jobs
 from convscope.app.asking import Answer, answering
 from convscope.app.component import microscope
 from convscope.app.desk import Desk
-from convscope.app.endpoints import offer
+from convscope.app.endpoints import offer, stay_here
 from convscope.app.photos import MOST_BYTES
 from convscope.app.tabs import channel, filters, layers, live, look, make, network, occlude
 from convscope.attribution.occlusion import FILLS
@@ -36,6 +36,7 @@ JOBS: dict[str, jobs.Job] = {
     "invert": make.inverted,
     "occlude": occlude.occlude,
 }
+STALE = (300, 300)  # seconds: how often, and how old, files that nobody asked about are removed
 TOGETHER, QUEUED = 4, 16  # jobs that run at a time, taking turns, and that wait
 
 
@@ -50,10 +51,13 @@ def build(net: Network, survey: Any = None) -> gr.Blocks:
         Blocks; `convscope.app.launch` serves them with all that keeps strangers out.
     """
     desk = Desk(net, survey)
-    with gr.Blocks(title=f"convscope · {net.name}", analytics_enabled=False) as blocks:
+    with gr.Blocks(
+        title=f"convscope · {net.name}", analytics_enabled=False, delete_cache=STALE
+    ) as blocks:
         scope = microscope(facts(desk), functions(desk))
         scope.job(_running(desk), None, scope, **_JOB)
         offer(desk)
+    stay_here(blocks)
     return blocks.queue(max_size=QUEUED, default_concurrency_limit=TOGETHER)
 
 

@@ -89,6 +89,23 @@ def offer(desk: Desk) -> None:
         api(_plainly(function), api_name=function.__name__, concurrency_id="network")
 
 
+def stay_here(blocks: gr.Blocks) -> None:
+    """Gradio fetches whatever address a question names as a file; here none is fetched."""
+    for block in blocks.blocks.values():
+        moving: Any = _moving(block.async_move_resource_to_block_cache)
+        block.async_move_resource_to_block_cache = moving  # type: ignore[method-assign]
+
+
+def _moving(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    async def moving(source: Any) -> Any:
+        if "://" in str(source):
+            msg = "A photograph is brought as a file; addresses are not fetched."
+            raise gr.Error(msg, print_exception=False)
+        return await move(source)
+
+    return moving
+
+
 def _plainly(function: Callable[..., Any]) -> Callable[..., Any]:
     """A mistake becomes an error with one sentence, whatever else the server hides."""
 

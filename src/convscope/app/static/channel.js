@@ -17,7 +17,7 @@ views.channel = {
 };
 
 function channelControls() {
-  const layer = make("input", { type: "text", list: "addresses", value: state.layer, onchange: () => goUnit({ layer: layer.value.trim(), channel: 0 }) });
+  const layer = make("input", { type: "text", "aria-label": "Layer", list: "addresses", value: state.layer, onchange: () => goUnit({ layer: layer.value.trim(), channel: 0 }) });
   const names = make("datalist", { id: "addresses" }, ...facts.addresses.slice(0, 400).map((name) => make("option", { value: name })));
   return make("div.controls", {}, make("label.choice", {}, make("span", {}, "Layer"), layer), names,
     number("Channel", state.channel, 0, 100000, (value) => goUnit({ channel: value })),

@@ -90,7 +90,7 @@ function code(text) {
 }
 
 function choice(label, options, value, onchange) {
-  const list = make("select", { onchange: () => onchange(list.value) },
+  const list = make("select", { "aria-label": label, onchange: () => onchange(list.value) },
     ...options.map((option) => {
       const [key, words] = Array.isArray(option) ? option : [option, option];
       return make("option", { value: key, selected: key === value }, words);
@@ -108,6 +108,6 @@ function button(words, onclick, kind = "") {
 }
 
 function number(label, value, low, high, onchange) {
-  const input = make("input", { type: "number", value, min: low, max: high, onchange: () => onchange(Number(input.value)) });
+  const input = make("input", { type: "number", "aria-label": label, value, min: low, max: high, onchange: () => onchange(Number(input.value)) });
   return make("label.choice", {}, make("span", {}, label), input);
 }

@@ -19,7 +19,7 @@ function makeOptions() {
   if (making.kind === "invert") return [number("Steps", making.steps, 1, 1024, set("steps"))];
   if (making.kind === "dream") return [layerChoice(), number("Octaves", making.octaves, 1, 8, set("octaves")),
     choice("Guide", [["", "none"], ...photos.map((one) => [one.token, one.name])], making.guide, set("guide"))];
-  const target = make("input", { type: "text", value: making.target, list: "targets", onchange: () => (making.target = target.value.trim()) });
+  const target = make("input", { type: "text", "aria-label": "Class or channel", value: making.target, list: "targets", onchange: () => (making.target = target.value.trim()) });
   const names = make("datalist", { id: "targets" }, ...facts.labels.map((label, k) => make("option", { value: `class:${k}` }, label)));
   const named = choice("Class", [["", "or as written →"], ...facts.labels.map((label, k) => [`class:${k}`, label])], making.target, (value) => { if (value) { making.target = value; target.value = value; } });
   return [named, make("label.choice", {}, make("span", {}, "Class or channel"), target), names,

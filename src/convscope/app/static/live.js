@@ -22,7 +22,7 @@ async function turnOn(panel) {
   panel.querySelector(".main").textContent = "Turn it off";
   const heat = make("img.over", { alt: "Where the evidence lies" }), answers = make("div.answer"), tiles = make("canvas.sheet", { role: "img", "aria-label": "The strongest channels of the layer" });
   const followed = make("img", { alt: "The channel that is followed" });
-  panel.querySelector(".live").replaceChildren(make("div.photo.moving", {}, film.video, heat), answers,
+  panel.querySelector(".live").replaceChildren(make("div", {}, make("div.photo.moving", {}, film.video, heat), answers),
     make("figure.card", {}, make("div.photo", {}, followed), make("figcaption", {}, make("h3", {}, "The followed channel"))),
     make("figure.card", {}, tiles, make("figcaption", {}, make("h3", {}, "The layer's strongest channels"))));
   film.count = 0; film.since = performance.now();

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,14 @@ def synthesize(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     )
     key = _key(target, how)
     if key not in desk.made:
-        yield from _growing(desk, target, how, key, stop)
+        key = yield from _growing(desk, target, how, key, stop)
     yield {**_finished(desk, key), "code": code, "target": target}
 
 
 def _growing(
     desk: Desk, target: str, how: dict[str, Any], key: str, stop: Stop
-) -> Iterator[Answer]:
-    """Each step with the network to itself, and others in between."""
+) -> Generator[Answer, None, str]:
+    """Each step with the network to itself, and others in between; the name of what was made."""
     total = plan_for(how["recipe"], how["steps"]).steps
     steps, pace, frames = ascend(desk.net, parse(target), **how), Pace(), list[Tensor]()
     step: Step | None = None
@@ -67,13 +67,18 @@ def _growing(
             frames.append(step.pictures.values)
         if pace():
             yield _told(step, total)
+    return _kept(desk, key, step, total, frames)
+
+
+def _kept(desk: Desk, key: str, step: Step | None, total: int, frames: list[Tensor]) -> str:
+    """Remember a picture, and one that was stopped under another name."""
     if step is None:
         msg = "The picture was stopped before its first step."
         raise StoppedError(msg)
+    name = key if step.step == total else f"part {key}"
     desk.keep(f"film {key}", _film(step, frames))
-    desk.keep(key if step.step == total else f"part {key}", step.best)
-    if step.step != total:
-        yield {**_finished(desk, f"part {key}"), "stopped": True}
+    desk.keep(name, step.best)
+    return name
 
 
 def _told(step: Step, total: int) -> Answer:
