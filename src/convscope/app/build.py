@@ -22,6 +22,7 @@ ASKED: dict[str, Callable[..., Answer]] = {
     "evidence": look.evidence,
     "check": look.check,
     "sheet": layers.sheet,
+    "strongest": channel.strongest,
     "unit": channel.unit,
     "projection": channel.projection,
     "weights": filters.weights,

@@ -66,7 +66,7 @@ function wanted(asked) {
     if (answer.picture) { image.src = answer.picture; image.hidden = false; image.alt = answer.words || "A picture on its way"; }
     if (answer.done) after.replaceChildren(keeping(answer.key, ".png", ".gif", ".json"), answer.code ? code(answer.code) : "");
   }));
-  return make("figure.card", {}, make("div.photo", {}, image), make("figcaption", {}, make("h3", {}, "What it wants to see"), words, control, after));
+  return make("figure.card", {}, make("div.photo", {}, make("p.none", {}, "not made yet"), image), make("figcaption", {}, make("h3", {}, "What it wants to see"), words, control, after));
 }
 
 function histogram(found) {

@@ -1,6 +1,6 @@
 // Make: pictures to order. They grow while one watches; stop keeps the best so far.
 const making = { kind: "synthesize", target: "", recipe: "fourier", steps: 128, octaves: 3, guide: "", seed: 0 };
-const KINDS = [["synthesize", "What a class or channel wants to see"], ["dream", "Deep Dream: more of what a layer sees"], ["invert", "What each layer keeps of the photograph"]];
+const KINDS = [["synthesize", "Class or channel"], ["dream", "Deep Dream"], ["invert", "What layers keep"]];
 
 views.make = {
   title: "Make",
@@ -8,7 +8,7 @@ views.make = {
     if (needPhoto(panel)) return;
     making.target ||= `class:${photo.classes[0].number}`;
     const made = make("div.made"), run = runner("Make it", (told) => start2(told, made));
-    panel.replaceChildren(heading("Pictures to order", "The network paints: from noise what it looks for, or into your photograph what it believes to see."),
+    panel.replaceChildren(heading("Pictures to order", { synthesize: "From noise, step by step, what a class or a channel wants to see.", dream: "Your photograph, changed until a layer sees more of what it already sees in it.", invert: "Pictures that a layer cannot tell from your photograph: what it has kept, and what it has forgotten." }[making.kind]),
       make("div.controls", {}, choice("What", KINDS, making.kind, (kind) => { making.kind = kind; views.make.show(panel); }), ...makeOptions()), run, made);
   },
   leave: halt,

@@ -10,7 +10,7 @@ views.layers = {
     const words = make("p.read", { "aria-live": "polite" }), place = make("div.tiles"), title = make("h2");
     const range = slider("Depth", { min: 0, max: last, value: stageNumber(), step: 1 }, (value) => goStage(value));
     const list = choice("Layer", facts.stages.map((stage) => [stage.layer, described(stage)]), state.layer, (value) => goStage(facts.stages.findIndex((stage) => stage.layer === value)));
-    const order = choice("Order", [["index", "by number"], ["mean", "strongest mean first"], ["most", "strongest maximum first"]], sorted.by, (value) => { sorted.by = value; arrange(sheet, value); });
+    const order = choice("Order", [["index", "by number"], ["mean", "strongest first"], ["most", "highest peak first"]], sorted.by, (value) => { sorted.by = value; arrange(sheet, value); });
     const codes = make("div");
     panel.replaceChildren(make("header", {}, title, make("p", {}, "Each tile is one channel: bright where it answers to the photograph. Point at a tile and see on the photograph what that cell can see.")),
       make("div.controls", {}, range, list, order), words, place, codes);
@@ -24,7 +24,7 @@ views.layers = {
   },
 };
 
-const described = (stage) => `${stage.layer.replace(":", " ")} · ${stage.kind}, ${stage.channels} channels of ${stage.height}×${stage.width}`;
+const described = (stage) => `${stage.layer.replace(":", " ")} · ${stage.kind === "pooling" ? "pool" : "conv"} ${stage.channels} × ${stage.height}×${stage.width}`;
 const stageNumber = () => Math.max(0, facts.stages.findIndex((stage) => stage.layer === state.layer));
 
 function goStage(number) {

@@ -6,7 +6,7 @@ views.look = {
   async show(panel) {
     if (needPhoto(panel)) return;
     const cards = make("div.cards", {}, waiting("Looking for the evidence…"));
-    const sentence = make("p.trust", { "aria-live": "polite" });
+    const section = make("section.section"), sentence = make("p.trust", { "aria-live": "polite" });
     panel.replaceChildren(
       heading("Where the evidence lies", "Bright places are what made the network say so. Left the class you chose, right its strongest rival."),
       make("div.controls", {},
@@ -14,8 +14,9 @@ views.look = {
         choice("Class", classes(), state.target, (value) => { go({ target: value }); drawPhoto(); fill(cards, sentence); }),
         slider("Heat", { min: 0, max: 100, value: 100 * shown.opacity }, (value) => { shown.opacity = value / 100; fade(panel); }),
         make("label.tick", {}, make("input", { type: "checkbox", checked: shown.grey, onchange: (event) => { shown.grey = event.target.checked; fade(panel); } }), "grey photograph")),
-      cards, sentence);
+      cards, sentence, section);
     fade(panel);
+    strongest(section);
     await fill(cards, sentence);
   },
 };
@@ -30,6 +31,16 @@ function fade(panel) {
   panel.style.setProperty("--opacity", shown.opacity);
   panel.classList.toggle("grey", shown.grey);
 }
+
+// The way on: what the network's strongest channels look for.
+const strongest = latest(async (section) => {
+  const about = photo, found = await ask("strongest", { token: about.token });
+  if (!found || about !== photo || !section.isConnected) return;
+  section.replaceChildren(make("h3", {}, "The channels that answer most"),
+    make("p", {}, "Deep in the network, each channel looks for something of its own. Open one to see what."),
+    make("div.cards.small", {}, ...found.channels.map((one) => make("button.card.opens", { type: "button", onclick: () => go({ layer: found.layer, channel: one.channel, tab: "channel" }) },
+      make("div.photo", {}, make("img.view", { src: photo.view, alt: "" }), make("img.over", { src: one.heat, alt: `Where channel ${one.channel} answers` })), make("span", {}, `channel ${one.channel} ›`)))));
+});
 
 const fill = latest(async (cards, sentence) => {
   sentence.textContent = "";

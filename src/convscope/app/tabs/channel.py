@@ -17,12 +17,34 @@ from convscope.receptive import box
 from convscope.results.base import as_array
 
 BINS = 32
+STRONGEST = 4
 
 
 def unit(desk: Desk, ask: Ask) -> Answer:
     """All that one photograph tells of a channel, but its projection."""
     photo, layer, k = ask.photo, ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
     return dict(desk.once(("unit", photo.token, layer, k), lambda: _unit(desk, photo, layer, k)))
+
+
+def strongest(desk: Desk, ask: Ask) -> Answer:
+    """The channels of a late stage, that of the tour, which answer a photograph most."""
+    photo = ask.photo
+    return dict(desk.once(("strongest", photo.token), lambda: _strongest(desk, photo)))
+
+
+def _strongest(desk: Desk, photo: Photograph) -> Answer:
+    rows = [row for row in desk.stages() if min(row.shape[1:]) > 3]
+    if not rows:
+        return {"layer": "", "channels": []}
+    layer = f"stage:{rows[len(rows) * 5 // 6].stage}"
+    maps = values(desk, photo, layer)
+    best = maps.mean((1, 2)).topk(min(STRONGEST, len(maps))).indices.tolist()
+    drawn = [{"channel": k, "heat": _map(photo, maps[k])} for k in best]
+    return {"layer": layer, "channels": drawn}
+
+
+def _map(photo: Photograph, plane: torch.Tensor) -> str:
+    return heat(as_array(plane.clamp(min=0)), photo.view.size)
 
 
 def projection(desk: Desk, ask: Ask) -> Answer:
@@ -41,7 +63,7 @@ def _unit(desk: Desk, photo: Photograph, layer: str, k: int) -> Answer:
     row, column = divmod(int(plane.argmax()), plane.shape[1])
     counts = torch.histc(plane, BINS, float(plane.min()), float(plane.max()) + 1e-9)
     return {
-        "heat": heat(as_array(plane.clamp(min=0)), photo.view.size),
+        "heat": _map(photo, plane),
         "count": len(maps),
         "rank": 1 + int((means > means[k]).sum()),
         "most": float(plane.max()),
