@@ -1,7 +1,7 @@
-"""The only file that touches a live forward pass.
+"""What touches a live forward pass.
 
 `observe` reports everything that runs, `watch` keeps chosen values and may end the pass after
-the last of them or start the gradient there. Both leave the network as they found it, whatever
+the last of them or start the gradient there, `reading` looks at values and keeps none. All leave the network as they found it, whatever
 happens inside the block.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -142,6 +143,43 @@ def watch(
             yield watcher.seen
 
 
+Reader = Callable[[str, Tensor], None]
+"""Given a name and a value that holds only until the call returns."""
+
+
+@contextmanager
+def reading(
+    sites: Mapping[str, Site],
+    reader: Reader,
+    *,
+    entering: Mapping[str, nn.Module] = MappingProxyType({}),
+    stop: bool = False,
+) -> Iterator[None]:
+    """Show `reader` each value during the one pass run inside the block; nothing is copied.
+
+    Args:
+        sites: name -> place.
+        reader: called with a name of `sites` or `entering` and the value, which a later in-place
+            layer may overwrite.
+        entering: name -> module whose input is shown too, each time it runs.
+        stop: end the pass as soon as every place of `sites` has been seen.
+    """
+    watcher = _Reading(sites, reader, stop=stop)
+
+    def before(name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda _module, inputs: reader(name, first_tensor(inputs))
+
+    with ExitStack() as stack:
+        for name, module in entering.items():
+            stack.callback(module.register_forward_pre_hook(before(name)).remove)
+        for handle in watcher.attach():
+            stack.callback(handle.remove)
+        if watcher.functions:
+            stack.enter_context(_Functions(watcher.on_function))
+        stack.enter_context(suppress(_Stop))
+        yield
+
+
 class _Watcher:
     """Counts the runs of each watched place and keeps the value when its turn comes."""
 
@@ -181,6 +219,22 @@ class _Watcher:
         return kept.clone() if isinstance(value, Tensor) else with_first(value, kept.clone())
 
 
+class _Reading(_Watcher):
+    """Hands values on instead of keeping them."""
+
+    def __init__(self, sites: Mapping[str, Site], reader: Reader, *, stop: bool) -> None:
+        super().__init__(sites, stop=stop, leaf=False)
+        self.reader, self.left = reader, set(sites)
+
+    def _keep(self, names: list[str], value: Any) -> Any:
+        for name in names:
+            self.reader(name, first_tensor(value))
+        self.left.difference_update(names)
+        if self.stop and not self.left:
+            raise _Stop
+        return value
+
+
 def kind_of(func: Any) -> str | None:
     """Name the kind: "act" for relu, relu_, silu and so on, "pool" for a pooling, else None."""
     return KINDS.get(getattr(func, "__name__", ""))
@@ -203,88 +257,3 @@ def with_first(value: Any, tensor: Tensor) -> Any:
     place = next(i for i, item in enumerate(value) if isinstance(item, Tensor))
     items = [*value[:place], tensor, *value[place + 1 :]]
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What one ReLU or ReLU6 let through, as a rule for its way back needs it.
-
-    Attributes:
-        result: what the ReLU returned.
-        top: where it ends: infinity, or 6.
-    """
-
-    result: Tensor
-    top: float
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """Keep a gradient only where the ReLU let its input through."""
-        kept = torch.ops.aten.threshold_backward(gradient, self.result, 0)
-        return kept if self.top == float("inf") else kept * (self.result < self.top)
-
-    def inward(self, gradient: Tensor) -> Tensor:
-        """Keep of a score's gradient what moves inputs outside the ReLU's range back into it."""
-        kept = gradient.clamp(min=0) * (self.result <= 0)
-        if self.top < float("inf"):
-            kept = kept + gradient.clamp(max=0) * (self.result >= self.top)
-        return kept
-
-
-Rule = Callable[[Tensor, Gate], Tensor]
-"""Gradient behind a ReLU, and what it let through -> gradient before it."""
-
-
-class rewrite_relu(TorchFunctionMode):  # noqa: N801 - used like a function
-    """Inside the block every ReLU and ReLU6 sends its gradient back by `rule`.
-
-    Module, functional, in-place and shared ReLUs alike, which hooks on modules cannot do.
-
-    Attributes:
-        calls: how many were rewritten.
-    """
-
-    def __init__(self, rule: Rule) -> None:
-        """Rewrite by `rule` from the next `with` on."""
-        super().__init__()
-        self.rule = rule
-        self.calls = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace ReLUs, pass on all else."""
-        given = kwargs or {}
-        top = _ceiling(func, args, given)
-        if top is None:
-            return func(*args, **given)
-        self.calls += 1
-        x = args[0] if args else given["input"]
-        return _Rewritten.apply(x, top, self.rule)
-
-
-class _Rewritten(torch.autograd.Function):
-    """A ReLU up to `top` whose way back is a rule."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, top: float, rule: Rule) -> Tensor:
-        """Clamp, and remember the result for the way back."""
-        result = x.clamp(0, top) if top < float("inf") else x.relu()
-        ctx.save_for_backward(result)
-        ctx.top, ctx.rule = top, rule
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        """Apply the rule."""
-        (result,) = ctx.saved_tensors
-
-        return ctx.rule(gradients[0], Gate(result, ctx.top)), None, None
-
-
-def _ceiling(func: Any, args: Any, kwargs: Any) -> float | None:
-    """Where a ReLU ends: infinity, or 6 for ReLU6; None for all other functions."""
-    name = getattr(func, "__name__", "")
-    if name in ("relu", "relu_"):
-        return float("inf")
-    if name == "relu6":
-        return 6.0
-    bounds = [*args[1:3], *(kwargs[k] for k in ("min_val", "max_val") if k in kwargs)]
-    return 6.0 if name in ("hardtanh", "hardtanh_") and bounds == [0.0, 6.0] else None

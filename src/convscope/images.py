@@ -217,7 +217,7 @@ def _deep(picture: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.asarray(picture).astype(np.float64))
     low, high = (255, 65535) if picture.mode == "I" else (1, 255)
     top = high if values.max() > low else low
-    return Image.fromarray(np.uint8(((values / top).clip(0, 1) * 255).round()))
+    return Image.fromarray(((values / top).clip(0, 1) * 255).round().astype(np.uint8))
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image | Tensor:

@@ -332,3 +332,13 @@ def test_the_strongest_channels_side_by_side(net, images):
     assert [f"mid:{k}" for k in best] == list(found.captions)
     alone = convscope.deconv(net, images[:1], f"mid:{best[1]}").projection[0]
     torch.testing.assert_close(found.values[1], alone)
+
+
+def test_deconv_of_the_first_layer_is_its_filter_where_it_fired(net, images):
+    """Before the first ReLU there is nothing to rewrite."""
+    found = convscope.deconv(net, images[:1], "conv:1:2", only="max").projection[0]
+    plane = net.activations(images[:1], ["conv:1"])["conv:1"][0, 2]
+    y, x = divmod(int(plane.argmax()), 16)
+    stamped = torch.zeros(3, 18, 18)
+    stamped[:, y : y + 3, x : x + 3] = net.module.stem.weight[2].detach() * plane.max()
+    torch.testing.assert_close(found, stamped[:, 1:-1, 1:-1])

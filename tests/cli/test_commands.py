@@ -11,28 +11,13 @@ import pytest
 from PIL import Image
 
 import convscope
-from convscope.cli import main
 
 COMMANDS = [
     *("tour", "models", "layers", "predict", "filters", "maps", "cam"),
     *("saliency", "deconv", "occlusion", "compare", "check"),
     *("synthesize", "dream", "invert", "fool"),
+    *("survey", "merge", "patches", "channels", "codes", "neighbours", "groups", "probe", "hard"),
 ]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return call
 
 
 @pytest.mark.parametrize("command", COMMANDS)

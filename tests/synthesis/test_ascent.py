@@ -11,7 +11,7 @@ from torch import nn
 import convscope
 from convscope import RECIPES, ascend, channel, diverse, growth, logit, neuron, sheet, synthesize
 from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, TargetError
-from convscope.hooks import Gate
+from convscope.relus import Gate
 from convscope.results import Pictures
 from convscope.synthesis.ascent import plan_for
 from convscope.synthesis.asked import LEAD, as_asked

@@ -14,10 +14,10 @@ from convscope.attribution.averaged import integrated, smoothed, varied
 from convscope.attribution.cam import cam
 from convscope.attribution.masked import Progress, ShouldStop
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.hooks import Gate, Rule, rewrite_relu
 from convscope.images import Source
 from convscope.network import Network, Seed
 from convscope.objective import OUTPUT, Acts, Objective, as_objective, channel
+from convscope.relus import Gate, Rule, rewrite_relu
 from convscope.replay import in_batches
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
@@ -33,18 +33,33 @@ def deconvnet(gradient: Tensor, _gate: Gate) -> Tensor:
 
 
 def rewritten(
-    net: Network, objective: Objective, pixels: Tensor, rule: Rule, seed: Seed | None = None
+    net: Network,
+    objective: Objective,
+    pixels: Tensor,
+    rule: Rule,
+    seed: Seed | None = None,
+    *,
+    first: bool = False,
 ) -> Tensor:
     """The gradient at the pixels with every ReLU's way back rewritten.
+
+    Args:
+        net: the network.
+        objective: what is differentiated.
+        pixels: (N, C, H, W).
+        rule: a ReLU's way back.
+        seed: as in `Network.pixel_gradients`.
+        first: whether a layer before the first ReLU may be asked too, where there is nothing to
+            rewrite.
 
     Raises:
         NotApplicableError: if the network runs no ReLU, or computes something else when its
             ReLUs are rewritten.
     """
-    _check_rewritable(net)
+    relus = _relus(net)
     with rewrite_relu(rule) as mode:
         _, gradient = net.pixel_gradients(objective, pixels, seed)
-    if not mode.calls:
+    if not mode.calls and not (first and relus):
         msg = (
             f"{net.name} runs no ReLU before {objective.label}, so this would be the plain "
             "gradient and nothing else."
@@ -53,17 +68,18 @@ def rewritten(
     return gradient
 
 
-def _check_rewritable(net: Network) -> None:
-    """Once a network: the scores of a grey picture with rewritten ReLUs are the plain ones.
+def _relus(net: Network) -> int:
+    """How many ReLUs run; once a network it is checked that they can be rewritten.
 
-    They differ where a network calls an in-place ReLU and does not use what it returns.
+    The scores of a grey picture with rewritten ReLUs are the plain ones. They differ where a
+    network calls an in-place ReLU and does not use what it returns.
     """
-    if net.__dict__.get("_rewritable"):
-        return
+    if "_relus" in net.__dict__:
+        return int(net.__dict__["_relus"])
     grey = torch.full((1, 3, *net.input_size), 0.5, device=net.device)
     with torch.no_grad():
         plain = net.run(grey, (OUTPUT,))[OUTPUT]
-        with rewrite_relu(guided):
+        with rewrite_relu(guided) as mode:
             other = net.run(grey, (OUTPUT,))[OUTPUT]
     if not torch.allclose(plain, other, rtol=1e-4, atol=1e-5 * float(plain.abs().max() + 1)):
         msg = (
@@ -71,7 +87,8 @@ def _check_rewritable(net: Network) -> None:
             "ReLU without what it returns, so guided backpropagation and DeconvNet cannot be had."
         )
         raise NotApplicableError(msg)
-    net.__dict__["_rewritable"] = True
+    net.__dict__["_relus"] = mode.calls
+    return mode.calls
 
 
 Maker = Callable[[Network, Tensor, Objective, int, int], tuple[Tensor, Tensor, dict[str, object]]]
@@ -230,7 +247,8 @@ def deconv(
 
     Raises:
         ArgumentError: if `only` is neither.
-        NotApplicableError: if the network runs no ReLU before the channel.
+        NotApplicableError: if the network runs no ReLU. (Before the first one there is nothing to
+            rewrite: the projection is the filter itself, where it fired.)
     """
     if only not in ("map", "max"):
         msg = f"only must be 'map' or 'max', not {only!r}."
@@ -282,4 +300,4 @@ def _projected(net: Network, pixels: Tensor, objective: Objective, only: str) ->
             strength = strength * F.one_hot(top, strength[0].numel()).view_as(strength)
         return (plane * strength).sum()
 
-    return rewritten(net, objective, pixels, deconvnet, seed)
+    return rewritten(net, objective, pixels, deconvnet, seed, first=True)

@@ -10,11 +10,14 @@ from typing import Any
 def main() -> None:
     """Run a command; a user's mistake ends with one sentence and exit code 2."""
     from convscope.cli.commands import app
-    from convscope.errors import ConvscopeError
+    from convscope.errors import ConvscopeError, StoppedError
 
     warnings.showwarning = _note
     try:
         app()
+    except StoppedError as error:
+        sys.stderr.write(f"convscope: {error}\n")
+        sys.exit(130)
     except ConvscopeError as error:
         sys.stderr.write(f"convscope: {error}\n")
         sys.exit(2)

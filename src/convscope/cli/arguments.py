@@ -26,3 +26,19 @@ Target = Annotated[
 ]
 Fit = Annotated[str, typer.Option(help="crop keeps proportions, squash keeps everything.")]
 Colours = Annotated[str, typer.Option(help="heat, reds, grey or signed.")]
+
+
+def numbers_in(text: str | None) -> list[int] | None:
+    """`0-15` or `3,8,21` as numbers; None for all."""
+    from convscope.errors import ArgumentError
+
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            msg = f"--channels must be numbers, as 0-15 or 3,8,21, not {text!r}."
+            raise ArgumentError(msg)
+        found.extend(range(int(first), int(last or first) + 1))
+    return found

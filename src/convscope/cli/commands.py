@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli import explain, make, serve, show
+from convscope.cli import data, explain, make, serve, show
 from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, TableOut, Target
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -182,5 +182,5 @@ def _named(what: str, layer: str) -> Path:
     return Path(f"{what}-{layer.replace(':', '-')}.png")
 
 
-for command in (*explain.COMMANDS, *make.COMMANDS, *serve.COMMANDS):
+for command in (*explain.COMMANDS, *make.COMMANDS, *data.COMMANDS, *serve.COMMANDS):
     app.command()(command)

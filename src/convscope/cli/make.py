@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convscope.cli import show
-from convscope.cli.arguments import Photo, Target
+from convscope.cli.arguments import Photo, Target, numbers_in
 from convscope.cli.options import NetworkOptions, with_network
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def synthesize(
         }
         told: dict[str, Any] = {"progress": progress, "should_stop": should_stop}
         if sheet:
-            found = make.sheet(net, asked, _numbers(channels), **given, **told)
+            found = make.sheet(net, asked, numbers_in(channels), **given, **told)
         elif across:
             found = make.across(net, int(channel or 0), **given, **told)
         elif variants > 1:
@@ -137,22 +137,6 @@ def _plan(plan: Plan, *, grey: bool, opacity: bool) -> Plan:
 
     plan = in_grey(plan) if grey else plan
     return with_opacity(plan) if opacity else plan
-
-
-def _numbers(text: str | None) -> list[int] | None:
-    """`0-15` or `3,8,21` as numbers; None for all."""
-    from convscope.errors import ArgumentError
-
-    if text is None:
-        return None
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            msg = f"--channels must be numbers, as 0-15 or 3,8,21, not {text!r}."
-            raise ArgumentError(msg)
-        found.extend(range(int(first), int(last or first) + 1))
-    return found
 
 
 def _with_snapshots(

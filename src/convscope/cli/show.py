@@ -43,7 +43,9 @@ def scores(found: Table, title: str) -> None:
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
+def stoppable(
+    words: str = "stopping after this step; the best so far is kept",
+) -> Iterator[Callable[[], bool]]:
     """Ctrl-C once: finish the step and keep what there is; twice: stop at once.
 
     Yields:
@@ -55,7 +57,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed.append(1)
-        typer.echo("stopping after this step; the best so far is kept", err=True)
+        typer.echo(words, err=True)
 
     try:
         before = signal.signal(signal.SIGINT, press)

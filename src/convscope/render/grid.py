@@ -122,3 +122,15 @@ def _fitting(words: str, width: int) -> str:
         if len(words) < 3:
             return ""
     return words
+
+
+def tiled(tiles: NDArray[np.float32], columns: int, gap: int = 1) -> NDArray[np.float32]:
+    """Tiles (n, h, w, c) of one size as one array, row by row, with dark gaps between them."""
+    count, tall, wide, colours = tiles.shape
+    rows = math.ceil(count / columns)
+    size = (rows * (tall + gap) + gap, columns * (wide + gap) + gap, colours)
+    page = np.full(size, PAPER[0] / 255, np.float32)
+    for i, tile in enumerate(tiles):
+        y, x = gap + i // columns * (tall + gap), gap + i % columns * (wide + gap)
+        page[y : y + tall, x : x + wide] = tile
+    return page

@@ -129,7 +129,15 @@ class Page:
 
     def write(self, folder: str | Path) -> Path:
         """Write `folder`/index.html through a draft, and say where it is."""
-        return written(Path(folder) / "index.html", {".html": lambda: self.html().encode()})
+        return self.save(Path(folder) / "index.html")
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page as a file that ends in .html.
+
+        Raises:
+            ArgumentError: if it ends otherwise, or cannot be written.
+        """
+        return written(Path(path), {".html": lambda: self.html().encode()})
 
 
 def template(name: str) -> str:

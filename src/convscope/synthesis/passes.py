@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.hooks import Gate, rewrite_relu
 from convscope.network import Network
 from convscope.objective import Acts
+from convscope.relus import Gate, rewrite_relu
 from convscope.synthesis.asked import Asked
 from convscope.synthesis.transforms import Drawn
 

@@ -29,7 +29,7 @@ def filters(
         NotApplicableError: if the layer is no convolution, or its weights were not loaded.
         ArgumentError: if there is no such input channel.
     """
-    weight = _weights(net, layer)
+    weight = weights_of(net, layer)
     if inputs == "colour" and weight.shape[1] != 3:
         inputs = 0
     values = _seen_from(weight, inputs)
@@ -45,34 +45,13 @@ def filter_table(net: Network, layer: str = "conv:1") -> Table:
     filters, about 1 for weights that know nothing of their neighbours, up to 2 for
     chequerboards. Filters of one weight have none.
     """
-    weight = _weights(net, layer)
+    weight = weights_of(net, layer)
     norms, noise = weight.flatten(1).norm(dim=1), noise_scores(weight)
     known = weight.shape[-2:].numel() > 1
     rows: list[tuple[Cell, ...]] = [
         (k, float(norms[k]), float(noise[k]) if known else None) for k in range(len(weight))
     ]
     return Table(("filter", "norm", "noise"), rows, recipe_for(net, "filter_table", layer=layer))
-
-
-def duplicates(net: Network, layer: str = "conv:1", *, alike: float = 0.9) -> Table:
-    """Pairs of filters of a convolution that point the same way, the most alike first.
-
-    Args:
-        net: the network.
-        layer: address of a convolution.
-        alike: the least cosine of their weights, after the mean of each is taken away.
-
-    Returns:
-        A table of two filters and their cosine; without rows where all differ.
-    """
-    flat = _weights(net, layer).flatten(1)
-    unit = flat - flat.mean(1, keepdim=True)
-    unit = unit / unit.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    cosine = (unit @ unit.T).triu(1)
-    pairs = sorted((cosine >= alike).nonzero().tolist(), key=lambda pair: -float(cosine[*pair]))
-    rows: list[tuple[Cell, ...]] = [(i, j, float(cosine[i, j])) for i, j in pairs]
-    recipe = recipe_for(net, "duplicates", layer=layer, alike=alike)
-    return Table(("filter", "other", "cosine"), rows, recipe)
 
 
 def noise_scores(weight: Tensor) -> Tensor:
@@ -88,7 +67,12 @@ def noise_scores(weight: Tensor) -> Tensor:
     return (rough / (2 * variance)).where(variance > 0, variance.new_zeros(()))
 
 
-def _weights(net: Network, layer: str) -> Tensor:
+def weights_of(net: Network, layer: str) -> Tensor:
+    """The weights of a convolution, (filters, inputs, h, w).
+
+    Raises:
+        NotApplicableError: if the layer is no convolution, or its weights were not loaded.
+    """
     row = net.layers.find(layer)
     module = net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):

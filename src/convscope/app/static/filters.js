@@ -36,5 +36,5 @@ function noiseWords(found) {
 
 function repeats(found) {
   if (!found.repeated) return make("p.soft", {}, "No two filters are nearly the same.");
-  return make("p.soft", {}, `${found.repeated} pairs are nearly the same: `, found.pairs.map(([a, b]) => `${a} and ${b}`).join(", "), found.repeated > found.pairs.length ? ", …" : ".");
+  return make("p.soft", {}, `${found.repeated} pairs are nearly the same: `, found.pairs.map(([a, b, turn]) => `${a} and ${b}${turn ? ` turned by ${turn}°` : ""}`).join(", "), found.repeated > found.pairs.length ? ", …" : ".");
 }

@@ -8,7 +8,8 @@ from convscope.app.asking import Answer, Ask
 from convscope.app.desk import Desk
 from convscope.app.drawn import tiles
 from convscope.render.grid import scaled
-from convscope.view.filters import duplicates, filter_table, filters
+from convscope.view.duplicates import duplicates
+from convscope.view.filters import filter_table, filters
 
 PAIRS = 12
 

@@ -1,0 +1,1 @@
+"""What many photographs show: one pass, and what can be read from it afterwards."""

@@ -1,0 +1,170 @@
+"""Batches of photographs through a network, read while they pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from convscope.dataset.source import Photographs
+from convscope.errors import ImageError, NotApplicableError
+from convscope.grids import as_map
+from convscope.hooks import Reader, reading
+from convscope.network import Network
+from convscope.objective import OUTPUT
+from convscope.outputs import scores_in
+
+READERS = 2  # threads that read files while the network computes
+CODE = "code"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Photographs that were read together.
+
+    Attributes:
+        pixels: (N, 3, H, W); None where none could be read.
+        numbers: N, their numbers in the list.
+        skipped: number -> why it could not be read.
+    """
+
+    pixels: Tensor | None
+    numbers: Sequence[int]
+    skipped: Mapping[int, str]
+
+
+def batches(
+    net: Network, photos: Photographs, numbers: Sequence[int], size: int
+) -> Iterator[Batch]:
+    """Read photographs batch by batch, the next one while the last one is worked on."""
+    groups = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+    pool = ThreadPoolExecutor(READERS)
+
+    def begin(group: Sequence[int]) -> dict[int, Future[Tensor]]:
+        return {number: pool.submit(photos.read, net, number) for number in group}
+
+    try:
+        waiting = begin(groups[0]) if groups else {}
+        for following in (*groups[1:], ()):
+            ready, waiting = waiting, begin(following)
+            yield _collected(ready)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _collected(ready: Mapping[int, Future[Tensor]]) -> Batch:
+    read: dict[int, Tensor] = {}
+    skipped: dict[int, str] = {}
+    for number, future in ready.items():
+        try:
+            read[number] = future.result()
+        except ImageError as error:
+            skipped[number] = str(error)
+    return Batch(torch.cat(list(read.values())) if read else None, list(read), skipped)
+
+
+def pass_by(
+    net: Network,
+    pixels: Tensor,
+    layers: Sequence[str],
+    reader: Reader,
+    *,
+    head: nn.Module | None = None,
+    whole: bool = True,
+) -> None:
+    """One pass in which every layer's maps are shown to `reader` as (N, C, h, w).
+
+    Args:
+        net: the network.
+        pixels: (N, 3, H, W) on its device.
+        layers: addresses.
+        reader: given an address and its maps, which must be read at once; "code" and the input
+            of `head`, (N, D); "output" and the scores, (N, K).
+        head: the last linear layer or convolution, where codes are wanted.
+        whole: go on to the scores; otherwise the pass ends after the deepest layer.
+    """
+    grids = net.layers.grids
+
+    def look(name: str, value: Tensor) -> None:
+        reader(name, code_of(value) if name == CODE else map_of(value, grids, name))
+
+    sites = {name: net.layers.site(name) for name in layers}
+    entering = {CODE: head} if head is not None else {}
+    with (
+        torch.inference_mode(),
+        net.frozen() as module,
+        reading(sites, look, entering=entering, stop=not whole),
+    ):
+        reader(OUTPUT, scores_in(module(net.enter(pixels)), net.output).float())
+
+
+def map_of(value: Tensor, grids: Sequence[tuple[int, int]], layer: str) -> Tensor:
+    """A layer's value as maps; what has no place becomes maps of one cell."""
+    if value.dim() == 2:
+        return value[:, :, None, None]
+    return as_map(value, grids, layer)
+
+
+def code_of(value: Tensor) -> Tensor:
+    """What enters the head as one code a photograph: (N, D); maps and tokens by their mean."""
+    if value.dim() == 2:
+        return value.float().clone()
+    return value.float().flatten(2).mean(2) if value.dim() == 4 else value.float().mean(1)
+
+
+def head_of(net: Network) -> nn.Module:
+    """The last linear layer that runs, or the last convolution where there is none behind it.
+
+    Raises:
+        NotApplicableError: if there is neither.
+    """
+    rows = [row for row in net.layers if row.kind in ("linear", "conv")]
+    if not rows:
+        msg = f"{net.name} ends in no linear layer and no convolution, so no codes can be kept."
+        raise NotApplicableError(msg)
+    return net.module.get_submodule(rows[-1].name)
+
+
+def default_layers(net: Network) -> list[str]:
+    """All convolutions; in a network with norms, their values after norm and activation.
+
+    A channel is dead or alive as what comes after it sees it, and a norm moves the 0.
+    """
+    normed = any(row.kind == "norm" for row in net.layers)
+    if normed:
+        return [f"stage:{row.stage}" for row in net.layers.stages if row.kind != "pool"]
+    return [row.address for row in net.layers.convs]
+
+
+def layers_of(net: Network, layers: str | Sequence[str] | None) -> list[str]:
+    """Addresses from what a person wrote: "conv:1-8", "conv:1,conv:5", a list; None: the default.
+
+    Raises:
+        LayerNotFoundError: if one of them names nothing.
+        NotApplicableError: if one of them has no channels.
+    """
+    if layers is None:
+        return default_layers(net)
+    parts = layers.split(",") if isinstance(layers, str) else list(layers)
+    found = [one for part in parts for one in _spread(part.strip())]
+    for address in found:
+        row = net.layers.find(address)
+        if len(row.shape) != 1:
+            map_of(torch.empty(1, *row.shape), net.layers.grids, address)
+    return list(dict.fromkeys(found))
+
+
+def _spread(part: str) -> list[str]:
+    """The layers that "conv:1-8" stands for.
+
+    >>> _spread("conv:2-4"), _spread("layer4.1")
+    (['conv:2', 'conv:3', 'conv:4'], ['layer4.1'])
+    """
+    kind, _, numbers = part.partition(":")
+    first, dash, last = numbers.partition("-")
+    if kind in ("conv", "stage") and dash and first.isdecimal() and last.isdecimal():
+        return [f"{kind}:{k}" for k in range(int(first), int(last) + 1)]
+    return [part]

@@ -1,0 +1,188 @@
+"""Where many photographs come from: a folder, a list, or a torch data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from convscope.errors import ArgumentError, ImageError
+from convscope.images import listed
+from convscope.network import Network
+
+
+@dataclass(frozen=True)
+class Item:
+    """One photograph before it is read.
+
+    Attributes:
+        name: path below the folder, with "/"; or what the data set calls it.
+        label: its class; None where it is not known.
+        size: bytes of the file; None where there is none.
+        changed: when the file was last written, in nanoseconds since 1970; likewise.
+    """
+
+    name: str
+    label: str | None = None
+    size: int | None = None
+    changed: int | None = None
+
+
+class Photographs(Protocol):
+    """Photographs that can be read one by one."""
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """All of them, in an order that stays."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where they are, for people."""
+        ...
+
+    def read(self, net: Network, number: int) -> Tensor:
+        """One of them as `net` takes it, (1, 3, H, W); ImageError where it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """Photographs in files.
+
+    Attributes:
+        root: what their names begin at.
+        items: one for each file.
+    """
+
+    root: Path
+    items: Sequence[Item]
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def read(self, net: Network, number: int) -> Tensor:
+        """One of them as `net` takes it."""
+        return net.read(self.root / self.items[number].name)
+
+
+@dataclass(frozen=True, eq=False)
+class FromDataset:
+    """Photographs that a torch data set hands out, as pictures, arrays or pixels in [0, 1].
+
+    Attributes:
+        dataset: gives (photograph, label) or a photograph for each number below its length.
+        items: one for each number.
+    """
+
+    dataset: Any
+    items: Sequence[Item]
+
+    @property
+    def place(self) -> str:
+        """The kind of data set."""
+        return type(self.dataset).__name__
+
+    def read(self, net: Network, number: int) -> Tensor:
+        """One of them as `net` takes it."""
+        try:
+            found = self.dataset[number]
+        except Exception as error:
+            msg = f"Item {number} cannot be read ({error})."
+            raise ImageError(msg) from error
+        return net.read(found[0] if isinstance(found, tuple | list) else found)
+
+
+def photographs(source: Any) -> Photographs:
+    """Photographs of a folder, of a list file, or of a torch data set.
+
+    Args:
+        source: a folder, with labels from the names of its subfolders; a text file with a path a
+            line, and after a tab or comma a label; or a data set with a length.
+
+    Raises:
+        ImageError: if there is no such folder or file, or nothing in it.
+        ArgumentError: if it is something else.
+    """
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        return _listed_in(path) if path.is_file() else _inside(path)
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        return _from_dataset(source)
+    msg = f"Photographs come from a folder, a list file or a torch data set with a length, not from {type(source).__name__}."
+    raise ArgumentError(msg)
+
+
+def digest(items: Sequence[Item], *, times: bool = True) -> str:
+    """A short name for a list of photographs, another one as soon as a file changes.
+
+    Args:
+        items: the photographs.
+        times: whether a file that was only written again counts as another.
+    """
+    sha = hashlib.sha256()
+    for item in items:
+        changed = item.changed if times else None
+        sha.update(f"{item.name}\0{item.label}\0{item.size}\0{changed}\n".encode())
+    return sha.hexdigest()[:16]
+
+
+def _inside(root: Path) -> Files:
+    names = (path.relative_to(root) for path in listed(root))
+    items = [_item(root, name, name.parent.name or None) for name in names]
+    return Files(root, items)
+
+
+def _item(root: Path, name: Path, label: str | None) -> Item:
+    try:
+        stat = (root / name).stat()
+    except OSError:  # listed, but gone or out of reach: its turn to be reported comes later
+        return Item(name.as_posix(), label)
+    return Item(name.as_posix(), label, stat.st_size, stat.st_mtime_ns)
+
+
+def _listed_in(file: Path) -> Files:
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (UnicodeDecodeError, OSError):
+        msg = f"{file} is no list of photographs: it must be text, with a path a line."
+        raise ImageError(msg) from None
+    parts = [_split(line) for line in lines if line.strip() and not line.startswith("#")]
+    if not parts:
+        msg = f"{file} lists no photographs; write a path a line, and after a tab its label."
+        raise ImageError(msg)
+    items = [_item(file.parent, Path(name), label) for name, label in parts]
+    return Files(file.parent, items)
+
+
+def _split(line: str) -> tuple[str, str | None]:
+    mark = "\t" if "\t" in line else ","
+    name, _, label = line.strip().partition(mark)
+    return name.strip(), label.strip() or None
+
+
+def _from_dataset(dataset: Any) -> FromDataset:
+    count = len(dataset)
+    if not count:
+        msg = f"This {type(dataset).__name__} is empty."
+        raise ImageError(msg)
+    classes = getattr(dataset, "classes", None)
+    targets = getattr(dataset, "targets", None)
+    samples = getattr(dataset, "samples", None)
+
+    def label(number: int) -> str | None:
+        if targets is None or len(targets) != count:
+            return None
+        target = int(targets[number])
+        return str(classes[target]) if classes is not None else str(target)
+
+    def name(number: int) -> str:
+        return str(samples[number][0]) if samples is not None else str(number)
+
+    return FromDataset(dataset, [Item(name(i), label(i)) for i in range(count)])

@@ -1,0 +1,110 @@
+"""Commands that look at many photographs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twelve of three classes and one that is none."""
+    root = tmp_path / "photos"
+    for k in range(12):
+        path = root / ("tench", "church", "gas_pump")[k % 3] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(k).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    (root / "tench" / "broken.png").write_bytes(b"no picture")
+    return root
+
+
+def test_survey_and_all_that_reads_it(run, photos, tmp_path):
+    code, out, err = run("survey", photos, "--out", "s")
+    assert (0, "s") == (code, out.strip())
+    assert "12 photographs, 1 skipped" in err
+    assert "skipped tench/broken.png: " in err
+    for words, name in (
+        (("patches", "--layer", "conv:4", "--channel", 7, "--steps", 2), "channel-conv-4-7.html"),
+        (("patches", "--layer", "conv:4", "--channel", 7, "--out", "a.png"), "a.png"),
+        (("patches", "--layer", "conv:4", "--channels", "0-2"), "patches-conv-4.png"),
+        (("groups", "--layer", "conv:4", "--count", 2), "groups-conv-4.png"),
+        (("hard",), "hard.png"),
+        (("neighbours", photos / "tench" / "0.png", "--out", "n.png"), "n.png"),
+    ):
+        code, out, err = run(*words, "--survey", "s")
+        assert (0, name) == (code, out.split()[-1]), err
+        assert (tmp_path / name).stat().st_size > 1000
+    code, out, _ = run("codes", "s", "--method", "pca")
+    assert (0, "codes.html") == (code, out.strip())
+    code, out, _ = run("channels", "--survey", "s", "--json")
+    assert [f"conv:{k}" for k in range(1, 9)] == [row["layer"] for row in json.loads(out)]
+    code, out, _ = run("channels", "--survey", "s", "--layer", "conv:2", "--json")
+    assert 96 == len(json.loads(out))
+    code, out, _ = run("neighbours", photos / "church" / "1.png", "--survey", "s", "--json")
+    assert "church/1.png" == json.loads(out)[0]["photograph"]
+    code, out, _ = run("probe", photos, "--layers", "conv:1", "--json")
+    assert ["pixels", "conv:1"] == [row["layer"] for row in json.loads(out)]
+
+
+def test_shards_and_merge(run, photos):
+    assert 0 == run("survey", photos, "--layers", "conv:1", "--shard", "1/2", "--out", "a")[0]
+    assert 0 == run("survey", photos, "--layers", "conv:1", "--shard", "2/2", "--out", "b")[0]
+    code, out, _ = run("merge", "a", "b", "--out", "whole")
+    assert (0, "whole") == (code, out.strip())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("survey", "nowhere"), "There is no folder nowhere."),
+        (
+            ("survey", "photos", "--shard", "two"),
+            "--shard must be a part, as 2/8 for the second of eight, not 'two'.",
+        ),
+        (("survey", "photos", "--layers", "conv:99"), "There is no layer 'conv:99'"),
+        (("patches", "--survey", "none"), "none holds no survey; 'convscope survey' makes one."),
+        (("patches", "--out", "a.gif"), "--out a.gif must end in .png or .npz."),
+        (("hard", "--classes", "none.json"), "none.json is no JSON file that can be read"),
+        (("codes", "none"), "none holds no survey; 'convscope survey' makes one."),
+        (("merge", "none"), "none holds no survey; 'convscope survey' makes one."),
+    ],
+)
+def test_mistakes_are_one_sentence(run, photos, words, said):
+    code, out, err = run(*words)
+    assert (2, "") == (code, out)
+    assert said in err
+    assert "Traceback" not in err
+    assert photos.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_ctrl_c_keeps_what_is_finished(photos, tmp_path):
+    for k in range(2000):
+        os.link(photos / "tench" / "0.png", photos / "tench" / f"again{k}.png")
+    command = [
+        sys.executable,
+        "-m",
+        "convscope",
+        "survey",
+        str(photos),
+        "--out",
+        str(tmp_path / "s"),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("s/shards/*.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert 130 == process.returncode
+    assert "run the same again to go on." in err
+    assert "Traceback" not in err
+    assert list(tmp_path.glob("s/shards/*.safetensors"))
+    assert not list(tmp_path.rglob("*.draft"))
