@@ -14,7 +14,7 @@ pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
 from convscope.app.asking import TROUBLE, Ask, answering
 from convscope.app.build import JOBS
-from convscope.app.desk import MOST_WAITING, Desk
+from convscope.app.desk import MOST_WAITING, PLACES, Desk
 from convscope.app.drawn import sprite
 from convscope.app.jobs import run
 from convscope.app.photos import KEPT, MOST_BYTES, Photographs
@@ -107,7 +107,7 @@ def test_photographs_are_kept_within_bounds():
 )
 def test_what_makes_no_sense_is_one_sentence(functions, sent):
     for name, function in functions.items():
-        if name not in ("strip", "stop", "sample", "weights", "frame"):
+        if name not in ("strip", "stop", "enter", "sample", "weights", "frame"):
             assert "error" in function(sent), name
 
 
@@ -302,6 +302,18 @@ def test_too_many_are_told_so(desk, functions, token):
     found = functions["evidence"]({"token": token, "target": "class:3"})
     expected = "Too many people are asking this network just now; please try again in a moment."
     assert {"error": expected} == found
+
+
+def test_an_overfull_queue_says_so(functions):
+    found = [functions["enter"]({"job": str(k)}) for k in range(PLACES + 1)]
+    expected = "Too many pictures are being made here just now; please try again in a minute."
+    assert [{}] * PLACES + [{"error": expected}] == found
+
+
+def test_a_job_gives_its_place_back(desk, functions):
+    functions["enter"]({"job": "j"})
+    jobs(desk, kind="occlude")
+    assert {} == desk._jobs
 
 
 @pytest.mark.parametrize("value", [True, "3", None, 1e9, float("nan"), [1]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,8 +14,19 @@ from convscope.app.component import microscope
 from convscope.app.desk import Desk
 from convscope.app.endpoints import offer, stay_here
 from convscope.app.photos import MOST_BYTES
-from convscope.app.tabs import channel, filters, layers, live, look, make, network, occlude
+from convscope.app.tabs import (
+    channel,
+    filters,
+    layers,
+    live,
+    look,
+    make,
+    network,
+    occlude,
+    surveyed,
+)
 from convscope.attribution.occlusion import FILLS
+from convscope.dataset.findings import Survey
 from convscope.network import Network
 
 ASKED: dict[str, Callable[..., Answer]] = {
@@ -28,6 +40,9 @@ ASKED: dict[str, Callable[..., Answer]] = {
     "weights": filters.weights,
     "download": make.download,
     "strip": network.strip,
+    "surveyed": surveyed.channel,
+    "nearest": surveyed.nearest,
+    "enter": jobs.enter,
     "stop": jobs.stop,
 }
 FORMS: dict[str, Callable[..., Answer]] = {"photograph": look.uploaded, "frame": live.frame}
@@ -36,22 +51,23 @@ JOBS: dict[str, jobs.Job] = {
     "dream": make.dreamed,
     "invert": make.inverted,
     "occlude": occlude.occlude,
+    "map": surveyed.mapped,
 }
 STALE = (300, 300)  # seconds: how often, and how old, files that nobody asked about are removed
 TOGETHER, QUEUED = 4, 16  # jobs that run at a time, taking turns, and that wait
 
 
-def build(net: Network, survey: Any = None) -> gr.Blocks:
+def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
     """The app for one network.
 
     Args:
         net: the network to look into; all visitors share it.
-        survey: what a survey of a data set found; None without one.
+        survey: of this network over many photographs, or its folder; None without one.
 
     Returns:
         Blocks; `convscope.app.launch` serves them with all that keeps strangers out.
     """
-    desk = Desk(net, survey)
+    desk = Desk(net, surveyed.opened(net, survey))
     with gr.Blocks(
         title=f"convscope · {net.name}", analytics_enabled=False, delete_cache=STALE
     ) as blocks:

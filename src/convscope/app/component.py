@@ -12,7 +12,18 @@ from convscope.report.page import template
 
 SCRIPTS = (
     *("core", "address", "photo", "sheet", "panels", "jobs"),
-    *("look", "layers", "channel", "filters", "occlude", "create", "live", "network", "start"),
+    *(
+        "look",
+        "layers",
+        "channel",
+        "filters",
+        "occlude",
+        "create",
+        "live",
+        "network",
+        "map",
+        "start",
+    ),
 )
 STYLES = ("page", "photo", "panels", "pieces")
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from convscope.app.photos import Photograph, Photographs
+from convscope.dataset.findings import Survey
 from convscope.errors import ConvscopeError
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts
@@ -20,8 +21,10 @@ from convscope.results import Result
 from convscope.rows import LayerRow
 
 MOST_WAITING = 24  # visitors; more are told to come back
-ROOM = 96 * 2**20  # bytes of activations that are remembered
-ANSWERS = 256  # small answers that are remembered
+ROOM = 64 * 2**20  # bytes of activations that are remembered
+ANSWERS = 96  # small answers that are remembered
+PLACES = 12  # jobs that run or wait
+PATIENCE = 600.0  # seconds after which a job that never came back is forgotten
 MADE = 16  # results that can be downloaded
 
 
@@ -38,15 +41,33 @@ class Desk:
         survey: what a data set's survey found; None without one.
     """
 
-    def __init__(self, net: Network, survey: Any = None) -> None:
+    def __init__(self, net: Network, survey: Survey | None = None) -> None:
         """Nothing is computed yet."""
         self.net, self.survey = net, survey
         self.photos = Photographs(net)
         self._lock, self._waiting = threading.Lock(), 0
         self._acts: OrderedDict[str, Acts] = OrderedDict()
         self._answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._jobs: dict[str, float] = {}  # name -> when it came
         self._stopped: deque[str] = deque(maxlen=64)  # names of jobs
         self.made: OrderedDict[str, Result] = OrderedDict()  # what was made last, to be kept
+
+    def enter(self, job: str) -> None:
+        """Take a place among those whose jobs run or wait.
+
+        Raises:
+            BusyError: if there is none left.
+        """
+        now = time.monotonic()
+        self._jobs = {name: when for name, when in self._jobs.items() if now - when < PATIENCE}
+        if len(self._jobs) >= PLACES:
+            msg = "Too many pictures are being made here just now; please try again in a minute."
+            raise BusyError(msg)
+        self._jobs[job] = now
+
+    def leave(self, job: str) -> None:
+        """Give a place back."""
+        self._jobs.pop(job, None)
 
     def stop(self, job: str) -> None:
         """Ask a job to end."""
@@ -98,6 +119,10 @@ class Desk:
             self._acts[photo.token] = found
             self._forget()
         return found
+
+    def knows(self, key: tuple[Any, ...]) -> bool:
+        """Whether an answer is remembered."""
+        return key in self._answers
 
     def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """An answer that is made the first time and remembered for a while."""

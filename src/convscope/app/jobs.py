@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from convscope.app.asking import TROUBLE, Answer, Ask
@@ -43,6 +44,14 @@ def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
     except Exception:  # noqa: BLE001 - no path and no traceback may reach the page
         _LOG.exception("the job %s failed", kind)
         yield {"job": name, "kind": kind, "done": True, "error": TROUBLE}
+    finally:
+        desk.leave(name)
+
+
+def enter(desk: Desk, ask: Ask) -> Answer:
+    """Take a place in the queue, or hear that there is none."""
+    desk.enter(ask.text("job"))
+    return {}
 
 
 def stop(desk: Desk, ask: Ask) -> Answer:
@@ -68,7 +77,12 @@ class Pace:
 
 
 def told(
-    desk: Desk, work: Callable[[Network, Progress, Stop], T], stop: Stop, found: list[T]
+    desk: Desk,
+    work: Callable[[Network, Progress, Stop], T],
+    stop: Stop,
+    found: list[T],
+    *,
+    asks: bool = True,
 ) -> Iterator[Answer]:
     """Run a library function in a thread and tell how far it is.
 
@@ -79,6 +93,7 @@ def told(
         work: called with the network, `progress` and `should_stop`.
         stop: whether somebody asked it to end.
         found: its result is put here.
+        asks: whether it asks the network at all.
     """
     ticks: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     ended = threading.Event()
@@ -87,11 +102,12 @@ def told(
         ticks.put({"step": done, "steps": total, "message": message})
 
     def should_stop() -> bool:
-        desk.breathe()
+        if asks:
+            desk.breathe()
         return ended.is_set() or stop()
 
     def working() -> T:
-        with desk.network() as net:
+        with desk.network() if asks else nullcontext(desk.net) as net:
             return work(net, progress, should_stop)
 
     with ThreadPoolExecutor(1) as pool:

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from convscope.app.build import build
 from convscope.app.guard import Guard
 from convscope.app.photos import MOST_BYTES
+from convscope.dataset.findings import Survey
 from convscope.errors import ArgumentError
 from convscope.network import Network
 
@@ -29,7 +30,7 @@ SHORTEST = 8  # characters of a password
 
 def launch(
     net: Network,
-    survey: Any = None,
+    survey: Survey | str | Path | None = None,
     *,
     host: str = HOST,
     port: int = PORT,
@@ -40,7 +41,7 @@ def launch(
 
     Args:
         net: the network to look into.
-        survey: what a survey of a data set found; None without one.
+        survey: of this network over many photographs, or its folder; None without one.
         host: the address to listen at. Any but this machine's own needs `auth`.
         port: where.
         auth: user and password of those who may come in.
@@ -63,7 +64,11 @@ def launch(
 
 
 def served(
-    net: Network, survey: Any = None, *, host: str = HOST, auth: tuple[str, str] | None = None
+    net: Network,
+    survey: Survey | str | Path | None = None,
+    *,
+    host: str = HOST,
+    auth: tuple[str, str] | None = None,
 ) -> Guard:
     """The app behind its guard, as any ASGI server runs it.
 

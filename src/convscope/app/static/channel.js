@@ -41,6 +41,7 @@ const drawUnit = latest(async (panel) => {
   if (found.most > 0) frame(...found.box, found.sees ? "What its strongest cell sees" : "Its strongest cell sees the whole photograph");
   parts.want.replaceChildren(wanted(asked));
   parts.more.replaceChildren(histogram(found), alike(found));
+  if (facts.survey) surveyed(parts.more, asked, same);
   parts.drive.replaceChildren(waiting("Tracing it back to the pixels…"));
   const driven = await ask("projection", asked);
   if (driven && same()) parts.drive.replaceChildren(picture(driven.picture, "What drives it here",
@@ -70,11 +71,51 @@ function wanted(asked) {
 }
 
 function histogram(found) {
-  const top = Math.max(...found.histogram);
   return make("figure.chart", {}, make("figcaption", {}, make("h3", {}, "How often it takes which value"), make("p.soft", {}, `Over the places of this photograph, from ${short(found.least)} to ${short(found.most)}.`)),
-    make("div.columns", { role: "img", "aria-label": `Histogram from ${short(found.least)} to ${short(found.most)}` },
-      ...found.histogram.map((count) => make("i", { style: `height:${count ? Math.max(3, 100 * Math.log1p(count) / Math.log1p(top)) : 0}%` }))));
+    columns(found.histogram, `Histogram from ${short(found.least)} to ${short(found.most)}`));
 }
+
+// What a survey of many photographs adds.
+async function surveyed(place, asked, same) {
+  const found = await ask("surveyed", asked);
+  if (!found || !same()) return;
+  const photographs = `${found.photographs} photographs`;
+  const rows = [["The parts of photographs that fire it most", found.patches]];
+  if (found.driven) rows.push(["And what in them drives it", found.driven]);
+  place.prepend(make("section.section", {}, make("h3", {}, "In many photographs"),
+    make("p", {}, found.state === "alive" ? `Of ${photographs}, those that fire it most, cut to what its cell sees (${found.layer.replace(":", " ")}).` : `Of ${photographs} it is ${found.state}.`),
+    ...rows.flatMap(([title, sprites]) => [make("h4", {}, title), patchRow(sprites, found.captions)]),
+    found.classes.length ? make("div.half", {}, make("h4", {}, "The classes it prefers"), plainBars(found.classes)) : "", spread(found.histogram),
+    code(found.code)));
+}
+
+// Heights grow with the logarithm, so that a single one can still be seen.
+function columns(counts, words) {
+  const top = Math.log1p(Math.max(...counts));
+  return make("div.columns", { role: "img", "aria-label": words },
+    ...counts.map((count) => make("i", { title: String(count), style: `height:${count ? Math.max(3, 100 * Math.log1p(count) / top) : 0}%` })));
+}
+
+function spread(counts) {
+  const used = counts.map((count, place) => (count ? place : -1)).filter((place) => place > 0);
+  const shown = used.length ? counts.slice(used[0], used.at(-1) + 1) : [];
+  return make("figure.chart", {}, make("figcaption", {}, make("h4", {}, "Its strongest answer in each photograph"),
+    make("p.soft", {}, `From weak to strong, each step a little more than the last; ${counts[0]} photographs left it silent.`)), shown.length ? columns(shown, "Histogram of its strongest answers") : "");
+}
+
+function patchRow(sprites, captions) {
+  const picture = new Image(), row = make("div.patches");
+  picture.onload = () => row.replaceChildren(...captions.map((words, k) => {
+    const canvas = make("canvas", { width: sprites.width, height: sprites.height, role: "img", "aria-label": words });
+    canvas.getContext("2d").drawImage(picture, -(k % sprites.columns) * sprites.width, -Math.floor(k / sprites.columns) * sprites.height);
+    return make("figure", {}, canvas, make("figcaption", {}, words));
+  }));
+  picture.src = sprites.uri;
+  return row;
+}
+
+const plainBars = (classes) => make("ol.bars", {}, ...classes.map((one) => make("li.bar", {}, make("span.label", {}, one.label),
+  make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(1)}%` })), make("span.share", {}, percent(one.share)))));
 
 function alike(found) {
   return make("div.alike", {}, make("h3", {}, "Its neighbours"), make("p.soft", {}, "Channels of this layer that answer at the same places of this photograph."),

@@ -3,9 +3,12 @@ let job = null; // {name, told, ended}
 
 function begin(kind, options, told) {
   halt();
-  return new Promise((ended) => {
-    job = { name: crypto.randomUUID?.() || String(Math.random()), told, ended };
-    trigger("job", { ask: { kind, job: job.name, ...options } });
+  return new Promise(async (ended) => {
+    const mine = { name: crypto.randomUUID?.() || String(Math.random()), told, ended };
+    if (job) job.ended({});
+    job = mine;
+    if (!(await ask("enter", { job: mine.name })) || job !== mine) return ended({});
+    trigger("job", { ask: { kind, job: mine.name, ...options } });
   });
 }
 

@@ -1,4 +1,4 @@
-// Network: the layers as a strip and as a table; and the map of a data set.
+// Network: the layers as a strip and as a table.
 views.network = {
   title: "Network",
   async show(panel) {
@@ -17,11 +17,3 @@ function block(box) {
   const drawn = make("i", { style: `height:${8 + 120 * box.height}px;width:${8 + 34 * box.width}px` });
   return make(`div.${box.kind}`, { role: "listitem" }, make("button", { type: "button", title: box.note, disabled: !known, onclick: () => go({ layer, tab: "layers" }) }, drawn, box.label), make("small", {}, box.shape));
 }
-
-views.map = {
-  title: "Map",
-  show(panel) {
-    panel.replaceChildren(heading("A map of photographs", "Many photographs laid out so that those lie together which the network takes for alike."),
-      make("p.empty", {}, "There is no survey of a data set here. A map needs one: start the app with convscope app --survey FOLDER."));
-  },
-};
