@@ -1,7 +1,7 @@
 """Probes: what a stranger would try is refused, each for a reason of its own."""
 
 import io
-import tempfile
+import os
 from pathlib import Path
 
 import pytest
@@ -112,7 +112,7 @@ def test_a_large_file_is_refused(client):
 def test_the_page_names_no_path_of_this_machine(client):
     text = client.get("/").text + client.get("/config").text
     assert str(Path(__file__).parents[2]) not in text
-    assert tempfile.gettempdir() not in text
+    assert os.environ["GRADIO_TEMP_DIR"] not in text
     assert str(Path.home()) + "/" not in text
 
 
@@ -126,7 +126,7 @@ def test_unknown_functions_and_broken_questions_are_answered_without_a_traceback
 
 def test_the_folder_for_files_goes_with_the_server():
     with client_of(tiny()) as own:
-        folder = Path(tempfile.gettempdir())
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
         assert folder.name.startswith("convscope-")
         assert 0o700 == folder.stat().st_mode & 0o777
         own.post("/gradio_api/upload", files={"files": ("a.png", b"abc")})

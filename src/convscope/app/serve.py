@@ -60,7 +60,11 @@ def launch(
         )
         if ready:
             ready(f"http://{host}:{port}/")
-        uvicorn.Server(config).run(sockets=[listener])
+        tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"]  # forms are files while they come in
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            tempfile.tempdir = None
 
 
 def served(
@@ -76,7 +80,6 @@ def served(
     """
     folder = Path(tempfile.mkdtemp(prefix="convscope-"))
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    tempfile.tempdir = str(folder)  # forms are kept in files while they come in
     page = gr.mount_gradio_app(
         FastAPI(lifespan=_folder(folder), docs_url=None, redoc_url=None, openapi_url=None),
         build(net, survey),
@@ -147,6 +150,5 @@ def _folder(folder: Path) -> Callable[[FastAPI], Any]:
             yield
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            tempfile.tempdir = None
 
     return lifespan
