@@ -7,6 +7,7 @@ import binascii
 import os
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -27,66 +28,60 @@ from convscope.synthesis.make import synthesize as make
 from convscope.view.maps import maps as view_maps
 from convscope.view.predict import predict as view_predict
 
-MOST_STEPS, MOST_SIZE = 512, 320
+MOST_STEPS, MOST_SIZE, MOST_MAPS = 512, 320, 64
+Sent = dict[str, Any] | str
+Answer = dict[str, Any]
 
 
 def offer(desk: Desk) -> None:
     """Add the endpoints to the blocks that are being built."""
+    for function in (predict, cam, maps, synthesize):
+        name = function.__name__
+        api(_bound(desk, function), api_name=name, concurrency_id="network")
 
-    def predict(photo: dict | str, top: int = 5) -> list[dict]:  # type: ignore[type-arg]
-        """The most probable classes of a photograph.
 
-        A photograph is a file (`gradio_client.handle_file`), the base64 text of one, or
-        "sample:china". Each class has a number, a label, a probability and a score.
-        """
-        found = _asked(desk, photo)
-        with desk.network() as net:
-            return view_predict(net, found.pixels, top=top).records()
+def predict(desk: Desk, photo: Sent, top: int = 5) -> list[Answer]:
+    """The most probable classes of a photograph.
 
-    def cam(photo: dict | str, target: str = "predicted", method: str = "gradcam") -> dict:  # type: ignore[type-arg]
-        """Where the evidence for a class lies: raw values, and a picture over the photograph."""
-        found = _asked(desk, photo)
-        with desk.network() as net:
-            made = mapped(net, found.pixels, target, method)
-        return {
-            "values": _rows(made.values[0]),
-            "picture": png(made.picture()),
-            "words": made.words(),
-        }
+    A photograph is a file (`gradio_client.handle_file`), the base64 text of one, or
+    "sample:china". Each class has a number, a label, a probability and a score.
+    """
+    found = _asked(desk, photo)
+    with desk.network() as net:
+        return [dict(row) for row in view_predict(net, found.pixels, top=top).records()]
 
-    def maps(photo: dict | str, layer: str = "stage:1", strongest: int = 16) -> dict:  # type: ignore[type-arg]
-        """The strongest activation maps of a layer: channel numbers, raw values, a picture."""
-        found = _asked(desk, photo)
-        with desk.network() as net:
-            made = view_maps(net, found.pixels, layer, strongest=strongest)
-        numbers = [int(caption) for caption in made.captions]
-        return {
-            "channels": numbers,
-            "values": _rows(made.values[0]),
-            "picture": png(made.picture()),
-        }
+
+def cam(desk: Desk, photo: Sent, target: str = "predicted", method: str = "gradcam") -> Answer:
+    """Where the evidence for a class lies: raw values, and a picture over the photograph."""
+    found = _asked(desk, photo)
+    with desk.network() as net:
+        made = mapped(net, found.pixels, target, method)
+    values, words = _rows(made.values[0]), made.words()
+    return {"values": values, "picture": png(made.picture()), "words": words}
+
+
+def maps(desk: Desk, photo: Sent, layer: str = "stage:1", strongest: int = 16) -> Answer:
+    """The strongest activation maps of a layer: channel numbers, raw values, a picture."""
+    found = _asked(desk, photo)
+    with desk.network() as net:
+        made = view_maps(net, found.pixels, layer, strongest=min(strongest, MOST_MAPS))
+    numbers = [int(caption) for caption in made.captions]
+    picture = png(made.picture())
+    return {"channels": numbers, "values": _rows(made.values[0]), "picture": picture}
+
+
+def synthesize(desk: Desk, target: str, steps: int = 128, size: int = 128, seed: int = 0) -> Answer:
+    """A picture of what a class ("class:church") or a channel ("conv:3:88") wants to see."""
 
     def in_turns() -> bool:
         desk.breathe()
         return False
 
-    def synthesize(target: str, steps: int = 128, size: int = 128, seed: int = 0) -> dict:  # type: ignore[type-arg]
-        """A picture of what a class ("class:church") or a channel ("conv:3:88") wants to see."""
-        found = parse(target)
-        with desk.network() as net:
-            made = make(
-                net,
-                found,
-                steps=min(steps, MOST_STEPS),
-                size=min(size, MOST_SIZE),
-                seed=seed,
-                should_stop=in_turns,
-            )
-        picture = Image.fromarray(as_bytes(made.tile_arrays()[0]))
-        return {"picture": png(picture), "recipe": made.recipe.json()}
-
-    for function in (predict, cam, maps, synthesize):
-        api(_plainly(function), api_name=function.__name__, concurrency_id="network")
+    objective, steps, size = parse(target), min(steps, MOST_STEPS), min(size, MOST_SIZE)
+    with desk.network() as net:
+        made = make(net, objective, steps=steps, size=size, seed=seed, should_stop=in_turns)
+    picture = Image.fromarray(as_bytes(made.tile_arrays()[0]))
+    return {"picture": png(picture), "recipe": made.recipe.json()}
 
 
 def stay_here(blocks: gr.Blocks) -> None:
@@ -106,16 +101,23 @@ def _moving(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return moving
 
 
-def _plainly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A mistake becomes an error with one sentence, whatever else the server hides."""
+def _bound(desk: Desk, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the desk as Gradio reads it: hints and defaults of all but the desk.
+
+    A mistake becomes an error with one sentence, whatever else the server hides.
+    """
 
     @wraps(function)
     def answer(*given: Any) -> Any:
         try:
-            return function(*given)
+            return function(desk, *given)
         except ConvscopeError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
+    found = signature(function, eval_str=True)
+    parameters = list(found.parameters.values())[1:]
+    answer.__annotations__ = {p.name: p.annotation for p in parameters}
+    answer.__signature__ = found.replace(parameters=parameters)  # type: ignore[attr-defined]
     return answer
 
 
