@@ -47,6 +47,7 @@ class Photographs:
         """Keep at most so many."""
         self._net, self._kept = net, kept
         self._known: OrderedDict[str, Photograph] = OrderedDict()
+        self._changing = threading.Lock()
 
     def add(self, data: bytes, name: str) -> Photograph:
         """Read a file that somebody brought.
@@ -56,10 +57,11 @@ class Photographs:
         """
         token = hashlib.sha256(data).hexdigest()[:32]
         found = self._known.get(token) or self._read(token, data, name)
-        self._known[token] = found
-        self._known.move_to_end(token)
-        while len(self._known) > self._kept:
-            self._known.popitem(last=False)
+        with self._changing:
+            self._known[token] = found
+            self._known.move_to_end(token)
+            while len(self._known) > self._kept:
+                self._known.popitem(last=False)
         return found
 
     def sample(self, name: str) -> Photograph:

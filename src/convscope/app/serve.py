@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hmac
 import ipaddress
 import os
@@ -9,7 +10,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from convscope.network import Network
 
 HOST, PORT = "127.0.0.1", 7860
 SHORTEST = 8  # characters of a password
+_ARENAS = -8  # M_ARENA_MAX of malloc.h
 
 
 def launch(
@@ -51,6 +53,7 @@ def launch(
         ArgumentError: if it may not or cannot listen there.
     """
     check_auth(host, auth)
+    _share_memory()
     with _listening(host, port) as listener:
         config = uvicorn.Config(
             served(net, survey, host=host, auth=auth),
@@ -117,6 +120,12 @@ def is_own(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _share_memory() -> None:
+    """Keep memory flat: glibc sets some aside for each thread and gives little of it back."""
+    with suppress(OSError, AttributeError, TypeError):  # other systems have no such option
+        ctypes.CDLL(None).mallopt(_ARENAS, 2)
 
 
 def _listening(host: str, port: int) -> socket.socket:
