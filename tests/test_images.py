@@ -15,7 +15,7 @@ from torchvision.models import ResNet18_Weights
 import convscope
 from convscope.errors import ArgumentError, ImageError
 from convscope.fitting import LONGEST, both_sides
-from convscope.images import Standardize, check_pixels, sample
+from convscope.images import Standardize, check_pixels, dimensions, sample
 
 UPRIGHT = np.zeros((6, 4, 3), np.uint8)  # red above, blue below, a green corner: no symmetry left
 UPRIGHT[:3, :, 0] = 255
@@ -547,3 +547,11 @@ def test_standardize_is_the_formula():
     for c in range(3):
         expected = (pixels[:, c] - (c + 1) / 10) / ((c + 4) / 10)
         torch.testing.assert_close(found[:, c], expected)
+
+
+def test_dimensions_are_read_without_decoding():
+    assert (640, 427) == dimensions(sample("china").read_bytes())
+    with pytest.raises(ImageError, match="^This file is empty.$"):
+        dimensions(b"", "This file")
+    with pytest.raises(ImageError, match="not a picture of a kind"):
+        dimensions(b"text")

@@ -107,6 +107,19 @@ def read(
     return _pixels(fitted(picture, size, resize, fit, interpolation))
 
 
+def dimensions(data: bytes, name: str = "This upload") -> tuple[int, int]:
+    """Width and height as a file's header says them; nothing is decoded.
+
+    Raises:
+        ImageError: if it is no picture.
+    """
+    if not data:
+        msg = f"{name} is empty."
+        raise ImageError(msg)
+    with _in_one_sentence(name), Image.open(io.BytesIO(data)) as picture:
+        return picture.size
+
+
 def _as_picture(source: Source) -> Image.Image | Tensor:
     if isinstance(source, Image.Image):
         with _in_one_sentence("This picture"):

@@ -56,3 +56,11 @@ def test_windows_at_the_border_are_cut(net, images):
         clean = net.module.eval()(images[:1]).softmax(1)[0]
         expected = net.module(covered).softmax(1)[0, clean.argmax()]
     torch.testing.assert_close(found.values[0, -1, -1], expected)
+
+
+def test_class_maps_tell_how_far_they_are_and_stop(net, images):
+    told = []
+    class_maps(net, images[:1], window=4, stride=4, progress=lambda *how: told.append(how))
+    assert (16, 16, "16 of 16 windows") == told[-1]
+    with pytest.raises(convscope.ConvscopeError, match="were stopped after"):
+        class_maps(net, images[:1], window=4, stride=4, should_stop=lambda: True)

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from convscope.attribution.occlusion import covers, places
 from convscope.attribution.pixels import deconv
+from convscope.attribution.under_windows import under_windows
+from convscope.attribution.windows import Windows
+from convscope.errors import StoppedError
 from convscope.grids import as_map
 from convscope.images import Source
 from convscope.network import Network
@@ -23,6 +26,7 @@ from convscope.results import Heatmap, Recipe, Result, recipe_for
 from convscope.results.base import as_array
 
 Progress = Callable[[int, int, str], None]
+Stop = Callable[[], bool]
 _BATCH = 32
 
 
@@ -163,6 +167,8 @@ def class_maps(
     stride: int = 8,
     fill: str = "grey",
     seed: int = 0,
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
 ) -> Heatmap:
     """Probability of each of the most probable classes while a window covers each place.
 
@@ -174,18 +180,34 @@ def class_maps(
         stride: from one window to the next.
         fill: as in `occlusion`.
         seed: of the noise.
+        progress: called with windows done, windows in all, and a message.
+        should_stop: asked after every batch.
+
+    Raises:
+        StoppedError: if `should_stop` says so before all windows are done.
 
     Returns:
         Heatmap of (top, rows, columns), the photograph repeated; draw each with `scale=1.0`, so
         that all share the range from 0 to 1. The classes stand in the recipe.
     """
     pixels = net.photographs(image)[:1]
-    clean = shares(scores(net.run(pixels, (OUTPUT,))))[0]
+    scored = net.run(pixels, (OUTPUT,))
+    clean = shares(scores(scored))[0]
     classes = clean.topk(min(top, len(clean))).indices
-    grid, batches = _covered(pixels, window, stride, fill, seed)
-    found = torch.cat(
-        [shares(scores(net.run(batch, (OUTPUT,))))[:, classes] for _, batch in batches]
-    )
+    shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+    corners = places(shape, (window, window), (stride, stride))
+    grid = [len(set(corners[:, axis].tolist())) for axis in (0, 1)]
+    cover = covers(pixels, fill, (window, window), seed)
+    windows = Windows.on(pixels, corners, (window, window), cover)
+    found, done = clean.new_empty(len(windows), len(classes)), 0
+    for which, acts in under_windows(net, windows, clean=scored[OUTPUT])[1]:
+        found[torch.from_numpy(which).to(found.device)] = shares(scores(acts))[:, classes]
+        done += len(which)
+        if progress:
+            progress(done, len(windows), f"{done} of {len(windows)} windows")
+        if should_stop and should_stop():
+            msg = f"The maps were stopped after {done} of {len(windows)} windows."
+            raise StoppedError(msg)
     values = found.T.reshape(len(classes), *grid)
     named = [net.caption(int(n)) for n in classes]
     recipe = recipe_for(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli import data, explain, make, show, study, teach
+from convscope.cli import data, explain, make, serve, show, study, teach
 from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, TableOut, Target
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -188,6 +188,13 @@ def _named(what: str, layer: str) -> Path:
     return Path(f"{what}-{layer.replace(':', '-')}.png")
 
 
-for command in (*explain.COMMANDS, *make.COMMANDS, *data.COMMANDS, *teach.COMMANDS):
+OTHERS = (
+    *explain.COMMANDS,
+    *make.COMMANDS,
+    *data.COMMANDS,
+    *teach.COMMANDS,
+    *serve.COMMANDS,
+)
+for command in OTHERS:
     app.command()(command)
 app.add_typer(study.app, name="study")

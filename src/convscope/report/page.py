@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from convscope.results import Recipe
@@ -120,8 +121,11 @@ class Page:
         environment = Environment(
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        text = files("convscope.report").joinpath("templates/page.html").read_text("utf-8")
-        return environment.from_string(text).render(page=self)
+        text = template("page.html")
+        return environment.from_string(text).render(
+            page=self,
+            tokens=Markup(template("tokens.css")),  # noqa: S704 - a file of ours
+        )
 
     def write(self, folder: str | Path) -> Path:
         """Write `folder`/index.html through a draft, and say where it is."""
@@ -134,6 +138,11 @@ class Page:
             ArgumentError: if it ends otherwise, or cannot be written.
         """
         return written(Path(path), {".html": lambda: self.html().encode()})
+
+
+def template(name: str) -> str:
+    """A file of the folder `templates` as text."""
+    return files("convscope.report").joinpath("templates", name).read_text("utf-8")
 
 
 def data_uri(picture: Image.Image, *, exact: bool) -> str:

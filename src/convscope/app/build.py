@@ -1,0 +1,120 @@
+"""The app as Gradio blocks: one component, the functions it asks, and the jobs it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from convscope.app import jobs
+from convscope.app.asking import Answer, answering
+from convscope.app.component import microscope
+from convscope.app.desk import Desk
+from convscope.app.endpoints import offer, stay_here
+from convscope.app.photos import MOST_BYTES
+from convscope.app.tabs import (
+    channel,
+    filters,
+    layers,
+    live,
+    look,
+    make,
+    network,
+    occlude,
+    surveyed,
+)
+from convscope.attribution.occlusion import FILLS
+from convscope.dataset.findings import Survey
+from convscope.network import Network
+
+ASKED: dict[str, Callable[..., Answer]] = {
+    "sample": look.sample,
+    "evidence": look.evidence,
+    "check": look.check,
+    "sheet": layers.sheet,
+    "strongest": channel.strongest,
+    "unit": channel.unit,
+    "projection": channel.projection,
+    "weights": filters.weights,
+    "download": make.download,
+    "strip": network.strip,
+    "surveyed": surveyed.channel,
+    "nearest": surveyed.nearest,
+    "enter": jobs.enter,
+    "stop": jobs.stop,
+}
+FORMS: dict[str, Callable[..., Answer]] = {"photograph": look.uploaded, "frame": live.frame}
+JOBS: dict[str, jobs.Job] = {
+    "synthesize": make.synthesize,
+    "dream": make.dreamed,
+    "invert": make.inverted,
+    "occlude": occlude.occlude,
+    "map": surveyed.mapped,
+}
+STALE = (300, 300)  # seconds: how often, and how old, files that nobody asked about are removed
+TOGETHER, QUEUED = 4, 16  # jobs that run at a time, taking turns, and that wait
+
+
+def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
+    """The app for one network.
+
+    Args:
+        net: the network to look into; all visitors share it.
+        survey: of this network over many photographs, or its folder; None without one.
+
+    Returns:
+        Blocks; `convscope.app.launch` serves them with all that keeps strangers out.
+    """
+    desk = Desk(net, surveyed.opened(net, survey))
+    with gr.Blocks(
+        title=f"convscope · {net.name}", analytics_enabled=False, delete_cache=STALE
+    ) as blocks:
+        scope = microscope(facts(desk), functions(desk))
+        scope.job(_running(desk), None, scope, **_JOB)
+        offer(desk)
+    stay_here(blocks)
+    return blocks.queue(max_size=QUEUED, default_concurrency_limit=TOGETHER)
+
+
+_JOB: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_limit": TOGETHER,
+    "concurrency_id": "network",
+}
+
+
+def _running(desk: Desk) -> Callable[..., Iterator[Answer]]:
+    def run(event: gr.EventData) -> Iterator[Answer]:
+        yield from jobs.run(desk, JOBS, event.ask)
+
+    return run
+
+
+def functions(desk: Desk) -> dict[str, Callable[[Any], Answer]]:
+    """Everything that the page may ask, by name; none of these raises."""
+    asked = {name: answering(desk, function) for name, function in ASKED.items()}
+    forms = {name: answering(desk, function, raw=True) for name, function in FORMS.items()}
+    return {**asked, **forms}
+
+
+def facts(desk: Desk) -> Answer:
+    """What the page knows from the start."""
+    net = desk.net
+    height, width = net.input_size
+    return {
+        "model": net.spec or net.name,
+        "name": "the bundled network" if net.spec == "bundled" else net.name,
+        "size": [height, width],
+        "labels": list(net.labels),
+        "stages": layers.listed(desk),
+        "addresses": net.layers.addresses,
+        "convs": filters.listed(desk),
+        "methods": list(look.METHODS),
+        "fills": list(FILLS),
+        "recipes": make.recipes(),
+        "survey": desk.survey is not None,
+        "most_bytes": MOST_BYTES,
+    }

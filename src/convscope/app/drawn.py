@@ -1,0 +1,98 @@
+"""Pictures on their way to the page: as text of an address."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from convscope.render.colour import as_bytes, coloured
+from convscope.render.grid import scaled, shape_of
+from convscope.render.overlay import enlarged
+
+TILE = 72  # cells of a map's longer side, at most, on a sheet of all channels
+
+
+def jpeg(picture: Image.Image, quality: int = 88) -> str:
+    """A photograph as the text of an address."""
+    return _address(picture.convert("RGB"), "jpeg", quality=quality)
+
+
+def png(picture: Image.Image) -> str:
+    """A picture whose every cell counts, as the text of an address."""
+    return _address(picture, "png", compress_level=1)
+
+
+def heat(values: Any, size: tuple[int, int], top: float | None = None) -> str:
+    """The positive part of a map in colour, as large as the photograph it is laid over.
+
+    Args:
+        values: (h, w), at least 0.
+        size: (width, height).
+        top: the value drawn hottest; None takes the map's largest.
+
+    Returns:
+        An address; "" where nothing is positive.
+    """
+    top = float(values.max()) if top is None else top
+    if not top > 0 or not values.max() > 0:
+        return ""
+    share = enlarged(np.asarray(values, dtype=np.float32) / top, size[1], size[0])
+    return jpeg(Image.fromarray(as_bytes(coloured(share))))
+
+
+def sprite(maps: Tensor) -> dict[str, Any]:
+    """All maps of a layer, each in its own range, as one picture.
+
+    Args:
+        maps: (C, h, w).
+
+    Returns:
+        `uri`, and where to find a tile: `columns`, `height`, `width` of one.
+    """
+    small = F.adaptive_avg_pool2d(maps[None], _within(maps.shape[-2:]))[0].numpy()
+    tiles = as_bytes(scaled(small[..., None]))[..., 0]
+    count, height, width = tiles.shape
+    rows, columns = shape_of(count)
+    sheet = np.zeros((rows * columns, height, width), dtype=np.uint8)
+    sheet[:count] = tiles
+    grid = sheet.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)
+    picture = Image.fromarray(grid.reshape(rows * height, columns * width))
+    picture.putpalette(_palette())
+    return {"uri": png(picture), "columns": columns, "height": height, "width": width}
+
+
+@cache
+def _palette() -> bytes:
+    """The colours of heat for the 256 values of a byte."""
+    return as_bytes(coloured(np.linspace(0.06, 1, 256)[None])).tobytes()
+
+
+def tiles(shown: Tensor) -> dict[str, Any]:
+    """Small pictures (n, h, w, 1 or 3) in [0, 1] as one, with where to find a tile."""
+    drawn = as_bytes(shown.numpy())
+    drawn = np.repeat(drawn, 3, 3) if drawn.shape[3] == 1 else drawn
+    count, height, width, _ = drawn.shape
+    rows, columns = shape_of(count)
+    sheet = np.zeros((rows * columns, height, width, 3), dtype=np.uint8)
+    sheet[:count] = drawn
+    grid = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    picture = Image.fromarray(grid.reshape(rows * height, columns * width, 3))
+    return {"uri": png(picture), "columns": columns, "height": height, "width": width}
+
+
+def _within(size: Any) -> tuple[int, int]:
+    share = min(1.0, TILE / max(size))
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
+
+
+def _address(picture: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,158 @@
+"""Endpoints for programs: predict, cam, maps and synthesize, for gradio_client and curl."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+from gradio.events import api
+from PIL import Image
+from torch import Tensor
+
+from convscope.app.desk import Desk
+from convscope.app.drawn import png
+from convscope.app.photos import Photograph
+from convscope.app.tabs.look import mapped
+from convscope.errors import ConvscopeError, ImageError
+from convscope.objective import parse
+from convscope.render.colour import as_bytes
+from convscope.synthesis.make import synthesize as make
+from convscope.view.maps import maps as view_maps
+from convscope.view.predict import predict as view_predict
+
+MOST_STEPS, MOST_SIZE, MOST_MAPS = 512, 320, 64
+Sent = dict[str, Any] | str
+Answer = dict[str, Any]
+
+
+def offer(desk: Desk) -> None:
+    """Add the endpoints to the blocks that are being built."""
+    for function in (predict, cam, maps, synthesize):
+        name = function.__name__
+        api(_bound(desk, function), api_name=name, concurrency_id="network")
+
+
+def predict(desk: Desk, photo: Sent, top: int = 5) -> list[Answer]:
+    """The most probable classes of a photograph.
+
+    A photograph is a file (`gradio_client.handle_file`), the base64 text of one, or
+    "sample:china". Each class has a number, a label, a probability and a score.
+    """
+    found = _asked(desk, photo)
+    with desk.network() as net:
+        return [dict(row) for row in view_predict(net, found.pixels, top=top).records()]
+
+
+def cam(desk: Desk, photo: Sent, target: str = "predicted", method: str = "gradcam") -> Answer:
+    """Where the evidence for a class lies: raw values, and a picture over the photograph."""
+    found = _asked(desk, photo)
+    with desk.network() as net:
+        made = mapped(net, found.pixels, target, method)
+    values, words = _rows(made.values[0]), made.words()
+    return {"values": values, "picture": png(made.picture()), "words": words}
+
+
+def maps(desk: Desk, photo: Sent, layer: str = "stage:1", strongest: int = 16) -> Answer:
+    """The strongest activation maps of a layer: channel numbers, raw values, a picture."""
+    found = _asked(desk, photo)
+    with desk.network() as net:
+        made = view_maps(net, found.pixels, layer, strongest=min(strongest, MOST_MAPS))
+    numbers = [int(caption) for caption in made.captions]
+    picture = png(made.picture())
+    return {"channels": numbers, "values": _rows(made.values[0]), "picture": picture}
+
+
+def synthesize(desk: Desk, target: str, steps: int = 128, size: int = 128, seed: int = 0) -> Answer:
+    """A picture of what a class ("class:church") or a channel ("conv:3:88") wants to see."""
+
+    def in_turns() -> bool:
+        desk.breathe()
+        return False
+
+    objective, steps, size = parse(target), min(steps, MOST_STEPS), min(size, MOST_SIZE)
+    with desk.network() as net:
+        made = make(net, objective, steps=steps, size=size, seed=seed, should_stop=in_turns)
+    picture = Image.fromarray(as_bytes(made.tile_arrays()[0]))
+    return {"picture": png(picture), "recipe": made.recipe.json()}
+
+
+def stay_here(blocks: gr.Blocks) -> None:
+    """Gradio fetches whatever address a question names as a file; here none is fetched."""
+    for block in blocks.blocks.values():
+        moving: Any = _moving(block.async_move_resource_to_block_cache)
+        block.async_move_resource_to_block_cache = moving  # type: ignore[method-assign]
+
+
+def _moving(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    async def moving(source: Any) -> Any:
+        if "://" in str(source):
+            msg = "A photograph is brought as a file; addresses are not fetched."
+            raise gr.Error(msg, print_exception=False)
+        return await move(source)
+
+    return moving
+
+
+def _bound(desk: Desk, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the desk as Gradio reads it: hints and defaults of all but the desk.
+
+    A mistake becomes an error with one sentence, whatever else the server hides.
+    """
+
+    @wraps(function)
+    def answer(*given: Any) -> Any:
+        try:
+            return function(desk, *given)
+        except ConvscopeError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    found = signature(function, eval_str=True)
+    parameters = list(found.parameters.values())[1:]
+    answer.__annotations__ = {p.name: p.annotation for p in parameters}
+    answer.__signature__ = found.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return answer
+
+
+def _asked(desk: Desk, photo: Any) -> Photograph:
+    """A photograph as a program sends it; an address elsewhere is never fetched.
+
+    Raises:
+        ImageError: if it is none.
+    """
+    if isinstance(photo, str) and photo.startswith("sample:"):
+        return desk.photos.sample(photo.removeprefix("sample:"))
+    if isinstance(photo, str):
+        return desk.photos.add(_decoded(photo), "photograph")
+    return desk.photos.add(_uploaded(photo), "photograph")
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.rpartition(",")[2], validate=True)
+    except binascii.Error:
+        msg = "A photograph is sent as a file or as base64 text."
+        raise ImageError(msg) from None
+
+
+def _uploaded(photo: Any) -> bytes:
+    """What was uploaded to the app's own folder just before, which is then removed."""
+    folder = Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
+    path = Path(str(photo.get("path", "") if isinstance(photo, dict) else "")).resolve()
+    if not path.is_relative_to(folder) or not path.is_file():
+        msg = "This is no file that was uploaded here."
+        raise ImageError(msg)
+    data = path.read_bytes()
+    path.unlink(missing_ok=True)
+    return data
+
+
+def _rows(values: Tensor) -> list[Any]:
+    return torch.round(values.detach().cpu(), decimals=6).tolist()

@@ -1,0 +1,185 @@
+"""Keeps strangers out: what may be asked for, from where, how much, and what comes back."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from convscope.app.attempts import Attempts
+from convscope.app.photos import MOST_BYTES
+
+MOST_JSON = 2**20  # bytes of a question; photographs come as files
+MOST_FILES = MOST_BYTES + 2**16  # bytes of a form with a photograph in it
+# All that the page and gradio_client need; whatever else Gradio can do, this app does not.
+_API = (
+    "info|queue/(join|data|status)|call/[a-z]+(/[0-9a-f]+)?|component_server|upload|upload_progress"
+    "|heartbeat/[\\w-]+|cancel|reset|startup-events|app_id|user|login_check"
+)
+ALLOWED = re.compile(
+    "/|/(login|logout|config|theme\\.css|favicon\\.ico|manifest\\.json|robots\\.txt)/?"
+    f"|/(assets|static)/[\\w./@-]+|/gradio_api/({_API})/?"
+)
+POLICY = "; ".join(  # noqa: FLY002 - a rule a line
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",  # Gradio makes functions from text
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+        "form-action 'self'",
+        "base-uri 'self'",
+        "object-src 'none'",
+    )
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
+}
+
+
+class TooLargeError(Exception):
+    """A body is longer than it may be."""
+
+
+class _Body:
+    """What comes in, counted while it comes: not every body says its length."""
+
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive, self._most, self._count = receive, most, 0
+
+    @property
+    def too_large(self) -> bool:
+        return self._count > self._most
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._count += len(message.get("body", b""))
+        if self.too_large:
+            raise TooLargeError
+        return message
+
+
+class Guard:
+    """Stands before the whole app and lets through what belongs to it.
+
+    Args:
+        app: what is guarded.
+        host: the address it listens at.
+    """
+
+    def __init__(self, app: ASGIApp, host: str = "127.0.0.1") -> None:
+        """Nobody has tried to come in yet."""
+        self.app, self.attempts = app, Attempts()
+        self.names = {host, "localhost", socket.gethostname()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, _with_headers(send))
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self.refusal(scope)
+        if refusal:
+            await refusal(scope, receive, send)
+            return
+        body = _Body(receive, _most(scope))
+        watched = self._watched(scope, body, send)
+        try:
+            await self.app(scope, body.receive, watched)
+        except TooLargeError:
+            await _said(413, "This is too large.")(scope, receive, send)
+
+    def refusal(self, scope: Scope) -> PlainTextResponse | None:
+        """Why a request is not let through; None where it is."""
+        headers = _headers(scope)
+        if not self._known(headers.get("host", "")):
+            return _said(403, "This app is not known by that name.")
+        if _foreign(headers):
+            return _said(403, "Other pages may not ask this app.")
+        path = scope["path"]
+        if ".." in path or not ALLOWED.fullmatch(path):
+            return _said(404, "There is nothing here.")
+        if int(headers.get("content-length", "0") or 0) > _most(scope):
+            return _said(413, "This is too large.")
+        if _is_login(scope) and not self.attempts.allowed(_client(scope)):
+            return _said(429, "Too many attempts; wait a few minutes.")
+        return None
+
+    def _known(self, host: str) -> bool:
+        """A name that another page could have bound to this machine is not known."""
+        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name.lower() in {known.lower() for known in self.names}
+        return True
+
+    def _watched(self, scope: Scope, body: _Body, send: Send) -> Send:
+        """Whatever the app makes of a body that was cut off, its answer is not given."""
+
+        async def sending(message: Message) -> None:
+            if body.too_large:
+                raise TooLargeError
+            if message["type"] == "http.response.start" and _is_login(scope):
+                self.attempts.seen(_client(scope), well=message["status"] < 400)
+            await send(message)
+
+        return sending
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _foreign(headers: MutableMapping[str, str]) -> bool:
+    """Whether another page asks: a link to this one is all that it may have."""
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        return True
+    across = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return across and headers.get("sec-fetch-mode") != "navigate"
+
+
+def _most(scope: Scope) -> int:
+    kind = _headers(scope).get("content-type", "")
+    return MOST_FILES if kind.startswith("multipart/form-data") else MOST_JSON
+
+
+def _is_login(scope: Scope) -> bool:
+    return scope["method"] == "POST" and scope["path"].rstrip("/") == "/login"
+
+
+def _client(scope: Scope) -> str:
+    return str((scope.get("client") or ("unknown",))[0])
+
+
+def _said(status: int, words: str) -> PlainTextResponse:
+    return PlainTextResponse(words, status)
+
+
+def _with_headers(send: Send) -> Send:
+    own: list[Any] = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kept = [pair for pair in message["headers"] if pair[0].decode().lower() not in HEADERS]
+            message = {**message, "headers": [*kept, *own]}
+        await send(message)
+
+    return sending

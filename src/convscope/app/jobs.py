@@ -1,0 +1,129 @@
+"""What takes long: told step by step, stopped within one, ended when its page is closed."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any, TypeVar
+
+from convscope.app.asking import TROUBLE, Answer, Ask
+from convscope.app.desk import Desk
+from convscope.errors import ConvscopeError, StoppedError
+from convscope.network import Network
+
+EVERY = 0.3  # seconds between two answers; also how soon a closed page is noticed
+Progress = Callable[[int, int, str], None]
+Stop = Callable[[], bool]
+T = TypeVar("T")
+Job = Callable[[Desk, Ask, Stop], Iterator[Answer]]
+_LOG = logging.getLogger("convscope.app")
+
+
+def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
+    """All answers of a job, each with its name; a mistake is the last one.
+
+    Args:
+        desk: whom it is asked of.
+        jobs: kind -> what does it.
+        sent: what the page sent: `kind`, `job` (a name of its own) and options.
+    """
+    ask = Ask(desk, sent)
+    name, kind = ask.text("job"), ask.text("kind")
+    try:
+        for answer in jobs[kind](desk, ask, lambda: desk.stopped(name)):
+            yield {"job": name, "kind": kind, **answer}
+    except StoppedError:
+        yield {"job": name, "kind": kind, "done": True, "error": "Stopped."}
+    except ConvscopeError as error:
+        yield {"job": name, "kind": kind, "done": True, "error": str(error)}
+    except Exception:  # noqa: BLE001 - no path and no traceback may reach the page
+        _LOG.exception("the job %s failed", kind)
+        yield {"job": name, "kind": kind, "done": True, "error": TROUBLE}
+    finally:
+        desk.leave(name)
+
+
+def enter(desk: Desk, ask: Ask) -> Answer:
+    """Take a place in the queue, or hear that there is none."""
+    desk.enter(ask.text("job"))
+    return {}
+
+
+def stop(desk: Desk, ask: Ask) -> Answer:
+    """End a job after its step."""
+    desk.stop(ask.text("job"))
+    return {}
+
+
+class Pace:
+    """Lets an answer through every so often."""
+
+    def __init__(self, every: float = EVERY) -> None:
+        """The first is let through."""
+        self._every, self._last = every, 0.0
+
+    def __call__(self) -> bool:
+        """Whether it is time again."""
+        now = time.monotonic()
+        if now - self._last < self._every:
+            return False
+        self._last = now
+        return True
+
+
+def told(
+    desk: Desk,
+    work: Callable[[Network, Progress, Stop], T],
+    stop: Stop,
+    found: list[T],
+    *,
+    asks: bool = True,
+) -> Iterator[Answer]:
+    """Run a library function in a thread and tell how far it is.
+
+    Between its steps it lets others to the network. When nobody listens any more it is stopped.
+
+    Args:
+        desk: whose network it asks.
+        work: called with the network, `progress` and `should_stop`.
+        stop: whether somebody asked it to end.
+        found: its result is put here.
+        asks: whether it asks the network at all.
+    """
+    ticks: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    ended = threading.Event()
+
+    def progress(done: int, total: int, message: str) -> None:
+        ticks.put({"step": done, "steps": total, "message": message})
+
+    def should_stop() -> bool:
+        if asks:
+            desk.breathe()
+        return ended.is_set() or stop()
+
+    def working() -> T:
+        with desk.network() if asks else nullcontext(desk.net) as net:
+            return work(net, progress, should_stop)
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(working)
+        try:
+            while not future.done():
+                time.sleep(EVERY / 3)
+                yield _last(ticks)
+            found.append(future.result())
+        finally:
+            ended.set()
+
+
+def _last(ticks: queue.SimpleQueue[Answer]) -> Answer:
+    """The newest of what was told since."""
+    newest: Answer = {}
+    while not ticks.empty():
+        newest = ticks.get()
+    return newest

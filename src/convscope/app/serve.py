@@ -1,0 +1,163 @@
+"""Serving the app: at this machine's own address, behind a guard, with a folder of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import hmac
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+
+from convscope.app.build import build
+from convscope.app.guard import Guard
+from convscope.app.photos import MOST_BYTES
+from convscope.dataset.findings import Survey
+from convscope.errors import ArgumentError
+from convscope.network import Network
+
+HOST, PORT = "127.0.0.1", 7860
+SHORTEST = 8  # characters of a password
+_ARENAS = -8  # M_ARENA_MAX of malloc.h
+
+
+def launch(
+    net: Network,
+    survey: Survey | str | Path | None = None,
+    *,
+    host: str = HOST,
+    port: int = PORT,
+    auth: tuple[str, str] | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the app until it is stopped.
+
+    Args:
+        net: the network to look into.
+        survey: of this network over many photographs, or its folder; None without one.
+        host: the address to listen at. Any but this machine's own needs `auth`.
+        port: where.
+        auth: user and password of those who may come in.
+        ready: called with the page's address once it can be opened.
+
+    Raises:
+        ArgumentError: if it may not or cannot listen there.
+    """
+    check_auth(host, auth)
+    _share_memory()
+    with _listening(host, port) as listener:
+        config = uvicorn.Config(
+            served(net, survey, host=host, auth=auth),
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=2,  # open pages keep a connection for as long as they live
+        )
+        if ready:
+            ready(f"http://{host}:{port}/")
+        tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"]  # forms are files while they come in
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            tempfile.tempdir = None
+
+
+def served(
+    net: Network,
+    survey: Survey | str | Path | None = None,
+    *,
+    host: str = HOST,
+    auth: tuple[str, str] | None = None,
+) -> Guard:
+    """The app behind its guard, as any ASGI server runs it.
+
+    Its folder for what is brought is made here and removed when the server stops.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="convscope-"))
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    page = gr.mount_gradio_app(
+        FastAPI(lifespan=_folder(folder), docs_url=None, redoc_url=None, openapi_url=None),
+        build(net, survey),
+        path="/",
+        auth=_admits(auth) if auth else None,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        show_error=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        max_file_size=MOST_BYTES,
+    )
+    return Guard(page, host)
+
+
+def check_auth(host: str, auth: tuple[str, str] | None) -> None:
+    """Refuse to be open to others without a password.
+
+    Raises:
+        ArgumentError: if there is none, or one too short.
+    """
+    if auth is None and not is_own(host):
+        msg = f"At {host} others can reach the app, so it needs a password: give --auth user:password, or stay at {HOST}."
+        raise ArgumentError(msg)
+    if auth is not None and (not auth[0] or len(auth[1]) < SHORTEST):
+        msg = f"A login needs a name and a password of at least {SHORTEST} characters."
+        raise ArgumentError(msg)
+
+
+def is_own(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _share_memory() -> None:
+    """Keep memory flat: glibc sets some aside for each thread and gives little of it back."""
+    with suppress(OSError, AttributeError, TypeError):  # other systems have no such option
+        ctypes.CDLL(None).mallopt(_ARENAS, 2)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+    except OSError as error:
+        listener.close()
+        msg = f"The app cannot listen at {host}, port {port} ({error.strerror}); take another with --port."
+        raise ArgumentError(msg) from None
+    return listener
+
+
+def _admits(auth: tuple[str, str]) -> Callable[[str, str], bool]:
+    known = [part.encode() for part in auth]
+
+    def admits(user: str, password: str) -> bool:
+        given = [user.encode(), password.encode()]
+        same = [hmac.compare_digest(a, b) for a, b in zip(known, given, strict=True)]
+        return all(same)
+
+    return admits
+
+
+def _folder(folder: Path) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    return lifespan

@@ -1,0 +1,124 @@
+// Channel: one unit; its map, what drives it here, and what it wants to see.
+views.channel = {
+  title: "Channel",
+  async show(panel) {
+    if (needPhoto(panel)) return;
+    const title = make("h2"), words = make("p"), map = make("div"), drive = make("div"), want = make("div"), more = make("div");
+    panel.replaceChildren(make("header", {}, title, words), channelControls(), make("div.cards", {}, map, drive, want), more);
+    panel.parts = { title, words, map, drive, want, more };
+    await drawUnit(panel);
+  },
+  key(event) {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], depth = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (step) goUnit({ channel: Math.max(0, state.channel + step) });
+    const stage = depth && facts.stages[stageNumber() + depth];
+    if (stage) { event.preventDefault(); goUnit({ layer: stage.layer, channel: Math.min(state.channel, stage.channels - 1) }); }
+  },
+};
+
+function channelControls() {
+  const layer = make("input", { type: "text", "aria-label": "Layer", list: "addresses", value: state.layer, onchange: () => goUnit({ layer: layer.value.trim(), channel: 0 }) });
+  const names = make("datalist", { id: "addresses" }, ...facts.addresses.slice(0, 400).map((name) => make("option", { value: name })));
+  return make("div.controls", {}, make("label.choice", {}, make("span", {}, "Layer"), layer), names,
+    number("Channel", state.channel, 0, 100000, (value) => goUnit({ channel: value })),
+    button("‹ previous", () => goUnit({ channel: Math.max(0, state.channel - 1) })),
+    button("next ›", () => goUnit({ channel: state.channel + 1 })));
+}
+
+function goUnit(changes) {
+  go(changes);
+  showTab();
+}
+
+const drawUnit = latest(async (panel) => {
+  const asked = { token: photo.token, layer: state.layer, channel: state.channel }, { parts } = panel;
+  const same = () => parts.title.isConnected && asked.layer === state.layer && asked.channel === state.channel && asked.token === photo.token;
+  parts.title.textContent = `Channel ${state.channel} of ${state.layer.replace(":", " ")}`;
+  const found = await ask("unit", asked);
+  if (!found || !same()) return;
+  parts.words.textContent = unitWords(found);
+  parts.map.replaceChildren(layered(found, "Where it answers", `Strongest ${short(found.most)}, on average ${short(found.mean)}. The frame on the photograph is what its strongest cell sees.`));
+  if (found.most > 0) frame(...found.box, found.sees ? "What its strongest cell sees" : "Its strongest cell sees the whole photograph");
+  parts.want.replaceChildren(wanted(asked));
+  parts.more.replaceChildren(histogram(found), alike(found));
+  if (facts.survey) surveyed(parts.more, asked, same);
+  parts.drive.replaceChildren(waiting("Tracing it back to the pixels…"));
+  const driven = await ask("projection", asked);
+  if (driven && same()) parts.drive.replaceChildren(picture(driven.picture, "What drives it here",
+    driven.picture ? "The photograph traced back from this channel alone (DeconvNet). Grey is nothing." : driven.words, driven.code, driven.words));
+});
+
+function unitWords(found) {
+  if (!(found.most > 0)) return "It does not answer to this photograph at all.";
+  return `It is number ${found.rank} of ${found.count} in strength for this photograph, and active at ${percent(found.active)} of the places.`;
+}
+
+function picture(address, title, words, call, alt) {
+  return make("figure.card", {}, make("div.photo", {}, address ? make("img", { src: address, alt: alt || title }) : ""),
+    make("figcaption", {}, make("h3", {}, title), make("p", {}, words), call ? code(call) : ""));
+}
+
+// Made when asked for, since it takes seconds; kept by the server for the next time.
+function wanted(asked) {
+  const image = make("img", { alt: "", hidden: true }), after = make("div");
+  const words = make("p", {}, "A picture made from noise, step by step, until the channel answers as strongly as it can.");
+  const control = runner("Make it", (told) => begin("synthesize", { target: `${asked.layer}:${asked.channel}` }, (answer) => {
+    told(answer);
+    if (answer.picture) { image.src = answer.picture; image.hidden = false; image.alt = answer.words || "A picture on its way"; }
+    if (answer.done) after.replaceChildren(keeping(answer.key, ".png", ".gif", ".json"), answer.code ? code(answer.code) : "");
+  }));
+  return make("figure.card", {}, make("div.photo", {}, make("p.none", {}, "not made yet"), image), make("figcaption", {}, make("h3", {}, "What it wants to see"), words, control, after));
+}
+
+function histogram(found) {
+  return make("figure.chart", {}, make("figcaption", {}, make("h3", {}, "How often it takes which value"), make("p.soft", {}, `Over the places of this photograph, from ${short(found.least)} to ${short(found.most)}.`)),
+    columns(found.histogram, `Histogram from ${short(found.least)} to ${short(found.most)}`));
+}
+
+// What a survey of many photographs adds.
+async function surveyed(place, asked, same) {
+  const found = await ask("surveyed", asked);
+  if (!found || !same()) return;
+  const photographs = `${found.photographs} photographs`;
+  const rows = [["The parts of photographs that fire it most", found.patches]];
+  if (found.driven) rows.push(["And what in them drives it", found.driven]);
+  place.prepend(make("section.section", {}, make("h3", {}, "In many photographs"),
+    make("p", {}, found.state === "alive" ? `Of ${photographs}, those that fire it most, cut to what its cell sees (${found.layer.replace(":", " ")}).` : `Of ${photographs} it is ${found.state}.`),
+    ...rows.flatMap(([title, sprites]) => [make("h4", {}, title), patchRow(sprites, found.captions)]),
+    found.classes.length ? make("div.half", {}, make("h4", {}, "The classes it prefers"), plainBars(found.classes)) : "", spread(found.histogram),
+    code(found.code)));
+}
+
+// Heights grow with the logarithm, so that a single one can still be seen.
+function columns(counts, words) {
+  const top = Math.log1p(Math.max(...counts));
+  return make("div.columns", { role: "img", "aria-label": words },
+    ...counts.map((count) => make("i", { title: String(count), style: `height:${count ? Math.max(3, 100 * Math.log1p(count) / top) : 0}%` })));
+}
+
+function spread(counts) {
+  const used = counts.map((count, place) => (count ? place : -1)).filter((place) => place > 0);
+  const shown = used.length ? counts.slice(used[0], used.at(-1) + 1) : [];
+  return make("figure.chart", {}, make("figcaption", {}, make("h4", {}, "Its strongest answer in each photograph"),
+    make("p.soft", {}, `From weak to strong, each step a little more than the last; ${counts[0]} photographs left it silent.`)), shown.length ? columns(shown, "Histogram of its strongest answers") : "");
+}
+
+function patchRow(sprites, captions) {
+  const picture = new Image(), row = make("div.patches");
+  picture.onload = () => row.replaceChildren(...captions.map((words, k) => {
+    const canvas = make("canvas", { width: sprites.width, height: sprites.height, role: "img", "aria-label": words });
+    canvas.getContext("2d").drawImage(picture, -(k % sprites.columns) * sprites.width, -Math.floor(k / sprites.columns) * sprites.height);
+    return make("figure", {}, canvas, make("figcaption", {}, words));
+  }));
+  picture.src = sprites.uri;
+  return row;
+}
+
+const plainBars = (classes) => make("ol.bars", {}, ...classes.map((one) => make("li.bar", {}, make("span.label", {}, one.label),
+  make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(1)}%` })), make("span.share", {}, percent(one.share)))));
+
+function alike(found) {
+  return make("div.alike", {}, make("h3", {}, "Its neighbours"), make("p.soft", {}, "Channels of this layer that answer at the same places of this photograph."),
+    make("p", {}, ...found.neighbours.flatMap((k) => [button(`channel ${k}`, () => goUnit({ channel: k }), ".act"), " "])),
+    facts.survey ? "" : make("p.soft", {}, "Its strongest patches in a data set, and the classes it prefers, show up here when the app is started with a survey: convscope app --survey FOLDER."));
+}

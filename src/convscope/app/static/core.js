@@ -1,0 +1,113 @@
+// Small words for making pages, and asking the server. Every file of this folder shares one scope.
+const root = element.querySelector(".convscope");
+const facts = props.facts;
+const views = {}; // name of a tab -> {title, show(panel), key(event), leave()}
+
+// make("p.note", {title: "…"}, "words", otherElement)
+function make(what, attributes = {}, ...inside) {
+  const [name, ...classes] = what.split(".");
+  const made = document.createElement(name || "div");
+  if (classes.length) made.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value === true) made.setAttribute(key, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(key, value);
+  }
+  made.append(...inside.filter((part) => part !== null && part !== undefined && part !== ""));
+  return made;
+}
+
+const percent = (share) => (share >= 0.0995 ? Math.round(100 * share) : (100 * share).toFixed(1)) + " %";
+const short = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 1 ? value.toFixed(2) : value.toFixed(3));
+
+// Asks the server; a mistake is shown as one sentence and gives null.
+async function ask(name, sent = {}) {
+  busy(1);
+  try {
+    const found = await server[name](sent);
+    if (found && found.error) return complain(found.error);
+    return found;
+  } catch (error) {
+    return complain(refused(String(error)));
+  } finally {
+    busy(-1);
+  }
+}
+
+function refused(words) {
+  if (words.includes("Too Large")) return "This file is too large; make it smaller first.";
+  if (words.includes("Unauthorized")) return "You are no longer signed in; load the page again.";
+  return "The server cannot be reached just now.";
+}
+
+let running = 0;
+function busy(change) {
+  running += change;
+  root.toggleAttribute("data-busy", running > 0);
+}
+
+function complain(sentence) {
+  const place = root.querySelector(".complaint");
+  place.textContent = sentence;
+  place.hidden = false;
+  clearTimeout(complain.timer);
+  complain.timer = setTimeout(() => (place.hidden = true), 12000);
+  return null;
+}
+
+function calm() {
+  root.querySelector(".complaint").hidden = true;
+}
+
+// Runs only the last of many calls, and never two at once.
+function latest(work) {
+  let waiting = null, working = false;
+  return async function next(...given) {
+    waiting = given;
+    if (working) return;
+    working = true;
+    try {
+      while (waiting) {
+        const now = waiting;
+        waiting = null;
+        await work(...now);
+      }
+    } finally {
+      working = false;
+    }
+  };
+}
+
+// The library call that makes a picture, to be copied.
+function code(text) {
+  const words = make("code", {}, text);
+  const copy = make("button.quiet", { type: "button", onclick: async () => {
+    await navigator.clipboard.writeText(text);
+    copy.textContent = "copied";
+    setTimeout(() => (copy.textContent = "copy"), 1500);
+  } }, "copy");
+  return make("details.code", {}, make("summary", {}, "The code for this"), make("div", {}, words, copy));
+}
+
+function choice(label, options, value, onchange) {
+  const list = make("select", { "aria-label": label, onchange: () => onchange(list.value) },
+    ...options.map((option) => {
+      const [key, words] = Array.isArray(option) ? option : [option, option];
+      return make("option", { value: key, selected: key === value }, words);
+    }));
+  return make("label.choice", {}, make("span", {}, label), list);
+}
+
+function slider(label, options, oninput) {
+  const input = make("input", { type: "range", "aria-label": label, ...options, oninput: () => oninput(Number(input.value)) });
+  return make("label.slide", {}, make("span", {}, label), input);
+}
+
+function button(words, onclick, kind = "") {
+  return make("button" + kind, { type: "button", onclick }, words);
+}
+
+function number(label, value, low, high, onchange) {
+  const input = make("input", { type: "number", "aria-label": label, value, min: low, max: high, onchange: () => onchange(Number(input.value)) });
+  return make("label.choice", {}, make("span", {}, label), input);
+}

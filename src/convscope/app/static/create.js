@@ -1,0 +1,49 @@
+// Make: pictures to order. They grow while one watches; stop keeps the best so far.
+const making = { kind: "synthesize", target: "", recipe: "fourier", steps: 128, octaves: 3, guide: "", seed: 0 };
+const KINDS = [["synthesize", "Class or channel"], ["dream", "Deep Dream"], ["invert", "What layers keep"]];
+
+views.make = {
+  title: "Make",
+  show(panel) {
+    if (needPhoto(panel)) return;
+    making.target ||= `class:${photo.classes[0].number}`;
+    const made = make("div.made"), run = runner("Make it", (told) => start2(told, made));
+    panel.replaceChildren(heading("Pictures to order", { synthesize: "From noise, step by step, what a class or a channel wants to see.", dream: "Your photograph, changed until a layer sees more of what it already sees in it.", invert: "Pictures that a layer cannot tell from your photograph: what it has kept, and what it has forgotten." }[making.kind]),
+      make("div.controls", {}, choice("What", KINDS, making.kind, (kind) => { making.kind = kind; views.make.show(panel); }), ...makeOptions()), run, made);
+  },
+  leave: halt,
+};
+
+function makeOptions() {
+  const set = (name) => (value) => (making[name] = value);
+  if (making.kind === "invert") return [number("Steps", making.steps, 1, 1024, set("steps"))];
+  if (making.kind === "dream") return [layerChoice(), number("Octaves", making.octaves, 1, 8, set("octaves")),
+    choice("Guide", [["", "none"], ...photos.map((one) => [one.token, one.name])], making.guide, set("guide"))];
+  const target = make("input", { type: "text", "aria-label": "Class or channel", value: making.target, list: "targets", onchange: () => (making.target = target.value.trim()) });
+  const names = make("datalist", { id: "targets" }, ...facts.labels.map((label, k) => make("option", { value: `class:${k}` }, label)));
+  const named = choice("Class", [["", "or as written →"], ...facts.labels.map((label, k) => [`class:${k}`, label])], making.target, (value) => { if (value) { making.target = value; target.value = value; } });
+  return [named, make("label.choice", {}, make("span", {}, "Class or channel"), target), names,
+    choice("Recipe", facts.recipes.map(([name]) => name), making.recipe, set("recipe")), number("Steps", making.steps, 1, 4096, set("steps")), number("Seed", making.seed, 0, 99999, set("seed"))];
+}
+
+function layerChoice() {
+  return choice("Layer", facts.stages.map((stage) => [stage.layer, stage.layer.replace(":", " ")]), state.layer, (layer) => go({ layer }));
+}
+
+function start2(told, made) {
+  const options = { synthesize: { target: making.target, recipe: making.recipe, steps: making.steps, seed: making.seed },
+    dream: { token: photo.token, layer: state.layer, octaves: making.octaves, guide: making.guide },
+    invert: { token: photo.token, steps: making.steps } }[making.kind];
+  return begin(making.kind, options, (answer) => {
+    told(answer);
+    if (answer.parts) made.replaceChildren(make("div.cards.small", {}, ...answer.parts.map((part) => picture(part.picture, part.label.replace(":", " "), ""))));
+    else if (answer.picture) growing(made, answer);
+    if (answer.done) made.append(keeping(answer.key, ...(making.kind === "synthesize" ? [".png", ".gif", ".json"] : [".png", ".json"])), answer.code ? code(answer.code) : "");
+  });
+}
+
+function growing(made, answer) {
+  let image = made.querySelector("img.large");
+  if (!image || answer.done) made.replaceChildren((image = make("img.large", { alt: answer.words || "A picture on its way" })));
+  image.src = answer.picture;
+}

@@ -1,0 +1,107 @@
+"""Channel: one unit, its map, what drives it in the photograph, and what it wants to see."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+
+from convscope.app.asking import Answer, Ask
+from convscope.app.desk import Desk
+from convscope.app.drawn import heat, jpeg
+from convscope.app.photos import Photograph
+from convscope.app.tabs.layers import sees, values
+from convscope.attribution.pixels import deconv
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.objective import channel
+from convscope.receptive import box
+from convscope.results.base import as_array
+
+BINS = 32
+STRONGEST = 4
+
+
+def unit(desk: Desk, ask: Ask) -> Answer:
+    """All that one photograph tells of a channel, but its projection."""
+    photo, layer, k = ask.photo, ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
+    return dict(desk.once(("unit", photo.token, layer, k), lambda: _unit(desk, photo, layer, k)))
+
+
+def strongest(desk: Desk, ask: Ask) -> Answer:
+    """The channels of a late stage, that of the tour, which answer a photograph most."""
+    photo = ask.photo
+    return dict(desk.once(("strongest", photo.token), lambda: _strongest(desk, photo)))
+
+
+def _strongest(desk: Desk, photo: Photograph) -> Answer:
+    rows = [row for row in desk.stages() if min(row.shape[1:]) > 3]
+    if not rows:
+        return {"layer": "", "channels": []}
+    layer = f"stage:{rows[len(rows) * 5 // 6].stage}"
+    maps = values(desk, photo, layer)
+    best = maps.mean((1, 2)).topk(min(STRONGEST, len(maps))).indices.tolist()
+    drawn = [{"channel": k, "heat": _map(photo, maps[k])} for k in best]
+    return {"layer": layer, "channels": drawn}
+
+
+def _map(photo: Photograph, plane: torch.Tensor) -> str:
+    return heat(as_array(plane.clamp(min=0)), photo.view.size)
+
+
+def projection(desk: Desk, ask: Ask) -> Answer:
+    """What in the photograph drives a channel."""
+    photo, layer, k = ask.photo, ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
+    key = ("projection", photo.token, layer, k)
+    return dict(desk.once(key, lambda: _projection(desk, photo, layer, k)))
+
+
+def _unit(desk: Desk, photo: Photograph, layer: str, k: int) -> Answer:
+    maps = values(desk, photo, layer)
+    if k >= len(maps):
+        msg = f"{layer} has no channel {k}: it has {len(maps)}, numbered 0 to {len(maps) - 1}."
+        raise ArgumentError(msg)
+    plane, means = maps[k], maps.mean((1, 2))
+    row, column = divmod(int(plane.argmax()), plane.shape[1])
+    counts = torch.histc(plane, BINS, float(plane.min()), float(plane.max()) + 1e-9)
+    return {
+        "heat": _map(photo, plane),
+        "count": len(maps),
+        "rank": 1 + int((means > means[k]).sum()),
+        "most": float(plane.max()),
+        "least": float(plane.min()),
+        "mean": float(means[k]),
+        "active": float((plane > 0).float().mean()),
+        "histogram": counts.int().tolist(),
+        "cell": [row, column],
+        "box": _box(desk, photo, layer, row, column),
+        "sees": sees(desk, layer) is not None,
+        "code": f'convscope.maps(net, photo, "{layer}", channels=[{k}])',
+        "neighbours": _alike(maps.flatten(1), k),
+    }
+
+
+def _box(desk: Desk, photo: Photograph, layer: str, row: int, column: int) -> list[int]:
+    """The pixels that a cell sees: top, left, bottom, right."""
+    field, size = desk.net.layers.field(layer), photo.pixels.shape[-2:]
+    found = box(field, row, column, *size) if field else (0, 0, *size)
+    return list(found)
+
+
+def _alike(maps: torch.Tensor, k: int, count: int = 6) -> list[int]:
+    """Channels whose maps of this photograph are most like this one's."""
+    unit_maps = maps / maps.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    likeness = unit_maps @ unit_maps[k]
+    likeness[k] = -2
+    return likeness.topk(min(count, len(maps) - 1)).indices.tolist()
+
+
+def _projection(desk: Desk, photo: Photograph, layer: str, k: int) -> Answer:
+    code = f'convscope.deconv(net, photo, "{layer}:{k}")'
+    try:
+        with desk.network() as net:
+            found = deconv(net, photo.pixels, channel(layer, k))
+    except NotApplicableError as error:
+        return {"picture": "", "words": str(error), "code": code}
+    if not found.has_evidence():
+        return {"picture": "", "words": "Nothing in this photograph drives it.", "code": code}
+    large = found.projected().resize(photo.view.size, Image.Resampling.BICUBIC)
+    return {"picture": jpeg(large), "words": found.words(), "code": code}

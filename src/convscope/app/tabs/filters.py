@@ -1,0 +1,51 @@
+"""Filters: the learnt weights themselves, how noisy each is, and which repeat another."""
+
+from __future__ import annotations
+
+import torch
+
+from convscope.app.asking import Answer, Ask
+from convscope.app.desk import Desk
+from convscope.app.drawn import tiles
+from convscope.render.grid import scaled
+from convscope.view.duplicates import duplicates
+from convscope.view.filters import filter_table, filters
+
+PAIRS = 12
+
+
+def weights(desk: Desk, ask: Ask) -> Answer:
+    """All filters of a convolution as one sheet, with their scores."""
+    layer, seen = ask.text("layer", "conv:1"), ask.text("inputs", "colour")
+    inputs: str | int = int(seen) if seen.isdecimal() else seen
+    return dict(desk.once(("filters", layer, inputs), lambda: _weights(desk, layer, inputs)))
+
+
+def _weights(desk: Desk, layer: str, inputs: str | int) -> Answer:
+    with desk.network() as net:
+        found = filters(net, layer, inputs=inputs)
+        table, pairs = filter_table(net, layer), duplicates(net, layer)
+    shown = scaled(found.tile_arrays(), found.scale, signed=found.signed)
+    return {
+        **tiles(torch.from_numpy(shown)),
+        "layer": layer,
+        "norm": table.column("norm"),
+        "noise": table.column("noise"),
+        "pairs": [list(row) for row in pairs.rows[:PAIRS]],
+        "repeated": len(pairs.rows),
+        "code": f'convscope.filters(net, "{layer}", inputs={inputs!r})',
+    }
+
+
+def listed(desk: Desk) -> list[Answer]:
+    """The convolutions and how many inputs their filters have."""
+    return [
+        {"layer": row.address, "filters": row.shape[0], "inputs": _inputs(desk, row.name)}
+        for row in desk.net.layers.convs
+        if f"{row.name}.weight" not in desk.net.missing
+    ]
+
+
+def _inputs(desk: Desk, name: str) -> int:
+    weight = getattr(desk.net.module.get_submodule(name), "weight", None)
+    return int(weight.shape[1]) if isinstance(weight, torch.Tensor) else 0

@@ -1,0 +1,77 @@
+"""Layers: every channel of a layer at once, as one sheet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from convscope.app.asking import Answer, Ask
+from convscope.app.desk import Desk
+from convscope.app.drawn import sprite
+from convscope.app.photos import Photograph
+from convscope.grids import as_map
+from convscope.receptive import Axis
+from convscope.rows import LayerRow
+
+
+def listed(desk: Desk) -> list[Answer]:
+    """The stages, for the slider and the list beside it."""
+    return [_facts(row) for row in desk.stages()]
+
+
+def sheet(desk: Desk, ask: Ask) -> Answer:
+    """All channels of a stage, with how strong each is and what each of its cells sees."""
+    photo, layer = ask.photo, ask.text("layer", "stage:1")
+    return dict(desk.once(("sheet", photo.token, layer), lambda: _sheet(desk, photo, layer)))
+
+
+def values(desk: Desk, photo: Photograph, layer: str) -> Tensor:
+    """The maps of a layer for a photograph, (C, h, w); of a stage without a new pass."""
+    known = desk.activations(photo)
+    if layer in known:
+        return known[layer][0]
+    with desk.network() as net:
+        found = net.activations(photo.pixels, (layer,))[layer]
+        return as_map(found, net.layers.grids, layer)[0].detach().cpu()
+
+
+def _sheet(desk: Desk, photo: Photograph, layer: str) -> Answer:
+    maps = values(desk, photo, layer)
+    flat = maps.flatten(1)
+    return {
+        **sprite(maps),
+        "layer": layer,
+        "grid": list(maps.shape[-2:]),
+        "most": [round(v, 4) for v in flat.amax(1).tolist()],
+        "mean": [round(v, 5) for v in flat.mean(1).tolist()],
+        "least": [round(v, 4) for v in flat.amin(1).tolist()],
+        "sees": sees(desk, layer),
+        "code": f'convscope.maps(net, photo, "{layer}")',
+    }
+
+
+def sees(desk: Desk, layer: str) -> Answer | None:
+    """What one cell of a layer sees along both axes; None where it is the whole photograph."""
+    field = desk.net.layers.field(layer)
+    if field is None or field.y is None or field.x is None:
+        return None
+    return {"y": _axis(field.y), "x": _axis(field.x)}
+
+
+def _axis(axis: Axis) -> dict[str, float]:
+    return {"size": axis.size, "stride": axis.stride, "offset": axis.offset}
+
+
+def _facts(row: LayerRow) -> dict[str, Any]:
+    channels, height, width = row.shape
+    return {
+        "layer": f"stage:{row.stage}",
+        "name": row.name,
+        "kind": "pooling" if row.kind == "pool" else "convolution",
+        "address": row.address,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "sees": row.receptive_field,
+    }

@@ -1,0 +1,74 @@
+"""Live: the camera, frame by frame; the page sends one when the last was answered."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from convscope.app.asking import Answer, Ask
+from convscope.app.desk import Desk
+from convscope.app.drawn import heat, sprite
+from convscope.app.photos import check_size
+from convscope.attribution.formulas import gradcam
+from convscope.errors import ImageError
+from convscope.grids import as_map
+from convscope.network import Network
+from convscope.objective import OUTPUT, predicted, scores, shares
+from convscope.results.base import as_array
+
+SIDE = (320, 320)
+TOP, TILES = 5, 24
+
+
+def frame(desk: Desk, sent: Any) -> Answer:
+    """What the network says of one frame, with a layer's strongest tiles and the heat map.
+
+    Raises:
+        ImageError: if there is not exactly one frame.
+    """
+    files = list(getattr(sent, "files", []))
+    if len(files) != 1:
+        msg = "A frame is one picture."
+        raise ImageError(msg)
+    data = files[0][1]
+    check_size(data)
+    ask = Ask(desk, json.loads(str(sent.data.get("ask", "{}"))))
+    layer, followed = ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
+    pixels = desk.net.read(data)
+    with desk.network() as net:
+        acts, warm = _seen(net, pixels, layer)
+    return {**_said(net, acts[OUTPUT]), **_tiles(net, acts[layer], layer, followed), "heat": warm}
+
+
+def _seen(net: Network, pixels: torch.Tensor, layer: str) -> tuple[Any, str]:
+    """One pass for the answer, the layer and the heat map."""
+    last = net.layers.default.name
+    acts, (gradient,) = net.gradients(predicted(), pixels, [last])
+    if net.layers.find(layer).name == last:
+        acts[layer] = acts[last]
+    else:
+        with torch.no_grad():
+            acts[layer] = net.run(pixels, (layer,))[layer]
+    warm = gradcam(acts[last].detach(), gradient)[0].clamp(min=0)
+    return acts, heat(as_array(warm), SIDE)
+
+
+def _said(net: Network, output: torch.Tensor) -> Answer:
+    odds = shares(scores({"output": output.detach()}))[0]  # type: ignore[arg-type]
+    best = odds.topk(min(TOP, len(odds))).indices.tolist()
+    return {
+        "classes": [{"number": c, "label": net.caption(c), "share": float(odds[c])} for c in best]
+    }
+
+
+def _tiles(net: Network, value: torch.Tensor, layer: str, followed: int) -> Answer:
+    maps = as_map(value.detach(), net.layers.grids, layer)[0].cpu()
+    strongest = maps.mean((1, 2)).topk(min(TILES, len(maps))).indices
+    one = maps[min(followed, len(maps) - 1)]
+    return {
+        "tiles": sprite(maps[strongest]),
+        "channels": strongest.tolist(),
+        "followed": heat(as_array(one.clamp(min=0)), SIDE),
+    }

@@ -1,0 +1,125 @@
+"""Look: what the network says of a photograph, and where in it the evidence lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convscope.app.asking import Answer, Ask
+from convscope.app.desk import Desk
+from convscope.app.drawn import heat, jpeg
+from convscope.app.photos import Photograph
+from convscope.attribution.cam import CAMS, SLOW, cam
+from convscope.attribution.pixels import SALIENCIES, saliency
+from convscope.checks.curves import trust
+from convscope.errors import ImageError
+from convscope.network import Network
+from convscope.objective import OUTPUT, as_objective, probability, scores, shares
+from convscope.results import Heatmap
+from convscope.results.base import as_array
+
+TOP = 5
+METHODS = (*CAMS, *SLOW, *SALIENCIES)
+
+
+def photograph(desk: Desk, data: bytes, name: str) -> Answer:
+    """A photograph that somebody brought, and what the network says."""
+    return described(desk, desk.photos.add(data, name))
+
+
+def sample(desk: Desk, ask: Ask) -> Answer:
+    """A sample photograph, and what the network says."""
+    return described(desk, desk.photos.sample(ask.text("name", "china")))
+
+
+def described(desk: Desk, photo: Photograph) -> Answer:
+    """A photograph and its most probable classes, as the page keeps them."""
+    found = scores(desk.activations(photo))
+    odds = shares(found)[0]
+    best = odds.topk(min(TOP, len(odds))).indices.tolist()
+    return {
+        "token": photo.token,
+        "name": photo.name,
+        "view": jpeg(photo.view),
+        "height": photo.pixels.shape[-2],
+        "width": photo.pixels.shape[-1],
+        "classes": [
+            {"number": c, "label": desk.net.caption(c), "share": float(odds[c])} for c in best
+        ],
+    }
+
+
+def uploaded(desk: Desk, sent: Any) -> Answer:
+    """The file inside a form that the page sends.
+
+    Raises:
+        ImageError: if there is not exactly one.
+    """
+    found = list(getattr(sent, "files", []))
+    if len(found) != 1:
+        msg = "Bring one photograph at a time."
+        raise ImageError(msg)
+    name, data = found[0]
+    return photograph(desk, data, str(name)[-80:])
+
+
+def evidence(desk: Desk, ask: Ask) -> Answer:
+    """The map of one class by one method."""
+    photo, target, method = (
+        ask.photo,
+        ask.text("target", "predicted"),
+        ask.text("method", "gradcam"),
+    )
+    key = ("evidence", photo.token, target, method)
+    return dict(desk.once(key, lambda: _drawn(desk, photo, target, method)))
+
+
+def _drawn(desk: Desk, photo: Photograph, target: str, method: str) -> Answer:
+    with desk.network() as net:
+        found = mapped(net, photo.pixels, target, method)
+    picture = heat(as_array(found.evidence()), photo.view.size)
+    call = _call(method, target)
+    return {"heat": picture, "words": found.words(), "code": call, "target": target}
+
+
+def mapped(net: Network, pixels: Tensor, target: str, method: str) -> Heatmap:
+    """A map by any method of the two families."""
+    if method in SALIENCIES:
+        return saliency(net, pixels, as_objective(target), method=method)
+    return cam(net, pixels, as_objective(target), method=method)
+
+
+def _call(method: str, target: str) -> str:
+    family = "saliency" if method in SALIENCIES else "cam"
+    return f'convscope.{family}(net, photo, "{target}", method="{method}")'
+
+
+def check(desk: Desk, ask: Ask) -> Answer:
+    """Whether the strongest places of a map matter, in a sentence."""
+    photo, target, method = (
+        ask.photo,
+        ask.text("target", "predicted"),
+        ask.text("method", "gradcam"),
+    )
+    key = ("check", photo.token, target, method)
+    return dict(desk.once(key, lambda: _checked(desk, photo, target, method)))
+
+
+@torch.no_grad()
+def _checked(desk: Desk, photo: Photograph, target: str, method: str) -> Answer:
+    with desk.network() as net:
+        asked = net.settled(as_objective(target), photo.pixels)
+        found = mapped(net, photo.pixels, asked.label, method)
+        number = _class_of(asked.label, net, photo.pixels)
+        sentence = trust(net, found, probability(number)).sentence(net.caption(number))
+    return {"sentence": sentence}
+
+
+def _class_of(label: str, net: Network, pixels: Tensor) -> int:
+    """The class that a target is about; of anything else the predicted one."""
+    name = label.removeprefix("class:")
+    if label.startswith("class:") and name.isdecimal():
+        return int(name)
+    return int(scores(net.run(pixels, (OUTPUT,)))[0].argmax())

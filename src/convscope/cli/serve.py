@@ -1,0 +1,64 @@
+"""The command that opens the microscope in the browser."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from convscope.cli import show
+from convscope.cli.options import NetworkOptions, with_network
+
+
+@with_network
+def app(
+    options: NetworkOptions,
+    survey: Annotated[
+        str | None, typer.Option(help="Folder of a survey of a data set, for the tab Map.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Where it listens.", min=1, max=65535)] = 7860,
+    host: Annotated[
+        str, typer.Option(help="Address it listens at; any but this machine's needs a password.")
+    ] = "127.0.0.1",
+    auth: Annotated[
+        str | None,
+        typer.Option(help="Who may come in; asked for where needed.", metavar="USER:PASSWORD"),
+    ] = None,
+) -> None:
+    """Open the microscope in the browser."""
+    from convscope.app import launch
+    from convscope.app.serve import check_auth
+
+    login = _login(host, auth)
+    check_auth(host, login)
+    with show.progress("loading the network"):
+        net = options.load()
+    launch(net, survey, host=host, port=port, auth=login, ready=_open)
+
+
+def _login(host: str, auth: str | None) -> tuple[str, str] | None:
+    """User and password as given, or asked for where others can reach the app."""
+    from convscope.app.serve import is_own
+    from convscope.errors import ArgumentError
+
+    if auth is None and not is_own(host) and sys.stdin.isatty():
+        auth = "convscope:" + typer.prompt("Password for the user convscope", hide_input=True)
+    if auth is None:
+        return None
+    user, colon, password = auth.partition(":")
+    if not colon:
+        msg = "--auth must be a user and a password, as anna:secret-word."
+        raise ArgumentError(msg)
+    return user, password
+
+
+def _open(address: str) -> None:
+    """Say where the page is, and show it to somebody who sits at a screen."""
+    typer.echo(f"{address}  (Ctrl-C stops it)")
+    if sys.stdout.isatty():
+        webbrowser.open(address)
+
+
+COMMANDS = (app,)

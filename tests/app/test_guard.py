@@ -1,0 +1,194 @@
+"""Probes: what a stranger would try is refused, each for a reason of its own."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.app.conftest import client_of, tiny
+
+pytest.importorskip("gradio", reason="the extra 'app' is not installed")
+
+from convscope.app.attempts import EACH, Attempts
+from convscope.app.guard import MOST_FILES, MOST_JSON
+from convscope.app.serve import check_auth, launch
+from convscope.errors import ArgumentError
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file/etc/passwd",
+        "/file=/etc/passwd",
+        "/file=.env",
+        "/.env",
+        "/.git/config",
+        "/gradio_api/file=http://127.0.0.1:7860/config",
+        "/gradio_api/file=https://example.org/a.png",
+        "/gradio_api/proxy=http://127.0.0.1:7860/config",
+        "/gradio_api/proxy=https://example.hf.space/",
+        "/monitoring",
+        "/monitoring/summary",
+        "/gradio_api/runs",
+        "/gradio_api/openapi.json",
+        "/gradio_api/deep_link",
+        "/gradio_api/vibe-code/",
+        "/gradio_api/dev/reload",
+        "/gradio_api/token",
+        "/gradio_api/stream/1/1/1/playlist.m3u8",
+        "/gradio_api/custom_component/1/client/component/../../../x",
+        "/svelte/../../pyproject.toml",
+        "/static/../../../../etc/passwd",
+        "/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/assets/..%2f..%2f..%2fetc/passwd",
+        "/docs",
+        "/openapi.json",
+    ],
+)
+def test_what_the_page_does_not_need_is_not_there(client, path):
+    found = client.get(path)
+    assert 404 == found.status_code
+    assert "root:" not in found.text
+
+
+def test_the_page_itself_is_there_and_carries_its_rules(client):
+    found = client.get("/")
+    assert 200 == found.status_code
+    assert "nosniff" == found.headers["x-content-type-options"]
+    policy = found.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "connect-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+def test_a_name_bound_to_this_machine_by_another_is_refused(client):
+    found = client.get("/", headers={"host": "evil.example:7860"})
+    assert (403, "This app is not known by that name.") == (found.status_code, found.text)
+
+
+@pytest.mark.parametrize("host", ["localhost:7860", "127.0.0.1:7860", "[::1]:7860"])
+def test_the_machines_own_names_are_known(client, host):
+    assert 200 == client.get("/", headers={"host": host}).status_code
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:9999"])
+def test_another_pages_questions_are_refused(client, origin):
+    asked = {"session_hash": "a", "component_id": 1, "fn_name": "sample", "data": {}}
+    found = client.post("/gradio_api/component_server", json=asked, headers={"origin": origin})
+    assert (403, "Other pages may not ask this app.") == (found.status_code, found.text)
+    assert "access-control-allow-origin" not in found.headers
+
+
+def test_a_page_elsewhere_may_link_here_and_nothing_else(client):
+    across = {"sec-fetch-site": "cross-site"}
+    assert 200 == client.get("/", headers={**across, "sec-fetch-mode": "navigate"}).status_code
+    assert 403 == client.get("/config", headers={**across, "sec-fetch-mode": "no-cors"}).status_code
+
+
+def test_a_large_question_is_refused_before_it_is_read(client):
+    address = "data:image/png;base64," + "A" * (MOST_JSON + 1)
+    found = client.post("/gradio_api/queue/join", json={"data": [address]})
+    assert (413, "This is too large.") == (found.status_code, found.text)
+
+
+def test_a_large_question_of_unknown_length_is_refused_while_it_comes(client):
+    def body():
+        for _ in range(40):
+            yield b"A" * 2**20
+
+    found = client.post(
+        "/gradio_api/component_server", content=body(), headers={"content-type": "application/json"}
+    )
+    assert (413, "This is too large.") == (found.status_code, found.text)
+
+
+def test_a_large_file_is_refused(client):
+    files = {"files": ("a.png", io.BytesIO(b"A" * (MOST_FILES + 1)))}
+    assert 413 == client.post("/gradio_api/upload", files=files).status_code
+
+
+def test_the_page_names_no_path_of_this_machine(client):
+    text = client.get("/").text + client.get("/config").text
+    assert str(Path(__file__).parents[2]) not in text
+    assert os.environ["GRADIO_TEMP_DIR"] not in text
+    assert str(Path.home()) + "/" not in text
+
+
+def test_unknown_functions_and_broken_questions_are_answered_without_a_traceback(client):
+    for sent in ({}, {"session_hash": "a", "component_id": 1, "fn_name": "__init__", "data": 1}):
+        found = client.post("/gradio_api/component_server", json=sent)
+        assert found.status_code >= 400
+        assert "Traceback" not in found.text
+        assert "File " not in found.text
+
+
+def test_the_folder_for_files_goes_with_the_server():
+    with client_of(tiny()) as own:
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        assert folder.name.startswith("convscope-")
+        assert 0o700 == folder.stat().st_mode & 0o777
+        own.post("/gradio_api/upload", files={"files": ("a.png", b"abc")})
+        assert [p for p in folder.rglob("*") if p.is_file()]
+    assert not folder.exists()
+
+
+def test_others_need_a_password():
+    message = (
+        "At 0.0.0.0 others can reach the app, so it needs a password: give --auth user:password, "
+        "or stay at 127.0.0.1."
+    )
+    with pytest.raises(ArgumentError) as error:
+        launch(tiny(), host="0.0.0.0")  # noqa: S104 - this is what is refused
+    assert message == str(error.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.4.5"])
+def test_this_machine_needs_none(host):
+    check_auth(host, None)
+
+
+@pytest.mark.parametrize("auth", [("", "long enough"), ("anna", "short")])
+def test_a_password_that_is_none_is_refused(auth):
+    with pytest.raises(ArgumentError, match="at least 8 characters"):
+        check_auth("127.0.0.1", auth)
+
+
+@pytest.fixture
+def locked():
+    with client_of(tiny(), auth=("anna", "correct horse")) as client:
+        yield client
+
+
+def test_nothing_is_answered_before_the_login(locked):
+    asked = {"session_hash": "a", "component_id": 1, "fn_name": "sample", "data": {}}
+    assert 401 == locked.post("/gradio_api/component_server", json=asked).status_code
+    assert 401 == locked.get("/config").status_code
+    assert 401 == locked.get("/gradio_api/info").status_code
+    assert "gas pump" not in locked.get("/").text
+    assert 401 == locked.post("/gradio_api/upload", files={"files": ("a.png", b"a")}).status_code
+
+
+def test_the_right_password_comes_in(locked):
+    sent = {"username": "anna", "password": "correct horse"}
+    assert 200 == locked.post("/login", data=sent).status_code
+    assert "gas pump" in locked.get("/").text
+
+
+def test_wrong_passwords_are_counted(locked):
+    wrong = {"username": "anna", "password": "guess"}
+    assert [400] * EACH == [locked.post("/login", data=wrong).status_code for _ in range(EACH)]
+    found = locked.post("/login", data={"username": "anna", "password": "correct horse"})
+    assert (429, "Too many attempts; wait a few minutes.") == (found.status_code, found.text)
+
+
+def test_attempts_are_forgotten_after_a_while():
+    now = [0.0]
+    attempts = Attempts(lambda: now[0])
+    for _ in range(EACH):
+        attempts.seen("a", well=False)
+    assert not attempts.allowed("a")
+    assert attempts.allowed("b")
+    now[0] = 301
+    assert attempts.allowed("a")

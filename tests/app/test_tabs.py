@@ -1,0 +1,336 @@
+"""What the page asks, as plain functions: right answers, and one sentence where there is none."""
+
+import io
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import convscope
+
+pytest.importorskip("gradio", reason="the extra 'app' is not installed")
+
+from convscope.app.asking import TROUBLE, Ask, answering
+from convscope.app.build import JOBS
+from convscope.app.desk import MOST_WAITING, PLACES, Desk
+from convscope.app.drawn import sprite
+from convscope.app.jobs import run
+from convscope.app.photos import KEPT, MOST_BYTES, Photographs
+from convscope.errors import ImageError
+from convscope.images import sample
+from tests.app.conftest import tiny
+
+
+class Form:
+    """A form as Gradio hands it on."""
+
+    def __init__(self, *files, **data):
+        self.files, self.data = [(f"{i}.png", f) for i, f in enumerate(files)], data
+
+
+def png(width=40, height=30, colour=(200, 30, 30), kind="png"):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_a_photograph_gives_the_librarys_answer(desk, functions):
+    data = sample("china").read_bytes()
+    found = functions["photograph"](Form(data))
+    said = convscope.predict(desk.net, desk.net.read(data))
+    assert said.column("class") == [c["number"] for c in found["classes"]]
+    shares = [c["share"] for c in found["classes"]]
+    assert said.column("probability") == pytest.approx(shares, rel=1e-5)
+    assert found["view"].startswith("data:image/jpeg;base64,")
+
+
+def test_app_and_library_cut_a_photograph_alike(desk, token):
+    expected = desk.net.read("sample:china")
+    assert torch.equal(expected, desk.photos[token].pixels)
+
+
+BAD = {
+    "text": (b"hello, I am text", "not a picture of a kind"),
+    "empty": (b"", "is empty"),
+    "cut off": (sample("china").read_bytes()[:5000], "damaged or cut off"),
+    "half a header": (png()[:20], "cannot be read"),
+    "far too long": (png(4000, 4), "times as long as wide"),
+    "large file": (b"\x89PNG" + b"0" * MOST_BYTES, "larger than 24 MB"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_one_sentence(functions, name):
+    data, words = BAD[name]
+    found = functions["photograph"](Form(data))
+    assert ["error"] == list(found)
+    assert words in found["error"]
+    assert "\n" not in found["error"]
+    assert "Traceback" not in found["error"]
+
+
+def test_a_bomb_is_refused_by_its_header(functions, monkeypatch):
+    header = bytearray(png(8, 8))
+    header[16:24] = (20_000).to_bytes(4) * 2
+    import zlib
+
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4)
+    monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it was decoded"))
+    found = functions["photograph"](Form(bytes(header)))
+    expected = "This picture is 20000 by 20000 pixels, more than the 50 million that are read here; make it smaller first."
+    assert ["error"] == list(found)
+    assert found["error"] in (
+        expected,
+        "This file has more than 178 million pixels; make it smaller first.",
+    )
+
+
+@pytest.mark.parametrize("count", [0, 2, 100])
+def test_one_photograph_at_a_time(functions, count):
+    found = functions["photograph"](Form(*[png()] * count))
+    assert {"error": "Bring one photograph at a time."} == found
+
+
+def test_photographs_are_kept_within_bounds():
+    photos = Photographs(tiny(), kept=3)
+    tokens = [photos.add(png(colour=(i, 0, 0)), "a").token for i in range(5)]
+    with pytest.raises(ImageError, match="no longer kept"):
+        photos[tokens[0]]
+    assert tokens[-1] == photos[tokens[-1]].token
+    assert KEPT < 100
+
+
+@pytest.mark.parametrize(
+    "sent", [None, 3, "x", [], {}, {"token": {"a": 1}}, {"token": "../../etc"}]
+)
+def test_what_makes_no_sense_is_one_sentence(functions, sent):
+    for name, function in functions.items():
+        if name not in ("strip", "stop", "enter", "sample", "weights", "frame"):
+            assert "error" in function(sent), name
+
+
+def test_an_error_of_ours_shows_nothing_of_the_server(desk, caplog):
+    def broken(_desk, _ask):
+        return 1 / len("") if _ask else "secret"
+
+    assert {"error": TROUBLE} == answering(desk, broken)({})
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_one_pass_serves_every_layer(desk, functions, token, monkeypatch):
+    passes = []
+    inner = type(desk.net).run
+    monkeypatch.setattr(type(desk.net), "run", lambda *a, **k: passes.append(1) or inner(*a, **k))
+    for stage in desk.stages():
+        assert "uri" in functions["sheet"]({"token": token, "layer": f"stage:{stage.stage}"})
+    assert [] == passes  # the one pass was that of the prediction
+
+
+def test_a_sheet_holds_every_channel(desk, functions, token):
+    found = functions["sheet"]({"token": token, "layer": "stage:1"})
+    maps = convscope.maps(desk.net, "sample:china", "stage:1").values[0]
+    assert len(maps) == len(found["most"]) == len(found["mean"])
+    assert maps.flatten(1).amax(1).tolist() == pytest.approx(found["most"], abs=1e-3)
+
+
+def test_a_tile_is_where_the_sheet_says():
+    maps = torch.zeros(7, 4, 6)
+    maps[5, 2, 3] = 1.0
+    found = sprite(maps)
+    import base64
+
+    data = base64.b64decode(found["uri"].partition(",")[2])
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    y, x = 5 // found["columns"] * 4 + 2, 5 % found["columns"] * 6 + 3
+    assert 255 == pixels[y, x]
+    assert 255 == pixels.sum()
+
+
+def test_evidence_and_its_check(functions, token):
+    found = functions["evidence"]({"token": token, "target": "class:1"})
+    assert 'convscope.cam(net, photo, "class:1", method="gradcam")' == found["code"]
+    assert functions["check"]({"token": token, "target": "class:1"})["sentence"].startswith(
+        "Checked"
+    )
+
+
+@pytest.mark.parametrize("method", ["gradcam", "layercam", "gradient", "guided"])
+def test_methods_of_both_families(functions, token, method):
+    assert "heat" in functions["evidence"]({"token": token, "target": "class:0", "method": method})
+
+
+def test_a_channel(desk, functions, token):
+    found = functions["unit"]({"token": token, "layer": "stage:1", "channel": 3})
+    plane = convscope.maps(desk.net, "sample:china", "stage:1").values[0, 3]
+    assert float(plane.max()) == pytest.approx(found["most"])
+    assert plane.numel() == sum(found["histogram"])
+    top, left, bottom, right = found["box"]
+    assert 0 <= top < bottom <= 32
+    assert 0 <= left < right <= 32
+    assert 3 not in found["neighbours"]
+    drives = functions["projection"]({"token": token, "layer": "stage:1", "channel": 3})
+    assert drives["words"]
+
+
+def test_a_channel_that_is_none_is_said(functions, token):
+    found = functions["unit"]({"token": token, "layer": "stage:1", "channel": 99})
+    assert {"error": "stage:1 has no channel 99: it has 8, numbered 0 to 7."} == found
+
+
+def test_any_layer_has_channels(functions, token):
+    assert "most" in functions["unit"]({"token": token, "layer": "mid", "channel": 0})
+
+
+def test_filters_with_their_scores(functions):
+    found = functions["weights"]({"layer": "conv:2", "inputs": "3"})
+    assert 8 == len(found["noise"]) == len(found["norm"])
+    assert "error" in functions["weights"]({"layer": "stage:2"})
+
+
+def test_the_network_as_a_strip(functions):
+    found = functions["strip"]({})
+    assert found["boxes"]
+    assert len(found["columns"]) == len(found["rows"][0])
+
+
+def test_a_frame_of_the_camera(functions):
+    found = functions["frame"](
+        Form(png(64, 48, kind="jpeg"), ask='{"layer": "stage:1", "channel": 2}')
+    )
+    assert 5 == len(found["classes"])
+    assert 8 == len(found["channels"])
+    assert found["tiles"]["uri"].startswith("data:image/png")
+
+
+def jobs(desk, **sent):
+    return list(run(desk, JOBS, {"job": "j", **sent}))
+
+
+def test_a_picture_grows_and_is_kept(desk, functions):
+    told = jobs(desk, kind="synthesize", target="class:1", steps=6, size=32)
+    assert told[-1]["done"]
+    again = jobs(desk, kind="synthesize", target="class:1", steps=6, size=32)
+    assert 1 == len(again)  # it was remembered
+    assert again[0]["picture"] == told[-1]["picture"]
+    for suffix, start in (
+        (".png", "data:image/png"),
+        (".gif", "data:image/gif"),
+        (".json", "data:application/json"),
+    ):
+        kept = functions["download"]({"key": told[-1]["key"], "suffix": suffix})
+        assert kept["uri"].startswith(start)
+
+
+def test_stop_works_within_a_step_and_keeps_the_best(desk, functions):
+    seen = []
+    steps = run(
+        desk,
+        JOBS,
+        {"job": "j", "kind": "synthesize", "target": "class:1", "steps": 4000, "size": 32},
+    )
+    for answer in steps:
+        seen.append(answer)
+        functions["stop"]({"job": "j"})
+    assert seen[-1]["done"]
+    assert seen[-1]["picture"]
+    assert seen[0]["step"] == 1
+    assert len(seen) < 5
+    assert desk._lock.acquire(blocking=False)
+
+
+def test_a_job_that_nobody_watches_any_more_ends(desk, token):
+    steps = run(
+        desk, JOBS, {"job": "j", "kind": "dream", "token": token, "steps": 100, "octaves": 8}
+    )
+    next(steps)
+    steps.close()  # as Gradio does when the page is gone
+    assert desk._lock.acquire(timeout=5)
+
+
+def test_occlusion_is_the_librarys(desk, token):
+    told = jobs(desk, kind="occlude", token=token, window=8, stride=8)[-1]
+    expected = convscope.class_maps(desk.net, "sample:china", window=8, stride=8).values
+    assert list(expected.shape[-2:]) == told["grid"]
+    assert expected[0].flatten().tolist() == pytest.approx(told["classes"][0]["shares"], abs=1e-3)
+
+
+def test_dream_and_inversion(desk, token):
+    assert jobs(desk, kind="dream", token=token, steps=1, octaves=1)[-1]["picture"]
+    assert 2 <= len(jobs(desk, kind="invert", token=token, steps=2)[-1]["parts"])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"kind": "synthesize", "target": "class:99"},
+        {"kind": "synthesize", "target": "class:1", "steps": 10**9},
+        {"kind": "synthesize", "target": "class:1", "recipe": "none"},
+        {"kind": "occlude"},
+        {"kind": "nothing"},
+        {"kind": "occlude", "fill": "pink"},
+    ],
+)
+def test_jobs_that_cannot_be_are_one_sentence(desk, sent):
+    (last,) = jobs(desk, **sent)
+    assert last["done"]
+    assert last["error"].endswith(".")
+
+
+def test_many_at_once_each_get_their_own_answer(desk):
+    photos = [png(40, 30, (9 * i, 255 - 9 * i, 5 * i)) for i in range(20)]
+    alone = [Desk(desk.net).photos.add(p, "a") for p in photos]
+    from convscope.app.tabs.look import described, photograph
+
+    expected = [described(Desk(desk.net), photo)["classes"] for photo in alone]
+    found = [None] * 20
+
+    def ask(place):
+        found[place] = photograph(desk, photos[place], "a")["classes"]
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert expected == found
+
+
+def test_too_many_are_told_so(desk, functions, token):
+    desk._waiting = MOST_WAITING
+    found = functions["evidence"]({"token": token, "target": "class:3"})
+    expected = "Too many people are asking this network just now; please try again in a moment."
+    assert {"error": expected} == found
+
+
+def test_an_overfull_queue_says_so(functions):
+    found = [functions["enter"]({"job": str(k)}) for k in range(PLACES + 1)]
+    expected = "Too many pictures are being made here just now; please try again in a minute."
+    assert [{}] * PLACES + [{"error": expected}] == found
+
+
+def test_a_job_gives_its_place_back(desk, functions):
+    functions["enter"]({"job": "j"})
+    jobs(desk, kind="occlude")
+    assert {} == desk._jobs
+
+
+@pytest.mark.parametrize("value", [True, "3", None, 1e9, float("nan"), [1]])
+def test_numbers_are_read_with_care(desk, value):
+    ask = Ask(desk, {"n": value})
+    if value is None:
+        assert "error" in answering(desk, lambda _d, a: {"n": a.whole("n", 0, 0, 9)})({"n": "x"})
+    else:
+        with pytest.raises(convscope.ConvscopeError, match="n must be a number from 0 to 9"):
+            ask.whole("n", 0, 0, 9)
+
+
+def test_the_network_comes_back_as_it_was(desk, functions, token):
+    from tests.conftest import assert_untouched, state_of
+
+    before = state_of(desk.net.module)
+    functions["evidence"]({"token": token, "target": "class:2"})
+    functions["projection"]({"token": token, "layer": "stage:1", "channel": 1})
+    jobs(desk, kind="synthesize", target="class:2", steps=2, size=32)
+    assert_untouched(before, desk.net.module)
