@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from convscope.attribution.incremental.under_windows import under_windows
+from convscope.attribution.incremental.windows import Windows
 from convscope.attribution.occlusion import covers, places
 from convscope.attribution.pixels import deconv
-from convscope.attribution.under_windows import under_windows
-from convscope.attribution.windows import Windows
 from convscope.errors import StoppedError
 from convscope.grids import as_map
 from convscope.images import Source
