@@ -18,6 +18,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -166,7 +167,7 @@ def sessions(browser: Any, address: str, count: int) -> None:
 def measured(options: list[str], seconds: float, *, long: bool) -> dict[str, float]:
     """All figures."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    video = film(Path("/dev/shm/convscope-camera.y4m"))  # noqa: S108 - a film of 14 MB
+    video = film(Path(tempfile.gettempdir()) / "convscope-camera.y4m")
     flags = [
         *FLAGS,
         "--use-fake-device-for-media-stream",

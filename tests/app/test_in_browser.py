@@ -136,7 +136,7 @@ def test_a_photograph_is_dropped_or_pasted(page, address):
 
 def test_the_check_of_trust_is_a_sentence(page, address):
     opened(page, address)
-    page.wait_for_function("document.querySelector('.trust')?.textContent.startsWith('Checked')")
+    page.wait_for_function("document.querySelector('.trust')?.textContent.includes('Checked: ')")
 
 
 def test_opacity_asks_the_server_nothing(page, address):

@@ -19,6 +19,7 @@ from convscope.results import Chart, Heatmap, Recipe
 Score = Callable[[Tensor], Tensor]
 """Pictures (B, C, H, W) -> their scores (B,)."""
 STEPS = 32
+CLEARLY = 0.02  # of the score
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class Trust:
         place = int((found.shares - share).abs().argmin())
         return float(found.scores[0]), float(found.scores[place])
 
+    @property
+    def holds(self) -> bool:
+        """Whether covering what the map shows costs clearly more than covering a random part."""
+        return self.drop("map")[1] < self.drop("chance")[1] - CLEARLY
+
     def sentence(self, what: str) -> str:
         """The check in plain words.
 
@@ -92,7 +98,7 @@ class Trust:
         """
         before, after = self.drop("map")
         by_chance = self.drop("chance")[1]
-        verdict = "more than" if after < by_chance - 0.02 else "no more than"
+        verdict = "more than" if self.holds else "no more than"
         return (
             f"Checked: covering the strongest fifth of this map takes {what} from {before:.0%} to "
             f"{after:.0%}, {verdict} covering a random fifth, which leaves {by_chance:.0%}."

@@ -50,7 +50,7 @@ const fill = latest(async (cards, sentence) => {
   if (about !== photo || !cards.isConnected) return;
   cards.replaceChildren(...pair.map((one, place) => found[place] ? layered(found[place], `For ${one.label}`, one.share === undefined ? "" : `The network gives it ${percent(one.share)}.`) : ""));
   const checked = await ask("check", { token: about.token, method: shown.method, target: `class:${first.number}` });
-  if (checked && about === photo) sentence.textContent = checked.sentence;
+  if (checked && about === photo) sentence.replaceChildren(make("b", {}, checked.holds ? "The map holds. " : "Take this map with care. "), checked.sentence);
 });
 
 function chosen() {

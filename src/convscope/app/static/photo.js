@@ -54,6 +54,7 @@ function drawPhoto() {
   clearOver();
   root.querySelector(".answer").replaceChildren(answer(photo));
   root.querySelector(".strip").replaceChildren(...(photos.length > 1 ? photos.map(thumbnail) : []));
+  root.querySelector(".strip [aria-pressed=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function answer(one) {

@@ -113,8 +113,8 @@ def _checked(desk: Desk, photo: Photograph, target: str, method: str) -> Answer:
         asked = net.settled(as_objective(target), photo.pixels)
         found = mapped(net, photo.pixels, asked.label, method)
         number = _class_of(asked.label, net, photo.pixels)
-        sentence = trust(net, found, probability(number)).sentence(net.caption(number))
-    return {"sentence": sentence}
+        tried = trust(net, found, probability(number))
+    return {"sentence": tried.sentence(net.caption(number)), "holds": tried.holds}
 
 
 def _class_of(label: str, net: Network, pixels: Tensor) -> int:
