@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import convscope
 
@@ -18,6 +19,7 @@ from convscope.app.desk import MOST_WAITING, PLACES, Desk
 from convscope.app.drawn import sprite
 from convscope.app.jobs import run
 from convscope.app.photos import KEPT, MOST_BYTES, Photographs
+from convscope.app.tabs.network import sweep_of
 from convscope.errors import ImageError
 from convscope.images import sample
 from tests.app.conftest import tiny
@@ -107,7 +109,7 @@ def test_photographs_are_kept_within_bounds():
 )
 def test_what_makes_no_sense_is_one_sentence(functions, sent):
     for name, function in functions.items():
-        if name not in ("strip", "stop", "enter", "sample", "weights", "frame"):
+        if name not in ("strip", "moving", "stop", "enter", "sample", "weights", "frame"):
             assert "error" in function(sent), name
 
 
@@ -334,3 +336,12 @@ def test_the_network_comes_back_as_it_was(desk, functions, token):
     functions["projection"]({"token": token, "layer": "stage:1", "channel": 1})
     jobs(desk, kind="synthesize", target="class:2", steps=2, size=32)
     assert_untouched(before, desk.net.module)
+
+
+def test_a_convolution_at_work(functions):
+    found = functions["moving"]({"layer": "conv:1"})
+    assert "input 4x4, kernel 3x3, padding 1: output 4x4" == found["words"]
+    assert (7, 7) == sweep_of(nn.Conv2d(3, 4, 7, 2, 3)).input
+    assert (4, 4) == sweep_of(nn.Conv2d(3, 4, 5, padding="same", dilation=2)).output
+    assert found["html"].startswith('<img alt="')
+    assert "is no convolution" in functions["moving"]({"layer": "stage:2"})["error"]

@@ -40,6 +40,7 @@ ASKED: dict[str, Callable[..., Answer]] = {
     "weights": filters.weights,
     "download": make.download,
     "strip": network.strip,
+    "moving": network.moving,
     "surveyed": surveyed.channel,
     "nearest": surveyed.nearest,
     "enter": jobs.enter,

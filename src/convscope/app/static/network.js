@@ -1,4 +1,14 @@
-// Network: the layers as a strip and as a table.
+// Network: the layers as a strip and as a table, and a convolution at work.
+let swept = null;
+
+async function sweep(place) {
+  const found = await ask("moving", { layer: swept });
+  if (!found || !place.isConnected) return;
+  const film = make("div.film");
+  film.innerHTML = found.html; // made by the server from numbers alone
+  place.replaceChildren(film, make("p.soft", {}, `Here over ${found.words}. Each cell that comes out is the sum of the cells under the kernel times its weights.`), code(found.code));
+}
+
 views.network = {
   title: "Network",
   async show(panel) {
@@ -8,7 +18,11 @@ views.network = {
     const strip = make("div.blocks", { role: "list", "aria-label": "The layers in order", tabindex: 0 }, ...found.boxes.map(block));
     const table = make("table", {}, make("thead", {}, make("tr", {}, ...found.columns.map((word) => make("th", { scope: "col" }, word)))),
       make("tbody", {}, ...found.rows.map((row) => make("tr", {}, ...row.map((cell) => make("td", {}, cell))))));
-    panel.replaceChildren(heading("The network", found.intro), strip, make("div.wide", { tabindex: 0 }, table), code(found.code));
+    const moving = make("div");
+    swept ??= facts.convs[0]?.layer ?? null;
+    const choose = swept ? [make("h3", {}, "A convolution at work"), make("div.controls", {}, choice("Convolution", facts.convs.map((one) => [one.layer, one.layer.replace(":", " ")]), swept, (layer) => { swept = layer; sweep(moving); })), moving] : [];
+    panel.replaceChildren(heading("The network", found.intro), strip, ...choose, make("div.wide", { tabindex: 0 }, table), code(found.code));
+    if (swept) sweep(moving);
   },
 };
 

@@ -1,11 +1,15 @@
-"""Network: the layers as a strip and as a table."""
+"""Network: the layers as a strip and as a table, and how a convolution moves over its input."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
+from torch import nn
+
 from convscope.app.asking import Answer, Ask
 from convscope.app.desk import Desk
+from convscope.arithmetic import Sweep, arithmetic, words
+from convscope.errors import NotApplicableError
 from convscope.report.chapters import network as chapter
 from convscope.results import cell_text
 from convscope.view.table import layer_table
@@ -26,3 +30,49 @@ def _strip(desk: Desk) -> Answer:
         "rows": [[cell_text(cell) for cell in row] for row in table.rows],
         "code": "convscope.layer_table(net)",
     }
+
+
+def moving(desk: Desk, ask: Ask) -> Answer:
+    """A convolution of the network at work on a few cells, as an animation."""
+    layer = ask.text("layer", "conv:1")
+    return dict(desk.once(("moving", layer), lambda: _moving(desk, layer)))
+
+
+def _moving(desk: Desk, layer: str) -> Answer:
+    row = desk.net.layers.find(layer)
+    module = desk.net.module.get_submodule(row.name) if row.kind == "conv" else None
+    if not isinstance(module, nn.Conv2d):
+        msg = f"{layer} is no convolution, so no kernel moves there."
+        raise NotApplicableError(msg)
+    sweep = sweep_of(module)
+    film = arithmetic(
+        sweep.input,
+        kernel=sweep.kernel,
+        padding=sweep.padding,
+        stride=sweep.stride,
+        dilation=sweep.dilation,
+    )
+    sizes = ", ".join(f"{name}={size}" for name, size in vars(sweep).items())
+    return {
+        "html": film.html(),
+        "words": words(sweep),
+        "code": f"convscope.arithmetic({sizes})",
+    }
+
+
+def sweep_of(conv: nn.Conv2d, cells: int = 4) -> Sweep:
+    """A convolution's kernel over an input just large enough for `cells` by `cells` results."""
+    kernel, stride, dilation = (
+        (a[0], a[1]) for a in (conv.kernel_size, conv.stride, conv.dilation)
+    )
+    reach = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1))
+    given = conv.padding
+    if isinstance(given, str):
+        padding = (reach[0] // 2, reach[1] // 2) if given == "same" else (0, 0)
+    else:
+        padding = (given[0], given[1])
+    rows, columns = (
+        max(1, (cells - 1) * s + r + 1 - 2 * p)
+        for s, r, p in zip(stride, reach, padding, strict=True)
+    )
+    return Sweep((rows, columns), kernel, padding, stride, dilation)
