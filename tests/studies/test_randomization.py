@@ -192,6 +192,22 @@ def test_stopped_and_resumed_is_as_never_stopped(folder, tmp_path, design):
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("losses", "accuracy", "done"),
+    [
+        ([0.5, 0.009], 1.0, True),
+        ([0.5, 0.02], 1.0, False),
+        ([0.001] * 9, 0.99, False),
+        ([0.001] * 10, 0.99, True),  # one photograph twice, with two labels
+        ([0.02] + [0.001] * 9, 0.99, False),
+        ([], 1.0, False),
+    ],
+)
+def test_when_it_is_done(losses, accuracy, done):
+    run = fit.Run(None, None, 1, losses, [accuracy] * len(losses))
+    assert done == run.learnt
+
+
 def test_a_finished_run_is_not_run_again(folder, tmp_path):
     learnt, _ = photographs.photographs(folder, 16, 8, seed=0)
     told = []
