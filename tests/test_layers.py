@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 from torchvision import models
 
@@ -167,6 +168,31 @@ def test_receptive_fields_equal_the_reach_of_gradients(address, place):
     rows, columns = (gradient[0].abs().sum(0) > 0).nonzero().T
     reach = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
     assert tuple(int(v) for v in reach) == box(net.layers.field(address), row, column, 40, 44)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg16", "alexnet", "resnet18", "googlenet"])
+def test_the_box_of_a_cell_holds_all_of_its_gradient(name):
+    """In known networks, for cells at the corner, in the middle and at the other corner."""
+    torch.manual_seed(0)
+    more = {"init_weights": False} if name == "googlenet" else {}
+    module = torchvision.models.get_model(name, weights=None, **more).eval()
+    net = convscope.Network(module, name=name, input_size=(224, 224))
+    pixels = torch.rand(1, 3, 224, 224, requires_grad=True)
+    convs = [row.address for row in net.layers.convs]
+    seen = 0
+    for address in dict.fromkeys((convs[0], convs[1], convs[len(convs) // 2], convs[-1])):
+        value = net.activations(pixels, [address])[address]
+        height, width = value.shape[2:]
+        for row, column in ((0, 0), (height // 2, width // 2), (height - 1, width - 1)):
+            cell = value[0, :, row, column].sum()
+            (gradient,) = torch.autograd.grad(cell, pixels, retain_graph=True)
+            top, left, bottom, right = box(net.layers.field(address), row, column, 224, 224)
+            inside = gradient[0, :, top:bottom, left:right].abs()
+            assert float(gradient.abs().sum()) == pytest.approx(float(inside.sum()), rel=1e-6)
+            edges = (inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1])
+            seen += all(float(edge.max()) > 0 for edge in edges)  # and no row of it is idle
+    assert seen >= 6
 
 
 def test_a_pooled_gate_sees_the_whole_image():
