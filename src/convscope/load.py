@@ -166,6 +166,9 @@ def _called(found: Any, spec: str) -> nn.Module:
     except TypeError as error:
         msg = f"{spec} cannot be called without arguments ({error})."
         raise LoadError(msg) from None
+    except Exception as error:  # whatever a user's own function raises
+        msg = f"{spec} raises an error of its own ({type(error).__name__}: {error})."
+        raise LoadError(msg) from error
     if not isinstance(module, nn.Module):
         msg = f"{spec} gives a {type(module).__name__}, not a torch.nn.Module."
         raise LoadError(msg)

@@ -91,4 +91,5 @@ def _span(axis: Axis | None, cell: int, length: int) -> tuple[int, int]:
         return 0, length
     centre = axis.offset + cell * axis.stride
     low, high = centre - (axis.size - 1) / 2, centre + (axis.size - 1) / 2
-    return max(0, round(low)), min(length, round(high) + 1)
+    first = min(length, max(0, round(low)))  # a cell may see nothing but padding
+    return first, max(first, min(length, round(high) + 1))

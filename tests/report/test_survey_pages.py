@@ -125,3 +125,25 @@ def test_the_tour_shows_patches_where_there_is_a_survey(net, found):
     chapter = next(c for c in page.chapters if c.anchor == "seen")
     assert "24 other photographs" in chapter.figures[0].shows
     assert (5 * (96 + 15 + 2) + 2) == chapter.figures[0].picture.height
+
+
+def test_photographs_without_a_label_are_neither_right_nor_wrong(net, found, tmp_path):
+    expected = accuracy_by(net, found).sentence
+    for k in range(6):
+        file = tmp_path / "photos" / f"alone{k}.png"
+        Image.new("RGB", (16, 16), (40 * k, 0, 0)).save(file)
+    again = survey(net, tmp_path / "photos", codes=True, layers="conv:1", out=tmp_path / "again")
+    assert expected == accuracy_by(net, again).sentence
+
+
+def test_a_label_that_names_two_classes_is_asked_about(net, tmp_path):
+    path = tmp_path / "more" / "crane"
+    path.mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(path / "a.png")
+    found = survey(net, tmp_path / "more", out=tmp_path / "s")
+    with pytest.raises(ArgumentError, match=r"'crane' is the name of 2 classes \(3, 4\)"):
+        accuracy_by(net, found)
+    assert accuracy_by(net, found, classes={"crane": 4}).panels
+    for wrong in (None, 1.5, 99, -5):
+        with pytest.raises(ArgumentError, match="is no class of tiny"):
+            accuracy_by(net, found, classes={"crane": wrong})

@@ -37,7 +37,8 @@ def numbers_in(text: str | None) -> list[int] | None:
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
+        backwards = first.isdecimal() and last.isdecimal() and int(first) > int(last)
+        if not first.isdecimal() or (last and not last.isdecimal()) or backwards:
             msg = f"--channels must be numbers, as 0-15 or 3,8,21, not {text!r}."
             raise ArgumentError(msg)
         found.extend(range(int(first), int(last or first) + 1))

@@ -54,10 +54,7 @@ def survey(
         )  # fmt: skip
     for name, why in list(found.skipped.items())[:5]:
         typer.echo(f"skipped {name}: {why}", err=True)
-    typer.echo(
-        f"{len(found.items) - len(found.skipped):,} photographs, {len(found.skipped)} skipped",
-        err=True,
-    )
+    typer.echo(f"{found.count:,} photographs, {len(found.skipped)} skipped", err=True)
     show.wrote(found.folder)
 
 
@@ -144,18 +141,20 @@ def codes(
     method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
     kind: Annotated[str, typer.Option(help="For .png: points, grid or seams.")] = "seams",
     most: Annotated[int, typer.Option(help="Photographs at most.")] = 6000,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0)] = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help=".html to zoom, .png, or .npz for raw values.")
     ] = Path("codes.html"),
 ) -> None:
     """Photographs laid out so that those which look alike to the network lie together."""
+    from convscope.dataset.codes import check_kind
     from convscope.dataset.codes import codes as place
     from convscope.dataset.survey import open_survey
     from convscope.report.code_page import save_code_page
     from convscope.results import saved_picture
 
     show.check_suffix(out, ".html", ".png", ".npz")
+    check_kind(kind)
     with show.progress("reading the survey") as progress:
         found = place(open_survey(survey), method=method, most=most, seed=seed, progress=progress)
         if out.suffix.lower() == ".html":

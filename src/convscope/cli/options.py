@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _PANEL = "The network"
 
 
-def _option(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002
-    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=_PANEL)
+def _option(*names: str, help: str, metavar: str | None = None, **more: Any) -> Any:  # noqa: A002
+    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=_PANEL, **more)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class NetworkOptions:
         _option("--output", help="Which part of what the network returns are the scores."),
     ] = None
     device: Annotated[str | None, _option("--device", help="cpu, cuda or cuda:1.")] = None
-    seed: Annotated[int, _option("--seed", help="Seed of every random choice.")] = 0
+    seed: Annotated[int, _option("--seed", help="Seed of every random choice.", min=0)] = 0
 
     def load(self) -> Network:
         """The network that the options describe."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from convscope.dataset.findings import Survey
-from convscope.errors import ArgumentError, ImageError
+from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images import read
 from convscope.render.grid import PAPER
 from convscope.results import Recipe, Result
@@ -90,9 +89,7 @@ class CodeMap(Result):
         Raises:
             ArgumentError: if `kind` is unknown.
         """
-        if kind not in KINDS:
-            msg = f"kind must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {kind!r}."
-            raise ArgumentError(msg)
+        check_kind(kind)
         page = self._scattered(tile) if kind == "points" else self._gridded(tile)
         if kind == "seams":
             self._sew(page, tile)
@@ -143,6 +140,17 @@ class CodeMap(Result):
         }
 
 
+def check_kind(kind: str) -> None:
+    """Refuse a kind of map that is none.
+
+    Raises:
+        ArgumentError: if it is unknown.
+    """
+    if kind not in KINDS:
+        msg = f"kind must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {kind!r}."
+        raise ArgumentError(msg)
+
+
 def codes(
     survey: Survey,
     *,
@@ -175,8 +183,11 @@ def codes(
     every, ids = survey.codes, survey.images["ids"]
     count = min(most, len(every))
     if count < 3:
-        msg = f"A map needs at least three photographs; this survey has {len(every)}."
+        msg = f"A map needs at least three photographs; this survey has {len(every)}, and most is {most}."
         raise ArgumentError(msg)
+    if not bool(every.isfinite().all()) or bool((every == every[0]).all()):
+        msg = "All photographs have the same code, or codes that are not finite, so there is nothing to lay out."
+        raise NotApplicableError(msg)
     chosen = torch.linspace(0, len(every) - 1, count).round().long()
     thumbs = _thumbs(survey, ids[chosen].tolist(), progress)
     if progress:
@@ -201,10 +212,7 @@ def codes(
 
 
 def _thumbs(survey: Survey, numbers: list[int], progress: Progress | None) -> NDArray[np.uint8]:
-    root = Path(survey.manifest.place)
-    if not root.is_dir():
-        msg = f"The photographs of this survey are not at {root}, so they cannot be shown."
-        raise ImageError(msg)
+    root = survey.files().root
     found = np.empty((len(numbers), THUMB, THUMB, 3), np.uint8)
     for done, number in enumerate(numbers):
         pixels = read(root / survey.items[number].name, THUMB)[0].permute(1, 2, 0)
@@ -226,8 +234,9 @@ def _tsne(found: NDArray[Any], seed: int) -> NDArray[Any]:
 def _pca(found: NDArray[Any], seed: int, parts: int = 2) -> NDArray[Any]:
     from sklearn.decomposition import PCA
 
-    parts = min(parts, *found.shape)
-    return np.asarray(PCA(parts, random_state=seed).fit_transform(found.astype(np.float64)))
+    wide = np.pad(found.astype(np.float64), ((0, 0), (0, max(0, 2 - found.shape[1]))))
+    parts = min(parts, *wide.shape)
+    return np.asarray(PCA(parts, random_state=seed).fit_transform(wide))
 
 
 def _umap(found: NDArray[Any], seed: int) -> NDArray[Any]:

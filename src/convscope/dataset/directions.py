@@ -6,7 +6,6 @@ Single channels are an arbitrary basis; what belongs together may be spread over
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,10 +14,9 @@ from torch import Tensor
 from convscope.dataset.findings import Place, Survey
 from convscope.dataset.passing import batches, pass_by
 from convscope.dataset.patches import Strongest, projected
-from convscope.dataset.source import Files
 from convscope.dataset.survey import Progress, ShouldStop
 from convscope.dataset.tally import Seen, Tally
-from convscope.errors import ArgumentError, StoppedError
+from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.network import Network
 
 CELLS = 16  # taken of each photograph's map
@@ -54,9 +52,12 @@ def along(
         StoppedError: if `should_stop` says so.
     """
     survey.check(net)
+    if top < 1:
+        msg = f"top must be at least 1, not {top}."
+        raise ArgumentError(msg)
     unit = _unit(net, layer, directions)
     found: list[Tally] = []
-    files, size = Files(_root(survey), survey.items), survey.manifest.batch
+    files, size = survey.files(), survey.manifest.batch
     none = torch.full((size,), -1)
     for batch in batches(net, files, survey.images["ids"].tolist(), size):
         if batch.pixels is None:
@@ -109,7 +110,13 @@ def groups(
     """
     from sklearn.decomposition import NMF
 
+    if most < 1:
+        msg = f"most must be at least 1, not {most}."
+        raise ArgumentError(msg)
     cells = _cells(net, survey, layer, most, seed)
+    if not cells.any():
+        msg = f"{layer} is above 0 nowhere in these photographs, so there are no groups to find."
+        raise NotApplicableError(msg)
     if not 1 <= count <= cells.shape[1]:
         msg = f"count must lie between 1 and the {cells.shape[1]} channels of {layer}, not {count}."
         raise ArgumentError(msg)
@@ -139,7 +146,7 @@ def _cells(
             picked = flat.cpu().gather(1, places.expand(-1, -1, flat.shape[2]))
             found.append(picked.flatten(0, 1).clamp(min=0))
 
-    files = Files(_root(survey), survey.items)
+    files = survey.files()
     for batch in batches(net, files, chosen, survey.manifest.batch):
         if batch.pixels is not None:
             pass_by(net, batch.pixels, [layer], look, whole=False)
@@ -148,7 +155,7 @@ def _cells(
 
 def _unit(net: Network, layer: str, directions: Tensor) -> Tensor:
     channels = net.layers.find(layer).shape[0]
-    if directions.dim() != 2 or directions.shape[1] != channels:
+    if directions.dim() != 2 or directions.shape[1] != channels or not len(directions):
         msg = f"Directions in {layer} must have the shape (D, {channels}), not {tuple(directions.shape)}."
         raise ArgumentError(msg)
     lengths = directions.float().norm(dim=1, keepdim=True)
@@ -156,10 +163,6 @@ def _unit(net: Network, layer: str, directions: Tensor) -> Tensor:
         msg = "A direction must not be all zeros."
         raise ArgumentError(msg)
     return directions.float() / lengths
-
-
-def _root(survey: Survey) -> Path:
-    return Path(survey.manifest.place)
 
 
 def _strongest(

@@ -15,7 +15,7 @@ from convscope.dataset.manifest import Manifest
 from convscope.dataset.source import Files, Item
 from convscope.dataset.store import Store
 from convscope.dataset.tally import Tally
-from convscope.errors import ArgumentError, NotApplicableError, TargetError, closest
+from convscope.errors import ArgumentError, ImageError, NotApplicableError, TargetError, closest
 from convscope.network import Network
 from convscope.results import Cell, Recipe, Table
 
@@ -92,6 +92,8 @@ class Survey:
         Raises:
             ArgumentError: if the layer was not looked at.
         """
+        if not self.tallies:
+            raise NotApplicableError(self._empty())
         if layer not in self.tallies:
             near = closest(layer, self.layers)
             msg = f"This survey did not look at {layer!r}; the closest it has are {near}."
@@ -196,7 +198,18 @@ class Survey:
         """  # noqa: D205 - one sentence
         parts = [self.store.tensors(number) for number in self.manifest.own]
         parts = [part for part in parts if part]
+        if not parts:
+            raise NotApplicableError(self._empty())
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _empty(self) -> str:
+        k, n = self.manifest.part
+        return f"{self.folder} is part {k} of {n} and holds no photographs; put the parts together with 'convscope merge' first."
+
+    @property
+    def count(self) -> int:
+        """How many photographs were read."""
+        return int(next(iter(self.tallies.values())).images) if self.tallies else 0
 
     @cached_property
     def skipped(self) -> dict[str, str]:
@@ -220,12 +233,24 @@ class Survey:
         """Some of its photographs as `net` takes them, (N, 3, H, W).
 
         Raises:
-            ArgumentError: if it is another network, or the photographs came from a data set.
-            ImageError: if a file is gone.
+            ArgumentError: if it is another network.
+            ImageError: if a file is gone, or the photographs came from a data set.
         """
         self.check(net)
-        files = Files(Path(self.manifest.place), self.items)
+        files = self.files()
         return torch.cat([files.read(net, number) for number in numbers])
+
+    def files(self) -> Files:
+        """Its photographs, to be read again.
+
+        Raises:
+            ImageError: if they are not where they were, or came from a data set.
+        """
+        root = Path(self.manifest.place)
+        if not root.is_dir():
+            msg = f"The photographs of this survey are not at {root} (or came from a data set), so they cannot be read again."
+            raise ImageError(msg)
+        return Files(root, self.items)
 
     def check(self, net: Network) -> None:
         """Refuse another network than the one surveyed.
@@ -244,7 +269,7 @@ class Survey:
         """What was skipped, and each layer's channels, as plain data."""
         layers = {layer: self.channel_table(layer).records() for layer in self.layers}
         return {
-            "photographs": len(self.items) - len(self.skipped),
+            "photographs": self.count,
             "skipped": self.skipped,
             "layers": layers,
         }

@@ -7,9 +7,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from convscope.dataset.source import Item
+import torch
 
-FORMAT = 1
+from convscope.dataset.source import Item
+from convscope.errors import NotApplicableError
+from convscope.network import Network
+from convscope.objective import OUTPUT
+
+FORMAT = 2
+ROUNDING = 0.02
+SAID = 16
+
+
+def said_of_pattern(net: Network) -> list[float]:
+    """The first numbers of a network's answer to a fixed pattern, to three digits.
+
+    Weights alone do not tell two networks apart: mean and deviation, and functions without
+    weights, change what the same weights say. Empty for a network without a tensor of scores.
+    """
+    height, width = net.input_size
+    down, across = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    waves = [0.5 + 0.5 * torch.sin(down / (3 + k) + across / (7 - k)) for k in range(3)]
+    pattern = torch.stack(waves)[None].to(net.device)
+    try:
+        with torch.no_grad():
+            answer = net.run(pattern, (OUTPUT,))[OUTPUT]
+    except NotApplicableError:
+        return []
+    return [float(f"{value:.3g}") for value in answer.flatten()[:SAID].tolist()]
 
 
 @dataclass(frozen=True)
@@ -19,7 +44,10 @@ class Manifest:
     Attributes:
         network: what `load` was given, or the network's name.
         fingerprint: of its weights.
+        said: its answer to a fixed pattern, which changes with anything that changes its answers:
+            mean and deviation, an activation function.
         input_size: (height, width) of the photographs it takes.
+        reading: how photographs are resized for it.
         place: where the photographs are.
         photographs: digest of their names, labels, sizes and times.
         layers: addresses.
@@ -35,7 +63,9 @@ class Manifest:
 
     network: str
     fingerprint: str
+    said: Sequence[float]
     input_size: tuple[int, int]
+    reading: str
     place: str
     photographs: str
     layers: Sequence[str]
@@ -86,7 +116,9 @@ class Manifest:
 _SAID = {
     "network": "its network is {mine}, not {theirs}",
     "fingerprint": "its network has other weights ({mine}, not {theirs})",
+    "said": "its network answers otherwise, as with another mean and deviation or other activations",
     "input_size": "its photographs were read at {mine}, not at {theirs}",
+    "reading": "its photographs were resized {mine}, not {theirs}",
     "photographs": "its photographs in {place} are others, or were changed since",
     "layers": "its layers are {mine}, not {theirs}",
     "top": "it keeps the {mine} strongest, not {theirs}",
@@ -101,7 +133,7 @@ def differences(there: Manifest, wanted: Manifest, without: Iterable[str] = ()) 
     found = []
     for name, words in _SAID.items():
         mine, theirs = (getattr(one, name) for one in (there, wanted))
-        if name not in without and mine != theirs and _list_of(mine) != _list_of(theirs):
+        if name not in without and not _alike(mine, theirs):
             shown = (_brief(value) for value in (mine, theirs))
             found.append(
                 words.format(
@@ -111,9 +143,14 @@ def differences(there: Manifest, wanted: Manifest, without: Iterable[str] = ()) 
     return found
 
 
-def _list_of(value: Any) -> Any:
-    """Tuples as lists, as JSON keeps them."""
-    return list(value) if isinstance(value, tuple | list) else value
+def _alike(mine: Any, theirs: Any) -> bool:
+    """Equal; numbers but for rounding, as other processors and thread counts round."""
+    if isinstance(mine, list | tuple) and mine and isinstance(mine[0], float):
+        top = max(map(abs, [*mine, *theirs]), default=0.0)
+        near = (abs(a - b) <= ROUNDING * top for a, b in zip(mine, theirs, strict=False))
+        return len(mine) == len(theirs) and all(near)
+    both = (list(v) if isinstance(v, tuple) else v for v in (mine, theirs))
+    return next(both) == next(both)
 
 
 def _brief(value: Any) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from convscope.dataset.findings import Survey
 from convscope.dataset.passing import CODE, head_of, pass_by
+from convscope.errors import ArgumentError
 from convscope.images import Source
 from convscope.network import Network
 from convscope.results import Pictures, Table, recipe_for
@@ -49,9 +50,12 @@ def nearest(net: Network, survey: Survey, images: Tensor | Source, *, top: int =
         NotApplicableError: if the survey kept no codes.
     """
     survey.check(net)
+    if top < 1:
+        msg = f"top must be at least 1, not {top}."
+        raise ArgumentError(msg)
     own = code(net, images)[:1].cpu()
     distances = torch.cdist(own.double(), survey.codes.double())[0]
-    best = distances.topk(min(max(top, 1), len(distances)), largest=False)
+    best = distances.topk(min(top, len(distances)), largest=False)
     numbers = survey.images["ids"][best.indices].tolist()
     items = [survey.items[n] for n in numbers]
     rows = [

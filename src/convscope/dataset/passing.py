@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.dataset.source import Photographs
-from convscope.errors import ImageError, NotApplicableError
+from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.grids import as_map
 from convscope.hooks import Reader, reading
 from convscope.network import Network
@@ -89,7 +89,7 @@ def pass_by(
     grids = net.layers.grids
 
     def look(name: str, value: Tensor) -> None:
-        reader(name, code_of(value) if name == CODE else map_of(value, grids, name))
+        reader(name, code_of(value, head) if name == CODE else map_of(value, grids, name))
 
     sites = {name: net.layers.site(name) for name in layers}
     entering = {CODE: head} if head is not None else {}
@@ -108,11 +108,16 @@ def map_of(value: Tensor, grids: Sequence[tuple[int, int]], layer: str) -> Tenso
     return as_map(value, grids, layer)
 
 
-def code_of(value: Tensor) -> Tensor:
-    """What enters the head as one code a photograph: (N, D); maps and tokens by their mean."""
+def code_of(value: Tensor, head: nn.Module | None) -> Tensor:
+    """What enters the head as one code a photograph: (N, D); maps and tokens by their mean.
+
+    A linear head looks at the last axis, a convolution at the second.
+    """
     if value.dim() == 2:
         return value.float().clone()
-    return value.float().flatten(2).mean(2) if value.dim() == 4 else value.float().mean(1)
+    if isinstance(head, nn.Linear):
+        return value.float().flatten(1, -2).mean(1)
+    return value.float().flatten(2).mean(2)
 
 
 def head_of(net: Network) -> nn.Module:
@@ -134,9 +139,13 @@ def default_layers(net: Network) -> list[str]:
     A channel is dead or alive as what comes after it sees it, and a norm moves the 0.
     """
     normed = any(row.kind == "norm" for row in net.layers)
-    if normed:
-        return [f"stage:{row.stage}" for row in net.layers.stages if row.kind != "pool"]
-    return [row.address for row in net.layers.convs]
+    convs = [row.address for row in net.layers.convs]
+    stages = [f"stage:{row.stage}" for row in net.layers.stages if row.kind != "pool"]
+    found = stages if normed else convs
+    if not found:
+        msg = f"{net.name} has no convolutions; say which layers are meant. 'convscope layers' lists them."
+        raise NotApplicableError(msg)
+    return found
 
 
 def layers_of(net: Network, layers: str | Sequence[str] | None) -> list[str]:
@@ -150,6 +159,9 @@ def layers_of(net: Network, layers: str | Sequence[str] | None) -> list[str]:
         return default_layers(net)
     parts = layers.split(",") if isinstance(layers, str) else list(layers)
     found = [one for part in parts for one in _spread(part.strip())]
+    if not found:
+        msg = "No layers were asked for; 'convscope layers' lists them."
+        raise ArgumentError(msg)
     for address in found:
         row = net.layers.find(address)
         if len(row.shape) != 1:
@@ -166,5 +178,8 @@ def _spread(part: str) -> list[str]:
     kind, _, numbers = part.partition(":")
     first, dash, last = numbers.partition("-")
     if kind in ("conv", "stage") and dash and first.isdecimal() and last.isdecimal():
+        if int(first) > int(last):
+            msg = f"{part} runs backwards; write {kind}:{last}-{first}."
+            raise ArgumentError(msg)
         return [f"{kind}:{k}" for k in range(int(first), int(last) + 1)]
     return [part]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.dataset.findings import Place, Survey
@@ -120,6 +119,9 @@ def strongest(
         TargetError: if there is no such channel.
         ImageError: if a photograph is gone.
     """
+    if top is not None and top < 1:
+        msg = f"top must be at least 1, not {top}."
+        raise ArgumentError(msg)
     places = survey.strongest(layer, channel)[:top]
     found = Strongest(layer, channel, places, survey.read(net, [p.number for p in places]), net)
     found.check()
@@ -165,9 +167,14 @@ def _cut(
     height, width = picture.shape[-2:]
     top, bottom = _span(*rows, height)
     left, right = _span(*columns, width)
-    pads = (max(0, -left), max(0, right - width), max(0, -top), max(0, bottom - height))
-    inside = picture[:, max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
-    return F.pad(inside, pads, value=outside)
+    page = picture.new_full((len(picture), bottom - top, right - left), outside)
+    first, last = max(0, top), max(0, min(height, bottom))
+    start, end = max(0, left), max(0, min(width, right))
+    if first < last and start < end:  # a cell may see nothing but padding
+        page[:, first - top : last - top, start - left : end - left] = picture[
+            :, first:last, start:end
+        ]
+    return page
 
 
 def _span(axis: Axis | None, cell: int, length: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from convscope.errors import NotApplicableError, StoppedError
 from convscope.network import Network
 from convscope.results import Cell, Chart, Table, recipe_for
 
-GRID, MOST, HELD_OUT = 2, 4000, 5
+GRID, MOST, HELD_OUT, LEAST = 2, 4000, 5, 10
 COLUMNS = ("layer", "features", "accuracy", "on training photographs")
 
 
@@ -117,7 +117,13 @@ def _chosen(photos: Photographs, most: int) -> list[int]:
     if len(classes) < 2:
         msg = f"A probe needs photographs of at least two classes; {photos.place} has {len(classes)}. Put them into a folder for each class."
         raise NotApplicableError(msg)
-    return [known[int(k)] for k in torch.linspace(0, len(known) - 1, min(most, len(known)))]
+    chosen = [
+        known[int(k)] for k in torch.linspace(0, len(known) - 1, min(max(most, 0), len(known)))
+    ]
+    if len(chosen) < LEAST or len({photos.items[k].label for k in chosen}) < 2:
+        msg = f"A probe needs at least {LEAST} photographs of two classes; it was given {len(chosen)}."
+        raise NotApplicableError(msg)
+    return chosen
 
 
 def _quarters(maps: Tensor) -> Tensor:
@@ -132,7 +138,9 @@ def _accuracy(values: Tensor, labels: Sequence[str], seed: int) -> tuple[float, 
     from sklearn.preprocessing import StandardScaler
 
     x: NDArray[np.float32] = values.numpy()
-    stratify = labels if min(labels.count(c) for c in set(labels)) > 1 else None
+    enough = len(labels) >= HELD_OUT * len(set(labels))  # one of each class held out, and more left
+    often = min(labels.count(c) for c in set(labels)) > 1
+    stratify = labels if enough and often else None
     fit_x, test_x, fit_y, test_y = train_test_split(
         x, labels, test_size=1 / HELD_OUT, random_state=seed, stratify=stratify
     )

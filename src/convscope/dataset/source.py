@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError, ImageError
@@ -45,6 +47,11 @@ class Photographs(Protocol):
         """Where they are, for people."""
         ...
 
+    @property
+    def mark(self) -> str:
+        """What tells them from others with the same items; "" where the items do."""
+        ...
+
     def read(self, net: Network, number: int) -> Tensor:
         """One of them as `net` takes it, (1, 3, H, W); ImageError where it cannot be read."""
         ...
@@ -61,6 +68,7 @@ class Files:
 
     root: Path
     items: Sequence[Item]
+    mark: str = ""
 
     @property
     def place(self) -> str:
@@ -88,6 +96,17 @@ class FromDataset:
     def place(self) -> str:
         """The kind of data set."""
         return type(self.dataset).__name__
+
+    @property
+    def mark(self) -> str:
+        """A digest of some of its photographs, for nothing else tells two data sets apart."""
+        last = len(self.items) - 1
+        numbers = sorted({0, last // 4, last // 2, 3 * last // 4, last})
+        sha = hashlib.sha256()
+        for number in numbers:
+            with suppress(Exception):
+                sha.update(_bytes(self.dataset[number]))
+        return f"-{sha.hexdigest()[:16]}"
 
     def read(self, net: Network, number: int) -> Tensor:
         """One of them as `net` takes it."""
@@ -136,7 +155,7 @@ def digest(items: Sequence[Item], *, times: bool = True) -> str:
 def _inside(root: Path) -> Files:
     names = (path.relative_to(root) for path in listed(root))
     items = [_item(root, name, name.parent.name or None) for name in names]
-    return Files(root, items)
+    return Files(root.resolve(), items)  # to be found again from another folder
 
 
 def _item(root: Path, name: Path, label: str | None) -> Item:
@@ -149,19 +168,22 @@ def _item(root: Path, name: Path, label: str | None) -> Item:
 
 def _listed_in(file: Path) -> Files:
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8-sig").splitlines()
     except (UnicodeDecodeError, OSError):
         msg = f"{file} is no list of photographs: it must be text, with a path a line."
         raise ImageError(msg) from None
-    parts = [_split(line) for line in lines if line.strip() and not line.startswith("#")]
+    named = [line for line in lines if line.strip() and not line.startswith("#")]
+    parts = [_split(file.parent, line) for line in named]
     if not parts:
         msg = f"{file} lists no photographs; write a path a line, and after a tab its label."
         raise ImageError(msg)
     items = [_item(file.parent, Path(name), label) for name, label in parts]
-    return Files(file.parent, items)
+    return Files(file.parent.resolve(), items)
 
 
-def _split(line: str) -> tuple[str, str | None]:
+def _split(folder: Path, line: str) -> tuple[str, str | None]:
+    if (folder / line.strip()).is_file():  # its name may hold a comma
+        return line.strip(), None
     mark = "\t" if "\t" in line else ","
     name, _, label = line.strip().partition(mark)
     return name.strip(), label.strip() or None
@@ -172,17 +194,36 @@ def _from_dataset(dataset: Any) -> FromDataset:
     if not count:
         msg = f"This {type(dataset).__name__} is empty."
         raise ImageError(msg)
-    classes = getattr(dataset, "classes", None)
-    targets = getattr(dataset, "targets", None)
-    samples = getattr(dataset, "samples", None)
+    labels, samples = _labels(dataset), getattr(dataset, "samples", None)
+    names = [str(i) if samples is None else str(samples[i][0]) for i in range(count)]
+    return FromDataset(dataset, [Item(names[i], labels[i]) for i in range(count)])
 
-    def label(number: int) -> str | None:
-        if targets is None or len(targets) != count:
-            return None
-        target = int(targets[number])
-        return str(classes[target]) if classes is not None else str(target)
 
-    def name(number: int) -> str:
-        return str(samples[number][0]) if samples is not None else str(number)
+def _labels(dataset: Any) -> list[str | None]:
+    """Labels that are known without reading a photograph: targets, also of subsets and tensors."""
+    count = len(dataset)
+    if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
+        whole = _labels(dataset.dataset)
+        return [whole[int(i)] for i in dataset.indices]
+    tensors: Sequence[Any] = getattr(dataset, "tensors", ())
+    targets = getattr(dataset, "targets", tensors[1] if len(tensors) == 2 else None)
+    if targets is None or len(targets) != count:
+        return [None] * count
+    return [_label(target, getattr(dataset, "classes", None)) for target in targets]
 
-    return FromDataset(dataset, [Item(name(i), label(i)) for i in range(count)])
+
+def _label(target: Any, classes: Any) -> str | None:
+    if isinstance(target, Tensor):
+        target = target.item() if target.numel() == 1 else None
+    if target is None or isinstance(target, str):
+        return target
+    number = int(target)
+    return str(classes[number]) if classes and 0 <= number < len(classes) else str(number)
+
+
+def _bytes(item: Any) -> bytes:
+    """What a photograph of a data set is made of, whatever it is."""
+    photo = item[0] if isinstance(item, tuple | list) else item
+    if isinstance(photo, Tensor):
+        return photo.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    return photo.tobytes() if hasattr(photo, "tobytes") else repr(photo).encode()

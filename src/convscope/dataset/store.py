@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,10 @@ from convscope.dataset.manifest import Manifest, differences
 from convscope.dataset.source import digest
 from convscope.dataset.tally import Tally
 from convscope.errors import ArgumentError, LoadError
+
+_OWN_DRAFT = re.compile(
+    r"\.(manifest\.json|summary\.json|survey\.safetensors|\d{5}\.safetensors)\.\d+\.draft"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Store:
             return None
         try:
             return Manifest.read(file.read_text("utf-8"))
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
             msg = f"{file} is damaged, or was written by another version; delete {self.folder} and survey again."
             raise LoadError(msg) from None
 
@@ -66,8 +71,9 @@ class Store:
                 "Choose another folder with --out, or delete this one."
             )
             raise ArgumentError(msg)
-        for draft in self.folder.rglob(".*.draft"):
-            draft.unlink(missing_ok=True)
+        for draft in (*self.folder.glob(".*.draft"), *self.folder.glob("shards/.*.draft")):
+            if _OWN_DRAFT.fullmatch(draft.name):
+                draft.unlink(missing_ok=True)
 
     def _refuse_foreign(self) -> None:
         if self.folder.is_file():

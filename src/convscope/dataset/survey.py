@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from convscope.dataset.findings import Survey
-from convscope.dataset.manifest import Manifest
+from convscope.dataset.manifest import Manifest, said_of_pattern
 from convscope.dataset.passing import CODE, Batch, batches, head_of, layers_of, map_of, pass_by
 from convscope.dataset.source import Photographs, digest, photographs
 from convscope.dataset.store import Store, joined, needed
-from convscope.dataset.tally import Seen, Tally
-from convscope.errors import ArgumentError, ImageError, StoppedError
+from convscope.dataset.tally import NotFiniteError, Seen, Tally
+from convscope.errors import ArgumentError, ImageError, NotApplicableError, StoppedError
 from convscope.network import Network
 from convscope.objective import OUTPUT
 
@@ -124,11 +124,14 @@ def _manifest(
     codes: bool | None,
     part: tuple[int, int],
 ) -> Manifest:
-    if top < 1:
-        msg = f"top must be at least 1, not {top}."
+    if not isinstance(net, Network):
+        msg = f"A survey needs a Network, as load(module) makes one, not a {type(net).__name__}."
         raise ArgumentError(msg)
-    if not 1 <= part[0] <= part[1]:
-        msg = f"A part is 1/4 to 4/4, for example, not {part[0]}/{part[1]}."
+    if not isinstance(top, int) or top < 1:
+        msg = f"top must be a whole number of at least 1, not {top}."
+        raise ArgumentError(msg)
+    if not (isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]):
+        msg = f"A part is (1, 4) to (4, 4), for example, not {part}."
         raise ArgumentError(msg)
     named = layers_of(net, layers)
     batch = min(BATCH, net.per_batch())
@@ -136,9 +139,11 @@ def _manifest(
     return Manifest(
         network=net.spec or net.name,
         fingerprint=net.fingerprint,
+        said=said_of_pattern(net),
         input_size=net.input_size,
+        reading=f"to {net.resize}, {net.interpolation}",
         place=photos.place,
-        photographs=digest(photos.items),
+        photographs=digest(photos.items) + photos.mark,
         layers=named,
         channels=[_channels(net, layer) for layer in named],
         top=top,
@@ -194,7 +199,7 @@ class _Part:
             elif name == OUTPUT:
                 kept.update(_predicted(value))
             else:
-                self._count(name, Tally.of(Seen.of(value), ids, classes, self.manifest.top))
+                self._count(name, Tally.of(seen_of(name, value), ids, classes, self.manifest.top))
 
         whole = self.manifest.whole
         pass_by(self.net, batch.pixels, self.manifest.layers, look, head=self.head, whole=whole)
@@ -219,6 +224,22 @@ class _Part:
         return {**images, **layers}
 
 
+def seen_of(layer: str, maps: Tensor) -> Seen:
+    """What a batch did to a layer.
+
+    Raises:
+        NotApplicableError: if values are not finite, of which no statistics can be made.
+    """
+    try:
+        return Seen.of(maps)
+    except NotFiniteError:
+        msg = (
+            f"{layer} has values that are not finite (NaN or infinity) for some photograph, so no "
+            "statistics can be made. In half precision, try float32."
+        )
+        raise NotApplicableError(msg) from None
+
+
 def _predicted(scores: Tensor) -> dict[str, Tensor]:
     """The most probable class and its probability, where there is one score a class."""
     if scores.dim() != 2:
@@ -235,21 +256,26 @@ def attributes(pixels: Tensor) -> Tensor:
 
 
 def _finished(store: Store, manifest: Manifest) -> Survey:
-    if not manifest.own:  # more parts than there is work for: this one has none
-        return Survey(store, manifest, {})
-    tallies = store.finished()
+    tallies = store.finished() if manifest.own else {}
     if tallies is None:
-        tallies = {layer: _all_of(store, manifest, layer) for layer in manifest.layers}
-        store.finish(tallies)
+        parts = {layer: _all_of(store, manifest, layer) for layer in manifest.layers}
+        tallies = {layer: tally for layer, tally in parts.items() if tally is not None}
+        if tallies:
+            store.finish(tallies)
+    if not tallies:  # a part without work, or without a photograph that can be read
+        return Survey(store, manifest, {})
     found = Survey(store, manifest, tallies)
     if not (store.folder / "summary.json").exists():
         store.note("summary.json", found.summary())
     return found
 
 
-def _all_of(store: Store, manifest: Manifest, layer: str) -> Tally:
+def _all_of(store: Store, manifest: Manifest, layer: str) -> Tally | None:
+    """All parts of a layer together; None where a part of a survey has no photograph to show."""
     parts = (store.tensors(number, layer) for number in manifest.own)
     whole = [Tally.read(part) for part in parts if part]
+    if not whole and manifest.part != (1, 1):
+        return None
     if not whole:
         skipped = {k: v for n in manifest.own for k, v in store.skipped(n).items()}
         first = next(iter(skipped.values()), "")

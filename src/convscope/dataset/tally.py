@@ -23,6 +23,10 @@ def edges() -> Tensor:
     return LOWEST * 2 ** (torch.arange(BINS, dtype=torch.float64) / PER_OCTAVE)
 
 
+class NotFiniteError(ArithmeticError):
+    """A map holds NaN or infinity; never leaves this package."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What one batch did to one layer, read while the pass went by; all are (N, C).
@@ -47,9 +51,11 @@ class Seen:
     def of(cls, maps: Tensor) -> Seen:
         """Read (N, C, h, w) few photographs at a time: what is made on the way stays in the cache."""
         few = max(1, AT_ONCE // max(1, maps[0].numel()))
-        parts = [_few(part) for part in maps.split(few)]
-        columns = [torch.cat(part).float() for part in zip(*parts, strict=True)]
+        parts = [_few(part.float()) for part in maps.split(few)]
+        columns = [torch.cat(part) for part in zip(*parts, strict=True)]
         strongest, y, x, total, squares, positive = columns
+        if not bool(total.isfinite().all()):
+            raise NotFiniteError
         return cls(strongest, y.long(), x.long(), total, squares, positive, maps[0, 0].numel())
 
 

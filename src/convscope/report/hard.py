@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,11 +53,13 @@ def accuracy_by(
     if "predicted" not in images:
         msg = f"{survey.folder} holds no predictions; survey again with codes=True (--codes)."
         raise NotApplicableError(msg)
-    right = images["predicted"] == _classes(net, survey, images["ids"].tolist(), classes)
+    meant = _classes(net, survey, images["ids"].tolist(), classes)
+    known = meant >= 0  # those without a label are neither right nor wrong
+    right = (images["predicted"] == meant)[known]
     columns = dict(zip(ATTRIBUTES, images["attributes"].T, strict=True))
     if evidence:
         columns[EVIDENCE] = _evidence(net, survey, progress)
-    panels = {name: {"accuracy": _line(values, right)} for name, values in columns.items()}
+    panels = {name: {"accuracy": _line(values[known], right)} for name, values in columns.items()}
     share, each = float(right.float().mean()), max(1, len(right) // BINS)
     chance = 2 * (share * (1 - share) / each) ** 0.5
     words = (
@@ -83,16 +86,23 @@ def _classes(
     if not labels:
         msg = "These photographs have no labels: put them into a folder for each class, or write labels into the list."
         raise NotApplicableError(msg)
-    known = {_plain(name): k for k, name in enumerate(net.labels)}
-    found: dict[str, int] = {}
-    for label in labels:
-        meant = (given or {}).get(label, label)
-        number = meant if isinstance(meant, int) else known.get(_plain(meant))
-        if number is None:
-            msg = f"The label {label!r} is no class of {net.name}; say which it is with classes={{{label!r}: ...}}."
-            raise ArgumentError(msg)
-        found[label] = number
+    found = {label: _class(net, label, (given or {}).get(label, label)) for label in labels}
     return torch.tensor([found.get(survey.items[n].label or "", -1) for n in numbers])
+
+
+def _class(net: Network, label: str, meant: Any) -> int:
+    """The number of the class that a label means."""
+    if isinstance(meant, int) and not isinstance(meant, bool) and 0 <= meant < len(net.labels):
+        return meant
+    named = [k for k, name in enumerate(net.labels) if _plain(name) == _plain(str(meant))]
+    if len(named) > 1:
+        msg = f"{meant!r} is the name of {len(named)} classes ({', '.join(map(str, named))}); say which with classes={{{label!r}: {named[0]}}}."
+        raise ArgumentError(msg)
+    if not named:
+        shown = "" if meant == label else f" (as {meant!r})"
+        msg = f"The label {label!r}{shown} is no class of {net.name}; say which it is with classes={{{label!r}: ...}}."
+        raise ArgumentError(msg)
+    return named[0]
 
 
 def _plain(name: str) -> str:

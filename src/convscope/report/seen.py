@@ -22,14 +22,19 @@ from convscope.results.base import as_array
 COUNT, SIDE = 5, 96
 
 
-def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter:
+def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
     """The photograph's strongest channels beside the patches that fire them most elsewhere.
+
+    None where the survey looked at no layer with maps.
 
     Raises:
         ArgumentError: if the survey is of another network, or its photographs were changed.
     """
     survey.check(net)
-    layer = survey.layers[len(survey.layers) * 5 // 6]
+    mapped = [layer for layer in survey.layers if len(net.layers.find(layer).shape) > 1]
+    if not mapped:
+        return None
+    layer = mapped[min(len(mapped) * 5 // 6, len(mapped) - 1)]
     with torch.no_grad():
         value = net.run(pixels, [layer])[layer]
     maps = as_map(value, net.layers.grids, layer).clamp(min=0)[0]

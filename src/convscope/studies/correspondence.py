@@ -17,7 +17,7 @@ from convscope.errors import ArgumentError, StoppedError
 from convscope.images import Source, read
 from convscope.network import Network
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.kept import kept, mark_of
+from convscope.studies.kept import kept, mark_of, marks_of
 
 Progress = Callable[[int, int, str], None]
 Box = tuple[int, int, int, int]
@@ -53,7 +53,7 @@ def read_marks(file: str | Path) -> list[Marked]:
     """
     path = Path(file).expanduser()
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path} cannot be read as a table of boxes ({error})."
@@ -130,7 +130,7 @@ def correspondence(
             progress(k, len(parts) + 1, f"covering {part}")
         boxes = _boxes(marked, whole, parts, part, draws, seed)
         terms = {
-            "network": net.fingerprint,
+            **marks_of(net),
             "photographs": [mark_of(pixels) for pixels in whole],
             "boxes": boxes,
             "layers": names,

@@ -16,7 +16,7 @@ from convscope.checkpoint import fill, read_state
 from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
 from convscope.network import Network
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.kept import kept
+from convscope.studies.kept import kept, marks_of
 from convscope.studies.strongest import Strongest, strongest, view
 
 Progress = Callable[[int, int, str], None]
@@ -71,7 +71,7 @@ def evolution(
         trained = at(net, file)
         told = _telling(progress, k, len(files), len(photographs), file)
         terms = {
-            "network": trained.fingerprint,
+            **marks_of(trained),
             "layer": layer,
             "channels": chosen,
             "photographs": [(str(photo), Path(photo).stat().st_size) for photo in photographs],

@@ -16,7 +16,7 @@ from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts, class_number, scores, shares
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.kept import kept, mark_of
+from convscope.studies.kept import kept, mark_of, marks_of
 
 Progress = Callable[[int, int, str], None]
 Line = tuple[list[float], list[float]]
@@ -118,7 +118,7 @@ def _one(
     pixels = net.photographs(source)[:1]
     terms = {
         "photograph": mark_of(pixels),
-        "network": net.fingerprint,
+        **marks_of(net),
         "layers": layers,
         "class": wanted,
         "moves": dict(MOVES),

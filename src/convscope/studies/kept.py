@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from convscope.dataset.manifest import said_of_pattern
+from convscope.network import Network
 from convscope.results.base import written
 
 
@@ -31,7 +34,8 @@ def kept(
     if folder is None:
         return make()
     mark = hashlib.sha256(json.dumps(terms, sort_keys=True, default=str).encode()).hexdigest()
-    file = Path(folder) / f"{name}-{mark[:12]}.json"
+    plain = re.sub(r"[^\w. -]", "_", name)  # a name of the user's is no path
+    file = Path(folder) / f"{plain}-{mark[:12]}.json"
     if (before := _read(file)) is not None:
         return before
     found = make()
@@ -45,6 +49,11 @@ def _read(file: Path) -> Any:
         return json.loads(file.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def marks_of(net: Network) -> dict[str, Any]:
+    """Tells one network from another: its weights, and what it makes of them."""
+    return {"network": net.fingerprint, "said": said_of_pattern(net), "size": net.input_size}
 
 
 def mark_of(pixels: Tensor) -> str:

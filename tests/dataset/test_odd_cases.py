@@ -1,0 +1,207 @@
+"""What a stranger tried: odd networks, odd data sets, odd files, and folders that are not ours."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Subset, TensorDataset
+
+import convscope
+from convscope.dataset.codes import codes
+from convscope.dataset.directions import along, groups
+from convscope.dataset.neighbours import code
+from convscope.dataset.patches import patches, strongest
+from convscope.dataset.probe import probe
+from convscope.dataset.source import photographs
+from convscope.dataset.survey import merge, survey
+from convscope.errors import ArgumentError, ImageError, NotApplicableError
+from convscope.images import Standardize
+from tests.dataset.conftest import draw
+
+
+def small(*layers, size=(16, 16), **more):
+    torch.manual_seed(0)
+    return convscope.Network(nn.Sequential(*layers), input_size=size, **more)
+
+
+def test_half_precision_gives_the_same_statistics(folder, tmp_path):
+    plain = small(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1), size=(160, 160))
+    half = convscope.Network(copy.deepcopy(plain.module).half(), input_size=(160, 160))
+    tables = [
+        survey(net, folder, layers="conv:1", out=tmp_path / str(k)).channel_table("conv:1")
+        for k, net in enumerate((plain, half))
+    ]
+    for column in ("mean", "deviation", "positive cells", "strongest"):
+        a, b = (np.array(table.column(column), float) for table in tables)
+        np.testing.assert_allclose(a, b, rtol=0.02, atol=0.02)
+
+
+def test_another_normalisation_is_another_network(net, folder, tmp_path):
+    survey(net, folder, out=tmp_path / "out")
+    other = convscope.Network(
+        net.module, name="tiny", labels=net.labels, input_size=(16, 16),
+        normalize=Standardize((0.0,) * 3, (0.2,) * 3),
+    )  # fmt: skip
+    with pytest.raises(ArgumentError, match="its network answers otherwise"):
+        survey(other, folder, out=tmp_path / "out")
+
+
+def test_another_data_set_of_the_same_length_is_refused(net, tmp_path):
+    first, second = ([torch.rand(3, 16, 16) for _ in range(5)] for _ in range(2))
+    survey(net, first, out=tmp_path / "out")
+    assert survey(net, first, out=tmp_path / "out")
+    with pytest.raises(ArgumentError, match="are others, or were changed since"):
+        survey(net, second, out=tmp_path / "out")
+
+
+def test_equal_codes_are_one_sentence(folder, tmp_path):
+    net = small(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    with torch.no_grad():
+        net.module[0].bias.fill_(-100)
+    found = survey(net, folder, out=tmp_path / "out")
+    with pytest.raises(NotApplicableError, match="All photographs have the same code"):
+        codes(found)
+    with pytest.raises(NotApplicableError, match="above 0 nowhere in these photographs"):
+        groups(net, found, "conv:1", 2)
+
+
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+def test_codes_of_one_number_lie_on_a_line(folder, tmp_path, method):
+    net = small(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    found = codes(survey(net, folder, out=tmp_path / "out"), method=method)
+    assert (29, 2) == tuple(found.points.shape)
+    assert found.picture("seams")
+
+
+def test_a_part_of_broken_files_does_not_stop_the_whole(net, tmp_path):
+    for k in range(8):
+        draw(tmp_path / "photos" / f"{k}.png", k)
+    for k in range(3):
+        (tmp_path / "photos" / f"x{k}.png").touch()
+    parts = [survey(net, tmp_path / "photos", out=tmp_path / f"p{k}", shard=(k, 2)) for k in (1, 2)]
+    assert 0 == parts[1].count
+    whole = merge([part.folder for part in parts], tmp_path / "whole")
+    assert (8, 3) == (whole.count, len(whole.skipped))
+    with pytest.raises(NotApplicableError, match="is part 2 of 2 and holds no photographs"):
+        parts[1].strongest("conv:1", 0)
+    with pytest.raises(NotApplicableError, match="is part 2 of 2 and holds no photographs"):
+        codes(parts[1])
+
+
+def test_drafts_of_other_people_are_left_alone(net, folder, tmp_path):
+    out = survey(net, folder, layers="conv:1", out=tmp_path / "out").folder
+    for name in (".notes.draft", "shards/.mine.draft", ".manifest.json.77.draft"):
+        (out / name).write_text("x")
+    survey(net, folder, layers="conv:1", out=out)
+    assert (out / ".notes.draft").exists()
+    assert (out / "shards" / ".mine.draft").exists()
+    assert not (out / ".manifest.json.77.draft").exists()
+
+
+def test_values_that_are_not_finite_are_said(folder, tmp_path):
+    net = small(nn.Conv2d(3, 2, 3), nn.ReLU())
+    with torch.no_grad():
+        net.module[0].weight[1] = float("nan")
+    with pytest.raises(NotApplicableError, match=r"conv:1 has values that are not finite"):
+        survey(net, folder, layers="conv:1", out=tmp_path / "out")
+
+
+def test_the_code_of_a_head_over_channels_last():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.head(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2))
+
+    torch.manual_seed(0)
+    net = convscope.Network(Last(), input_size=(16, 16))
+    images = torch.rand(2, 3, 16, 16)
+    expected = net.activations(images, ["conv:1"])["conv:1"].mean((2, 3))
+    torch.testing.assert_close(code(net, images), expected)
+
+
+def test_a_cell_that_sees_only_padding_keeps_the_size_of_a_patch(folder, tmp_path):
+    net = small(nn.Conv2d(3, 2, 3, padding=5), nn.ReLU())
+    with torch.no_grad():
+        net.module[0].weight.fill_(-1)
+        net.module[0].bias.fill_(1)
+    best = strongest(net, survey(net, folder, layers="conv:1", out=tmp_path / "o"), "conv:1", 0)
+    assert (0, 0) == (best.places[0].y, best.places[0].x)
+    assert (9, 3, 3, 3) == tuple(best.cut(best.pixels).shape)
+    assert (0, 0, 0, 0) == best.boxes()[0]
+
+
+def test_labels_of_subsets_tensors_and_words():
+    class Words(list):
+        targets = ("cat", "dog", None)
+
+    tensors = TensorDataset(torch.rand(3, 3, 8, 8), torch.tensor([2, 0, 1]))
+    assert ["2", "0", "1"] == [item.label for item in photographs(tensors).items]
+    assert ["1", "2"] == [item.label for item in photographs(Subset(tensors, [2, 0])).items]
+    assert ["cat", "dog", None] == [item.label for item in photographs(Words([1, 2, 3])).items]
+
+
+def test_a_data_set_can_be_surveyed_but_not_read_again(net, tmp_path):
+    found = survey(net, [torch.rand(3, 16, 16) for _ in range(5)], out=tmp_path / "out")
+    for ask in (
+        lambda: patches(net, found, found.layers[0], 0),
+        lambda: along(net, found, found.layers[0], torch.ones(1, 8)),
+        lambda: groups(net, found, found.layers[0], 2),
+        lambda: codes(found, method="pca"),
+    ):
+        with pytest.raises(
+            ImageError, match=r"\(or came from a data set\), so they cannot be read again."
+        ):
+            ask()
+
+
+def test_lists_with_a_mark_of_order_and_names_with_commas(tmp_path):
+    draw(tmp_path / "a,b.png", 0)
+    draw(tmp_path / "c.png", 0)
+    (tmp_path / "list.csv").write_text("c.png,ant\na,b.png\n", encoding="utf-8-sig")
+    items = photographs(tmp_path / "list.csv").items
+    assert [("c.png", "ant"), ("a,b.png", None)] == [(item.name, item.label) for item in items]
+
+
+def test_few_photographs_are_too_few_for_a_probe(net, tmp_path):
+    for k in range(12):
+        draw(tmp_path / "abcd"[k % 4] / f"{k}.png", k)
+    assert probe(net, tmp_path, layers="conv:1").rows
+    with pytest.raises(
+        NotApplicableError, match="needs at least 10 photographs of two classes; it was given 3."
+    ):
+        probe(net, tmp_path, layers="conv:1", most=3)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (
+            lambda net, found: patches(net, found, "conv:1", 0, top=0),
+            "top must be at least 1, not 0.",
+        ),
+        (
+            lambda net, found: along(net, found, "conv:1", torch.ones(1, 8), top=0),
+            "top must be at least 1, not 0.",
+        ),
+        (
+            lambda net, found: groups(net, found, "conv:1", 2, most=0),
+            "most must be at least 1, not 0.",
+        ),
+        (
+            lambda net, found: survey(net, ".", layers="conv:3-1"),
+            "conv:3-1 runs backwards; write conv:1-3.",
+        ),
+        (lambda net, found: survey(net.module, "."), "A survey needs a Network, as load"),
+    ],
+)
+def test_numbers_out_of_range(net, folder, tmp_path, ask, words):
+    found = survey(net, folder, layers="conv:1", out=tmp_path / "out")
+    with pytest.raises((ArgumentError, ImageError), match=words):
+        ask(net, found)
