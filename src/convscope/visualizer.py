@@ -142,6 +142,9 @@ class Visualizer:
         Returns:
             Pictures (1, 3, size, size) in [0, 1].
         """
+        if blur < 0:
+            msg = f"blur must be a number of pixels, 0 for none, not {blur}."
+            raise ArgumentError(msg)
         address = f"conv:{layer}" if isinstance(layer, int) else layer
         return synthesize(
             self.net,

@@ -334,6 +334,11 @@ def test_the_strongest_channels_side_by_side(net, images):
     torch.testing.assert_close(found.values[1], alone)
 
 
+def test_no_channels_are_too_few(net, images):
+    with pytest.raises(ArgumentError, match="top must be at least 1, not 0."):
+        convscope.deconv_top(net, images[:1], "conv:1", top=0)
+
+
 def test_deconv_of_the_first_layer_is_its_filter_where_it_fired(net, images):
     """Before the first ReLU there is nothing to rewrite."""
     found = convscope.deconv(net, images[:1], "conv:1:2", only="max").projection[0]

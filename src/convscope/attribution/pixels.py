@@ -274,6 +274,9 @@ def deconv_top(
     Returns:
         Pictures with values (top, 3, H, W), the strongest channel first.
     """
+    if top < 1:
+        msg = f"top must be at least 1, not {top}."
+        raise ArgumentError(msg)
     pixels = net.photographs(images)[:1]
     with torch.no_grad():
         mean = net.run(pixels, (layer,)).maps(layer)[0].mean((1, 2))

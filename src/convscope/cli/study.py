@@ -66,8 +66,8 @@ def randomization(
         found = randomization_study(
             photos or _at_hand("imagenette128"),
             out / "state",
-            networks=list(DESIGNS) if full else network.split(","),
-            given=inputs.split(",") if inputs else list(TITLES),
+            networks=list(DESIGNS) if full else _listed(network),
+            given=_listed(inputs) if inputs else list(TITLES),
             corruptions=(0.2, 0.4, 0.6, 0.8) if full else _shares(corruption),
             count=count,
             held_out=test,
@@ -240,3 +240,7 @@ def _present(found: Findings, folder: Path, *, as_json: bool, title: str) -> Non
     for path in written:
         if path.suffix in (".png", ".csv"):
             typer.echo(str(path), err=True)
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
