@@ -7,6 +7,7 @@ import torch
 
 import convscope
 from convscope import CATALOG
+from convscope.errors import NotApplicableError
 from tests.conftest import assert_untouched, state_of
 
 # The tiny network gives every picture one class and cannot be fooled; see test_invert_and_fool.
@@ -109,6 +110,38 @@ def test_results_draw_save_and_show_themselves(method, net, images, tmp_path):
     recipe = json.loads(result.recipe.json())
     assert net.fingerprint == recipe["fingerprint"]
     assert {"convscope", "torch"} == set(recipe["versions"])
+
+
+class Flat(torch.nn.Module):
+    """Flattens its maps with `view`, as beginners are taught, or with what takes any order."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        self.mid, self.norm = torch.nn.Conv2d(3, 6, 3, stride=2), torch.nn.ReLU()
+        self.head, self.flatten = torch.nn.Linear(6 * 7 * 7, 5), flatten
+
+    def forward(self, x):
+        return self.head(self.flatten(self.norm(self.mid(x)), -1, 6 * 7 * 7))
+
+
+def flat(flatten):
+    torch.manual_seed(0)
+    return convscope.Network(Flat(flatten), input_size=(16, 16), name="flat")
+
+
+def test_networks_that_flatten_with_view(method, images):
+    found = []
+    for net in (flat(torch.Tensor.view), flat(torch.Tensor.reshape)):
+        try:
+            given = {**options(method), **({"layer": "mid"} if method.name == "cam" else {})}
+            found.append(values(method.run(net, images, convscope.logit(1), **given)))
+        except NotApplicableError as error:
+            found.append(str(error))
+    if isinstance(found[0], str):
+        assert found[0] == found[1]
+    else:
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_grows_in_a_loop(of_images, net, images):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.hooks import first_convolution
 
+SAME = 1e-2  # of the scores: rounding in bfloat16 is no difference, another order is one
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
 
 
@@ -38,6 +39,43 @@ def unwrapped(module: Any) -> nn.Module:
         )
         raise NotApplicableError(msg)
     return module
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[nn.Module]:
+    """Eval mode and no gradients of parameters; both are put back on the way out."""
+    modes = [(m, m.training) for m in module.modules()]
+    grads = [(p, p.requires_grad) for p in module.parameters()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        for parameter, _ in grads:
+            parameter.requires_grad_(False)  # noqa: FBT003 - torch names it not
+        yield module
+    finally:
+        for part, training in modes:
+            part.training = training
+        for parameter, needed in grads:
+            parameter.requires_grad_(needed)
+
+
+def fastest_order(scores: Callable[[Tensor], Tensor], x: Tensor) -> torch.memory_format:
+    """How pictures should lie in memory: channels last, which is faster, where this is as good.
+
+    It is not where a module flattens its maps with `view`, which takes one order only, or reads
+    memory in some other way of its own.
+
+    Args:
+        scores: what the network says.
+        x: a picture to try it with.
+    """
+    usual = scores(x)
+    try:
+        other = scores(x.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        return torch.contiguous_format
+    same = other.shape == usual.shape and bool((other - usual).norm() <= SAME * usual.norm())
+    return torch.channels_last if same else torch.contiguous_format
 
 
 def channels_taken(module: nn.Module, x: Tensor) -> int | None:

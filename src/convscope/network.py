@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from convscope.entry import channels_taken, refusals_explained, unwrapped, with_channels
+from convscope.entry import (
+    channels_taken,
+    fastest_order,
+    frozen,
+    refusals_explained,
+    unwrapped,
+    with_channels,
+)
 from convscope.errors import ImageError, NotApplicableError
 from convscope.gradients import gradients_at
 from convscope.hooks import Site, watch
@@ -19,7 +26,7 @@ from convscope.layers import Layers
 from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
 from convscope.outputs import Selector, scores_in
 from convscope.trace import trace
-from convscope.weights import fingerprint, free_bytes
+from convscope.weights import free_bytes, remembered_fingerprint
 
 Seed = Callable[[Acts], Tensor]
 
@@ -67,11 +74,9 @@ class Network:
     @cached_property
     def layers(self) -> Layers:
         """The table of layers, from one pass over a grey picture."""
-        with self.frozen(), torch.inference_mode(mode=False), torch.no_grad():
-            grey = torch.full((1, 3, *self.input_size), 0.5, device=self.device)
-            with refusals_explained(self.name, grey):
-                found = trace(self.module, self.enter(grey))
-        return Layers(found)
+        grey = self._grey()
+        with self._pass(), torch.no_grad(), refusals_explained(self.name, grey):
+            return Layers(trace(self.module, self.enter(grey)))
 
     @property
     def device(self) -> torch.device:
@@ -88,30 +93,11 @@ class Network:
     @property
     def fingerprint(self) -> str:
         """First 16 hex digits of the SHA-256 of all weights."""
-        state = self.module.state_dict(keep_vars=True)
-        version = tuple((name, id(t), t.data_ptr(), t._version) for name, t in state.items())
-        cached = self.__dict__.get("_fingerprint")
-        if cached is None or cached[0] != version:
-            cached = (version, fingerprint(state))
-            self.__dict__["_fingerprint"] = cached
-        return str(cached[1])
+        return remembered_fingerprint(self.module, self.__dict__)
 
-    @contextmanager
-    def frozen(self) -> Iterator[nn.Module]:
+    def frozen(self) -> AbstractContextManager[nn.Module]:
         """Eval mode and no gradients of parameters; both are put back on the way out."""
-        modes = [(m, m.training) for m in self.module.modules()]
-        grads = [(p, p.requires_grad) for p in self.module.parameters()]
-        try:
-            for module, _ in modes:
-                module.training = False
-            for parameter, _ in grads:
-                parameter.requires_grad_(False)  # noqa: FBT003 - torch names it not
-            yield self.module
-        finally:
-            for module, training in modes:
-                module.training = training
-            for parameter, needed in grads:
-                parameter.requires_grad_(needed)
+        return frozen(self.module)
 
     def read(self, source: Source, *, fit: str = "crop") -> Tensor:
         """One photograph as this network takes it, (1, 3, H, W) in [0, 1]; see `convscope.read`."""
@@ -138,17 +124,31 @@ class Network:
         return images.detach().clone().float().to(self.device)
 
     def enter(self, images: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) -> the module's own input."""
+        """Pixels (N, 3, H, W) -> the module's own input, in an order in memory that it can take."""
+        x = self._normalized(images)
+        return x if x.is_contiguous() else x.contiguous(memory_format=self.order)
+
+    def _grey(self) -> Tensor:
+        return torch.full((1, 3, *self.input_size), 0.5, device=self.device)
+
+    def _normalized(self, images: Tensor) -> Tensor:
         x = self.normalize(images) if self.normalize else images
         return with_channels(x, self.channels, self.name).to(self.dtype)
 
     @cached_property
     def channels(self) -> int | None:
         """Channels of the module's input, told by the first convolution that runs."""
-        grey = torch.full((1, 3, *self.input_size), 0.5, device=self.device)
-        with self.frozen(), torch.inference_mode(mode=False), torch.no_grad():
-            x = self.normalize(grey) if self.normalize else grey
+        with self._pass(), torch.no_grad():
+            x = self.normalize(self._grey()) if self.normalize else self._grey()
             return channels_taken(self.module, x.to(self.dtype))
+
+    @cached_property
+    def order(self) -> torch.memory_format:
+        """How pictures should lie in memory where many are run: as the module computes fastest."""
+        some = torch.rand((1, 3, *self.input_size), generator=torch.Generator().manual_seed(0))
+        with self._pass(), torch.no_grad():
+            x = self._normalized(some.to(self.device)).contiguous()
+            return fastest_order(lambda x: scores_in(self.module(x), self.output).float(), x)
 
     def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Acts:
         """Run photographs just far enough to read some layers.
@@ -259,11 +259,12 @@ class Network:
         """The values at `layers`, in the network's own precision."""
         self._refuse_if_partial()
         sites = self._sites(layers)
-        with self._pass(), watch(sites, stop=OUTPUT not in layers, leaf=leaf) as seen:
-            if sites or OUTPUT in layers:
-                with refusals_explained(self.name, pixels):
-                    output = self.module(self.enter(pixels))
-                seen[OUTPUT] = scores_in(output, self.output)
+        if not sites and OUTPUT not in layers:
+            return {INPUT: pixels}
+        with self._pass(), refusals_explained(self.name, pixels):
+            x = self.enter(pixels)  # may run the module by itself, so not while it is watched
+            with watch(sites, stop=OUTPUT not in layers, leaf=leaf) as seen:
+                seen[OUTPUT] = scores_in(self.module(x), self.output)
         self._check_all_seen(sites, seen)
         return {INPUT: pixels, **seen}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def fingerprint(state: dict[str, Tensor]) -> str:
@@ -17,6 +18,15 @@ def fingerprint(state: dict[str, Tensor]) -> str:
         flat = value.detach().cpu().contiguous().view(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def remembered_fingerprint(module: nn.Module, memory: dict[str, Any]) -> str:
+    """A module's fingerprint, made anew only where a weight was changed or exchanged since."""
+    state = module.state_dict(keep_vars=True)
+    version = tuple((name, id(t), t.data_ptr(), t._version) for name, t in state.items())
+    if memory.get("_weights_version") != version:
+        memory.update(_weights_version=version, _fingerprint=fingerprint(state))
+    return str(memory["_fingerprint"])
 
 
 def free_bytes(device: torch.device) -> int:

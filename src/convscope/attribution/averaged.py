@@ -75,7 +75,8 @@ def _of_one(
     mean, squares, count = torch.zeros_like(one), torch.zeros_like(one), 0
 
     def work(first: int, last: int) -> Tensor:
-        return net.pixel_gradients(objective, _noisy(one, first, last, seed))[1]
+        noisy = _noisy(one, first, last, seed).contiguous(memory_format=torch.channels_last)
+        return net.pixel_gradients(objective, noisy)[1]
 
     for g in watch.all_of(in_batches(samples, _step(net), work)):
         own = g.mean(0, keepdim=True)
@@ -146,7 +147,8 @@ def _along(net: Network, one: Tensor, objective: Objective, steps: int, watch: W
     shares = torch.tensor(weights / 2, dtype=one.dtype, device=one.device)
 
     def work(first: int, last: int) -> Tensor:
-        _, g = net.pixel_gradients(objective, places[first:last].view(-1, 1, 1, 1) * one)
+        shaded = places[first:last].view(-1, 1, 1, 1) * one
+        _, g = net.pixel_gradients(objective, shaded.contiguous(memory_format=torch.channels_last))
         return shares[first:last].view(-1, 1, 1, 1) * g
 
     mean = torch.zeros_like(one)

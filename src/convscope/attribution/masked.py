@@ -29,7 +29,7 @@ def masked_scores(
     sites = {n: net.layers.site(n) for n in question.layers if n not in (INPUT, OUTPUT)}
     half = torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with net.frozen(), torch.inference_mode(mode=False), torch.no_grad(), half:
-        shown = (x * masks.to(x)).contiguous(memory_format=torch.channels_last)
+        shown = (x * masks.to(x)).contiguous(memory_format=net.order)
         with watch(sites, stop=OUTPUT not in question.layers) as seen:
             seen[OUTPUT] = scores_in(net.module(shown), net.output)
     found = {INPUT: shown, **seen}

@@ -93,12 +93,10 @@ def pass_by(
 
     sites = {name: net.layers.site(name) for name in layers}
     entering = {CODE: head} if head is not None else {}
-    with (
-        torch.inference_mode(),
-        net.frozen() as module,
-        reading(sites, look, entering=entering, stop=not whole),
-    ):
-        reader(OUTPUT, scores_in(module(net.enter(pixels)), net.output).float())
+    with torch.inference_mode(), net.frozen() as module:
+        x = net.enter(pixels)
+        with reading(sites, look, entering=entering, stop=not whole):
+            reader(OUTPUT, scores_in(module(x), net.output).float())
 
 
 def map_of(value: Tensor, grids: Sequence[tuple[int, int]], layer: str) -> Tensor:

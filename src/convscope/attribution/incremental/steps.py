@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from convscope.attribution.incremental.rules import is_norm, is_relu, name_of, rule_for
@@ -216,6 +217,8 @@ class _Builder:
         if isinstance(target, nn.Module):
             return target
         if node.op == "call_method":
+            if target == "view":  # maps lie in another order here
+                return _reshaped
             return lambda first, *args, **kwargs: getattr(first, target)(*args, **kwargs)
         return node.target  # type: ignore[return-value]
 
@@ -237,6 +240,12 @@ class _Builder:
     def _only_reader(self, node: fx.Node) -> fx.Node | None:
         readers = list(node.users)
         return readers[0] if len(readers) == 1 and readers[0].op != "output" else None
+
+
+def _reshaped(value: Tensor, *shape: Any) -> Tensor:
+    """What `view` gives, whatever the order in memory."""
+    as_kind = len(shape) == 1 and isinstance(shape[0], torch.dtype)
+    return value.view(*shape) if as_kind else value.reshape(*shape)
 
 
 def _sliding_step(node: fx.Node, reads: tuple[fx.Node, ...], slides: Sliding) -> Step:
