@@ -258,6 +258,21 @@ def test_occlusion_is_the_librarys(desk, token):
     assert expected[0].flatten().tolist() == pytest.approx(told["classes"][0]["shares"], abs=1e-3)
 
 
+def test_dream_and_inversion_are_seen_to_grow(desk, functions, token):
+    dream = jobs(desk, kind="dream", token=token, steps=30, octaves=2)
+    pictures = [told["picture"] for told in dream if "picture" in told]
+    assert len(set(pictures)) > 1
+    kept = functions["download"]({"key": dream[-1]["key"], "suffix": ".gif"})
+    assert kept["uri"].startswith("data:image/gif;base64,")
+    strips = [
+        told["parts"]
+        for told in jobs(desk, kind="invert", token=token, steps=24)
+        if "parts" in told
+    ]
+    assert len(strips[0]) < len(strips[-1])
+    assert strips[0] == strips[-1][: len(strips[0])]
+
+
 def test_dream_and_inversion(desk, token):
     assert jobs(desk, kind="dream", token=token, steps=1, octaves=1)[-1]["picture"]
     assert 2 <= len(jobs(desk, kind="invert", token=token, steps=2)[-1]["parts"])

@@ -76,6 +76,26 @@ class Pace:
         return True
 
 
+class Newest:
+    """What a job has made so far, drawn when the page can take it."""
+
+    def __init__(self, draw: Callable[[Any], Answer]) -> None:
+        """How it is drawn."""
+        self._draw, self._pace = draw, Pace()
+        self._made: Any = None
+
+    def put(self, made: Any) -> None:
+        """Forget what was made before."""
+        self._made = made
+
+    def __call__(self) -> Answer:
+        """What was made since it was last asked, if it is time again."""
+        if self._made is None or not self._pace():
+            return {}
+        made, self._made = self._made, None
+        return self._draw(made)
+
+
 def told(
     desk: Desk,
     work: Callable[[Network, Progress, Stop], T],
@@ -83,6 +103,7 @@ def told(
     found: list[T],
     *,
     asks: bool = True,
+    newest: Callable[[], Answer] = dict,
 ) -> Iterator[Answer]:
     """Run a library function in a thread and tell how far it is.
 
@@ -94,6 +115,7 @@ def told(
         stop: whether somebody asked it to end.
         found: its result is put here.
         asks: whether it asks the network at all.
+        newest: told with each step.
     """
     ticks: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     ended = threading.Event()
@@ -115,7 +137,7 @@ def told(
         try:
             while not future.done():
                 time.sleep(EVERY / 3)
-                yield _last(ticks)
+                yield {**_last(ticks), **newest()}
             found.append(future.result())
         finally:
             ended.set()

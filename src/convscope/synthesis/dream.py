@@ -21,7 +21,7 @@ from convscope.network import Network
 from convscope.objective import Acts, Objective, as_objective, energy
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.asked import Asked
-from convscope.synthesis.make import Progress, Stop
+from convscope.synthesis.make import Look, Progress, Stop
 from convscope.synthesis.passes import Passes
 
 SMALLEST = 64  # pixels of the smallest octave's shorter side
@@ -76,6 +76,7 @@ def dream(
     precision: str = "auto",
     progress: Progress | None = None,
     should_stop: Stop | None = None,
+    look: Look | None = None,
 ) -> Pictures:
     """Change a photograph until a layer sees more of what it sees in it.
 
@@ -91,6 +92,7 @@ def dream(
         precision: "auto", "float32" or "bfloat16".
         progress: called with steps done, all steps and what is being made.
         should_stop: asked after each step; once it says so, the dream so far is returned.
+        look: called after each step with the dream so far.
 
     Returns:
         One picture (1, 3, H, W) in [0, 1].
@@ -101,18 +103,24 @@ def dream(
     how = how or Dreaming()
     pixels = _sized(read(photograph), side).to(net.device)
     asked = dreamt(net, objective, guide)
+    options = {"guided": guide is not None, **how.__dict__}
+    recipe = recipe_for(net, "dream", asked.label, seed=seed, **options)
+
+    def shown(frame: Tensor) -> Pictures:
+        whole = _at(frame, pixels.shape[-2:]).clamp(0, 1)
+        return Pictures(whole, recipe, captions=[asked.label], scale="pixels")
+
     last = pixels
     frames = _dreaming(Passes(net, Asked((asked,), 1), precision), pixels, how, seed)
     total = how.steps * len(how.sizes(*pixels.shape[-2:]))
-    for number, last in enumerate(frames, 1):  # noqa: B007 - the last is wanted
+    for number, last in enumerate(frames, 1):
         if progress:
             progress(number, total, f"dreaming of {asked.label}")
+        if look:
+            look(shown(last))
         if should_stop and should_stop():
             break
-    last = _at(last, pixels.shape[-2:]).clamp(0, 1)
-    options = {"guided": guide is not None, **how.__dict__}
-    recipe = recipe_for(net, "dream", asked.label, seed=seed, **options)
-    return Pictures(last, recipe, captions=[asked.label], scale="pixels")
+    return shown(last)
 
 
 def zoom(

@@ -16,7 +16,7 @@ from convscope.network import Network
 from convscope.objective import Acts, Objective
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.canvas import Fourier
-from convscope.synthesis.make import Progress, Stop, synthesize
+from convscope.synthesis.make import Look, Progress, Stop, synthesize
 from convscope.synthesis.plans import Plan
 from convscope.synthesis.priors import TotalVariation
 from convscope.synthesis.transforms import Move
@@ -50,6 +50,7 @@ def invert(
     precision: str = "auto",
     progress: Progress | None = None,
     should_stop: Stop | None = None,
+    look: Look | None = None,
 ) -> Pictures:
     """Pictures that a layer cannot tell from a photograph: what it has kept, and forgotten.
 
@@ -62,6 +63,7 @@ def invert(
         precision: "auto", "float32" or "bfloat16".
         progress: called with layers done, all layers and what is being made.
         should_stop: asked after each step; pictures of the layers so far are returned.
+        look: called after each layer with the pictures so far.
 
     Returns:
         The photograph, then a picture for each layer, (1 + layers, 3, H, W); captions give how
@@ -69,18 +71,20 @@ def invert(
     """
     pixels = net.photographs(photograph)[:1]
     chosen = _through(net) if layers is None else [layers] if isinstance(layers, str) else layers
-    values, captions = [pixels], ["photograph"]
+    recipe = recipe_for(net, "invert", ", ".join(chosen), seed=seed, steps=steps or INVERSION.steps)
+    found = Pictures(pixels, recipe, captions=["photograph"], scale="pixels")
     for number, layer in enumerate(chosen, 1):
-        found = _inverted(net, pixels, layer, steps, seed, precision, should_stop)
-        values.append(found.values)
-        captions.append(f"{layer}: {_missed(net, pixels, found.values, layer):.0%} missed")
+        made = _inverted(net, pixels, layer, steps, seed, precision, should_stop).values
+        caption = f"{layer}: {_missed(net, pixels, made, layer):.0%} missed"
+        captions = [*found.captions, caption]
+        found = replace(found, values=torch.cat([found.values, made]), captions=captions)
         if progress:
             progress(number, len(chosen), f"inverting {layer}")
+        if look:
+            look(found)
         if should_stop and should_stop():
             break
-    names = ", ".join(chosen)
-    recipe = recipe_for(net, "invert", names, seed=seed, steps=steps or INVERSION.steps)
-    return Pictures(torch.cat(values), recipe, captions=captions, scale="pixels")
+    return found
 
 
 def caricature(

@@ -21,6 +21,7 @@ from convscope.synthesis.plans import Plan
 
 Progress = Callable[[int, int, str], None]
 Stop = Callable[[], bool]
+Look = Callable[[Pictures], None]
 GROUP = 16  # pictures that are finished together; an interrupted sheet keeps what is finished
 
 

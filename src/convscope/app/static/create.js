@@ -38,7 +38,7 @@ function start2(told, made) {
     told(answer);
     if (answer.parts) made.replaceChildren(make("div.cards.small", {}, ...answer.parts.map((part) => picture(part.picture, part.label.replace(":", " "), ""))));
     else if (answer.picture) growing(made, answer);
-    if (answer.done) made.append(keeping(answer.key, ...(making.kind === "synthesize" ? [".png", ".gif", ".json"] : [".png", ".json"])), answer.code ? code(answer.code) : "");
+    if (answer.done) made.append(keeping(answer.key, ...(making.kind === "invert" ? [".png", ".json"] : [".png", ".gif", ".json"])), answer.code ? code(answer.code) : "");
   });
 }
 

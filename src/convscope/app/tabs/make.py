@@ -18,7 +18,7 @@ from torch import Tensor
 from convscope.app.asking import Answer, Ask
 from convscope.app.desk import Desk
 from convscope.app.drawn import jpeg
-from convscope.app.jobs import Pace, Stop, told
+from convscope.app.jobs import Newest, Pace, Stop, told
 from convscope.errors import ArgumentError, StoppedError
 from convscope.objective import parse
 from convscope.render.colour import as_bytes
@@ -64,7 +64,7 @@ def _growing(
             break
         step = following
         if step.step == 1 or step.step % max(1, total // FRAMES) == 0:
-            frames.append(step.pictures.values)
+            frames.append(_small(step.pictures.values))
         if pace():
             yield _told(step, total)
     return _kept(desk, key, step, total, frames)
@@ -76,7 +76,7 @@ def _kept(desk: Desk, key: str, step: Step | None, total: int, frames: list[Tens
         msg = "The picture was stopped before its first step."
         raise StoppedError(msg)
     name = key if step.step == total else f"part {key}"
-    desk.keep(f"film {key}", _film(step, frames))
+    desk.keep(f"film {key}", _film(step.best, frames))
     desk.keep(name, step.best)
     return name
 
@@ -88,10 +88,17 @@ def _told(step: Step, total: int) -> Answer:
     return {"picture": picture, "step": step.step, "steps": total, "score": score}
 
 
-def _film(step: Step, frames: list[Tensor]) -> Pictures:
-    side = min(FILM, step.pictures.values.shape[-1])
-    alike = [F.interpolate(f, (side, side), mode="area") for f in [*frames, step.best.values]]
-    return replace(step.pictures, values=torch.cat(alike), captions=(), shown=None)
+def _small(values: Tensor) -> Tensor:
+    height, width = values.shape[-2:]
+    share = min(1.0, FILM / max(height, width))
+    return F.interpolate(values, (round(height * share), round(width * share)), mode="area")
+
+
+def _film(last: Pictures, frames: list[Tensor]) -> Pictures:
+    some = frames[:: max(1, len(frames) // FRAMES)]
+    size = frames[-1].shape  # a picture that is enlarged on its way changes its size
+    alike = [F.interpolate(f, size[-2:], mode="area") for f in [*some, _small(last.values)]]
+    return replace(last, values=torch.cat(alike), captions=(), shown=None)
 
 
 def _finished(desk: Desk, key: str) -> Answer:
@@ -106,17 +113,30 @@ def dreamed(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     guide = ask.text("guide")
     how = Dreaming(octaves=ask.whole("octaves", 3, 1, 8), steps=ask.whole("steps", 8, 1, 100))
     other = desk.photos[guide].view if guide else None
-    found: list[Pictures] = []
+    found, newest = list[Pictures](), Newest(lambda made: {"picture": shown(made)})
+    frames: list[Tensor] = []
+
+    def look(made: Pictures) -> None:
+        frames.append(_small(made.values))
+        newest.put(made)
+
     yield from told(
         desk,
         lambda net, progress, should_stop: dream(
-            net, photo.view, layer, guide=other, how=how, progress=progress, should_stop=should_stop
+            *(net, photo.view, layer),
+            guide=other,
+            how=how,
+            progress=progress,
+            should_stop=should_stop,
+            look=look,
         ),
         stop,
         found,
+        newest=newest,
     )
     code = f'convscope.dream(net, photo, "{layer}", how=convscope.Dreaming(octaves={how.octaves}, steps={how.steps}))'
     key = _key("dream", photo.token, layer, guide, how)
+    desk.keep(f"film {key}", _film(found[0], frames))
     desk.keep(key, found[0])
     yield {**_finished(desk, key), "code": code}
 
@@ -124,23 +144,31 @@ def dreamed(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
 def inverted(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     """What each of six layers keeps of a photograph."""
     photo, steps = ask.photo, ask.whole("steps", 128, 1, 1024)
-    found: list[Pictures] = []
+    found, newest = list[Pictures](), Newest(_strip)
     yield from told(
         desk,
         lambda net, progress, should_stop: invert(
-            net, photo.pixels, steps=steps, progress=progress, should_stop=should_stop
+            *(net, photo.pixels),
+            steps=steps,
+            progress=progress,
+            should_stop=should_stop,
+            look=newest.put,
         ),
         stop,
         found,
+        newest=newest,
     )
     key = _key("invert", photo.token, steps)
     desk.keep(key, found[0])
-    parts = [
-        {"picture": jpeg(frame, 92), "label": label}
-        for frame, label in zip(found[0].frames(), found[0].captions, strict=True)
-    ]
     code = f"convscope.invert(net, photo, steps={steps})"
-    yield {"parts": parts, "words": found[0].words(), "key": key, "code": code, "done": True}
+    whole = _strip(found[0])
+    yield {**whole, "words": found[0].words(), "key": key, "code": code, "done": True}
+
+
+def _strip(found: Pictures) -> Answer:
+    """The pictures of the layers, side by side."""
+    pairs = zip(found.frames(), found.captions, strict=True)
+    return {"parts": [{"picture": jpeg(frame, 92), "label": label} for frame, label in pairs]}
 
 
 def download(desk: Desk, ask: Ask) -> Answer:
