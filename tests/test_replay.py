@@ -4,11 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 import convscope
 from convscope import replay
 from convscope.errors import NotApplicableError
+from convscope.hooks import kind_of
 from convscope.replay import Tail, in_batches
 from convscope.replay_linear import without_each_channel
 from tests.conftest import assert_untouched, state_of
@@ -201,6 +203,55 @@ def test_an_in_place_layer_whose_result_is_ignored_is_run_whole():
     expected = whole(module, "last", 1, image, variants)
     assert not tail.replayed
     torch.testing.assert_close(tail.scores(variants), expected, rtol=1e-5, atol=1e-6)
+
+
+class Functions(nn.Module):
+    """Functions between modules; `b` is written into in place, its other name is read later."""
+
+    def __init__(self, *, in_place):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1)
+        self.last, self.head, self.in_place = nn.Conv2d(8, 8, 3), nn.Linear(8, 5), in_place
+
+    def forward(self, x):
+        a = F.max_pool2d(F.relu(self.a(x)), 2)
+        b = same = self.b(a)
+        if self.in_place:
+            F.relu_(b)
+        else:
+            same = F.relu(b)
+        a = F.leaky_relu(a, 0.5)
+        a += same
+        return self.head(F.relu(self.last(a + same)).mean((-2, -1)))
+
+
+class Computed(TorchFunctionMode):
+    """Notes for how many pictures each activation and pooling function is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if kind_of(func):
+            self.found.append((func.__name__, len(args[0])))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_functions_before_the_layer_are_not_computed_again(in_place):
+    net = convscope.Network(Functions(in_place=in_place), input_size=(16, 16))
+    image = torch.rand(1, 3, 16, 16)
+    tail = Tail(net, image, "last")
+    variants = variants_of(tail.value)
+    with Computed() as seen:
+        found = tail.scores(variants)
+    expected = whole(net.module, "last", 1, image, variants)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert tail.replayed
+    again = [("relu_", 4)] if in_place else []  # what writes into something is done again
+    assert seen.found == [*again, ("relu", 4)]
 
 
 class Pair(nn.Module):

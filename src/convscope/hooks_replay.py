@@ -1,7 +1,7 @@
 """Re-running only what comes after one value of a pass: the second file that touches a live one.
 
-`recording` notes, during one plain pass over one picture, what every module call returned that
-finished before the value was there. `replaying` lets the same module run over B variants of that
+`recording` notes, during one plain pass over one picture, what every call of a module, and of an
+activation or pooling function, returned that finished before the value was there. `replaying` lets the same module run over B variants of that
 value: calls that were noted return what they returned, and only the rest is computed. A hook
 cannot skip a module's own work, so `forward` is shadowed on the instances while a block lasts.
 `substituting` is the plain way, a whole pass in which one value is exchanged.
@@ -23,6 +23,7 @@ from convscope.hooks import Site, kind_of
 from convscope.nested import mapped, nbytes, one_picture, repeated, tensors, varied
 
 Forward = Callable[..., Any]
+Function = partial[Any]  # a call of a torch function, with what it is given
 Call = Callable[[nn.Module, Forward, Any, Any], Any]
 
 
@@ -32,16 +33,16 @@ class Diverged(Exception):  # noqa: N818 - never leaves this package
 
 @dataclass(eq=False)
 class Step:
-    """One module call that a replay meets before the target.
+    """One call that a replay meets before the target.
 
     Attributes:
-        module: which module.
+        source: which module, or which kind of function.
         skip: whether its output is given back instead of running it.
         output: that output for one picture.
         written: later code writes into the output, so each replay needs memory of its own for it.
     """
 
-    module: nn.Module
+    source: nn.Module | str
     skip: bool = False
     output: Any = None
     written: bool = False
@@ -52,7 +53,7 @@ class Script:
     """How to come to one value without computing what is before it.
 
     Attributes:
-        steps: module calls up to the target, in order, none of them inside one that is skipped.
+        steps: calls up to the target, in order, none of them inside one that is skipped.
         target: where the value is, runs counted as a replay meets them.
         output: what the target returned, for one picture.
         sites: name -> place, counted likewise, of the values asked for that come afterwards.
@@ -82,8 +83,7 @@ def recording(module: nn.Module, target: Site, wanted: Mapping[str, Site]) -> It
         The script, complete once the pass is; its `target` is None if the value never came.
     """
     recorder = _Recorder(target, wanted)
-    functions = any(isinstance(site.source, str) for site in (target, *wanted.values()))
-    with _shadowed(module.modules(), recorder.call), _calls(recorder.function, on=functions):
+    with _shadowed(module.modules(), recorder.call), _Calls(recorder.function):
         yield recorder.script
     recorder.close()
 
@@ -100,9 +100,9 @@ def replaying(script: Script, variants: Tensor) -> Iterator[None]:
         Diverged: if the pass calls other modules than the recorded one.
     """
     player = _Player(script, variants)
-    modules = dict.fromkeys(step.module for step in script.steps)
-    functions = script.target is not None and isinstance(script.target.source, str)
-    with _shadowed(modules, player.call), _calls(player.function, on=functions):
+    sources = dict.fromkeys(step.source for step in script.steps)
+    modules = [source for source in sources if isinstance(source, nn.Module)]
+    with _shadowed(modules, player.call), _Calls(player.function):
         yield
 
 
@@ -121,7 +121,7 @@ def substituting(target: Site, variants: Tensor) -> Iterator[None]:
         runs += 1
         return varied(result, variants) if runs == target.run else result
 
-    def function(kind: str, run: Forward) -> Any:
+    def function(kind: str, run: Function) -> Any:
         result = run()
         return arrived(result) if kind == target.source else result
 
@@ -129,14 +129,15 @@ def substituting(target: Site, variants: Tensor) -> Iterator[None]:
         if isinstance(target.source, nn.Module):
             hook = target.source.register_forward_hook(lambda _module, _args, out: arrived(out))
             stack.callback(hook.remove)
-        stack.enter_context(_calls(function, on=isinstance(target.source, str)))
+        if isinstance(target.source, str):
+            stack.enter_context(_Calls(function))
         yield
 
 
 class _Calls(TorchFunctionMode):
     """Hands activation and pooling functions to `listener` instead of calling them."""
 
-    def __init__(self, listener: Callable[[str, Forward], Any]) -> None:
+    def __init__(self, listener: Callable[[str, Function], Any]) -> None:
         super().__init__()
         self.listener = listener
 
@@ -144,14 +145,6 @@ class _Calls(TorchFunctionMode):
         run = partial(func, *args, **(kwargs or {}))
         kind = kind_of(func)
         return self.listener(kind, run) if kind else run()
-
-
-@contextmanager
-def _calls(listener: Callable[[str, Forward], Any], *, on: bool) -> Iterator[None]:
-    with ExitStack() as stack:
-        if on:
-            stack.enter_context(_Calls(listener))
-        yield
 
 
 @contextmanager
@@ -204,10 +197,8 @@ class _Recorder:
         self._count(module)
         return output
 
-    def function(self, kind: str, run: Forward) -> Any:
-        result = run()
-        if not self.done and self._is_target(kind):
-            self._reached(Site(kind, self.met.get(kind, 0) + 1), result)
+    def function(self, kind: str, run: Function) -> Any:
+        result = run() if self.done else self._early_function(kind, run)
         self._count(kind)
         return result
 
@@ -230,10 +221,22 @@ class _Recorder:
             self._finish(self.script.steps[place], output, target=target)
         return output
 
+    def _early_function(self, kind: str, run: Function) -> Any:
+        self._look_for_writes()
+        step = Step(kind)
+        self.script.steps.append(step)
+        given = [(tensor, tensor._version) for tensor in tensors((run.args, run.keywords))]
+        output = run()
+        in_place = any(tensor._version != version for tensor, version in given)
+        target = self._is_target(kind)
+        if target or (one_picture(output) and not in_place):  # others may read what it wrote into
+            self._finish(step, output, target=target)
+        return output
+
     def _finish(self, step: Step, output: Any, *, target: bool) -> None:
         """All that a replay must know of this call is its output."""
         if target:
-            self._reached(Site(step.module, self.met.get(step.module, 0) + 1), output)
+            self._reached(Site(step.source, self.met.get(step.source, 0) + 1), output)
             return
         step.skip, step.output = True, mapped(output, Tensor.clone)
         self._look_for_writes(flag=False)  # a replay skips what this call wrote elsewhere
@@ -266,28 +269,27 @@ class _Player:
 
     def __init__(self, script: Script, variants: Tensor) -> None:
         self.script, self.variants = script, variants
-        self.place, self.met, self.done = 0, 0, False
+        self.place, self.done = 0, False
 
     def call(self, module: nn.Module, forward: Forward, args: Any, kwargs: Any) -> Any:
+        return self._answer(module, partial(forward, *args, **kwargs))
+
+    def function(self, kind: str, run: Function) -> Any:
+        return self._answer(kind, run)
+
+    def _answer(self, source: nn.Module | str, run: Callable[[], Any]) -> Any:
         if self.done:
-            return forward(*args, **kwargs)
-        step = self._next(module)
+            return run()
+        step = self._next(source)
         if step.skip:
             return repeated(step.output, len(self.variants), own=step.written)
-        if step is self.script.steps[-1] and self._is_target(module):
+        if step is self.script.steps[-1] and self._is_target(source):
             return self._vary()
-        return forward(*args, **kwargs)
+        return run()
 
-    def function(self, kind: str, run: Forward) -> Any:
-        if self.done or not self._is_target(kind):
-            return run()
-        self.met += 1
-        due = self.script.target is not None and self.met == self.script.target.run
-        return self._vary() if due else run()
-
-    def _next(self, module: nn.Module) -> Step:
+    def _next(self, source: nn.Module | str) -> Step:
         step = self.script.steps[self.place] if self.place < len(self.script.steps) else None
-        if step is None or step.module is not module:
+        if step is None or step.source != source:
             raise Diverged
         self.place += 1
         return step
