@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import convscope
 from convscope.errors import ImageError, LayerNotFoundError, NotApplicableError
@@ -155,3 +156,51 @@ def test_a_network_that_takes_another_way(images):
 def test_repr_and_captions(net):
     assert repr(net) == "Network('tiny', 1,293 parameters, input 16x16)"
     assert ["church", "class 9"] == [net.caption(1), net.caption(9)]
+
+
+class Thrifty(nn.Module):
+    """Keeps less in memory, and runs a part again on the way back."""
+
+    def __init__(self, *, reentrant):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head, self.reentrant = nn.Conv2d(3, 3, 1), nn.Linear(8, 5), reentrant
+        self.part = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.reentrant is not None:
+            return self.head(checkpoint(self.part, x, use_reentrant=self.reentrant).mean((2, 3)))
+        return self.head(self.part(x).mean((2, 3)))
+
+
+ASKED = [
+    ("saliency", "smoothgrad"),
+    ("saliency", "guided"),
+    ("cam", "gradcam"),
+    ("cam", "fullgrad"),
+]
+
+
+@pytest.mark.parametrize(("call", "method"), ASKED)
+@pytest.mark.parametrize("layer", [None, "first", "part.1"])
+def test_networks_that_run_parts_again_on_the_way_back(call, method, layer):
+    found = []
+    for reentrant in (None, False):
+        module = Thrifty(reentrant=reentrant).train()
+        net, before = convscope.Network(module, input_size=(16, 16)), state_of(module)
+        more = {"layer": layer} if call == "cam" and method != "fullgrad" else {}
+        photo = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+        result = getattr(convscope, call)(net, photo, 1, method=method, **more)
+        found.append(result.values)
+        assert_untouched(before, module)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("call", ["saliency", "cam"])
+def test_networks_that_hide_their_gradients(call):
+    net = convscope.Network(Thrifty(reentrant=True), input_size=(16, 16))
+    more = {"layer": "first"} if call == "cam" else {}
+    with pytest.raises(NotApplicableError, match="use_reentrant=False"):
+        getattr(convscope, call)(net, torch.rand(1, 3, 16, 16), 1, **more)

@@ -11,20 +11,35 @@ from convscope.errors import NotApplicableError
 
 
 def gradients_at(
-    score: Tensor, kept: list[Tensor], label: str, layers: Sequence[str]
+    score: Tensor, kept: list[Tensor], label: str, layers: Sequence[str] = ()
 ) -> tuple[Tensor, ...]:
-    """One gradient for each of the `kept` values, which `layers` names.
+    """One gradient for each of the `kept` values, which `layers` names; without names, the pixels.
 
     Raises:
         NotApplicableError: if the score does not depend on one of them.
     """
-    grads = (
-        torch.autograd.grad(score, kept, allow_unused=True)
-        if score.requires_grad
-        else [None] * len(kept)
-    )
-    for layer, grad in zip(layers, grads, strict=True):
+    grads = optional_gradients(score, kept) if score.requires_grad else [None] * len(kept)
+    for layer, grad in zip(layers or ["the pixels"], grads, strict=True):
         if grad is None:
-            msg = f"{label!r} does not depend on {layer}, so there is no gradient to show; choose an earlier layer."
+            hint = "; choose an earlier layer" if layers else ""
+            msg = f"{label!r} does not depend on {layer}, so there is no gradient to show{hint}."
             raise NotApplicableError(msg)
     return tuple(grad for grad in grads if grad is not None)
+
+
+def optional_gradients(score: Tensor, kept: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """The same, with None where the score does not depend on a value.
+
+    Raises:
+        NotApplicableError: if the network hides its gradients.
+    """
+    try:
+        return torch.autograd.grad(score, kept, allow_unused=True)
+    except RuntimeError as error:
+        if "checkpoint" not in str(error):
+            raise
+        msg = (
+            "This network saves memory by gradient checkpointing in a way that hides gradients "
+            "(use_reentrant=True); build it without checkpointing, or with use_reentrant=False."
+        )
+        raise NotApplicableError(msg) from error

@@ -202,7 +202,7 @@ class Network:
             NotApplicableError: if the objective does not depend on a layer.
         """
         wanted = dict.fromkeys((*layers, *objective.layers))
-        with torch.inference_mode(mode=False):
+        with self._pass():  # to the end: modules that save memory run once more on the way back
             seen = self._seen(pixels, tuple(wanted), leaf=True)
             acts = self._named(seen, tuple(wanted))
             kept = [seen[layer] for layer in layers]
@@ -223,14 +223,11 @@ class Network:
         Returns:
             Values (N,) and gradients of the pixels' shape, float32.
         """
-        with torch.inference_mode(mode=False), torch.enable_grad():
+        with self._pass(), torch.enable_grad():
             x = pixels.detach().clone().requires_grad_()
             acts = self.run(x, objective.layers)
             score = total(objective, acts)
-            (gradient,) = torch.autograd.grad(seed(acts) if seed else score, x, allow_unused=True)
-        if gradient is None:
-            msg = f"{objective.label!r} does not depend on the pixels."
-            raise NotApplicableError(msg)
+            (gradient,) = gradients_at(seed(acts) if seed else score, [x], objective.label)
         return objective.read(acts).detach(), gradient.float()
 
     def settled(self, objective: Objective, one: Tensor) -> Objective:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convscope.errors import NotApplicableError
+from convscope.gradients import optional_gradients
 from convscope.hooks import Site, watch
 from convscope.network import Network
 from convscope.objective import INPUT, OUTPUT, Objective, total
@@ -47,15 +49,18 @@ def parts_of_score(net: Network, pixels: Tensor, objective: Objective) -> Parts:
     (N, c, h, w), and the rest, of layers without maps (N,). For ReLU networks they add up to the
     score.
     """  # noqa: D205 - one sentence that needs two lines
-    with torch.inference_mode(mode=False), torch.enable_grad():
+    with torch.inference_mode(mode=False), torch.enable_grad(), net.frozen():
         x = net.enter(pixels).detach().clone().requires_grad_()
         seen, places = _seen(net, x, objective)
         acts = net.acts({k: v.float() for k, v in seen.items()} | {INPUT: x})
         score = total(objective, net.acts({k: acts[k] for k in objective.layers}))
-        grads = torch.autograd.grad(score, [x, *(seen[n] for n in places)], allow_unused=True)
-    own = (x * grads[0]).detach().float()
+        first, *grads = optional_gradients(score, [x, *(seen[n] for n in places)])
+    if first is None:
+        msg = f"{objective.label!r} does not depend on the pixels."
+        raise NotApplicableError(msg)
+    own = (x * first).detach().float()
     maps, rest = list[Tensor](), own.new_zeros(len(own))
-    for bias, grad in zip(places.values(), grads[1:], strict=True):
+    for bias, grad in zip(places.values(), grads, strict=True):
         if grad is None:
             continue
         share = _share(grad, bias).float()

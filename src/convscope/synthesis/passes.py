@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
+from convscope.gradients import optional_gradients
 from convscope.network import Network
 from convscope.objective import Acts
 from convscope.relus import Gate, rewrite_relu
@@ -117,7 +118,7 @@ class Passes:
     def _uphill(
         self, images: Tensor, drawn: Sequence[Drawn], asked: Asked, *, redirect: bool
     ) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode(mode=False), torch.enable_grad():
+        with torch.inference_mode(mode=False), torch.enable_grad(), self.net.frozen():
             x = images.detach().clone().requires_grad_()
             seen = changed(x, drawn)
             with rewrite_relu(redirected) if redirect else nullcontext():
@@ -191,9 +192,7 @@ def changed(images: Tensor, drawn: Sequence[Drawn]) -> Tensor:
 
 
 def _gradient(score: Tensor, pixels: Tensor, label: str) -> Tensor:
-    found = (
-        torch.autograd.grad(score.sum(), pixels, allow_unused=True) if score.requires_grad else ()
-    )
+    found = optional_gradients(score.sum(), [pixels]) if score.requires_grad else ()
     if not found or found[0] is None:
         msg = f"{label!r} does not depend on the picture, so none can be made for it."
         raise NotApplicableError(msg)
