@@ -209,3 +209,41 @@ def test_a_pooled_gate_sees_the_whole_image():
     net = convscope.Network(Gated(), input_size=(12, 12))
     assert 3 == net.layers.find("conv").receptive_field
     assert net.layers.find("after").receptive_field is None
+
+
+@pytest.mark.parametrize("split", [lambda x: x.chunk(2, 1), lambda x: x.split(2, 1)])
+def test_a_network_that_splits_its_channels_is_followed_to_the_end(split):
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(2, 6, 3)
+            self.head = nn.Linear(6, 5)
+
+        def forward(self, x):
+            a, b = split(F.relu(self.first(x)))
+            return self.head(F.relu(self.last(a + b)).mean((2, 3)))
+
+    net = convscope.Network(Halves(), input_size=(12, 12))
+    assert "act:2" == net.layers.default.name
+    assert 5 == net.layers.find("last").receptive_field
+
+
+def test_values_with_another_first_axis_hold_no_maps_of_photographs():
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.head = (
+                nn.Conv2d(3, 4, 3, padding=1),
+                nn.LayerNorm(4),
+                nn.Linear(4, 5),
+            )
+
+        def forward(self, x):
+            x = self.conv(x).flatten(2).transpose(1, 2)
+            x = self.norm(x.reshape(4 * len(x), -1, 4)).reshape(len(x), -1, 4)
+            return self.head(x.mean(1))
+
+    net = convscope.Network(Windows(), input_size=(8, 8))
+    assert net.layers.layout("norm") is None
+    with pytest.raises(NotApplicableError):
+        convscope.cam(net, torch.rand(1, 3, 8, 8), 1, layer="norm")

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from convscope.errors import TargetError, closest, no_maps
-from convscope.grids import Layout, in_layout
+from convscope.grids import Layout, as_map
 
 INPUT, OUTPUT = "input", "output"  # names of the pixels and of the network's scores
 
@@ -40,7 +40,7 @@ class Acts(dict[str, Tensor]):
         """
         value = self[layer]
         if layer in self.layouts:
-            return in_layout(value, self.layouts[layer])
+            return as_map(value, self.layouts[layer], layer)
         if value.dim() == 2:
             return value[:, :, None, None]
         if value.dim() != 4:

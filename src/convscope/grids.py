@@ -53,25 +53,18 @@ def _fits(grid: Pair, known: list[Pair]) -> bool:
     return grid in halved and grid != (1, 1)
 
 
-def as_map(value: Tensor, grids: Iterable[Pair], layer: str) -> Tensor:
-    """A layer's value or gradient as (N, C, h, w).
+def as_map(value: Tensor, found: Layout | None, layer: str) -> Tensor:
+    """A layer's value or gradient as (N, C, h, w), where its layout is known; memory is shared.
 
     Raises:
         NotApplicableError: if it holds no map that can be told; the message has its shape.
     """
-    shape = tuple(value.shape[1:])
-    found = layout(shape, grids)
-    if found is None:
-        raise NotApplicableError(no_maps(layer, value.shape))
-    return in_layout(value, found)
-
-
-def in_layout(value: Tensor, found: Layout) -> Tensor:
-    """A value as (N, C, h, w), where its layout is known."""
-    how, (height, width) = found
-    if how == "channels":
+    how, (height, width) = found or ("", (0, 0))
+    if how == "channels" and value.dim() == 4:
         return value
-    if how == "last":
+    if how == "last" and value.dim() == 4:
         return value.permute(0, 3, 1, 2)
-    tokens = value[:, value.shape[1] - height * width :]
-    return tokens.transpose(1, 2).unflatten(2, (height, width))
+    more = value.shape[1] - height * width if how == "tokens" and value.dim() == 3 else -1
+    if not 0 <= more <= _MOST_EXTRA:
+        raise NotApplicableError(no_maps(layer, value.shape))
+    return value[:, more:].transpose(1, 2).unflatten(2, (height, width))

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
-from torch import nn
+from torch import Tensor, nn
 
 from convscope.errors import LayerNotFoundError, NotApplicableError
-from convscope.grids import Layout, grids_of, layout
+from convscope.grids import Layout, as_map, grids_of, layout
 from convscope.hooks import Site
 from convscope.receptive import Field
 from convscope.rows import LayerRow, function_row, has_children, module_row
-from convscope.trace import Call, Key, Run, Trace
+from convscope.trace import APART, Call, Key, Run, Trace
 
 
 class Layers(Sequence[LayerRow]):
@@ -31,6 +31,7 @@ class Layers(Sequence[LayerRow]):
         convs = [run.name for run in first if isinstance(run.module, nn.Conv2d)]
         self._sites: dict[str, Site] = {}
         self._fields: dict[str, Field | None] = {}
+        self._orders: dict[str, str | None] = {}
         self._bytes = 4 * sum(
             _count(run.shape) for run in trace.runs if not has_children(run.module)
         )
@@ -47,11 +48,21 @@ class Layers(Sequence[LayerRow]):
             rows.append((value.moment, function_row(value, name, stage)))
         self._rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
         self._others = values
-        self._default = _before_attention(self._rows, self.grids) or _default(trace, self._rows)
+        self._default = self._before_attention() or _default(trace, self._rows)
 
     def _remember(self, name: str, site: Site, value: Run | Call) -> None:
         self._sites[name] = site
-        self._fields[name] = value.field
+        self._fields[name], self._orders[name] = value.field, value.order
+
+    def _before_attention(self) -> str | None:
+        """In a transformer of tokens the norm before the last attention; behind it the tokens of
+        the grid no longer reach the class token.
+        """  # noqa: D205 - one sentence that needs two lines
+        tokens = [row for row in self._rows if (self._layout(row) or ("",))[0] == "tokens"]
+        attention = [k for k, row in enumerate(tokens) if _attends(row.name.lower())]
+        before = tokens[: attention[-1]] if attention else []
+        norms = [row.name for row in before if row.kind == "norm"]
+        return norms[-1] if norms else None
 
     @overload
     def __getitem__(self, place: int) -> LayerRow: ...
@@ -128,10 +139,31 @@ class Layers(Sequence[LayerRow]):
         """The receptive field of a layer along both axes; None where it is no map."""
         return self._fields[self.find(address).name]
 
+    def layout(self, address: str) -> Layout | None:
+        """How a layer's value holds its map, and the map's grid; None where it holds none."""
+        row = self.find(address)
+        return self._layout(row)
+
+    def _layout(self, row: LayerRow) -> Layout | None:
+        order, shape = self._orders[row.name], row.shape
+        if order == APART:
+            return None
+        if order is not None and len(shape) == 3:
+            return order, (shape[1:] if order == "channels" else shape[:2])
+        return layout(shape, self.grids)
+
     def layouts(self, addresses: Iterable[str]) -> dict[str, Layout]:
-        """How layers whose values are not (N, C, h, w) hold their maps, and the maps' grids."""
-        found = {name: layout(self.find(name).shape, self.grids) for name in addresses}
+        """The same for layers whose values are not (N, C, h, w)."""
+        found = {name: self.layout(name) for name in addresses}
         return {name: how for name, how in found.items() if how and how[0] != "channels"}
+
+    def maps(self, value: Tensor, address: str) -> Tensor:
+        """A layer's value or gradient, of photographs of any size, as (N, C, h, w).
+
+        Raises:
+            NotApplicableError: if it holds no map that can be told.
+        """
+        return as_map(value, self.layout(address), address)
 
     @property
     def addresses(self) -> list[str]:
@@ -187,19 +219,8 @@ def _default(trace: Trace, rows: Sequence[LayerRow]) -> str | None:
     return (inner[:1] or outer[-1:] or calls[:1] or ("",))[0] or None
 
 
-def _before_attention(rows: Sequence[LayerRow], grids: Sequence[tuple[int, int]]) -> str | None:
-    """In a transformer of tokens the norm before the last attention; behind it the tokens of the
-    grid no longer reach the class token.
-    """  # noqa: D205 - one sentence that needs two lines
-    tokens = [row for row in rows if (layout(row.shape, grids) or ("", ()))[0] == "tokens"]
-    attention = [
-        row for row in tokens if "attention" in row.name.lower() or "attn" in row.name.lower()
-    ]
-    if not attention:
-        return None
-    before = tokens[: tokens.index(attention[-1])]
-    norms = [row.name for row in before if row.kind == "norm"]
-    return norms[-1] if norms else None
+def _attends(name: str) -> bool:
+    return "attention" in name or "attn" in name
 
 
 def _count(shape: tuple[int, ...]) -> int:

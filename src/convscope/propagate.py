@@ -27,6 +27,39 @@ _MIXING = frozenset(
     )
 )
 
+# These take (N, C, h, w) and give it.
+_CHANNELS_SECOND = frozenset(
+    (
+        *("conv2d", "conv_transpose2d", "batch_norm", "group_norm", "instance_norm", "dropout2d"),
+        *("max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "interpolate"),
+        *("adaptive_avg_pool2d", "adaptive_max_pool2d", "pixel_shuffle", "pixel_unshuffle"),
+    )
+)
+_RESHAPING = frozenset(("view", "reshape", "flatten", "unflatten", "transpose", "movedim"))
+
+
+def order_after(name: str, args: Any, kwargs: Any, before: str | None) -> str | None:
+    """Where a value with four axes has its channels: "channels" second, "last", or not known.
+
+    Args:
+        name: name of the function that made it.
+        args: its arguments by place.
+        kwargs: its arguments by name.
+        before: where the value that it was made of had them.
+    """
+    if name in _CHANNELS_SECOND:
+        return "channels"
+    if name == "permute":
+        dims = kwargs.get("dims", args[1] if len(args) == 2 else args[1:])
+        return _PERMUTED.get((before, tuple(dims)))
+    return None if name in _RESHAPING else before
+
+
+_PERMUTED: dict[tuple[str | None, tuple[int, ...]], str] = {
+    ("channels", (0, 2, 3, 1)): "last",
+    ("last", (0, 3, 1, 2)): "channels",
+}
+
 
 def field_after(name: str, args: Any, kwargs: Any, before: Field, grid: Pair) -> Field:
     """The field of a function's result.

@@ -93,7 +93,8 @@ def total(objective: Objective, acts: Acts) -> Tensor:
         TargetError: if `read` does not give one number an image.
     """
     value = objective.read(acts)
-    count = len(next(iter(acts.values())))
+    # Of layers that it does not read, the first axis may not be the images.
+    count = len(acts[next(iter(objective.layers or acts))])
     if value.shape != torch.Size([count]):
         msg = (
             f"The objective {objective.label!r} must give one number an image, shape ({count},), "

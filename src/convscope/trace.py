@@ -6,7 +6,7 @@ A value is known by its tensor's identity and version, so that an in-place ReLU 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.hooks import KINDS, Site, first_tensor, kind_of, observe
-from convscope.propagate import field_after
+from convscope.propagate import field_after, order_after
 from convscope.receptive import Axis, Field
 
 Key = tuple[int, int]  # identity and version of a tensor
@@ -35,9 +35,12 @@ _PASSIVE = frozenset(
 )
 
 
+APART = "apart"  # the order of a value whose first axis is not that of the photographs
+
+
 @dataclass
 class Run:
-    """One run of one module."""
+    """One run of one module; for `order` see `propagate.order_after`."""
 
     name: str
     module: nn.Module
@@ -45,6 +48,7 @@ class Run:
     key: Key
     shape: tuple[int, ...]
     field: Field | None
+    order: str | None
     moment: int
 
 
@@ -58,6 +62,7 @@ class Call:
     key: Key
     shape: tuple[int, ...]
     field: Field | None
+    order: str | None
     moment: int
 
 
@@ -121,6 +126,7 @@ class _Tracer:
         self.kept: list[Any] = [image]  # an identity is only good while its tensor lives
         height, width = image.shape[-2:]
         self.fields = {id(image): Field(Axis(), Axis(), (height, width))}
+        self.orders: dict[int, str | None] = {id(image): "channels"}
         self.open: dict[Key, Stage] = {}  # values that a norm or activation may still complete
         self.counts: dict[Any, int] = {}
         self.moment = 0
@@ -140,19 +146,29 @@ class _Tracer:
             self._open_stage(key)
 
     def on_function(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        if not isinstance(result, Tensor):
-            return
         inputs = [value for value in _tensors(args) if id(value) in self.fields]
-        if not inputs:
+        name, made = getattr(func, "__name__", ""), _tensors([result])
+        if not inputs or not made:
             return
-        self.kept.append(result)
-        name, source = getattr(func, "__name__", ""), _key(inputs[0], before=result)
+        maps = [value for value in inputs if self.orders[id(value)]]
         known = reduce(Field.hull, (self.fields[id(value)] for value in inputs))
-        self.fields[id(result)] = field_after(name, args, kwargs, known, _grid(result))
+        if maps:  # what is no map has no grid to speak of
+            grid = reduce(Field.hull, (self.fields[id(value)] for value in maps)).grid
+            known = replace(known, grid=grid)
+        order = order_after(name, args, kwargs, self.orders[id(maps[0])] if maps else None)
+        for value in made:  # a split makes several
+            self.kept.append(value)
+            self.orders[id(value)] = order if value.dim() == 4 else None
+            own = _grid(value, self.orders[id(value)])
+            self.fields[id(value)] = field_after(name, args, kwargs, known, own)
+        if isinstance(result, Tensor) or kind_of(func) == "pool":
+            self._made(func, name, inputs, made[0])
+
+    def _made(self, func: Any, name: str, inputs: list[Tensor], result: Tensor) -> None:
         self._note(func, name, result)
-        self._follow(name, source, result, alone=len({id(value) for value in inputs}) == 1)
-        grid = self.fields[id(result)].grid
-        if name not in _PASSIVE and kind_of(func) != "pool" and _is_map(result, grid):
+        alone = len({id(value) for value in inputs}) == 1
+        self._follow(name, _key(inputs[0], before=result), result, alone=alone)
+        if name not in _PASSIVE and kind_of(func) != "pool" and self._holds_map(result):
             self.found.last_map = _key(result)
 
     def _note(self, func: Any, name: str, result: Tensor) -> None:
@@ -182,20 +198,21 @@ class _Tracer:
         self.counts[source] = self.counts.get(source, 0) + 1
         return self.counts[source]
 
-    def _seen(self, value: Tensor) -> tuple[tuple[int, ...], Field | None, int]:
+    def _seen(self, value: Tensor) -> tuple[tuple[int, ...], Field | None, str | None, int]:
         self.moment += 1
+        known = self.fields.get(id(value)) if self._holds_map(value) else None
+        order = self.orders.get(id(value)) if len(value) == 1 else APART
+        return tuple(value.shape[1:]), known, order, self.moment
+
+    def _holds_map(self, value: Tensor) -> bool:
         known = self.fields.get(id(value))
-        fits = known is not None and _is_map(value, known.grid)
-        return tuple(value.shape[1:]), known if fits else None, self.moment
+        grid = _grid(value, self.orders.get(id(value)))
+        return known is not None and value.dim() == 4 and grid == known.grid and grid != (1, 1)
 
 
 def _key(value: Tensor, before: Tensor | None = None) -> Key:
     """Identity and version; `before` an in-place function that returned its own argument."""
     return id(value), value._version - (before is value)
-
-
-def _is_map(value: Tensor, grid: tuple[int, int]) -> bool:
-    return value.dim() == 4 and tuple(value.shape[-2:]) == grid and grid != (1, 1)
 
 
 def _tensors(args: Iterable[Any]) -> list[Tensor]:
@@ -208,5 +225,8 @@ def _tensors(args: Iterable[Any]) -> list[Tensor]:
     return found
 
 
-def _grid(value: Tensor) -> tuple[int, int]:
-    return (int(value.shape[-2]), int(value.shape[-1])) if value.dim() == 4 else (1, 1)
+def _grid(value: Tensor, order: str | None) -> tuple[int, int]:
+    if value.dim() != 4:
+        return (1, 1)
+    first = 1 if order == "last" else 2
+    return int(value.shape[first]), int(value.shape[first + 1])

@@ -58,25 +58,89 @@ def test_unknown_grids_print_the_shape():
         convscope.cam(net, torch.rand(1, 3, 16, 16), 3, layer="norm2")
 
 
+class Last(nn.Module):
+    """Keeps channels last from its norm on."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 6, 4, 4), nn.LayerNorm(6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x).permute(0, 2, 3, 1)).relu().mean((1, 2)))
+
+
+class Second(Last):
+    """The same with channels second."""
+
+    def forward(self, x):
+        x = self.norm(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.head(x.contiguous().relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["scorecam", "ablationcam", "gradcam", "eigencam"])
+def test_every_way_to_make_a_map_knows_channels_last(method):
+    torch.manual_seed(0)
+    last, second = Last(), Second()
+    second.load_state_dict(last.state_dict())
+    images = torch.rand(2, 3, 24, 20, generator=torch.Generator().manual_seed(1))  # not their size
+    pairs = ((last, "norm"), (second, "conv"))
+    nets = [convscope.Network(module, input_size=(24, 24)) for module, _ in pairs]
+    assert {"act:1"} == {net.layers.default.name for net in nets}
+    one, other = (
+        convscope.cam(net, images, 1, method=method, layer="act:1").values for net in nets
+    )
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert (2, 6, 5) == tuple(one.shape)
+    assert one.abs().max() > 0
+
+
+def test_the_strip_knows_channels_last():
+    net = convscope.Network(Last(), input_size=(24, 24))
+    strip = convscope.cam_strip(net, torch.rand(1, 3, 24, 20), 1, layers=["conv", "norm"])
+    assert [(1, 6, 5), (1, 6, 5)] == [tuple(found.shape) for found in strip.values]
+
+
+def test_removing_a_channel_of_tokens_one_by_one():
+    torch.manual_seed(0)
+    net = convscope.Network(Transformer(), name="vit", input_size=(16, 16))
+    image = torch.rand(1, 3, 16, 16)
+    found = convscope.cam(net, image, 3, method="ablationcam").values
+    a = net.activations(image, ["norm2"])["norm2"]
+    net.module.requires_grad_(False)
+    y, drops = float(net.module(image)[0, 3]), []
+    for k in range(12):
+
+        def remove(_module, _args, output, k=k):
+            output[:, 1:, k] = 0  # the class token keeps its own
+
+        hook = net.module.norm2.register_forward_hook(remove)
+        drops.append((y - float(net.module(image)[0, 3])) / abs(y))
+        hook.remove()
+    expected = (a[0, 1:] * torch.tensor(drops)).sum(1).unflatten(0, (4, 4))
+    torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_of_convolutions_are_known_whatever_their_shape():
+    """A pooling of one axis makes 32 channels of 32 by 16 look like 16 channels kept last."""
+    module = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d((1, 2)))
+    module.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5)])
+    net = convscope.Network(module, input_size=(32, 32))
+    for size in ((32, 32), (32, 40), (40, 32)):
+        heat = convscope.cam(net, torch.rand(1, 3, *size), 1, layer="2").values
+        assert (1, size[0], size[1] // 2) == tuple(heat.shape)
+    image = torch.rand(1, 3, 32, 32)
+    value = net.activations(image, ["2"])["2"]
+    assert net.score(convscope.neuron("2", 20, 5, 7), image)[0] == value[0, 20, 5, 7]
+
+
 def test_channels_last():
-    class Last(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.norm, self.head = (
-                nn.Conv2d(3, 6, 4, 4),
-                nn.LayerNorm(6),
-                nn.Linear(6, 2),
-            )
-
-        def forward(self, x):
-            return self.head(self.norm(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2)))
-
     torch.manual_seed(0)
     net = convscope.Network(Last(), input_size=(16, 24))
     images = torch.rand(1, 3, 16, 24)
     heat = convscope.cam(net, images, 1, layer="norm").values
     acts, (g,) = net.gradients(convscope.logit(1), images, ("norm",))
     a = acts["norm"].detach()
+    assert g.abs().max() > 0
     torch.testing.assert_close(heat, (g.mean((1, 2), keepdim=True) * a).sum(3))
     assert (1, 6, 4, 6) == tuple(convscope.maps(net, images, "norm").values.shape)
 
@@ -100,8 +164,8 @@ def test_layouts(shape, expected):
 def test_as_map_keeps_the_order_of_the_grid():
     value = torch.arange(24.0).view(1, 2, 3, 4)
     tokens = torch.cat([torch.zeros(1, 1, 2), value.flatten(2).transpose(1, 2)], 1)
-    assert torch.equal(value, as_map(tokens, [(3, 4)], "x"))
-    assert torch.equal(value, as_map(value.permute(0, 2, 3, 1), [(3, 4)], "x"))
+    assert torch.equal(value, as_map(tokens, ("tokens", (3, 4)), "x"))
+    assert torch.equal(value, as_map(value.permute(0, 2, 3, 1), ("last", (3, 4)), "x"))
 
 
 @pytest.fixture

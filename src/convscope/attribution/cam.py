@@ -14,7 +14,6 @@ from convscope.attribution.fullgrad import fullgrad
 from convscope.attribution.masking import ablationcam, scorecam
 from convscope.attribution.rivals import against_rivals
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.grids import as_map
 from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import Objective, as_objective
@@ -114,8 +113,10 @@ def cam_strip(
     pixels, question = net.photographs(images), as_objective(objective)
     places = list(layers or [row.address for row in net.layers.convs])
     acts, gradients = net.gradients(question, pixels, places)
-    pairs = zip(places, gradients, strict=True)
-    maps = [formula(acts[place].detach(), gradient) for place, gradient in pairs]
+    maps = [
+        formula(net.layers.maps(acts[place].detach(), place), net.layers.maps(gradient, place))
+        for place, gradient in zip(places, gradients, strict=True)
+    ]
     return Strip(maps, places, recipe_for(net, f"{method} strip", question.label))
 
 
@@ -154,8 +155,7 @@ def by_formula(formula: Formula) -> Maker:
 
 def _read(net: Network, pixels: Tensor, objective: Objective, layer: str) -> tuple[Tensor, Tensor]:
     acts, (gradient,) = net.gradients(objective, pixels, (layer,))
-    grids = net.layers.grids
-    return as_map(acts[layer].detach(), grids, layer), as_map(gradient, grids, layer)
+    return net.layers.maps(acts[layer].detach(), layer), net.layers.maps(gradient, layer)
 
 
 def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
@@ -168,8 +168,8 @@ def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) ->
         NotApplicableError: if the head is another one.
     """
     acts, (gradient,) = net.gradients(objective, pixels, (layer,))
-    value, grids = acts[layer].detach(), net.layers.grids
-    a, g = as_map(value, grids, layer), as_map(gradient, grids, layer)
+    value = acts[layer].detach()
+    a, g = net.layers.maps(value, layer), net.layers.maps(gradient, layer)
     weight = g.sum((-2, -1), keepdim=True)
     near = 1e-4 * g.abs().amax((1, 2, 3), keepdim=True)
     uneven = (g - weight / g.shape[-2:].numel()).abs() > near

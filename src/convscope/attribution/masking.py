@@ -22,7 +22,7 @@ from convscope.attribution.masked import (
     entered,
     masked_scores,
 )
-from convscope.errors import ArgumentError, NotApplicableError, no_maps
+from convscope.errors import ArgumentError
 from convscope.network import Network
 from convscope.objective import Objective, total
 from convscope.replay import Tail, in_batches
@@ -68,12 +68,13 @@ def ablationcam(
     for i, picture in enumerate(pixels.split(1)):
         tail = Tail(net, picture, layer, objective.layers)
         question = objective.settled(tail.acts)
-        count = _maps_of(layer, tail.value)
+        clean = net.layers.maps(tail.value, layer)
+        count = clean.shape[1]
         watched = Watch(i * count, len(pixels) * count, "channels removed", progress, should_stop)
         y = total(question, tail.acts)
         drops = watched.through(_drops(tail, question))
         weights = drops / (y.abs() if y != 0 else 1)
-        maps.append(torch.einsum("k,khw->hw", weights, tail.value[0].to(weights)).float())
+        maps.append(torch.einsum("k,khw->hw", weights, clean[0].to(weights)).float())
     return torch.stack(maps)
 
 
@@ -83,21 +84,27 @@ def _drops(tail: Tail, question: Objective) -> Iterator[Tensor]:
     The clean score is computed anew in each batch: a batch of another size is rounded otherwise,
     and that difference would be the same in the drops of all channels and add up in the map.
     """
-    shorter = without_each_channel(tail)
+    layout = tail.net.layers.layout(tail.layer) or ("", (0, 0))
+    shorter = without_each_channel(tail) if layout[0] == "channels" else None
     runner, clean = shorter[:2] if shorter else (tail, tail.value)
 
     def work(first: int, last: int) -> Tensor:
-        without = shorter[2][first:last] if shorter else _zeroed(tail.value, first, last)
+        without = shorter[2][first:last] if shorter else _zeroed(tail, first, last)
         score = question.read(runner.run(torch.cat([clean, without])))
         return score[0] - score[1:]
 
-    return in_batches(tail.value.shape[1], runner.batch, work)
+    count = tail.net.layers.maps(tail.value, tail.layer).shape[1]
+    return in_batches(count, runner.batch, work)
 
 
-def _zeroed(value: Tensor, first: int, last: int) -> Tensor:
-    """Copies of a layer's value, one without channel `first`, one without the next, ..."""
-    many = value.repeat(last - first, 1, 1, 1)
-    many[torch.arange(last - first), torch.arange(first, last)] = 0
+def _zeroed(tail: Tail, first: int, last: int) -> Tensor:
+    """Copies of a layer's value, one without channel `first`, one without the next, ...
+
+    Of tokens, those without a place in the grid keep theirs.
+    """
+    many = tail.value.repeat(last - first, *[1] * (tail.value.dim() - 1))
+    maps = tail.net.layers.maps(many, tail.layer)
+    maps[torch.arange(last - first), torch.arange(first, last)] = 0
     return many
 
 
@@ -144,8 +151,8 @@ def scorecam(
     maps = []
     for i, picture in enumerate(pixels.split(1)):
         acts = net.run(picture, tuple(dict.fromkeys((layer, *objective.layers))))
-        value = acts[layer].detach()
-        count = _maps_of(layer, value)
+        value = net.layers.maps(acts[layer].detach(), layer)
+        count = value.shape[1]
         question = objective.settled(acts)
         watched = Watch(i * count, len(pixels) * count, "channels shown", progress, should_stop)
         seen = _through_each(net, picture, question, value, precision=precision)
@@ -192,10 +199,3 @@ def _spread(found: Tensor, value: Tensor) -> Tensor:
     varies = _varies(value)
     place = torch.where(varies, varies.cumsum(0) - 1, len(found) - 1)
     return found[place]
-
-
-def _maps_of(layer: str, value: Tensor) -> int:
-    """How many maps a layer has."""
-    if value.dim() != 4:
-        raise NotApplicableError(no_maps(layer, value.shape))
-    return value.shape[1]

@@ -16,7 +16,6 @@ from convscope.attribution.incremental.windows import Windows
 from convscope.attribution.occlusion import covers, places
 from convscope.attribution.pixels import deconv
 from convscope.errors import StoppedError
-from convscope.grids import as_map
 from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import OUTPUT, channel, class_number, scores, shares
@@ -122,14 +121,14 @@ def five_panels(
     pixels = net.photographs(image)[:1]
     place = layer or net.layers.default.name
     clean = net.run(pixels, (place, OUTPUT))
-    planes = as_map(clean[place], net.layers.grids, place)[0]
+    planes = net.layers.maps(clean[place], place)[0]
     k = int(planes.flatten(1).sum(1).argmax())
     wanted = int(scores(clean).argmax()) if c is None else class_number(c, net.labels)
     grid, batches = _covered(pixels, window, stride, fill, seed)
     activity, odds = [], []
     for done, batch in batches:
         acts = net.run(batch, (place, OUTPUT))
-        activity.append(as_map(acts[place], net.layers.grids, place)[:, k].sum((1, 2)))
+        activity.append(net.layers.maps(acts[place], place)[:, k].sum((1, 2)))
         odds.append(shares(scores(acts)))
         if progress:
             progress(done, grid[0] * grid[1], "windows")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from convscope.dataset.source import Photographs
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
-from convscope.grids import as_map
 from convscope.hooks import Reader, reading
+from convscope.layers import Layers
 from convscope.network import Network
 from convscope.objective import OUTPUT
 from convscope.outputs import scores_in
@@ -86,10 +86,9 @@ def pass_by(
         head: the last linear layer or convolution, where codes are wanted.
         whole: go on to the scores; otherwise the pass ends after the deepest layer.
     """
-    grids = net.layers.grids
 
     def look(name: str, value: Tensor) -> None:
-        reader(name, code_of(value, head) if name == CODE else map_of(value, grids, name))
+        reader(name, code_of(value, head) if name == CODE else map_of(value, net.layers, name))
 
     sites = {name: net.layers.site(name) for name in layers}
     entering = {CODE: head} if head is not None else {}
@@ -99,11 +98,11 @@ def pass_by(
             reader(OUTPUT, scores_in(module(x), net.output).float())
 
 
-def map_of(value: Tensor, grids: Sequence[tuple[int, int]], layer: str) -> Tensor:
+def map_of(value: Tensor, layers: Layers, layer: str) -> Tensor:
     """A layer's value as maps; what has no place becomes maps of one cell."""
     if value.dim() == 2:
         return value[:, :, None, None]
-    return as_map(value, grids, layer)
+    return layers.maps(value, layer)
 
 
 def code_of(value: Tensor, head: nn.Module | None) -> Tensor:
@@ -163,7 +162,7 @@ def layers_of(net: Network, layers: str | Sequence[str] | None) -> list[str]:
     for address in found:
         row = net.layers.find(address)
         if len(row.shape) != 1:
-            map_of(torch.empty(1, *row.shape), net.layers.grids, address)
+            map_of(torch.empty(1, *row.shape), net.layers, address)
     return list(dict.fromkeys(found))
 
 

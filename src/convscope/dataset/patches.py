@@ -10,7 +10,6 @@ from torch import Tensor
 
 from convscope.dataset.findings import Place, Survey
 from convscope.errors import ArgumentError
-from convscope.grids import as_map
 from convscope.likeness import direction
 from convscope.network import Network
 from convscope.objective import Objective
@@ -86,7 +85,7 @@ class Strongest:
         with torch.no_grad():
             value = self.net.run(self.pixels, [self.layer])[self.layer]
         maps = value[:, :, None, None] if value.dim() == 2 else None
-        maps = as_map(value, self.net.layers.grids, self.layer) if maps is None else maps
+        maps = self.net.layers.maps(value, self.layer) if maps is None else maps
         planes = (
             maps[:, self.channel] if self.along is None else projected(maps, self.along[None])[:, 0]
         )

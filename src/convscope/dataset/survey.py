@@ -158,7 +158,7 @@ def _manifest(
 
 def _channels(net: Network, layer: str) -> int:
     shape = net.layers.find(layer).shape
-    return map_of(torch.empty(1, *shape), net.layers.grids, layer).shape[1]
+    return map_of(torch.empty(1, *shape), net.layers, layer).shape[1]
 
 
 def _shard(

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from convscope.dataset.findings import Survey
 from convscope.dataset.patches import strongest
-from convscope.grids import as_map
 from convscope.network import Network
 from convscope.render.colour import Floats
 from convscope.render.grid import sheet
@@ -37,7 +36,7 @@ def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
     layer = mapped[min(len(mapped) * 5 // 6, len(mapped) - 1)]
     with torch.no_grad():
         value = net.run(pixels, [layer])[layer]
-    maps = as_map(value, net.layers.grids, layer).clamp(min=0)[0]
+    maps = net.layers.maps(value, layer).clamp(min=0)[0]
     channels = maps.mean((1, 2)).topk(min(COUNT, len(maps))).indices.tolist()
     rows = [_row(net, survey, layer, k, fired_in(pixels, maps[k])) for k in channels]
     captions = [words for k in channels for words in _captions(survey, layer, k)]

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.grids import as_map
 from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import channel
@@ -41,7 +40,7 @@ def maps(
         NotApplicableError: if the layer has no maps.
         ArgumentError: if there is no such channel.
     """
-    value = as_map(net.activations(images, (layer,))[layer], net.layers.grids, layer)
+    value = net.layers.maps(net.activations(images, (layer,))[layer], layer)
     chosen = _chosen(value, layer, channels, strongest)
     recipe = recipe_for(net, "maps", layer=layer, channels=channels, strongest=strongest)
     captions = [] if chosen is None else [str(k) for k in chosen]

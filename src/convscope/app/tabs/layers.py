@@ -10,7 +10,6 @@ from convscope.app.asking import Answer, Ask
 from convscope.app.desk import Desk
 from convscope.app.drawn import sprite
 from convscope.app.photos import Photograph
-from convscope.grids import as_map
 from convscope.receptive import Axis
 from convscope.rows import LayerRow
 
@@ -33,7 +32,7 @@ def values(desk: Desk, photo: Photograph, layer: str) -> Tensor:
         return known[layer][0]
     with desk.network() as net:
         found = net.activations(photo.pixels, (layer,))[layer]
-        return as_map(found, net.layers.grids, layer)[0].detach().cpu()
+        return net.layers.maps(found, layer)[0].detach().cpu()
 
 
 def _sheet(desk: Desk, photo: Photograph, layer: str) -> Answer:

@@ -13,7 +13,6 @@ from convscope.app.drawn import heat, sprite
 from convscope.app.photos import check_size
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError
-from convscope.grids import as_map
 from convscope.network import Network
 from convscope.objective import OUTPUT, predicted, scores, shares
 from convscope.results.base import as_array
@@ -64,7 +63,7 @@ def _said(net: Network, output: torch.Tensor) -> Answer:
 
 
 def _tiles(net: Network, value: torch.Tensor, layer: str, followed: int) -> Answer:
-    maps = as_map(value.detach(), net.layers.grids, layer)[0].cpu()
+    maps = net.layers.maps(value.detach(), layer)[0].cpu()
     strongest = maps.mean((1, 2)).topk(min(TILES, len(maps))).indices
     one = maps[min(followed, len(maps) - 1)]
     return {
