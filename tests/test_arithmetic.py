@@ -59,6 +59,17 @@ def test_the_kernel_moves_over_the_drawn_input():
         assert (colour in (drawing._TAPPED, drawing._TAPPED_NOTHING)) == (cell in taps)
 
 
+def test_what_was_made_stays():
+    film = convscope.arithmetic(5, kernel=3, padding=1, stride=2)
+    board = drawing.Board((5, 5), (1, 1), (3, 3), film.sentence)
+    for number, frame in enumerate(film.frames):
+        for k, cell in enumerate(np.ndindex(3, 3)):
+            x, y, *_ = board._corners(cell, board._right)
+            colour = frame.getpixel((x + 5, y + 5))
+            due = drawing._DONE if k < number else drawing._NOW if k == number else drawing._TODO
+            assert colour == due
+
+
 def test_a_gif_that_repeats(tmp_path):
     path = convscope.arithmetic(5, kernel=3, padding=1, stride=2).save(tmp_path / "conv.gif")
     with Image.open(path) as film:
@@ -106,6 +117,7 @@ def test_values_and_sheet(tmp_path):
         ({"stride": 0}, "stride must be a number from 1 to 1000"),
         ({"padding": -1}, "padding must be a number from 0 to 1000"),
         ({"input": 100}, "The output has 9,604 cells, and each is a frame; at most 2,500"),
+        ({"input": 1000, "stride": 20}, "2,500 frames of 4280 by 4094 pixels take 125,329 MB"),
     ],
 )
 def test_mistakes_in_one_sentence(options, sentence):

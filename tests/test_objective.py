@@ -1,5 +1,6 @@
 """Questions as values."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,7 +8,16 @@ from torch import nn
 import convscope
 from convscope.errors import TargetError
 from convscope.likeness import direction
-from convscope.objective import Acts, Objective, channel, class_number, logit, neuron, parse
+from convscope.objective import (
+    Acts,
+    Objective,
+    as_objective,
+    channel,
+    class_number,
+    logit,
+    neuron,
+    parse,
+)
 
 
 def value(net, objective, images):
@@ -179,3 +189,16 @@ def test_channels_are_read_however_a_network_keeps_them(layer):
 def test_what_holds_no_map_says_its_shape():
     with pytest.raises(TargetError, match=r"\(1, 7, 3\)"):
         channel("x", 1).read(Acts({"x": torch.zeros(1, 7, 3)}))
+
+
+@pytest.mark.parametrize("given", [np.int64(3), torch.tensor(3), np.uint8(3)])
+def test_class_numbers_as_argmax_gives_them(net, images, given):
+    expected = net.score(convscope.logit(3), images)
+    assert torch.equal(net.score(as_objective(given), images), expected)
+    assert torch.equal(net.score(convscope.logit(given), images), expected)
+
+
+@pytest.mark.parametrize("given", [3.0, [1, 2], torch.tensor([1, 2]), b"3"])
+def test_what_is_no_target(given):
+    with pytest.raises(TargetError, match="is no target: give a class by number or by name"):
+        as_objective(given)

@@ -17,6 +17,7 @@ from convscope.results import Film, Recipe
 
 Size = int | tuple[int, int]
 MOST = 2500  # frames; more takes minutes to watch
+ROOM = 1 << 30  # bytes of all frames
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def arithmetic(
     _check(sweep)
     example = _example(sweep, seed) if numbers else None
     board = Board(sweep.input, sweep.padding, sweep.output, words(sweep), example)
-    frames = [board.frame(place, sweep.taps(place)) for place in sweep.places()]
+    _check_pages(board.size, sweep)
+    frames = list(board.frames((place, sweep.taps(place)) for place in sweep.places()))
     return Film(frames, words(sweep), _recipe(sweep, seed if numbers else None))
 
 
@@ -145,6 +147,14 @@ def _check(sweep: Sweep) -> None:
     steps = sweep.output[0] * sweep.output[1]
     if steps > MOST:
         msg = f"The output has {steps:,} cells, and each is a frame; at most {MOST:,} can be watched. Make the input smaller or the stride larger."
+        raise ArgumentError(msg)
+
+
+def _check_pages(size: tuple[int, int], sweep: Sweep) -> None:
+    steps = sweep.output[0] * sweep.output[1]
+    room = 3 * size[0] * size[1] * steps
+    if room > ROOM:
+        msg = f"{steps:,} frames of {size[0]} by {size[1]} pixels take {room >> 20:,} MB; at most {ROOM >> 20} are allowed. Make the input smaller or the stride larger."
         raise ArgumentError(msg)
 
 

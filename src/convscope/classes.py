@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -102,8 +103,8 @@ def class_number(c: int | str, labels: Sequence[str]) -> int:
     Raises:
         TargetError: if no class has that name, or several have.
     """
-    if isinstance(c, int):
-        return c
+    if not isinstance(c, str):
+        return whole_number(c)
     wanted = _plain(c)
     found = [i for i, label in enumerate(labels) if wanted in _names(label)]
     if len(found) == 1:
@@ -119,6 +120,22 @@ def class_number(c: int | str, labels: Sequence[str]) -> int:
             "number, as class:4, or load it with labels."
         )
     raise TargetError(msg)
+
+
+def whole_number(given: object) -> int:
+    """A class number, also one of numpy or torch as `argmax` gives it.
+
+    Raises:
+        TargetError: if it is none.
+    """
+    try:
+        return operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        msg = (
+            f"{given!r} is no target: give a class by number or by name, a text as 'conv:3:88', "
+            "or an Objective."
+        )
+        raise TargetError(msg) from None
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,17 @@ import re
 
 from torch import Tensor
 
-from convscope.classes import INPUT, OUTPUT, Acts, class_number, class_of, in_range, scores, shares
+from convscope.classes import (
+    INPUT,
+    OUTPUT,
+    Acts,
+    class_number,
+    class_of,
+    in_range,
+    scores,
+    shares,
+    whole_number,
+)
 from convscope.errors import TargetError
 from convscope.question import Objective, total
 
@@ -194,12 +204,18 @@ def parse(text: str) -> Objective:
 
 
 def as_objective(given: Objective | str | int | None) -> Objective:
-    """An objective from itself, its words, a class number, or None for the predicted class."""
+    """An objective from itself, its words, a class number, or None for the predicted class.
+
+    Raises:
+        TargetError: if it is something else.
+    """
     if isinstance(given, Objective):
         return given
     if given is None:
         return predicted()
-    return logit(given) if isinstance(given, int) else parse(given)
+    if isinstance(given, str):
+        return parse(given)
+    return logit(whole_number(given))
 
 
 def _only_a_layer(text: str) -> bool:

@@ -98,10 +98,11 @@ def test_randomization(run, folder, tmp_path):
 def test_invariance(run, tmp_path):
     code, out, err = run(
         *("study", "invariance", "sample:china", "sample:flower", "--layers", "stage:1,stage:11"),
-        "--json",
+        *("--classes", "class:2,French horn", "--json"),
     )
     rows = json.loads(out)
     assert 0 == code
+    assert {"church", "French horn"} == {row["class"] for row in rows}
     assert {"sample:china", "sample:flower"} == {row["photograph"] for row in rows}
     assert all({"stage:1", "stage:11"} <= set(row) for row in rows)
     assert "Largest mean distance of the features" in err
@@ -145,6 +146,7 @@ def test_evolution(run, folder, tmp_path):
         (["study", "randomization", "photos", "--corruption", "half"], "--corruption must be shares with commas, as 0.25,0.5, not 'half'."),
         (["study", "randomization", "photos"], "photos holds 12 photographs, but 1000 and 500 are needed"),
         (["study", "invariance", "none.jpg"], "There is no file none.jpg"),
+        (["study", "invariance", "sample:china", "--classes", "99"], "There is no class 99: this network has 10"),
         (["study", "correspondence", "none.csv"], "none.csv cannot be read as a table of boxes"),
         (["study", "evolution", "a.pt", "--photos", "none"], "There is no folder none"),
         (["study", "evolution", "a.pt", "--photos", "photos", "--channels", "a"], "--channels must be numbers with commas, as 3,8,21, not 'a'."),

@@ -106,7 +106,7 @@ def invariance(
             options.load(),
             photos,
             layers=_parts(layers),
-            classes=_parts(classes),
+            classes=_classes(classes),
             names=_names(photos),
             state=str(out / "state"),
             progress=progress,
@@ -186,6 +186,12 @@ def evolution(
             should_stop=should_stop,
         )
     _present(found, out, as_json=as_json, title=f"Strongest answers of {layer}")
+
+
+def _classes(text: str | None) -> list[int | str] | None:
+    """Numbers and names, with or without `class:` before them."""
+    names = [part.removeprefix("class:") for part in _parts(text) or []]
+    return [int(name) if name.isdecimal() else name for name in names] or None
 
 
 def _parts(text: str | None) -> list[str] | None:

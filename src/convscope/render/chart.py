@@ -25,7 +25,8 @@ def chart(panels: Mapping[str, Mapping[str, Line]], x: str, y: str) -> Image.Ima
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
         for name, (xs, ys) in series.items():
-            axes.plot(xs, ys, label=name, linewidth=2)
+            alone = "o" if len(xs) == 1 else None  # a line of one point cannot be seen
+            axes.plot(xs, ys, label=name, linewidth=2, marker=alone)
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,42 +66,67 @@ class Board:
         across = self.padded[1] + self.output[1]
         return max(4, min(34, _WIDEST // across, _WIDEST // self.padded[0]))
 
-    def frame(self, place: Cell, taps: Sequence[Cell]) -> Image.Image:
-        """Draw one step.
-
-        Args:
-            place: the output's cell that is made.
-            taps: the cells of the padded input that make it, in the kernel's order.
-        """
-        page = Image.new("RGB", self._size(), _PAPER)
-        draw = ImageDraw.Draw(page)
-        draw.text((_MARGIN, 10), self.title, _INK, font(13))
-        self._input(draw, {tap: k for k, tap in enumerate(taps)})
-        self._output(draw, place)
-        self._foot(draw, place, taps, page.height)
-        return page
-
-    def _size(self) -> tuple[int, int]:
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of a frame in pixels."""
         wide = (self.padded[1] + self.output[1]) * self.side + _BETWEEN + 2 * _MARGIN
         tall = max(self.padded[0], self.output[0]) * self.side + _HEAD + _FOOT + _MARGIN
         title = int(font(13).getlength(self.title)) + 2 * _MARGIN
         return max(wide, title, 300), tall
 
+    def frames(self, steps: Iterable[tuple[Cell, Sequence[Cell]]]) -> Iterator[Image.Image]:
+        """Draw one step after the other.
+
+        Args:
+            steps: the output's cell that is made, and the cells of the padded input that make it
+                in the kernel's order.
+        """
+        ground = self._ground()
+        for place, taps in steps:
+            page = ground.copy()
+            draw = ImageDraw.Draw(page)
+            for k in sorted(range(len(taps)), key=lambda k: self._inner(taps[k]) is not None):
+                self._cell(draw, taps[k], k)
+            self._made(draw, place, _NOW, _WHITE)
+            self._foot(draw, place, taps)
+            yield page
+            self._made(ImageDraw.Draw(ground), place, _DONE, _INK)
+
+    def _ground(self) -> Image.Image:
+        """The page before anything is made."""
+        page = Image.new("RGB", self.size, _PAPER)
+        draw = ImageDraw.Draw(page)
+        draw.text((_MARGIN, 10), self.title, _INK, font(13))
+        draw.text((_MARGIN, _HEAD - 18), "input", _INK, font(11))
+        draw.text((self._right, _HEAD - 18), "output", _INK, font(11))
+        cells = [(row, column) for row, column in np.ndindex(*self.padded)]
+        for cell in sorted(cells, key=lambda c: self._inner(c) is not None):  # padding beneath
+            self._cell(draw, cell, None)
+        for row, column in np.ndindex(*self.output):
+            draw.rectangle(self._corners((row, column), self._right), _TODO, _LINE)
+        return page
+
+    @property
+    def _right(self) -> int:
+        """Where the output begins."""
+        return _MARGIN + self.padded[1] * self.side + _BETWEEN
+
     def _corners(self, cell: Cell, left: int) -> tuple[int, int, int, int]:
         x, y = left + cell[1] * self.side, _HEAD + cell[0] * self.side
         return x, y, x + self.side, y + self.side
 
-    def _input(self, draw: ImageDraw.ImageDraw, taps: dict[Cell, int]) -> None:
-        draw.text((_MARGIN, _HEAD - 18), "input", _INK, font(11))
-        cells = [(row, column) for row, column in np.ndindex(*self.padded)]
-        for cell in sorted(cells, key=lambda c: self._inner(c) is not None):  # padding beneath
-            box, inner, tapped = self._corners(cell, _MARGIN), self._inner(cell), cell in taps
-            if inner is None:
-                draw.rectangle(box, _TAPPED_NOTHING if tapped else _NOTHING, _FAINT)
-            else:
-                draw.rectangle(box, _TAPPED if tapped else _INPUT, _LINE)
-            if self.numbers:
-                self._write(draw, box, inner, taps.get(cell))
+    def _cell(self, draw: ImageDraw.ImageDraw, cell: Cell, tap: int | None) -> None:
+        """A cell of the padded input, and which weight it meets."""
+        box, inner = self._corners(cell, _MARGIN), self._inner(cell)
+        if inner is not None:
+            draw.rectangle(box, _INPUT if tap is None else _TAPPED, _LINE)
+        elif tap is None:
+            draw.rectangle(box, _NOTHING, _FAINT)
+        else:  # its neighbours keep their lines
+            inside = (box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1)
+            draw.rectangle(inside, _TAPPED_NOTHING)
+        if self.numbers:
+            self._write(draw, box, inner, tap)
 
     def _inner(self, cell: Cell) -> Cell | None:
         """The cell of the input itself; None where there is padding."""
@@ -127,24 +152,23 @@ class Board:
             weight = f"x{self.numbers.kernel.flat[tap]}"
             draw.text((box[2] - 3, box[3] - 2), weight, ink, font(9), "rb")
 
-    def _output(self, draw: ImageDraw.ImageDraw, place: Cell) -> None:
-        left = _MARGIN + self.padded[1] * self.side + _BETWEEN
-        draw.text((left, _HEAD - 18), "output", _INK, font(11))
-        for row, column in np.ndindex(*self.output):
-            cell = (row, column)
-            colour = _NOW if cell == place else _DONE if cell < place else _TODO
-            box = self._corners(cell, left)
-            draw.rectangle(box, colour, _LINE)
-            if self.numbers and cell <= place and self.side >= 20:
-                middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-                ink = _WHITE if cell == place else _INK
-                draw.text(middle, str(self.numbers.output[cell]), ink, font(12), "mm")
-
-    def _foot(
-        self, draw: ImageDraw.ImageDraw, place: Cell, taps: Sequence[Cell], height: int
+    def _made(
+        self,
+        draw: ImageDraw.ImageDraw,
+        place: Cell,
+        colour: tuple[int, int, int],
+        ink: tuple[int, int, int],
     ) -> None:
+        """A cell of the output that is or was made."""
+        box = self._corners(place, self._right)
+        draw.rectangle(box, colour, _LINE)
+        if self.numbers and self.side >= 20:
+            middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+            draw.text(middle, str(self.numbers.output[place]), ink, font(12), "mm")
+
+    def _foot(self, draw: ImageDraw.ImageDraw, place: Cell, taps: Sequence[Cell]) -> None:
         """Which cell is made, and how many of its inputs are padding."""
         empty = sum(self._inner(tap) is None for tap in taps)
         words = f"output ({place[0]}, {place[1]}) from {len(taps)} cells"
         words += f", {empty} of them padding" if empty else ""
-        draw.text((_MARGIN, height - _FOOT), words, _INK, font(11))
+        draw.text((_MARGIN, self.size[1] - _FOOT), words, _INK, font(11))

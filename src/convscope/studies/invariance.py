@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convscope.classes import class_of
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import OUTPUT, Acts, class_number, scores, shares
+from convscope.objective import OUTPUT, Acts, scores, shares
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.kept import kept, mark_of, marks_of
 
@@ -136,7 +137,7 @@ def measured(
         "class": its number; and change -> layer or "probability" -> a number a step.
     """
     own = net.run(pixels, (*layers, OUTPUT))
-    c = int(scores(own)[0].argmax()) if wanted is None else class_number(wanted, net.labels)
+    c = int(scores(own)[0].argmax()) if wanted is None else class_of(own, wanted)
     found: dict[str, Any] = {"class": c}
     for change, amounts in MOVES.items():
         parts = [_apart(net, moved(pixels, change, by), own, layers, c) for by in amounts]
