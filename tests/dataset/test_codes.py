@@ -35,6 +35,18 @@ def test_every_cell_is_filled_by_its_nearest():
     assert 3 == alone.grid()[1, 1]
 
 
+@pytest.mark.parametrize("count", [3, 4, 7, 9, 50])
+def test_each_photograph_has_a_cell_of_its_own(count):
+    points = np.random.default_rng(count).random((count, 2)).tolist()
+    spread = made(points, [[float(k)] for k in range(count)])
+    cells = spread.each()
+    assert (spread.side, spread.side) == cells.shape
+    assert list(range(count)) == sorted(cells[cells >= 0].tolist())
+    corners = made([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.9, 1.0]], [[0.0], [1.0], [2.0], [3.0]])
+    assert [[0, 1], [2, 3]] == corners.each().tolist()
+    assert spread.picture("each", tile=8).size == (8 * spread.side, 8 * spread.side)
+
+
 def test_the_grid_equals_the_loop(found):
     drawn = codes(found, method="pca")
     points = drawn.points.numpy()
@@ -70,7 +82,9 @@ def test_pictures_of_all_kinds(found):
     drawn = codes(found, method="pca")
     assert (6 * 32, 6 * 32) == drawn.picture("grid").size == drawn.picture("seams").size
     assert (7 * 32, 7 * 32) == drawn.picture("points").size
-    with pytest.raises(ArgumentError, match="kind must be points, grid or seams, not 'heap'."):
+    with pytest.raises(
+        ArgumentError, match="kind must be points, each, grid or seams, not 'heap'."
+    ):
         drawn.picture("heap")
 
 

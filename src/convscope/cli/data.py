@@ -139,7 +139,7 @@ def codes(
         "survey"
     ),
     method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
-    kind: Annotated[str, typer.Option(help="For .png: points, grid or seams.")] = "seams",
+    kind: Annotated[str, typer.Option(help="For .png: points, each, grid or seams.")] = "seams",
     most: Annotated[int, typer.Option(help="Photographs at most.")] = 6000,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0)] = 0,
     out: Annotated[

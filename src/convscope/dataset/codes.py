@@ -20,7 +20,7 @@ from convscope.results import Recipe, Result
 from convscope.results.base import as_array
 
 THUMB, SEAM = 48, 3
-KINDS = ("points", "grid", "seams")
+KINDS = ("points", "each", "grid", "seams")
 MOST = 6000
 Progress = Callable[[int, int, str], None]
 
@@ -63,6 +63,20 @@ class CodeMap(Result):
         nearest = KDTree(as_array(self.points)).query(cells)[1]
         return np.asarray(nearest, dtype=np.int64).reshape(self.side, self.side)
 
+    def each(self) -> NDArray[np.int64]:
+        """A cell for every photograph, once: (side, side) numbers, -1 where a cell stays empty.
+
+        Columns take as many photographs as they have cells, from left to right; in each column
+        they lie in their order from top to bottom.
+        """
+        across, down = as_array(self.points).T
+        found = np.full((self.side, self.side), -1, dtype=np.int64)
+        order = np.argsort(across, kind="stable")
+        for column, part in enumerate(np.array_split(order, self.side)):
+            rows = np.linspace(0, self.side - 1, len(part)).round().astype(int)
+            found[rows, column] = part[np.argsort(down[part], kind="stable")]
+        return found
+
     def seams(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """How far neighbours on the grid are apart in the space of codes, in [0, 1].
 
@@ -82,7 +96,8 @@ class CodeMap(Result):
         """Draw it.
 
         Args:
-            kind: "points" at their exact places, "grid" with every cell filled by its nearest, or
+            kind: "points" at their exact places; "each" once, in a cell near its place; "grid"
+                with every cell filled by its nearest, so that some come often and others not; or
                 "seams", the grid with red lines where neighbours are far apart.
             tile: pixels of a photograph.
 
@@ -90,7 +105,8 @@ class CodeMap(Result):
             ArgumentError: if `kind` is unknown.
         """
         check_kind(kind)
-        page = self._scattered(tile) if kind == "points" else self._gridded(tile)
+        cells = self.each() if kind == "each" else self.grid()
+        page = self._scattered(tile) if kind == "points" else self._gridded(cells, tile)
         if kind == "seams":
             self._sew(page, tile)
         return page
@@ -103,9 +119,11 @@ class CodeMap(Result):
             page.paste(small, (round(float(x) * length), round(float(y) * length)))
         return page
 
-    def _gridded(self, tile: int) -> Image.Image:
+    def _gridded(self, cells: NDArray[np.int64], tile: int) -> Image.Image:
         page = Image.new("RGB", (self.side * tile, self.side * tile), PAPER)
-        for (row, column), number in np.ndenumerate(self.grid()):
+        for (row, column), number in np.ndenumerate(cells):
+            if number < 0:
+                continue
             thumb = Image.fromarray(self.thumbs[number])
             small = thumb.resize((tile, tile), Image.Resampling.BOX)
             page.paste(small, (column * tile, row * tile))

@@ -79,6 +79,12 @@ def neighbours(net: Network, survey: Survey, images: Tensor | Source, *, top: in
     pixels = net.photographs(images)[:1]
     found = nearest(net, survey, pixels, top=top)
     near = survey.read(net, [int(n or 0) for n in found.column("number")])
-    captions = [f"{float(r['distance'] or 0):.3g} {r['label'] or ''}" for r in found.records()]
+    rows = found.records()
+    captions = [f"{r['label'] or ''} distance {float(r['distance'] or 0):.2g}" for r in rows]
     values = torch.cat([pixels, near])
-    return Pictures(values, found.recipe, captions=["this photograph", *captions], scale="pixels")
+    return Pictures(
+        values,
+        found.recipe,
+        captions=["this photograph", *map(str.strip, captions)],
+        scale="pixels",
+    )

@@ -24,7 +24,7 @@ function drawMap(answer, place, words) {
   image.addEventListener("pointermove", (event) => {
     const box = image.getBoundingClientRect(), at = (share) => Math.max(0, Math.min(answer.side - 1, Math.floor(share * answer.side)));
     const number = answer.grid[at((event.clientY - box.top) / box.height) * answer.side + at((event.clientX - box.left) / box.width)];
-    words.textContent = [answer.labels[number], answer.names[number]].filter(Boolean).join(" · ");
+    words.textContent = number < 0 ? "" : [answer.labels[number], answer.names[number]].filter(Boolean).join(" · ");
   });
   words.textContent = `${answer.words}. Point at one to see its name.`;
   place.replaceChildren(image, code(answer.code));

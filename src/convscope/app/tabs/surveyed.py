@@ -140,9 +140,9 @@ def _classes(survey: Survey, layer: str, k: int) -> list[Answer]:
 
 def _laid_out(found: CodeMap) -> Answer:
     return {
-        "picture": jpeg(found.picture("grid", tile=min(48, max(16, WIDE // found.side)))),
+        "picture": jpeg(found.picture("each", tile=min(48, max(16, WIDE // found.side)))),
         "side": found.side,
-        "grid": found.grid().flatten().tolist(),
+        "grid": found.each().flatten().tolist(),
         "names": [Path(name).name for name in found.names],
         "labels": found.labels,
         "words": found.words(),
