@@ -35,7 +35,11 @@ __all__ = [
 def logit(c: int | str) -> Objective:
     """Score of a class before the softmax, by number (from 0) or by name."""
     return Objective(
-        f"class:{c}", (OUTPUT,), lambda acts: scores(acts)[:, class_of(acts, c)], rivals=scores
+        f"class:{c}",
+        (OUTPUT,),
+        lambda acts: scores(acts)[:, class_of(acts, c)],
+        rivals=scores,
+        c=c,
     )
 
 
@@ -51,29 +55,65 @@ def probability(c: int | str) -> Objective:
 def segment(c: int | str, mask: Tensor | None = None) -> Objective:
     """Mean score of a class over a part of a segmentation, (N, K, H, W).
 
+    Methods that change the photograph keep to the part that belongs to it unchanged.
+
     Args:
         c: the class, by number or by name.
         mask: (H, W) or (N, H, W), true where to look; None: where the class is predicted.
     """
 
+    def where(acts: Acts) -> Tensor:
+        return _answered(acts, c) if mask is None else mask.to(acts[OUTPUT].device).bool()
+
     def read(acts: Acts) -> Tensor:
-        output = acts[OUTPUT]
-        if output.dim() != 4:
-            msg = f"A segmentation gives (N, K, H, W), but this network returns {tuple(output.shape)}."
-            raise TargetError(msg)
-        k = in_range(class_number(c, acts.labels), output.shape[1])
-        where = output.argmax(1) == k if mask is None else mask.to(output.device).bool()
-        if where.shape[-2:] != output.shape[-2:]:
-            msg = f"The mask has {tuple(where.shape[-2:])} cells, the segmentation {tuple(output.shape[-2:])}."
-            raise TargetError(msg)
-        where = where.expand(len(output), -1, -1)
-        size = where.flatten(1).sum(1)
+        output = _segmentation(acts)
+        part = _fitting(where(acts), output)
+        size = part.flatten(1).sum(1)
         if not bool((size > 0).all()):
             msg = f"No pixel is taken for class {c!r}; give a mask to look at another part."
             raise TargetError(msg)
-        return (output[:, k] * where).flatten(1).sum(1) / size
+        own = output[:, in_range(class_number(c, acts.labels), output.shape[1])]
+        return (own * part).flatten(1).sum(1) / size
 
-    return Objective(f"segment:{c}", (OUTPUT,), read)
+    def some(first: int, last: int) -> Objective:
+        return segment(c, None if mask is None else mask[first:last])
+
+    return Objective(
+        f"segment:{c}",
+        (OUTPUT,),
+        read,
+        settle=(lambda acts: segment(c, _answered(acts, c))) if mask is None else None,
+        some=some if mask is not None and mask.dim() == 3 and len(mask) > 1 else None,
+    )
+
+
+def _segmentation(acts: Acts) -> Tensor:
+    """The network's scores as (N, K, H, W)."""
+    output = acts[OUTPUT]
+    if output.dim() != 4:
+        msg = f"A segmentation gives (N, K, H, W), but this network returns {tuple(output.shape)}."
+        raise TargetError(msg)
+    return output
+
+
+def _answered(acts: Acts, c: int | str) -> Tensor:
+    """Where a segmentation predicts a class, (N, H, W)."""
+    output = _segmentation(acts)
+    return output.argmax(1) == in_range(class_number(c, acts.labels), output.shape[1])
+
+
+def _fitting(mask: Tensor, output: Tensor) -> Tensor:
+    """A mask as (N, H, W) for an output (N, K, H, W)."""
+    if mask.shape[-2:] != output.shape[-2:]:
+        msg = f"The mask has {tuple(mask.shape[-2:])} cells, the segmentation {tuple(output.shape[-2:])}."
+        raise TargetError(msg)
+    if mask.dim() == 3 and len(mask) not in (1, len(output)):
+        msg = (
+            f"There are {len(mask)} masks for {len(output)} photographs; give one for all, or one "
+            "for each."
+        )
+        raise TargetError(msg)
+    return mask.expand(len(output), -1, -1)
 
 
 def box(k: int = 0) -> Objective:
@@ -180,7 +220,7 @@ def parse(text: str) -> Objective:
         TargetError: if it is none of these.
     """
     if " - " in text:
-        first, _, second = text.partition(" - ")
+        first, _, second = text.rpartition(" - ")
         return parse(first) - parse(second)
     kind, _, rest = text.strip().partition(":")
     if kind == "box" and rest.isdecimal():

@@ -63,8 +63,10 @@ def _moments(
     watches: list[Watch],
 ) -> tuple[Tensor, Tensor]:
     """Running mean and sum of squared deviations (Chan et al. 1979), photograph by photograph."""
-    pairs = zip(pixels, watches, strict=True)
-    found = [_of_one(net, one[None], objective, samples, seed, watch) for one, watch in pairs]
+    found = [
+        _of_one(net, pixels[i : i + 1], objective.among(i, i + 1), samples, seed, watch)
+        for i, watch in enumerate(watches)
+    ]
     return torch.cat([mean for mean, _ in found]), torch.cat([squares for _, squares in found])
 
 
@@ -121,7 +123,7 @@ def integrated(
         Contributions of the pixels' shape, and for each photograph by how much they miss the
         difference of the scores of photograph and black (N,).
     """
-    asked = [net.settled(objective, one[None]) for one in pixels]
+    asked = [net.settled(objective.among(i, i + 1), one[None]) for i, one in enumerate(pixels)]
     pairs = list(zip(asked, pixels, strict=True))
     watches = _watches(len(pixels), steps, progress, should_stop)
     whole = torch.cat(

@@ -74,7 +74,7 @@ def cam(
         parts = in_batches(
             len(pixels),
             net.per_batch(),
-            lambda first, last: make(net, pixels[first:last], question, place),
+            lambda first, last: make(net, pixels[first:last], question.among(first, last), place),
         )
         return torch.cat(list(parts))
 
@@ -190,7 +190,7 @@ def _is_affine(
     They are rounded as the network rounds, and the class is the photograph's own: under random
     values another would win.
     """
-    question = net.settled(objective, one)
+    question = net.settled(objective.among(0, 1), one)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((4, *a.shape[1:]), generator=generator).to(a)
     variants = torch.cat([a, a + 3 * a.std() * noise]).to(net.dtype)

@@ -72,8 +72,9 @@ def occlusion(
     shown = covers(pixels, fill, size, seed)
     watch = _Watch(len(corners) * len(pixels), progress, should_stop)
     maps = []
-    for photo, cover in zip(pixels.split(1), shown.split(1), strict=True):
-        drops = _drops(net, Windows.on(photo, corners, size, cover), question, watch)
+    for i, (photo, cover) in enumerate(zip(pixels.split(1), shown.split(1), strict=True)):
+        windows = Windows.on(photo, corners, size, cover)
+        drops = _drops(net, windows, question.among(i, i + 1), watch)
         maps.append(spread(drops, corners, size, (photo.shape[2], photo.shape[3]), reduce))
     recipe = recipe_for(
         net,

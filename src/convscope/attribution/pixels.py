@@ -140,7 +140,7 @@ def saliency(
     pixels, question = net.photographs(images), as_objective(objective)
 
     def work(first: int, last: int) -> _Made:
-        return make(net, pixels[first:last], question, samples, seed)
+        return make(net, pixels[first:last], question.among(first, last), samples, seed)
 
     at_once = len(pixels) if method in AVERAGED else max(1, net.per_batch() // 3)
     parts = list(in_batches(len(pixels), at_once, work))

@@ -137,7 +137,7 @@ def trust(
         index: which photograph.
         seed: of the random maps.
     """
-    photo = net.photographs(heat.images[index : index + 1])
+    photo, objective = _asked_of(net, heat, objective, index)
     orders = {"map": [_at(heat.values[index], photo)], "centre": [_centre(photo)]}
     orders["chance"] = [_chance(photo, seed + i) for i in range(3)]
     return _along(net, photo, objective, orders)
@@ -147,9 +147,17 @@ def areas(
     net: Network, heat: Heatmap, objective: Objective, *, index: int = 0
 ) -> tuple[float, float]:
     """Areas of deletion and insertion by a map alone; see `trust`."""
-    photo = net.photographs(heat.images[index : index + 1])
+    photo, objective = _asked_of(net, heat, objective, index)
     found = _along(net, photo, objective, {"map": [_at(heat.values[index], photo)]})
     return found.areas()["map"]
+
+
+def _asked_of(
+    net: Network, heat: Heatmap, objective: Objective, index: int
+) -> tuple[Tensor, Objective]:
+    """One photograph, and the question as it is for that photograph unchanged."""
+    photo = net.photographs(heat.images[index : index + 1])
+    return photo, net.settled(objective.among(index, index + 1), photo)
 
 
 def _along(

@@ -102,7 +102,7 @@ def compare(
     """
     chosen = _chosen(methods)
     pixels = net.photographs(photo)[:1]
-    question = net.settled(as_objective(objective), pixels)
+    question = net.settled(as_objective(objective).among(0, 1), pixels)
     rows: list[Row] = []
     for done, method in enumerate(chosen):
         if should_stop and should_stop():
