@@ -17,7 +17,8 @@ from convscope.classes import (
     shares,
     whole_number,
 )
-from convscope.errors import TargetError
+from convscope.errors import NotApplicableError, TargetError
+from convscope.outputs import Detections
 from convscope.question import Objective, total
 
 __all__ = [
@@ -119,31 +120,76 @@ def _fitting(mask: Tensor, output: Tensor) -> Tensor:
 def box(k: int = 0) -> Objective:
     """Score of the `k`-th box (from 0, the surest first) that a detector of torchvision finds.
 
-    Where it finds fewer, `outputs.scores_in` and this say so.
+    Where a method changes the photograph, it is the score of the box of the same class that
+    overlaps most with this one (intersection over union); 0 where none does.
     """
 
+    def settle(acts: Acts) -> Objective:
+        return _box_near(k, _with_box(acts, k)[0, k])
+
+    return Objective(f"box:{k}", (OUTPUT,), lambda acts: _with_box(acts, k)[:, k, 0], settle=settle)
+
+
+def _box_near(k: int, sought: Tensor) -> Objective:
+    """Score of the detection that overlaps most with a row of `Detections`."""
+
     def read(acts: Acts) -> Tensor:
-        found = acts[OUTPUT]
-        if found.dim() != 2 or k >= found.shape[1] or not bool((found[:, k] > 0).all()):
-            msg = f"There is no box {k} in every photograph; box:0 is the surest."
-            raise TargetError(msg)
-        return found[:, k]
+        from torchvision.ops import box_iou
+
+        found = _detections(acts)
+        if not found.shape[1]:
+            return found.sum((1, 2))
+        own, same = sought.to(found), found[..., 5] == sought[5].to(found)
+        overlap = box_iou(found[..., 1:5].flatten(0, 1), own[None, 1:5]).view(same.shape) * same
+        best, place = overlap.max(1)
+        return found[..., 0].gather(1, place[:, None])[:, 0] * (best > 0)
 
     return Objective(f"box:{k}", (OUTPUT,), read)
+
+
+def _detections(acts: Acts) -> Tensor:
+    found = acts[OUTPUT]
+    if not isinstance(found, Detections):
+        msg = (
+            "This network is no detector whose boxes are known, so there is no box to explain; "
+            "ask about a class, as class:0."
+        )
+        raise NotApplicableError(msg)
+    return found.as_subclass(Tensor)
+
+
+def _with_box(acts: Acts, k: int) -> Tensor:
+    """The detections, where every photograph has so many."""
+    found = _detections(acts)
+    counts = (found[..., 0] > 0).sum(1)
+    if not bool((counts > 0).all()):
+        msg = (
+            f"Nothing was detected in photograph {int(counts.argmin())}, so there is no box to "
+            "explain; another photograph or a lower score threshold of the detector may help."
+        )
+        raise NotApplicableError(msg)
+    if k >= int(counts.min()):
+        msg = f"There is no box {k} in every photograph; box:0 is the surest."
+        raise TargetError(msg)
+    return found
 
 
 def predicted() -> Objective:
     """Score of the class that each image is predicted to be.
 
-    Of a network with a single score it is that score with its sign: what speaks for a positive
+    Of a detector it is its surest box. Of a network with a single score it is that score with its sign: what speaks for a positive
     answer where the answer is positive, and for a negative one where it is negative.
     """
 
     def read(acts: Acts) -> Tensor:
+        if isinstance(acts[OUTPUT], Detections):
+            return box(0).read(acts)
         found = scores(acts)
         return found[:, 0].abs() if found.shape[1] == 1 else found.max(1).values
 
     def settle(acts: Acts) -> Objective:
+        if isinstance(acts[OUTPUT], Detections):
+            return box(0).settled(acts)
         found = scores(acts)
         if found.shape[1] == 1:
             return logit(0) if bool(found[0, 0] >= 0) else -logit(0)

@@ -77,7 +77,9 @@ def rise(
     options = {"masks": done, "cells": cells, "keep": keep}
     # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
     mean = values.flatten(1).mean(1)
-    return Heatmap(values, pixels, recipe_for(net, "rise", given.label, seed=seed, **options), zero=mean)
+    return Heatmap(
+        values, pixels, recipe_for(net, "rise", given.label, seed=seed, **options), zero=mean
+    )
 
 
 @torch.no_grad()
