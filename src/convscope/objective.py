@@ -50,7 +50,15 @@ def probability(c: int | str) -> Objective:
     def read(acts: Acts) -> Tensor:
         return shares(scores(acts))[:, class_of(acts, c)]
 
-    return Objective(f"probability:{c}", (OUTPUT,), read, rivals=lambda acts: shares(scores(acts)))
+    return Objective(
+        f"probability:{c}", (OUTPUT,), read, rivals=lambda acts: shares(scores(acts)), share=True
+    )
+
+
+def improbability(c: int | str) -> Objective:
+    """One less the probability of a class: what a single score below 0 speaks for."""
+    own = probability(c)
+    return Objective(f"1 - {own.label}", (OUTPUT,), lambda acts: 1 - own.read(acts), share=True)
 
 
 def segment(c: int | str, mask: Tensor | None = None) -> Objective:

@@ -32,6 +32,7 @@ class Objective:
         some: first and last -> the same question for the photographs of a batch from `first` to
             before `last`; None where it is the same for all.
         c: the class whose score it is, by number or name; None for all else.
+        share: whether it is a probability, from 0 to 1.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Objective:
     settle: Callable[[Acts], Objective] | None = None
     some: Callable[[int, int], Objective] | None = None
     c: int | str | None = None
+    share: bool = False
 
     def settled(self, acts: Acts) -> Objective:
         """The question for methods that change the photograph: its class is the clean one's.

@@ -73,18 +73,50 @@ def randomization(
     panels = {how: {"rank correlation": (places, ranks), "SSIM": (places, alike)}}
     recipe = recipe_for(net, "randomization", seed=seed, how=how, layers=names)
     return Chart(
-        panels, "layers made random, from the scores down", "similarity", recipe, _says(ranks)
+        panels,
+        "layers made random, from the scores down",
+        "similarity",
+        recipe,
+        _says(how, names, ranks),
     )
 
 
-def _says(ranks: Sequence[float]) -> str:
-    last = ranks[-1]
-    if abs(last) < 0.3:
+ALIKE = 0.3  # rank correlation from which maps count as alike
+
+
+def _says(how: str, names: Sequence[str], ranks: Sequence[float]) -> str:
+    """The verdict; the first of `names` and `ranks` is the network as learnt."""
+    if len(ranks) == 1:
+        return "Stopped before any layer was made random, so nothing can be said of the map."
+    return _says_each(names[1:], ranks[1:]) if how == "single" else _says_all(ranks[-1])
+
+
+def _says_all(last: float) -> str:
+    if abs(last) < ALIKE:
         return f"The map depends on what was learnt: its rank correlation falls to {last:.2f}."
+    if last < 0:
+        return (
+            f"Take care: with random weights the map is turned over (rank correlation {last:.2f}): "
+            "what was learnt decides its sign, the photograph its shape."
+        )
     return (
         f"Take care: with random weights the map still looks alike (rank correlation {last:.2f}), "
         "so it shows the photograph more than the network."
     )
+
+
+def _says_each(names: Sequence[str], ranks: Sequence[float]) -> str:
+    changed = sum(abs(rank) < ALIKE for rank in ranks)
+    most = max(range(len(ranks)), key=lambda i: abs(ranks[i]))
+    least = (
+        f"it depends least on {names[most]}, where the rank correlation stays at {ranks[most]:.2f}"
+    )
+    if not changed:
+        return (
+            f"Take care: whichever of {len(ranks)} layers is made random, the map still looks "
+            f"alike; {least}."
+        )
+    return f"Made random one at a time, {changed} of {len(ranks)} layers change the map; {least}."
 
 
 def _layers(net: Network) -> list[str]:
