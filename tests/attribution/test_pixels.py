@@ -347,3 +347,9 @@ def test_deconv_of_the_first_layer_is_its_filter_where_it_fired(net, images):
     stamped = torch.zeros(3, 18, 18)
     stamped[:, y : y + 3, x : x + 3] = net.module.stem.weight[2].detach() * plane.max()
     torch.testing.assert_close(found, stamped[:, 1:-1, 1:-1])
+
+
+def test_a_multiple_of_a_channel_is_projected_from_its_map(net, images):
+    expected = convscope.deconv(net, images, "mid:5").values
+    found = convscope.deconv(net, images, 1 * convscope.channel("mid", 5)).values
+    torch.testing.assert_close(expected, found)

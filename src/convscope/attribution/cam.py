@@ -16,7 +16,7 @@ from convscope.attribution.rivals import against_rivals
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import Objective, as_objective
+from convscope.objective import OUTPUT, Objective, as_objective
 from convscope.replay import Tail, in_batches
 from convscope.results import Heatmap, Strip, recipe_for
 
@@ -78,6 +78,8 @@ def cam(
         )
         return torch.cat(list(parts))
 
+    if method in SLOW and OUTPUT not in question.layers:
+        net.gradients(question.among(0, 1), pixels[:1], places)  # refuses layers it cannot reach
     maps = [at(place) for place in places]
     recipe = recipe_for(net, method, question.label, layer=" + ".join(places))
     return Heatmap(maps[0] if len(maps) == 1 else fused(maps), pixels, recipe)
@@ -141,6 +143,9 @@ def _places(net: Network, layer: str | Sequence[str] | None, method: str) -> lis
         return ["all"]
     if layer is None:
         return [net.layers.default.name]
+    if not layer:
+        msg = "There is no layer: give at least one address, or None for the last map."
+        raise ArgumentError(msg)
     return [layer] if isinstance(layer, str) else list(layer)
 
 
