@@ -66,8 +66,7 @@ def occlusion(
         ArgumentError: if an option is none of these, or a window does not fit.
     """
     pixels, question = net.photographs(images), as_objective(objective)
-    size, steps = _pair(window, "window"), _pair(stride, "stride")
-    _check(pixels, size, steps, fill, reduce)
+    size, steps = sizes(pixels, window, stride, fill, reduce)
     corners = places((pixels.shape[2], pixels.shape[3]), size, steps)
     shown = covers(pixels, fill, size, seed)
     watch = _Watch(len(corners) * len(pixels), progress, should_stop)
@@ -88,6 +87,19 @@ def occlusion(
         **watch.found(),
     )
     return Heatmap(torch.stack(maps).to(pixels), pixels, recipe)
+
+
+def sizes(
+    pixels: Tensor, window: int | Pair, stride: int | Pair, fill: str, reduce: str = "mean"
+) -> tuple[Pair, Pair]:
+    """Heights and widths of a window and of a step, of `occlusion`'s options.
+
+    Raises:
+        ArgumentError: if an option is none of its own, or a window does not fit.
+    """
+    size, steps = _pair(window, "window"), _pair(stride, "stride")
+    _check(pixels, size, steps, fill, reduce)
+    return size, steps
 
 
 def places(shape: Pair, window: Pair, stride: Pair) -> Ints:
