@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.classes import Acts
-from convscope.errors import TargetError
+from convscope.errors import NotApplicableError, TargetError
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def total(objective: Objective, acts: Acts) -> Tensor:
 
     Raises:
         TargetError: if `read` does not give one number an image.
+        NotApplicableError: if one of them is infinite or not a number (NaN).
     """
     value = objective.read(acts)
     # Of layers that it does not read, the first axis may not be the images.
@@ -132,4 +133,17 @@ def total(objective: Objective, acts: Acts) -> Tensor:
             f"but gave {tuple(value.shape)}."
         )
         raise TargetError(msg)
+    _check_finite(value.detach(), objective.label)
     return value.float().sum()
+
+
+def _check_finite(value: Tensor, label: str) -> None:
+    wrong = (~value.isfinite()).nonzero()
+    if len(wrong):
+        which = int(wrong[0])
+        msg = (
+            f"{label!r} gives scores that are no finite numbers ({float(value[which])} for "
+            f"photograph {which}): look at the network's weights, its precision and its "
+            "normalisation, mean and std."
+        )
+        raise NotApplicableError(msg)

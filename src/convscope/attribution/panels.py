@@ -20,7 +20,7 @@ from convscope.classes import class_of
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import OUTPUT, channel, scores, shares
+from convscope.objective import OUTPUT, channel, predicted, scores, shares, total
 from convscope.render.colour import coloured
 from convscope.render.grid import sheet
 from convscope.results import Heatmap, Recipe, Result, recipe_for
@@ -128,6 +128,7 @@ def five_panels(
     size, steps = sizes(pixels, window, stride, fill)
     place = layer or net.layers.default.name
     clean = net.run(pixels, (place, OUTPUT))
+    total(predicted(), clean)  # refuses what is no number
     planes = net.layers.maps(clean[place], place)[0]
     k = int(planes.flatten(1).sum(1).argmax())
     wanted = int(scores(clean).argmax()) if c is None else class_of(clean, c)
@@ -203,6 +204,7 @@ def class_maps(
     pixels = net.photographs(image)[:1]
     size, steps = sizes(pixels, window, stride, fill)
     scored = net.run(pixels, (OUTPUT,))
+    total(predicted(), scored)  # refuses what is no number
     clean = shares(scores(scored))[0]
     classes = clean.topk(min(top, len(clean))).indices
     shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))

@@ -71,7 +71,7 @@ def _relus(net: Network, pixels: Tensor) -> int:
         plain = net.run(probe, (OUTPUT,))[OUTPUT]
         with rewrite_relu(guided) as mode:
             other = net.run(probe, (OUTPUT,))[OUTPUT]
-    near = 1e-4 * float(plain.abs().max())  # of scores that may all be small
+    near = 1e-4 * float(plain.nan_to_num().abs().max())  # of scores that may all be small
     if other.shape != plain.shape or not torch.allclose(
         plain, other, rtol=1e-4, atol=near, equal_nan=True
     ):

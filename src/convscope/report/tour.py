@@ -11,7 +11,7 @@ from torch import Tensor
 from convscope.dataset.findings import Survey
 from convscope.images import Source, read
 from convscope.network import Network
-from convscope.objective import Objective
+from convscope.objective import Objective, predicted
 from convscope.report.chapters import activations, driven, first_filters, network, says
 from convscope.report.evidence import answer_in, evidence, otherwise
 from convscope.report.page import Chapter, Page
@@ -47,6 +47,7 @@ def tour(
         A page; `page.write(folder)` makes the file.
     """
     pixels, shown = net.photographs(photo), _fine(net, photo)
+    net.score(predicted(), pixels)  # refuses what is no number
     said = predict(net, pixels, top=5)
     parts: list[tuple[str, Callable[[], Chapter | None]]] = [
         ("what it says", lambda: says(net, pixels, said, name)),
