@@ -260,6 +260,8 @@ def test_pointing():
     heat = Heatmap(values, torch.zeros(3, 3, 8, 8), RECIPE)
     assert [True, False, False] == pointing(heat, masks).tolist()
     assert [True, True, False] == pointing(heat, masks, tolerance=4).tolist()
+    with pytest.raises(ArgumentError, match="tolerance is a number of pixels, 0 or more, not -1"):
+        pointing(heat, masks, tolerance=-1)
     with pytest.raises(ArgumentError, match=r"Masks must have the shape \(3, 8, 8\)"):
         pointing(heat, masks[:, :4])
 
@@ -280,3 +282,28 @@ def test_a_method_that_refuses_is_a_note(images):
         compare(other, images[:1], f"segment:{best}", methods=["finercam"])
     with pytest.raises(TargetError, match="There is no class 7"):
         compare(other, images[:1], "segment:7")
+
+
+def test_weights_that_are_all_the_same_are_made_random_too(images):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.token = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.zeros(1, 1, 8))
+            self.mix, self.norm = nn.MultiheadAttention(8, 2, batch_first=True), nn.LayerNorm(8)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = self.conv(x).flatten(2).mT
+            x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+            return self.head(self.norm(self.mix(x, x, x)[0])[:, 0])
+
+    other, seen = convscope.Network(Tokens().eval(), name="tokens", input_size=(16, 16)), []
+
+    def method(random, images):
+        seen.append({n: p.clone() for n, p in random.module.named_parameters()})
+        return edges(random, images)
+
+    layers = randomization(other, images, method).recipe.parameters["layers"]
+    assert ["head", "norm", "mix", "conv", "tokens"] == layers[1:]
+    assert [] == [n for n in seen[0] if (seen[0][n] == seen[-1][n]).any()]
+    assert all(p.isfinite().all() for p in seen[-1].values())

@@ -120,13 +120,14 @@ def _says_each(names: Sequence[str], ranks: Sequence[float]) -> str:
 
 
 def _layers(net: Network) -> list[str]:
-    """Names of modules with weights of their own, the last to run first."""
+    """Names of modules with weights of their own, the last to run first, the network itself last."""
     own = {
         name
         for name, m in net.module.named_modules()
-        if any(True for _ in m.parameters(recurse=False))
+        if any(True for _ in m.parameters(recurse=isinstance(m, nn.MultiheadAttention)))
     }
-    return [row.name for row in reversed(net.layers) if row.name in own]
+    ran = [row.name for row in reversed(net.layers) if row.name in own]
+    return [*ran, *([""] if "" in own and "" not in ran else [])]
 
 
 def _randomized(
@@ -137,17 +138,29 @@ def _randomized(
         if how == "single":
             module = copy.deepcopy(net.module)
         _shuffle(module.get_submodule(name), seed + number)
-        yield name, replace(net, module=module, spec=None, name=f"{net.name} made random")
+        yield (
+            name or net.name,
+            replace(net, module=module, spec=None, name=f"{net.name} made random"),
+        )
 
 
 @torch.no_grad()
 def _shuffle(module: nn.Module, seed: int) -> None:
-    """Replace weights by normal ones of the same mean and deviation."""
+    """Replace weights by normal ones of the same mean and deviation.
+
+    Weights that are all the same, as a norm's at the start, have no deviation: they get their own
+    size, and zeros that of the module's other weights, or 1 where there are none.
+    """
     generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters(recurse=False):
+    # An attention uses its output projection without running it.
+    own = list(module.parameters(recurse=isinstance(module, nn.MultiheadAttention)))
+    sizes = [float(p.abs().mean()) for p in own if p.numel()]
+    usual = max(sizes, default=0.0) or 1.0
+    for parameter in own:
         noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-        spread = parameter.std() if parameter.numel() > 1 else parameter.abs().mean()
-        parameter.copy_(parameter.mean() + spread * noise)
+        spread = float(parameter.std()) if parameter.numel() > 1 else 0.0
+        size = spread or float(parameter.abs().mean()) or usual
+        parameter.copy_(parameter.mean() + size * noise)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
