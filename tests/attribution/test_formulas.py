@@ -264,3 +264,23 @@ def test_a_question_that_does_not_depend_on_the_layer_is_refused(net, images, me
 def test_no_layer_at_all(net, images):
     with pytest.raises(ArgumentError, match="There is no layer: give at least one address"):
         convscope.cam(net, images, 1, layer=[])
+
+
+def test_fullgrad_adds_up_with_transposed_convolutions_and_what_weights_alone_make(images):
+    """The second head stands for what is computed from weights alone."""
+
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.up = nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 5, 3)
+            self.head, self.alone = nn.Linear(5, 3), nn.Linear(2, 3)
+
+        def forward(self, x):
+            x = self.up(self.first(x).relu()).relu()
+            return self.head(x.mean((2, 3))) + 0 * self.alone(torch.ones(1, 2))
+
+    torch.manual_seed(0)
+    decoder = convscope.Network(Decoder().eval(), input_size=(16, 16))
+    own, maps, rest = parts_of_score(decoder, images, logit(1))
+    found = own.flatten(1).sum(1) + sum(part.flatten(1).sum(1) for part in maps) + rest
+    torch.testing.assert_close(decoder.score(logit(1), images).detach(), found)
