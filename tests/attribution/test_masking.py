@@ -444,3 +444,12 @@ def test_an_objective_that_is_no_number_an_image_is_refused(net, images, method)
     wrong = Objective("all", ("output",), lambda acts: acts["output"])
     with pytest.raises(convscope.errors.TargetError, match="one number an image"):
         method(net, images, wrong)
+
+
+def test_another_default_precision_changes_nothing(net, images):
+    expected = rise(net, images, 1, masks=8).values
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(expected, rise(net, images, 1, masks=8).values)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -406,3 +406,18 @@ def test_integrated_gradients_of_many_steps(net, images):
 def test_the_strongest_channels_start_from_the_map_or_its_strongest_cell(net, images):
     with pytest.raises(ArgumentError, match="only must be 'map' or 'max', not 'x'"):
         convscope.deconv_top(net, images, "mid", only="x")
+
+
+@pytest.mark.parametrize("method", ["deconv", "strip"])
+def test_many_photographs_are_run_in_parts(net, module, images, method, monkeypatch):
+    run = {
+        "deconv": lambda: convscope.deconv(net, images, "mid:5").values,
+        "strip": lambda: torch.cat(
+            [m.flatten(1) for m in convscope.cam_strip(net, images).values], 1
+        ),
+    }[method]
+    expected, sizes = run(), []
+    monkeypatch.setattr(convscope.Network, "per_batch", lambda *_: 3)
+    module.stem.register_forward_pre_hook(lambda _m, given: sizes.append(len(given[0])))
+    torch.testing.assert_close(expected, run())
+    assert 1 == max(sizes)

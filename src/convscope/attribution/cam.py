@@ -114,11 +114,17 @@ def cam_strip(
         raise ArgumentError(msg)
     pixels, question = net.photographs(images), as_objective(objective)
     places = list(layers or [row.address for row in net.layers.convs])
-    acts, gradients = net.gradients(question, pixels, places)
-    maps = [
-        formula(net.layers.maps(acts[place].detach(), place), net.layers.maps(gradient, place))
-        for place, gradient in zip(places, gradients, strict=True)
-    ]
+
+    def work(first: int, last: int) -> list[Tensor]:
+        asked = question.among(first, last)
+        acts, gradients = net.gradients(asked, pixels[first:last], places)
+        return [
+            formula(net.layers.maps(acts[place].detach(), place), net.layers.maps(gradient, place))
+            for place, gradient in zip(places, gradients, strict=True)
+        ]
+
+    parts = in_batches(len(pixels), max(1, net.per_batch() // 3), work)
+    maps = [torch.cat(own) for own in zip(*parts, strict=True)]
     return Strip(maps, places, recipe_for(net, f"{method} strip", question.label))
 
 

@@ -182,7 +182,11 @@ def deconv(
     """
     _check_only(only)
     pixels, question = net.photographs(images), as_objective(objective)
-    found = _projected(net, pixels, question, only)
+
+    def work(first: int, last: int) -> Tensor:
+        return _projected(net, pixels[first:last], question.among(first, last), only)
+
+    found = torch.cat(list(in_batches(len(pixels), max(1, net.per_batch() // 3), work)))
     recipe = recipe_for(net, "deconv", question.label, only=only)
     return Heatmap(_largest(found), pixels, recipe, projection=found)
 

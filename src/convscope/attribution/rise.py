@@ -99,7 +99,7 @@ def weighed(
         (N, H, W), and the number of masks.
     """
     inputs = [entered(net, picture) for picture in pixels.split(1)]
-    sums = torch.zeros(len(pixels), *inputs[0].shape[-2:], device=net.device)
+    sums = torch.zeros(len(pixels), *inputs[0].shape[-2:], device=net.device, dtype=torch.float32)
     done = 0
     for batch in masks:
         for i, (x, question) in enumerate(zip(inputs, asked, strict=True)):
@@ -128,8 +128,11 @@ def _grids(
 
     def work(first: int, last: int) -> Tensor:
         # One row a mask, so that batches of any size draw the same numbers.
-        drawn = torch.rand(last - first, cells * cells + 2, generator=generator).to(pixels.device)
-        grid = (drawn[:, 2:] < keep).float().view(-1, cells, cells)
+        drawn = torch.rand(
+            last - first, cells * cells + 2, generator=generator, dtype=torch.float32
+        )
+        drawn = drawn.to(pixels.device)
+        grid = (drawn[:, 2:] < keep).to(down.dtype).view(-1, cells, cells)
         rows = _crop(down, drawn[:, 0], cells, height)
         columns = _crop(across, drawn[:, 1], cells, width)
         return (rows @ grid @ columns.mT)[:, None]
@@ -140,7 +143,7 @@ def _grids(
 def _stretch(cells: int, length: int) -> Tensor:
     """Matrix (more than `length`, cells) that stretches a row of cells bilinearly."""
     cell = -(-length // cells)
-    rows = torch.eye(cells)[None]
+    rows = torch.eye(cells, dtype=torch.float32)[None]
     size = (cells + 1) * cell
     return F.interpolate(rows, size, mode="linear", align_corners=False)[0].T.contiguous()
 
