@@ -202,3 +202,17 @@ def test_class_numbers_as_argmax_gives_them(net, images, given):
 def test_what_is_no_target(given):
     with pytest.raises(TargetError, match="is no target: give a class by number or by name"):
         as_objective(given)
+
+
+def test_differences_are_taken_from_left_to_right(net, images):
+    found = value(net, parse("class:1 - class:2 - class:3"), images)
+    one, two, three = scores(net, images)[:, 1:4].unbind(1)
+    torch.testing.assert_close(one - two - three, found)
+
+
+def test_a_multiple_and_a_sum_of_channels_keep_their_map(net, images):
+    acts = net.activations(images, ["mid"])
+    expected = 2 * acts["mid"][:, 1] - acts["mid"][:, 4]
+    found = 2 * channel("mid", 1) - channel("mid", 4)
+    torch.testing.assert_close(expected, found.part(acts))
+    assert (channel("mid", 1) - channel("stem", 1)).part is None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from convscope.errors import TargetError, closest, no_maps
 from convscope.grids import Layout, as_map
+from convscope.outputs import Detections
 
 INPUT, OUTPUT = "input", "output"  # names of the pixels and of the network's scores
 
@@ -56,6 +57,11 @@ def scores(acts: Acts) -> Tensor:
         TargetError: if its output has another shape.
     """
     output = acts[OUTPUT]
+    if isinstance(output, Detections):
+        msg = (
+            "This network detects objects and has no scores of classes; ask about a box, as box:0."
+        )
+        raise TargetError(msg)
     if output.dim() == 1 and len(output) == len(next(iter(acts.values()))):
         output = output[:, None]
     if output.dim() > 2 and output[0, 0].numel() == 1:

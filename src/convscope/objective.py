@@ -12,21 +12,24 @@ from convscope.classes import (
     Acts,
     class_number,
     class_of,
-    in_range,
     scores,
     shares,
     whole_number,
 )
 from convscope.errors import TargetError
+from convscope.outputs import Detections
 from convscope.question import Objective, total
+from convscope.regions import box, segment
 
 __all__ = [
     "INPUT",
     "OUTPUT",
     "Acts",
     "Objective",
+    "box",
     "class_number",
     "scores",
+    "segment",
     "shares",
     "total",
 ]
@@ -35,7 +38,11 @@ __all__ = [
 def logit(c: int | str) -> Objective:
     """Score of a class before the softmax, by number (from 0) or by name."""
     return Objective(
-        f"class:{c}", (OUTPUT,), lambda acts: scores(acts)[:, class_of(acts, c)], rivals=scores
+        f"class:{c}",
+        (OUTPUT,),
+        lambda acts: scores(acts)[:, class_of(acts, c)],
+        rivals=scores,
+        c=c,
     )
 
 
@@ -45,65 +52,33 @@ def probability(c: int | str) -> Objective:
     def read(acts: Acts) -> Tensor:
         return shares(scores(acts))[:, class_of(acts, c)]
 
-    return Objective(f"probability:{c}", (OUTPUT,), read, rivals=lambda acts: shares(scores(acts)))
+    return Objective(
+        f"probability:{c}", (OUTPUT,), read, rivals=lambda acts: shares(scores(acts)), share=True
+    )
 
 
-def segment(c: int | str, mask: Tensor | None = None) -> Objective:
-    """Mean score of a class over a part of a segmentation, (N, K, H, W).
-
-    Args:
-        c: the class, by number or by name.
-        mask: (H, W) or (N, H, W), true where to look; None: where the class is predicted.
-    """
-
-    def read(acts: Acts) -> Tensor:
-        output = acts[OUTPUT]
-        if output.dim() != 4:
-            msg = f"A segmentation gives (N, K, H, W), but this network returns {tuple(output.shape)}."
-            raise TargetError(msg)
-        k = in_range(class_number(c, acts.labels), output.shape[1])
-        where = output.argmax(1) == k if mask is None else mask.to(output.device).bool()
-        if where.shape[-2:] != output.shape[-2:]:
-            msg = f"The mask has {tuple(where.shape[-2:])} cells, the segmentation {tuple(output.shape[-2:])}."
-            raise TargetError(msg)
-        where = where.expand(len(output), -1, -1)
-        size = where.flatten(1).sum(1)
-        if not bool((size > 0).all()):
-            msg = f"No pixel is taken for class {c!r}; give a mask to look at another part."
-            raise TargetError(msg)
-        return (output[:, k] * where).flatten(1).sum(1) / size
-
-    return Objective(f"segment:{c}", (OUTPUT,), read)
-
-
-def box(k: int = 0) -> Objective:
-    """Score of the `k`-th box (from 0, the surest first) that a detector of torchvision finds.
-
-    Where it finds fewer, `outputs.scores_in` and this say so.
-    """
-
-    def read(acts: Acts) -> Tensor:
-        found = acts[OUTPUT]
-        if found.dim() != 2 or k >= found.shape[1] or not bool((found[:, k] > 0).all()):
-            msg = f"There is no box {k} in every photograph; box:0 is the surest."
-            raise TargetError(msg)
-        return found[:, k]
-
-    return Objective(f"box:{k}", (OUTPUT,), read)
+def improbability(c: int | str) -> Objective:
+    """One less the probability of a class: what a single score below 0 speaks for."""
+    own = probability(c)
+    return Objective(f"1 - {own.label}", (OUTPUT,), lambda acts: 1 - own.read(acts), share=True)
 
 
 def predicted() -> Objective:
     """Score of the class that each image is predicted to be.
 
-    Of a network with a single score it is that score with its sign: what speaks for a positive
+    Of a detector it is its surest box. Of a network with a single score it is that score with its sign: what speaks for a positive
     answer where the answer is positive, and for a negative one where it is negative.
     """
 
     def read(acts: Acts) -> Tensor:
+        if isinstance(acts[OUTPUT], Detections):
+            return box(0).read(acts)
         found = scores(acts)
         return found[:, 0].abs() if found.shape[1] == 1 else found.max(1).values
 
     def settle(acts: Acts) -> Objective:
+        if isinstance(acts[OUTPUT], Detections):
+            return box(0).settled(acts)
         found = scores(acts)
         if found.shape[1] == 1:
             return logit(0) if bool(found[0, 0] >= 0) else -logit(0)
@@ -180,7 +155,7 @@ def parse(text: str) -> Objective:
         TargetError: if it is none of these.
     """
     if " - " in text:
-        first, _, second = text.partition(" - ")
+        first, _, second = text.rpartition(" - ")
         return parse(first) - parse(second)
     kind, _, rest = text.strip().partition(":")
     if kind == "box" and rest.isdecimal():

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from convscope.errors import NotApplicableError
+
+
+class Detections(Tensor):
+    """What a detector found, (N, most, 6): score, left, top, right, bottom, number of the class.
+
+    The surest stand first; where a photograph has fewer, the rest is 0.
+    """
+
 
 Selector = int | str | Callable[[Any], Tensor] | None
 
@@ -17,7 +26,7 @@ def scores_in(output: Any, selector: Selector = None) -> Tensor:
     """The tensor of scores in a module's output.
 
     A tensor is taken as it is, an object or dictionary with `logits` (Hugging Face, Inception)
-    or `out` (segmentation) by that name, torchvision's detections by the scores of their boxes, a
+    or `out` (segmentation) by that name, torchvision's detections as `Detections`, a
     container with one tensor by that tensor.
 
     Args:
@@ -32,7 +41,7 @@ def scores_in(output: Any, selector: Selector = None) -> Tensor:
     if isinstance(output, Tensor):
         return output
     if _is_detection(output):
-        return _box_scores(output)
+        return _detections(output)
     parts = _parts(output)
     for name in ("logits", "out"):
         found = parts.get(name, getattr(output, name, None))
@@ -67,16 +76,15 @@ def _is_detection(output: Any) -> bool:
     )
 
 
-def _box_scores(output: list[Mapping[str, Tensor]]) -> Tensor:
-    """Scores of the boxes, the surest first, as (N, most); 0 where a photograph has fewer."""
-    for number, one in enumerate(output):
-        if not len(one["scores"]):
-            msg = (
-                f"Nothing was detected in photograph {number}, so there is no box to explain; "
-                "another photograph or a lower score threshold of the detector may help."
-            )
-            raise NotApplicableError(msg)
-    return pad_sequence([one["scores"] for one in output], batch_first=True)
+def _detections(output: list[Mapping[str, Tensor]]) -> Tensor:
+    found = [_rows_of(one) for one in output]
+    return pad_sequence(found, batch_first=True).as_subclass(Detections)
+
+
+def _rows_of(one: Mapping[str, Tensor]) -> Tensor:
+    scores, boxes = one["scores"], one["boxes"]
+    labels = one.get("labels", torch.zeros_like(scores))
+    return torch.cat([scores[:, None], boxes.to(scores), labels[:, None].to(scores)], 1)
 
 
 def _parts(output: Any) -> dict[Any, Any]:

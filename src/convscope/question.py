@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.classes import Acts
-from convscope.errors import TargetError
+from convscope.errors import NotApplicableError, TargetError
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Objective:
             own among them; None where there are no others.
         settle: activations of one photograph -> the same question without what depends on the
             photograph; None where nothing does.
+        some: first and last -> the same question for the photographs of a batch from `first` to
+            before `last`; None where it is the same for all.
+        c: the class whose score it is, by number or name; None for all else.
+        share: whether it is a probability, from 0 to 1.
     """
 
     label: str
@@ -37,6 +41,9 @@ class Objective:
     part: Callable[[Acts], Tensor] | None = None
     rivals: Callable[[Acts], Tensor] | None = None
     settle: Callable[[Acts], Objective] | None = None
+    some: Callable[[int, int], Objective] | None = None
+    c: int | str | None = None
+    share: bool = False
 
     def settled(self, acts: Acts) -> Objective:
         """The question for methods that change the photograph: its class is the clean one's.
@@ -45,6 +52,10 @@ class Objective:
             acts: what `layers` are for one photograph as it is.
         """
         return self.settle(acts) if self.settle else self
+
+    def among(self, first: int, last: int) -> Objective:
+        """The question for the photographs of a batch from `first` to before `last`."""
+        return self.some(first, last) if self.some else self
 
     def __add__(self, other: Objective) -> Objective:
         """The sum of two objectives."""
@@ -57,9 +68,15 @@ class Objective:
     def __mul__(self, factor: float) -> Objective:
         """A multiple of an objective."""
         label = f"({self.label})" if " " in self.label else self.label
-        name = f"{factor:g}*{label}"
-        settle = (lambda acts: factor * self.settled(acts)) if self.settle else None
-        return Objective(name, self.layers, lambda acts: factor * self.read(acts), settle=settle)
+        part = self.part
+        return Objective(
+            f"{factor:g}*{label}",
+            self.layers,
+            lambda acts: factor * self.read(acts),
+            (lambda acts: factor * part(acts)) if part else None,
+            settle=(lambda acts: factor * self.settled(acts)) if self.settle else None,
+            some=(lambda first, last: factor * self.among(first, last)) if self.some else None,
+        )
 
     __rmul__ = __mul__
 
@@ -74,16 +91,30 @@ class Objective:
         right = f"({other.label})" if sign == "-" and " " in other.label else other.label
         label = f"{self.label} {sign} {right}"
 
-        def settle(acts: Acts) -> Objective:
-            mine, theirs = self.settled(acts), other.settled(acts)
+        def of(mine: Objective, theirs: Objective) -> Objective:
             return mine + theirs if sign == "+" else mine - theirs
 
         return Objective(
             label,
             layers,
             lambda acts: join(self.read(acts), other.read(acts)),
-            settle=settle if self.settle or other.settle else None,
+            self._joint_part(other, join),
+            settle=(lambda acts: of(self.settled(acts), other.settled(acts)))
+            if self.settle or other.settle
+            else None,
+            some=(lambda first, last: of(self.among(first, last), other.among(first, last)))
+            if self.some or other.some
+            else None,
         )
+
+    def _joint_part(
+        self, other: Objective, join: Callable[[Tensor, Tensor], Tensor]
+    ) -> Callable[[Acts], Tensor] | None:
+        """The map of both; only maps of one layer have the same cells."""
+        mine, theirs = self.part, other.part
+        if mine is None or theirs is None or self.layers != other.layers:
+            return None
+        return lambda acts: join(mine(acts), theirs(acts))
 
 
 def total(objective: Objective, acts: Acts) -> Tensor:
@@ -91,6 +122,7 @@ def total(objective: Objective, acts: Acts) -> Tensor:
 
     Raises:
         TargetError: if `read` does not give one number an image.
+        NotApplicableError: if one of them is infinite or not a number (NaN).
     """
     value = objective.read(acts)
     # Of layers that it does not read, the first axis may not be the images.
@@ -101,4 +133,17 @@ def total(objective: Objective, acts: Acts) -> Tensor:
             f"but gave {tuple(value.shape)}."
         )
         raise TargetError(msg)
+    _check_finite(value.detach(), objective.label)
     return value.float().sum()
+
+
+def _check_finite(value: Tensor, label: str) -> None:
+    wrong = (~value.isfinite()).nonzero()
+    if len(wrong):
+        which = int(wrong[0])
+        msg = (
+            f"{label!r} gives scores that are no finite numbers ({float(value[which])} for "
+            f"photograph {which}): look at the network's weights, its precision and its "
+            "normalisation, mean and std."
+        )
+        raise NotApplicableError(msg)

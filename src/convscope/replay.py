@@ -208,5 +208,5 @@ def at_least_float32(value: Tensor) -> Tensor:
 
 def _same(many: Tensor, one: Tensor, dtype: torch.dtype) -> bool:
     share = 1e-5 if torch.finfo(dtype).bits >= 32 else 1e-2
-    slack = share * float(one.abs().max()) if one.numel() else 0.0
+    slack = share * float(one.nan_to_num().abs().max()) if one.numel() else 0.0
     return torch.allclose(many, one.expand_as(many), rtol=share, atol=slack, equal_nan=True)

@@ -10,7 +10,9 @@ import convscope
 from convscope.attribution.cam import CAMS, fused
 from convscope.attribution.formulas import FORMULAS
 from convscope.attribution.fullgrad import parts_of_score
+from convscope.attribution.rivals import against_rivals
 from convscope.errors import ArgumentError, NotApplicableError
+from convscope.objective import logit
 from tests.conftest import assert_untouched, state_of
 
 
@@ -231,3 +233,54 @@ def test_eigencam_finds_the_object_not_the_background():
 
 def test_every_member_is_in_the_catalogue():
     assert set(CAMS) <= set(convscope.CATALOG)
+
+
+def test_finercam_leaves_its_own_class_out_also_where_another_scores_the_same(net, images):
+    """Classes 2 and 4 get the same weights; the rivals of 4 are then 2 and two others."""
+    with torch.no_grad():
+        net.module.head.weight[4], net.module.head.bias[4] = (
+            net.module.head.weight[2],
+            net.module.head.bias[2],
+        )
+    found = [convscope.cam(net, images, c, method="finercam", layer="mid").values for c in (2, 4)]
+    torch.testing.assert_close(*found)
+    own = logit(4).read(net.run(images, ("output",)))
+    rivals = against_rivals(logit(4), rivals=1).read(net.run(images, ("output",)))
+    torch.testing.assert_close(0.4 * own, rivals)
+
+
+@pytest.mark.parametrize("question", ["stem:3", "class:1 - class:2", "probability:1"])
+def test_finercam_needs_a_class(net, images, question):
+    with pytest.raises(NotApplicableError, match="so it needs one class, as class:0, not"):
+        convscope.cam(net, images, question, method="finercam", layer="mid")
+
+
+@pytest.mark.parametrize("method", ["gradcam", "ablationcam", "scorecam"])
+def test_a_question_that_does_not_depend_on_the_layer_is_refused(net, images, method):
+    with pytest.raises(NotApplicableError, match="'stem:3' does not depend on mid"):
+        convscope.cam(net, images, "stem:3", method=method, layer="mid")
+
+
+def test_no_layer_at_all(net, images):
+    with pytest.raises(ArgumentError, match="There is no layer: give at least one address"):
+        convscope.cam(net, images, 1, layer=[])
+
+
+def test_fullgrad_adds_up_with_transposed_convolutions_and_what_weights_alone_make(images):
+    """The second head stands for what is computed from weights alone."""
+
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.up = nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 5, 3)
+            self.head, self.alone = nn.Linear(5, 3), nn.Linear(2, 3)
+
+        def forward(self, x):
+            x = self.up(self.first(x).relu()).relu()
+            return self.head(x.mean((2, 3))) + 0 * self.alone(torch.ones(1, 2))
+
+    torch.manual_seed(0)
+    decoder = convscope.Network(Decoder().eval(), input_size=(16, 16))
+    own, maps, rest = parts_of_score(decoder, images, logit(1))
+    found = own.flatten(1).sum(1) + sum(part.flatten(1).sum(1) for part in maps) + rest
+    torch.testing.assert_close(decoder.score(logit(1), images).detach(), found)

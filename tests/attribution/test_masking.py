@@ -388,6 +388,12 @@ def test_a_single_score_is_no_probability(images):
     assert torch.equal(found, sign * rise(net, images, logit(0), masks=8).values)
 
 
+def test_a_difference_in_words_is_taken_as_it_is(net, images):
+    expected = rise(net, images, logit(1) - logit(0), masks=8).values
+    found = rise(net, images, "class:church - class:tench", masks=8).values
+    torch.testing.assert_close(expected, found)
+
+
 def test_none_is_the_predicted_class(net, images):
     best = int(net.activations(images[:1], ["output"])["output"].argmax())
     found = rise(net, images[:1], masks=8).values
@@ -438,3 +444,12 @@ def test_an_objective_that_is_no_number_an_image_is_refused(net, images, method)
     wrong = Objective("all", ("output",), lambda acts: acts["output"])
     with pytest.raises(convscope.errors.TargetError, match="one number an image"):
         method(net, images, wrong)
+
+
+def test_another_default_precision_changes_nothing(net, images):
+    expected = rise(net, images, 1, masks=8).values
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(expected, rise(net, images, 1, masks=8).values)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -5,6 +5,8 @@ import torch
 
 import convscope
 from convscope.attribution.panels import class_maps, five_panels
+from convscope.errors import ArgumentError, TargetError
+from convscope.results import heatmap
 from tests.conftest import assert_untouched, state_of
 
 
@@ -64,3 +66,45 @@ def test_class_maps_tell_how_far_they_are_and_stop(net, images):
     assert (16, 16, "16 of 16 windows") == told[-1]
     with pytest.raises(convscope.ConvscopeError, match="were stopped after"):
         class_maps(net, images[:1], window=4, stride=4, should_stop=lambda: True)
+
+
+SMALL = {"window": 4, "stride": 4}
+
+
+@pytest.mark.parametrize("c", [-1, 5])
+def test_the_class_watched_must_be_there(net, images, c):
+    with pytest.raises(TargetError, match=f"There is no class {c}: this network has 5"):
+        five_panels(net, images[:1], c, layer="last", **SMALL)
+
+
+@pytest.mark.parametrize("method", [five_panels, class_maps])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"window": 0}, "window must be a number of pixels above 0"),
+        ({"stride": 0}, "stride must be a number of pixels above 0"),
+        ({"stride": 9}, "leaves pixels between windows"),
+        ({"window": 17}, "does not fit into a photograph of 16x16"),
+        ({"fill": "bogus"}, "There is no fill 'bogus'"),
+    ],
+)
+def test_windows_are_checked_as_in_occlusion(net, images, method, options, sentence):
+    with pytest.raises(ArgumentError, match=sentence):
+        method(net, images[:1], **{**SMALL, **options})
+
+
+def test_windows_may_be_oblong(net, images):
+    assert (2, 4) == five_panels(net, images[:1], window=(8, 4), stride=(8, 4)).best.shape
+    assert (5, 2, 4) == class_maps(net, images[:1], window=(8, 4), stride=(8, 4)).values.shape
+    with pytest.raises(ArgumentError, match="top must be at least 1, not 0"):
+        class_maps(net, images[:1], top=0, **SMALL)
+
+
+def test_labels_with_commas_are_captions_too(net, images, monkeypatch):
+    """Labels of ImageNet list several names of a class."""
+    labels = ("tench, Tinca tinca", "church, church building", "gas pump, pump", "crane", "hen, x")
+    named = convscope.Network(net.module, labels=labels, input_size=(16, 16))
+    found, shown = class_maps(named, images[:1], **SMALL), []
+    monkeypatch.setattr(heatmap, "sheet", lambda _tiles, *, captions, **_: shown.extend(captions))
+    found.side_by_side(scale=1.0)
+    assert sorted(labels) == sorted(shown)

@@ -1,5 +1,6 @@
 """Gradients at the pixels: exact cases by hand, slow twins, and Captum where it is right."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import nn
 from torchvision import models
 
 import convscope
+from convscope.attribution.averaged import gauss
 from convscope.attribution.pixels import SALIENCIES, deconvnet, guided, rewritten
 from convscope.errors import ArgumentError, NotApplicableError
 from tests.conftest import assert_untouched, state_of, tiny_module
@@ -269,7 +271,7 @@ def test_mistakes_and_the_network_untouched(net, images, method):
 def test_options_out_of_range(net, images):
     with pytest.raises(ArgumentError, match="There is no method 'smooth'; there are gradient"):
         convscope.saliency(net, images, method="smooth")
-    with pytest.raises(ArgumentError, match="samples must be at least 2, not 1"):
+    with pytest.raises(ArgumentError, match="samples must be a whole number of at least 2, not 1"):
         convscope.saliency(net, images, method="smoothgrad", samples=1)
     with pytest.raises(ArgumentError, match="only must be 'map' or 'max', not 'all'"):
         convscope.deconv(net, images, "mid:1", only="all")
@@ -347,3 +349,75 @@ def test_deconv_of_the_first_layer_is_its_filter_where_it_fired(net, images):
     stamped = torch.zeros(3, 18, 18)
     stamped[:, y : y + 3, x : x + 3] = net.module.stem.weight[2].detach() * plane.max()
     torch.testing.assert_close(found, stamped[:, 1:-1, 1:-1])
+
+
+def test_a_multiple_of_a_channel_is_projected_from_its_map(net, images):
+    expected = convscope.deconv(net, images, "mid:5").values
+    found = convscope.deconv(net, images, 1 * convscope.channel("mid", 5)).values
+    torch.testing.assert_close(expected, found)
+
+
+class Silent(nn.Module):
+    """All scores of grey are 0, whatever its ReLUs do; it does not use what they return."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, bias=False), nn.Linear(4, 2, bias=False)
+
+    def forward(self, x):
+        x = self.conv(x)
+        F.relu(x, inplace=True)
+        return self.head(x.mean((2, 3)))
+
+
+def test_relus_are_tried_where_scores_are_not_all_zero(images):
+    net = convscope.Network(Silent(), normalize=lambda x: 2 * x - 1, input_size=(16, 16))
+    with pytest.raises(NotApplicableError, match="other scores when its ReLUs are rewritten"):
+        convscope.saliency(net, images, 1, method="guided")
+
+
+@pytest.mark.parametrize("samples", ["5", 2.5, 1])
+def test_samples_are_a_whole_number(net, images, samples):
+    with pytest.raises(ArgumentError, match="samples must be a whole number of at least 2, not"):
+        convscope.saliency(net, images, 1, method="smoothgrad", samples=samples)
+
+
+@pytest.mark.parametrize("steps", [2, 50, 51, 1234, 40_000])
+def test_places_of_an_integral(steps):
+    places, weights = gauss(steps)
+    assert steps == len(places) == len(weights)
+    assert (places[1:] > places[:-1]).all()
+    for power in (0, 1, 3):
+        assert pytest.approx(1 / (power + 1)) == float((weights * places**power).sum())
+    nodes, own = np.polynomial.legendre.leggauss(50)
+    if steps == 50:
+        assert ((nodes + 1) / 2 == places).all()
+        assert (own / 2 == weights).all()
+
+
+def test_integrated_gradients_of_many_steps(net, images):
+    few, many = (
+        convscope.saliency(net, images[:1], 1, method="integrated", samples=n) for n in (50, 120)
+    )
+    torch.testing.assert_close(few.values, many.values, rtol=0.1, atol=0.02)
+    assert abs(many.recipe.parameters["completeness_gap"][0]) < 0.01
+
+
+def test_the_strongest_channels_start_from_the_map_or_its_strongest_cell(net, images):
+    with pytest.raises(ArgumentError, match="only must be 'map' or 'max', not 'x'"):
+        convscope.deconv_top(net, images, "mid", only="x")
+
+
+@pytest.mark.parametrize("method", ["deconv", "strip"])
+def test_many_photographs_are_run_in_parts(net, module, images, method, monkeypatch):
+    run = {
+        "deconv": lambda: convscope.deconv(net, images, "mid:5").values,
+        "strip": lambda: torch.cat(
+            [m.flatten(1) for m in convscope.cam_strip(net, images).values], 1
+        ),
+    }[method]
+    expected, sizes = run(), []
+    monkeypatch.setattr(convscope.Network, "per_batch", lambda *_: 3)
+    module.stem.register_forward_pre_hook(lambda _m, given: sizes.append(len(given[0])))
+    torch.testing.assert_close(expected, run())
+    assert 1 == max(sizes)

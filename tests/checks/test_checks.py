@@ -1,5 +1,7 @@
 """Checks of maps: exact numbers, slow twins, and what they must say of good and bad maps."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,9 @@ import convscope
 from convscope.checks.curves import Curve, blur, curve, trust
 from convscope.checks.pointing import pointing
 from convscope.checks.randomize import randomization, rank_correlation, structural_similarity
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, NotApplicableError, TargetError
+from convscope.objective import Objective, logit
+from convscope.report.compare import compare, watched
 from convscope.results import Heatmap, Recipe
 from tests.conftest import assert_untouched, state_of
 
@@ -106,6 +110,27 @@ def test_the_chart_shows_both_families(corner, tmp_path):
     assert chart.words() == found.sentence("bright")
 
 
+def test_what_is_no_probability_is_a_number_and_measured_by_its_size(corner):
+    right = torch.zeros(16, 16)
+    right[:8, :8] = 1
+    found = trust(corner, heat_of(right), 0.001 * convscope.logit(1))
+    assert found.holds
+    assert "takes bright from 0.027 to 0.0" in found.sentence("bright")
+    assert "%" not in found.sentence("bright")
+    far = Objective("far", ("output",), lambda acts: 1e5 + convscope.logit(1).read(acts))
+    assert not trust(corner, heat_of(right), far).holds
+
+
+def test_a_score_below_zero_is_watched_by_what_it_speaks_for(net, images):
+    for c in (0, "gas pump"):
+        assert watched(logit(c)).label == f"probability:{c}"
+    against = watched(-logit(0))
+    assert against.share
+    torch.testing.assert_close(
+        1 - net.score(convscope.probability(0), images), net.score(against, images)
+    )
+
+
 def test_checking_leaves_the_network_and_uses_its_seed(net, images):
     heat = convscope.cam(net, images, 1, layer="mid")
     before = state_of(net.module)
@@ -193,6 +218,35 @@ def test_a_stop_keeps_what_is_finished(net, images):
     assert ["as learnt", "head", "last"] == chart.recipe.parameters["layers"]
 
 
+@pytest.mark.parametrize("how", ["cascading", "single"])
+def test_a_stop_before_the_first_layer_says_so(net, images, how):
+    chart = randomization(net, images, gradcam, how=how, should_stop=lambda: True)
+    assert chart.words().startswith("Stopped before any layer was made random")
+
+
+def test_a_map_that_is_turned_over_is_not_called_alike(net, images):
+    def turned(other, images):
+        found = edges(other, images)
+        return found if other is net else replace(found, values=-found.values)
+
+    words = randomization(net, images, turned).words()
+    assert "is turned over (rank correlation -1.00)" in words
+
+
+def test_one_at_a_time_all_layers_are_judged(net, images):
+    """The map follows the head alone, which is made random first."""
+
+    def of_the_head(other, images):
+        found = edges(other, images)
+        same = torch.equal(other.module.head.weight, net.module.head.weight)
+        return found if same else replace(found, values=0 * found.values)
+
+    words = randomization(net, images, of_the_head, how="single").words()
+    assert words.startswith("Made random one at a time, 1 of 5 layers change the map; it depends")
+    words = randomization(net, images, edges, how="single").words()
+    assert words.startswith("Take care: whichever of 5 layers is made random, the map still looks")
+
+
 def test_unknown_order(net, images):
     with pytest.raises(ArgumentError, match="how must be 'cascading' or 'single', not 'all'"):
         randomization(net, images, gradcam, how="all")
@@ -206,9 +260,50 @@ def test_pointing():
     heat = Heatmap(values, torch.zeros(3, 3, 8, 8), RECIPE)
     assert [True, False, False] == pointing(heat, masks).tolist()
     assert [True, True, False] == pointing(heat, masks, tolerance=4).tolist()
+    with pytest.raises(ArgumentError, match="tolerance is a number of pixels, 0 or more, not -1"):
+        pointing(heat, masks, tolerance=-1)
     with pytest.raises(ArgumentError, match=r"Masks must have the shape \(3, 8, 8\)"):
         pointing(heat, masks[:, :4])
 
 
 def test_area_by_trapezoids():
     assert 0.5 == Curve(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0])).area
+
+
+def test_a_method_that_refuses_is_a_note(images):
+    torch.manual_seed(0)
+    segmenter = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    other = convscope.Network(segmenter.eval(), input_size=(16, 16))
+    best = int(other.module(images[:1]).argmax(1).mode().values[0, 0])
+    found = compare(other, images[:1], f"segment:{best}", methods=["gradient", "finercam"])
+    assert ["gradient", "finercam"] == [row.method.name for row in found.rows]
+    assert found.rows[1].note
+    with pytest.raises(NotApplicableError, match="None of the methods gives a map. finercam: "):
+        compare(other, images[:1], f"segment:{best}", methods=["finercam"])
+    with pytest.raises(TargetError, match="There is no class 7"):
+        compare(other, images[:1], "segment:7")
+
+
+def test_weights_that_are_all_the_same_are_made_random_too(images):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.token = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.zeros(1, 1, 8))
+            self.mix, self.norm = nn.MultiheadAttention(8, 2, batch_first=True), nn.LayerNorm(8)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = self.conv(x).flatten(2).mT
+            x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+            return self.head(self.norm(self.mix(x, x, x)[0])[:, 0])
+
+    other, seen = convscope.Network(Tokens().eval(), name="tokens", input_size=(16, 16)), []
+
+    def method(random, images):
+        seen.append({n: p.clone() for n, p in random.module.named_parameters()})
+        return edges(random, images)
+
+    layers = randomization(other, images, method).recipe.parameters["layers"]
+    assert ["head", "norm", "mix", "conv", "tokens"] == layers[1:]
+    assert [] == [n for n in seen[0] if (seen[0][n] == seen[-1][n]).any()]
+    assert all(p.isfinite().all() for p in seen[-1].values())

@@ -144,6 +144,11 @@ def test_cam_options_reach_the_picture(run, tmp_path):
             "There is no method 'filters' that makes",
         ),
         (["occlusion", "sample:china", "--window", "4", "--stride", "8"], "stride"),
+        (["deconv", "sample:china", "--only", "x"], "only must be 'map' or 'max', not 'x'."),
+        (
+            ["cam", "sample:china", "--strip", "--layer", "conv:3"],
+            "--strip shows every convolution; leave --layer out.",
+        ),
         (["cam", "sample:china", "--out", "cam.gif"], "--out cam.gif must end in .png or .npz."),
         (["cam", "sample:china", "--opacity", "2"], "opacity must lie between 0 and 1, not 2."),
         (
@@ -340,3 +345,28 @@ def test_ctrl_c_keeps_the_best_so_far(tmp_path):
     assert 0 == job.returncode
     assert "stopping after this step; the best so far is kept" in err
     assert "class-church.png" in {p.name for p in tmp_path.iterdir()}
+
+
+OCCLUSION = [
+    (["--classes", "--stride", "0"], "stride must be a number of pixels above 0"),
+    (["--panels", "--stride", "0"], "stride must be a number of pixels above 0"),
+    (["--classes", "--window", "500"], "A window of 500x500 does not fit into a photograph"),
+    (["--panels", "--window", "500"], "A window of 500x500 does not fit into a photograph"),
+    (["--panels", "--window", "0"], "window must be a number of pixels above 0"),
+    (["--classes", "--window", "-5"], "window must be a number of pixels above 0"),
+    (["--panels", "--target", "class:5000"], "There is no class 5000: this network has 10"),
+    (["--panels", "--target", "class:1 - class:2"], "The panels watch one class, as --target"),
+    (["--panels", "--fill", "bogus"], "There is no fill 'bogus'; there are grey"),
+    (["--classes", "--fill", "bogus"], "There is no fill 'bogus'; there are grey"),
+    (["--classes", "--reduce", "bogus"], "there is nothing to --reduce; leave it out"),
+    (["--panels", "--reduce", "sum"], "there is nothing to --reduce; leave it out"),
+    (["--panels", "--classes"], "--panels and --classes are two pictures; ask for one of them."),
+    (["--classes", "--target", "class:1"], "--classes shows the five most probable classes; leave"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), OCCLUSION)
+def test_mistakes_of_occlusion(run, tmp_path, words, sentence):
+    test_mistakes_end_with_one_sentence_and_code_2(
+        run, tmp_path, ["occlusion", "sample:china", *words], sentence
+    )

@@ -84,3 +84,19 @@ def test_a_network_without_convolutions_gets_what_there_is(images):
     torch_net = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
     page = tour(convscope.Network(torch_net, input_size=(16, 16)), images[:1])
     assert ["says", "network", "pixels"] == [c.anchor for c in page.chapters]
+
+
+@pytest.mark.filterwarnings("ignore:No mean")
+def test_a_single_score_below_zero_is_explained_with_its_sign(images):
+    from torch import nn
+
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
+    )
+    nn.init.constant_(module[4].bias, -3)
+    one = convscope.Network(module.eval(), labels=["cat"], input_size=(16, 16))
+    page = tour(one, images[:1])
+    assert re.search(r"gives cat, the only class it knows, \d+%, so its answer is no", page.lead)
+    figure = next(c for c in page.chapters if c.anchor == "evidence").figures[0]
+    assert "For not cat, the first choice" == figure.title
+    assert 'cam(net, photo, "predicted")' == figure.code

@@ -16,7 +16,7 @@ from convscope.attribution.rivals import against_rivals
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import Objective, as_objective
+from convscope.objective import OUTPUT, Objective, as_objective
 from convscope.replay import Tail, in_batches
 from convscope.results import Heatmap, Strip, recipe_for
 
@@ -74,10 +74,12 @@ def cam(
         parts = in_batches(
             len(pixels),
             net.per_batch(),
-            lambda first, last: make(net, pixels[first:last], question, place),
+            lambda first, last: make(net, pixels[first:last], question.among(first, last), place),
         )
         return torch.cat(list(parts))
 
+    if method in SLOW and OUTPUT not in question.layers:
+        net.gradients(question.among(0, 1), pixels[:1], places)  # refuses layers it cannot reach
     maps = [at(place) for place in places]
     recipe = recipe_for(net, method, question.label, layer=" + ".join(places))
     return Heatmap(maps[0] if len(maps) == 1 else fused(maps), pixels, recipe)
@@ -112,11 +114,17 @@ def cam_strip(
         raise ArgumentError(msg)
     pixels, question = net.photographs(images), as_objective(objective)
     places = list(layers or [row.address for row in net.layers.convs])
-    acts, gradients = net.gradients(question, pixels, places)
-    maps = [
-        formula(net.layers.maps(acts[place].detach(), place), net.layers.maps(gradient, place))
-        for place, gradient in zip(places, gradients, strict=True)
-    ]
+
+    def work(first: int, last: int) -> list[Tensor]:
+        asked = question.among(first, last)
+        acts, gradients = net.gradients(asked, pixels[first:last], places)
+        return [
+            formula(net.layers.maps(acts[place].detach(), place), net.layers.maps(gradient, place))
+            for place, gradient in zip(places, gradients, strict=True)
+        ]
+
+    parts = in_batches(len(pixels), max(1, net.per_batch() // 3), work)
+    maps = [torch.cat(own) for own in zip(*parts, strict=True)]
     return Strip(maps, places, recipe_for(net, f"{method} strip", question.label))
 
 
@@ -141,6 +149,9 @@ def _places(net: Network, layer: str | Sequence[str] | None, method: str) -> lis
         return ["all"]
     if layer is None:
         return [net.layers.default.name]
+    if not layer:
+        msg = "There is no layer: give at least one address, or None for the last map."
+        raise ArgumentError(msg)
     return [layer] if isinstance(layer, str) else list(layer)
 
 
@@ -190,7 +201,7 @@ def _is_affine(
     They are rounded as the network rounds, and the class is the photograph's own: under random
     values another would win.
     """
-    question = net.settled(objective, one)
+    question = net.settled(objective.among(0, 1), one)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((4, *a.shape[1:]), generator=generator).to(a)
     variants = torch.cat([a, a + 3 * a.std() * noise]).to(net.dtype)

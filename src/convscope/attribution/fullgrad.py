@@ -46,8 +46,10 @@ def fullgrad(net: Network, pixels: Tensor, objective: Objective, _layer: str = "
 
 def parts_of_score(net: Network, pixels: Tensor, objective: Objective) -> Parts:
     """Input times gradient (N, C, H, W), bias times gradient of each layer with maps
-    (N, c, h, w), and the rest, of layers without maps (N,). For ReLU networks they add up to the
-    score.
+    (N, c, h, w), and the rest, of layers without maps (N,). They add up to the score of a network
+    of ReLUs and poolings whose biases are those of modules: convolutions, transposed ones, linear
+    layers and batch norms. Biases of functions, parameters that are added and norms of one
+    photograph (group, layer, instance norms) are not known and are missing from the sum.
     """  # noqa: D205 - one sentence that needs two lines
     with torch.inference_mode(mode=False), torch.enable_grad(), net.frozen():
         x = net.enter(pixels).detach().clone().requires_grad_()
@@ -96,7 +98,8 @@ def _seen(
     sites |= {name: net.layers.site(name) for name in inner}
     with net.frozen(), watch(sites) as seen:
         seen[OUTPUT] = scores_in(net.module(x), net.output)
-    return seen, {name: bias for name, bias in places.items() if name in seen}
+    # What comes from weights alone, as the position biases of Swin V2, has no gradient.
+    return seen, {n: bias for n, bias in places.items() if n in seen and seen[n].requires_grad}
 
 
 def _bias(module: nn.Module) -> Tensor | None:
@@ -108,7 +111,7 @@ def _bias(module: nn.Module) -> Tensor | None:
             scale = scale * module.weight.detach()
         shift = 0 if module.bias is None else module.bias.detach()
         return shift - module.running_mean * scale
-    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module.bias is not None:
         return module.bias.detach()
     return None
 

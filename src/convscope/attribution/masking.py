@@ -67,7 +67,7 @@ def ablationcam(
     maps = []
     for i, picture in enumerate(pixels.split(1)):
         tail = Tail(net, picture, layer, objective.layers)
-        question = objective.settled(tail.acts)
+        question = objective.among(i, i + 1).settled(tail.acts)
         clean = net.layers.maps(tail.value, layer)
         count = clean.shape[1]
         watched = Watch(i * count, len(pixels) * count, "channels removed", progress, should_stop)
@@ -153,7 +153,7 @@ def scorecam(
         acts = net.run(picture, tuple(dict.fromkeys((layer, *objective.layers))))
         value = net.layers.maps(acts[layer].detach(), layer)
         count = value.shape[1]
-        question = objective.settled(acts)
+        question = objective.among(i, i + 1).settled(acts)
         watched = Watch(i * count, len(pixels) * count, "channels shown", progress, should_stop)
         seen = _through_each(net, picture, question, value, precision=precision)
         weights = _spread(watched.through(seen), value).softmax(0)

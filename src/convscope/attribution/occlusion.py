@@ -66,14 +66,14 @@ def occlusion(
         ArgumentError: if an option is none of these, or a window does not fit.
     """
     pixels, question = net.photographs(images), as_objective(objective)
-    size, steps = _pair(window, "window"), _pair(stride, "stride")
-    _check(pixels, size, steps, fill, reduce)
+    size, steps = sizes(pixels, window, stride, fill, reduce)
     corners = places((pixels.shape[2], pixels.shape[3]), size, steps)
     shown = covers(pixels, fill, size, seed)
     watch = _Watch(len(corners) * len(pixels), progress, should_stop)
     maps = []
-    for photo, cover in zip(pixels.split(1), shown.split(1), strict=True):
-        drops = _drops(net, Windows.on(photo, corners, size, cover), question, watch)
+    for i, (photo, cover) in enumerate(zip(pixels.split(1), shown.split(1), strict=True)):
+        windows = Windows.on(photo, corners, size, cover)
+        drops = _drops(net, windows, question.among(i, i + 1), watch)
         maps.append(spread(drops, corners, size, (photo.shape[2], photo.shape[3]), reduce))
     recipe = recipe_for(
         net,
@@ -87,6 +87,19 @@ def occlusion(
         **watch.found(),
     )
     return Heatmap(torch.stack(maps).to(pixels), pixels, recipe)
+
+
+def sizes(
+    pixels: Tensor, window: int | Pair, stride: int | Pair, fill: str, reduce: str = "mean"
+) -> tuple[Pair, Pair]:
+    """Heights and widths of a window and of a step, of `occlusion`'s options.
+
+    Raises:
+        ArgumentError: if an option is none of its own, or a window does not fit.
+    """
+    size, steps = _pair(window, "window"), _pair(stride, "stride")
+    _check(pixels, size, steps, fill, reduce)
+    return size, steps
 
 
 def places(shape: Pair, window: Pair, stride: Pair) -> Ints:

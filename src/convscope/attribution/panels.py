@@ -11,14 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from convscope.attribution.incremental.boxes import Pair
 from convscope.attribution.incremental.under_windows import under_windows
 from convscope.attribution.incremental.windows import Windows
-from convscope.attribution.occlusion import covers, places
+from convscope.attribution.occlusion import covers, places, sizes
 from convscope.attribution.pixels import deconv
-from convscope.errors import StoppedError
+from convscope.classes import class_of
+from convscope.errors import ArgumentError, StoppedError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import OUTPUT, channel, class_number, scores, shares
+from convscope.objective import OUTPUT, channel, predicted, scores, shares, total
 from convscope.render.colour import coloured
 from convscope.render.grid import sheet
 from convscope.results import Heatmap, Recipe, Result, recipe_for
@@ -99,8 +101,8 @@ def five_panels(
     c: int | str | None = None,
     *,
     layer: str | None = None,
-    window: int = 32,
-    stride: int = 8,
+    window: int | Pair = 32,
+    stride: int | Pair = 8,
     fill: str = "grey",
     seed: int = 0,
     progress: Progress | None = None,
@@ -112,19 +114,25 @@ def five_panels(
         image: one photograph.
         c: the class to watch; None: the one the photograph is taken for.
         layer: whose strongest map is watched; None: the last before the head.
-        window: side of the window in pixels.
-        stride: from one window to the next.
+        window: height and width in pixels, or one number for a square.
+        stride: from one window to the next, down and across.
         fill: as in `occlusion`.
         seed: of the noise.
         progress: called with windows done, windows in all, and a message.
+
+    Raises:
+        ArgumentError: as `occlusion`.
+        TargetError: if there is no such class.
     """
     pixels = net.photographs(image)[:1]
+    size, steps = sizes(pixels, window, stride, fill)
     place = layer or net.layers.default.name
     clean = net.run(pixels, (place, OUTPUT))
+    total(predicted(), clean)  # refuses what is no number
     planes = net.layers.maps(clean[place], place)[0]
     k = int(planes.flatten(1).sum(1).argmax())
-    wanted = int(scores(clean).argmax()) if c is None else class_number(c, net.labels)
-    grid, batches = _covered(pixels, window, stride, fill, seed)
+    wanted = int(scores(clean).argmax()) if c is None else class_of(clean, c)
+    grid, batches = _covered(pixels, size, steps, fill, seed)
     activity, odds = [], []
     for done, batch in batches:
         acts = net.run(batch, (place, OUTPUT))
@@ -162,8 +170,8 @@ def class_maps(
     image: Tensor | Source,
     *,
     top: int = 5,
-    window: int = 32,
-    stride: int = 8,
+    window: int | Pair = 32,
+    stride: int | Pair = 8,
     fill: str = "grey",
     seed: int = 0,
     progress: Progress | None = None,
@@ -175,29 +183,35 @@ def class_maps(
         net: the network.
         image: one photograph.
         top: how many classes, chosen on the uncovered photograph.
-        window: side of the window in pixels.
-        stride: from one window to the next.
+        window: height and width in pixels, or one number for a square.
+        stride: from one window to the next, down and across.
         fill: as in `occlusion`.
         seed: of the noise.
         progress: called with windows done, windows in all, and a message.
         should_stop: asked after every batch.
 
     Raises:
+        ArgumentError: as `occlusion`, or if `top` is below 1.
         StoppedError: if `should_stop` says so before all windows are done.
 
     Returns:
         Heatmap of (top, rows, columns), the photograph repeated; draw each with `scale=1.0`, so
         that all share the range from 0 to 1. The classes stand in the recipe.
     """
+    if top < 1:
+        msg = f"top must be at least 1, not {top}."
+        raise ArgumentError(msg)
     pixels = net.photographs(image)[:1]
+    size, steps = sizes(pixels, window, stride, fill)
     scored = net.run(pixels, (OUTPUT,))
+    total(predicted(), scored)  # refuses what is no number
     clean = shares(scores(scored))[0]
     classes = clean.topk(min(top, len(clean))).indices
     shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
-    corners = places(shape, (window, window), (stride, stride))
+    corners = places(shape, size, steps)
     grid = [len(set(corners[:, axis].tolist())) for axis in (0, 1)]
-    cover = covers(pixels, fill, (window, window), seed)
-    windows = Windows.on(pixels, corners, (window, window), cover)
+    cover = covers(pixels, fill, size, seed)
+    windows = Windows.on(pixels, corners, size, cover)
     found, done = clean.new_empty(len(windows), len(classes)), 0
     for which, acts in under_windows(net, windows, clean=scored[OUTPUT])[1]:
         found[torch.from_numpy(which).to(found.device)] = shares(scores(acts))[:, classes]
@@ -209,27 +223,26 @@ def class_maps(
             raise StoppedError(msg)
     values = found.T.reshape(len(classes), *grid)
     named = [net.caption(int(n)) for n in classes]
-    recipe = recipe_for(
-        net, "class maps", ", ".join(named), seed=seed, window=window, stride=stride, fill=fill
-    )
+    options = {"window": window, "stride": stride, "fill": fill, "captions": named}
+    recipe = recipe_for(net, "class maps", ", ".join(named), seed=seed, **options)
     return Heatmap(values, pixels.expand(len(classes), -1, -1, -1), recipe)
 
 
 def _covered(
-    pixels: Tensor, window: int, stride: int, fill: str, seed: int
+    pixels: Tensor, window: Pair, stride: Pair, fill: str, seed: int
 ) -> tuple[tuple[int, int], Iterator[tuple[int, Tensor]]]:
     """How many windows down and across, and the photographs under them in batches."""
     shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
-    corners = places(shape, (window, window), (stride, stride))
+    corners = places(shape, window, stride)
     rows, columns = (len(set(corners[:, axis].tolist())) for axis in (0, 1))
-    cover = covers(pixels, fill, (window, window), seed)
+    cover = covers(pixels, fill, window, seed)
 
     def batches() -> Iterator[tuple[int, Tensor]]:
         for start in range(0, len(corners), _BATCH):
             some: Sequence[Any] = corners[start : start + _BATCH].tolist()
             batch = pixels.repeat(len(some), 1, 1, 1)
             for one, (top, left) in zip(batch, some, strict=True):
-                area = (..., slice(top, top + window), slice(left, left + window))
+                area = (..., slice(top, top + window[0]), slice(left, left + window[1]))
                 one[area] = cover[0][area]
             yield start + len(some), batch
 

@@ -13,83 +13,13 @@ from torch import Tensor
 from convscope.attribution.averaged import integrated, smoothed, varied
 from convscope.attribution.cam import cam
 from convscope.attribution.masked import Progress, ShouldStop
-from convscope.errors import ArgumentError, NotApplicableError
+from convscope.attribution.rewritten import deconvnet, guided, rewritten
+from convscope.errors import ArgumentError
 from convscope.images import Source
-from convscope.network import Network, Seed
-from convscope.objective import OUTPUT, Acts, Objective, as_objective, channel
-from convscope.relus import Gate, Rule, rewrite_relu
+from convscope.network import Network
+from convscope.objective import Acts, Objective, as_objective, channel
 from convscope.replay import in_batches
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
-
-
-def guided(gradient: Tensor, gate: Gate) -> Tensor:
-    """Only positive gradients of active units; Springenberg et al. 2015, arXiv:1412.6806."""
-    return gate(gradient.relu())
-
-
-def deconvnet(gradient: Tensor, _gate: Gate) -> Tensor:
-    """Only positive gradients, whatever was active; Zeiler & Fergus 2014, arXiv:1311.2901."""
-    return gradient.relu()
-
-
-def rewritten(
-    net: Network,
-    objective: Objective,
-    pixels: Tensor,
-    rule: Rule,
-    seed: Seed | None = None,
-    *,
-    first: bool = False,
-) -> Tensor:
-    """The gradient at the pixels with every ReLU's way back rewritten.
-
-    Args:
-        net: the network.
-        objective: what is differentiated.
-        pixels: (N, C, H, W).
-        rule: a ReLU's way back.
-        seed: as in `Network.pixel_gradients`.
-        first: whether a layer before the first ReLU may be asked too, where there is nothing to
-            rewrite.
-
-    Raises:
-        NotApplicableError: if the network runs no ReLU, or computes something else when its
-            ReLUs are rewritten.
-    """
-    relus = _relus(net)
-    with rewrite_relu(rule) as mode:
-        _, gradient = net.pixel_gradients(objective, pixels, seed)
-    if not mode.calls and not (first and relus):
-        msg = (
-            f"{net.name} runs no ReLU before {objective.label}, so this would be the plain "
-            "gradient and nothing else."
-        )
-        raise NotApplicableError(msg)
-    return gradient
-
-
-def _relus(net: Network) -> int:
-    """How many ReLUs run; once a network it is checked that they can be rewritten.
-
-    The scores of a grey picture with rewritten ReLUs are the plain ones. They differ where a
-    network calls an in-place ReLU and does not use what it returns.
-    """
-    if "_relus" in net.__dict__:
-        return int(net.__dict__["_relus"])
-    grey = torch.full((1, 3, *net.input_size), 0.5, device=net.device)
-    with torch.no_grad():
-        plain = net.run(grey, (OUTPUT,))[OUTPUT]
-        with rewrite_relu(guided) as mode:
-            other = net.run(grey, (OUTPUT,))[OUTPUT]
-    if not torch.allclose(plain, other, rtol=1e-4, atol=1e-5 * float(plain.abs().max() + 1)):
-        msg = (
-            f"{net.name} computes other scores when its ReLUs are rewritten: it uses an in-place "
-            "ReLU without what it returns, so guided backpropagation and DeconvNet cannot be had."
-        )
-        raise NotApplicableError(msg)
-    net.__dict__["_relus"] = mode.calls
-    return mode.calls
-
 
 Maker = Callable[[Network, Tensor, Objective, int, int], tuple[Tensor, Tensor, dict[str, object]]]
 """Network, pixels, objective, samples and seed -> map (N, H, W), its colours (N, 3, H, W), notes."""
@@ -134,13 +64,13 @@ def saliency(
     if make is None:
         msg = f"There is no method {method!r}; there are {', '.join(SALIENCIES)}."
         raise ArgumentError(msg)
-    if samples < 2:
-        msg = f"samples must be at least 2, not {samples}."
+    if not hasattr(samples, "__index__") or samples < 2:
+        msg = f"samples must be a whole number of at least 2, not {samples!r}."
         raise ArgumentError(msg)
     pixels, question = net.photographs(images), as_objective(objective)
 
     def work(first: int, last: int) -> _Made:
-        return make(net, pixels[first:last], question, samples, seed)
+        return make(net, pixels[first:last], question.among(first, last), samples, seed)
 
     at_once = len(pixels) if method in AVERAGED else max(1, net.per_batch() // 3)
     parts = list(in_batches(len(pixels), at_once, work))
@@ -250,11 +180,13 @@ def deconv(
         NotApplicableError: if the network runs no ReLU. (Before the first one there is nothing to
             rewrite: the projection is the filter itself, where it fired.)
     """
-    if only not in ("map", "max"):
-        msg = f"only must be 'map' or 'max', not {only!r}."
-        raise ArgumentError(msg)
+    _check_only(only)
     pixels, question = net.photographs(images), as_objective(objective)
-    found = _projected(net, pixels, question, only)
+
+    def work(first: int, last: int) -> Tensor:
+        return _projected(net, pixels[first:last], question.among(first, last), only)
+
+    found = torch.cat(list(in_batches(len(pixels), max(1, net.per_batch() // 3), work)))
     recipe = recipe_for(net, "deconv", question.label, only=only)
     return Heatmap(_largest(found), pixels, recipe, projection=found)
 
@@ -273,10 +205,14 @@ def deconv_top(
 
     Returns:
         Pictures with values (top, 3, H, W), the strongest channel first.
+
+    Raises:
+        ArgumentError: if `top` is below 1, or `only` is none of its own.
     """
     if top < 1:
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
+    _check_only(only)
     pixels = net.photographs(images)[:1]
     with torch.no_grad():
         mean = net.run(pixels, (layer,)).maps(layer)[0].mean((1, 2))
@@ -290,6 +226,12 @@ def deconv_top(
         signed=True,
         clip=CLIP,
     )
+
+
+def _check_only(only: str) -> None:
+    if only not in ("map", "max"):
+        msg = f"only must be 'map' or 'max', not {only!r}."
+        raise ArgumentError(msg)
 
 
 def _projected(net: Network, pixels: Tensor, objective: Objective, only: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from convscope.attribution.masked import (
 from convscope.errors import ArgumentError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import OUTPUT, Acts, Objective, as_objective, probability, scores
+from convscope.objective import Acts, Objective, as_objective, probability, scores
 from convscope.replay import in_batches
 from convscope.results import Heatmap, recipe_for
 
@@ -65,17 +66,20 @@ def rise(
     """
     _check(masks, cells, keep)
     pixels = net.photographs(images)
-    asked = [_probable(net, objective, picture) for picture in pixels.split(1)]
+    given = as_objective(objective)
+    wanted = given if isinstance(objective, Objective) else _by_probability(given)
+    asked = [net.settled(wanted.among(i, i + 1), one) for i, one in enumerate(pixels.split(1))]
     grids = _grids(masks, cells, keep, seed, pixels, batch_of(net, pixels))
     watched = Watch(0, masks, "masks", progress, should_stop)
     values, done = weighed(net, pixels, asked, watched.until(grids), keep)
     if not done:
         raise watched.error()
-    label = as_objective(objective).label
     options = {"masks": done, "cells": cells, "keep": keep}
     # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
     mean = values.flatten(1).mean(1)
-    return Heatmap(values, pixels, recipe_for(net, "rise", label, seed=seed, **options), zero=mean)
+    return Heatmap(
+        values, pixels, recipe_for(net, "rise", given.label, seed=seed, **options), zero=mean
+    )
 
 
 @torch.no_grad()
@@ -95,7 +99,7 @@ def weighed(
         (N, H, W), and the number of masks.
     """
     inputs = [entered(net, picture) for picture in pixels.split(1)]
-    sums = torch.zeros(len(pixels), *inputs[0].shape[-2:], device=net.device)
+    sums = torch.zeros(len(pixels), *inputs[0].shape[-2:], device=net.device, dtype=torch.float32)
     done = 0
     for batch in masks:
         for i, (x, question) in enumerate(zip(inputs, asked, strict=True)):
@@ -124,8 +128,11 @@ def _grids(
 
     def work(first: int, last: int) -> Tensor:
         # One row a mask, so that batches of any size draw the same numbers.
-        drawn = torch.rand(last - first, cells * cells + 2, generator=generator).to(pixels.device)
-        grid = (drawn[:, 2:] < keep).float().view(-1, cells, cells)
+        drawn = torch.rand(
+            last - first, cells * cells + 2, generator=generator, dtype=torch.float32
+        )
+        drawn = drawn.to(pixels.device)
+        grid = (drawn[:, 2:] < keep).to(down.dtype).view(-1, cells, cells)
         rows = _crop(down, drawn[:, 0], cells, height)
         columns = _crop(across, drawn[:, 1], cells, width)
         return (rows @ grid @ columns.mT)[:, None]
@@ -136,7 +143,7 @@ def _grids(
 def _stretch(cells: int, length: int) -> Tensor:
     """Matrix (more than `length`, cells) that stretches a row of cells bilinearly."""
     cell = -(-length // cells)
-    rows = torch.eye(cells)[None]
+    rows = torch.eye(cells, dtype=torch.float32)[None]
     size = (cells + 1) * cell
     return F.interpolate(rows, size, mode="linear", align_corners=False)[0].T.contiguous()
 
@@ -148,18 +155,21 @@ def _crop(stretch: Tensor, share: Tensor, cells: int, length: int) -> Tensor:
     return stretch[start[:, None] + torch.arange(length, device=start.device)]
 
 
-def _probable(net: Network, objective: Objective | str | int | None, picture: Tensor) -> Objective:
-    """The probability of a class for a class; any other question as it is."""
-    asked = as_objective(objective)
-    if isinstance(objective, Objective):
-        return net.settled(objective, picture)
-    if not asked.label.startswith(("class:", "predicted")):
+def _by_probability(asked: Objective) -> Objective:
+    """The probability of a class for a class, also the predicted one; other questions as they are.
+
+    A single score is taken as it is: its softmax would be 1 under every mask.
+    """
+    if asked.c is None and asked.label != "predicted":
         return asked
-    answer = scores(net.run(picture, (OUTPUT,)))
-    if answer.shape[1] == 1:  # its softmax would be 1 under every mask
-        return asked.settled(Acts({OUTPUT: answer}))
-    name = asked.label.partition(":")[2] or str(int(answer.argmax()))
-    return probability(int(name) if name.isdecimal() else name)
+
+    def settle(acts: Acts) -> Objective:
+        found = asked.settled(acts)
+        if found.c is None or scores(acts).shape[1] == 1:
+            return found
+        return probability(found.c)
+
+    return replace(asked, settle=settle)
 
 
 def _check(masks: int, cells: int, keep: float) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from convscope.objective import OUTPUT, Acts, Objective, scores
+from convscope.classes import class_of
+from convscope.errors import NotApplicableError
+from convscope.objective import OUTPUT, Acts, Objective, predicted, scores
 
 
 def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6) -> Objective:
@@ -17,15 +20,38 @@ def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6)
         objective: a class's score.
         rivals: how many; at most all other classes.
         share: how much of their mean is taken off.
+
+    Raises:
+        NotApplicableError: if the objective is not one class, nor the predicted one.
     """
 
     def read(acts: Acts) -> Tensor:
         own, logits = objective.read(acts), scores(acts)
-        away = (logits - own[:, None]).abs().detach()
-        places = away.argsort(dim=1, stable=True)[:, 1 : rivals + 1]
-        if not places.shape[1]:
+        if logits.shape[1] == 1:
             return own
+        away = (logits - own[:, None]).abs().detach()
+        away = away.scatter(1, _own(objective, acts)[:, None], float("inf"))
+        places = away.argsort(dim=1, stable=True)[:, : min(rivals, logits.shape[1] - 1)]
         return own - share * logits.gather(1, places).mean(1)
 
+    if OUTPUT not in objective.layers:
+        raise _no_class(objective)
     layers = tuple(dict.fromkeys((*objective.layers, OUTPUT)))
     return Objective(f"{objective.label} against its rivals", layers, read)
+
+
+def _own(objective: Objective, acts: Acts) -> Tensor:
+    """The number of the class asked about, (N,)."""
+    found = scores(acts).argmax(1)
+    if objective.c is not None:
+        return torch.full_like(found, class_of(acts, objective.c))
+    if objective.label != predicted().label:
+        raise _no_class(objective)
+    return found
+
+
+def _no_class(objective: Objective) -> NotApplicableError:
+    return NotApplicableError(
+        "Finer-CAM sets a class apart from those with the nearest scores, so it needs one class, "
+        f"as class:0, not {objective.label!r}."
+    )

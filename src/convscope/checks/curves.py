@@ -19,7 +19,7 @@ from convscope.results import Chart, Heatmap, Recipe
 Score = Callable[[Tensor], Tensor]
 """Pictures (B, C, H, W) -> their scores (B,)."""
 STEPS = 32
-CLEARLY = 0.02  # of the score
+CLEARLY = 0.02  # as a probability; as a share of the clean score where it is none
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,12 @@ class Trust:
         deletion: curves while pixels are covered with grey, by what orders them: "map",
             "chance" (the mean of three random maps), "centre". Lower areas are better.
         insertion: curves while a blurred photograph is sharpened. Higher areas are better.
+        share: whether the scores are probabilities, from 0 to 1.
     """
 
     deletion: Mapping[str, Curve]
     insertion: Mapping[str, Curve]
+    share: bool = True
 
     def drop(self, name: str, share: float = 0.2) -> tuple[float, float]:
         """The score before and after a share of the pixels is covered."""
@@ -88,7 +90,8 @@ class Trust:
     @property
     def holds(self) -> bool:
         """Whether covering what the map shows costs clearly more than covering a random part."""
-        return self.drop("map")[1] < self.drop("chance")[1] - CLEARLY
+        size = 1.0 if self.share else abs(self.drop("map")[0])
+        return self.drop("map")[1] < self.drop("chance")[1] - CLEARLY * size
 
     def sentence(self, what: str) -> str:
         """The check in plain words.
@@ -100,9 +103,14 @@ class Trust:
         by_chance = self.drop("chance")[1]
         verdict = "more than" if self.holds else "no more than"
         return (
-            f"Checked: covering the strongest fifth of this map takes {what} from {before:.0%} to "
-            f"{after:.0%}, {verdict} covering a random fifth, which leaves {by_chance:.0%}."
+            f"Checked: covering the strongest fifth of this map takes {what} from "
+            f"{self._shown(before)} to {self._shown(after)}, {verdict} covering a random fifth, "
+            f"which leaves {self._shown(by_chance)}."
         )
+
+    def _shown(self, score: float) -> str:
+        """A probability in percent, any other score as the number it is."""
+        return f"{score:.0%}" if self.share else f"{score:.3g}"
 
     def areas(self) -> dict[str, tuple[float, float]]:
         """Name -> areas of deletion and insertion."""
@@ -137,7 +145,7 @@ def trust(
         index: which photograph.
         seed: of the random maps.
     """
-    photo = net.photographs(heat.images[index : index + 1])
+    photo, objective = _asked_of(net, heat, objective, index)
     orders = {"map": [_at(heat.values[index], photo)], "centre": [_centre(photo)]}
     orders["chance"] = [_chance(photo, seed + i) for i in range(3)]
     return _along(net, photo, objective, orders)
@@ -147,9 +155,17 @@ def areas(
     net: Network, heat: Heatmap, objective: Objective, *, index: int = 0
 ) -> tuple[float, float]:
     """Areas of deletion and insertion by a map alone; see `trust`."""
-    photo = net.photographs(heat.images[index : index + 1])
+    photo, objective = _asked_of(net, heat, objective, index)
     found = _along(net, photo, objective, {"map": [_at(heat.values[index], photo)]})
     return found.areas()["map"]
+
+
+def _asked_of(
+    net: Network, heat: Heatmap, objective: Objective, index: int
+) -> tuple[Tensor, Objective]:
+    """One photograph, and the question as it is for that photograph unchanged."""
+    photo = net.photographs(heat.images[index : index + 1])
+    return photo, net.settled(objective.among(index, index + 1), photo)
 
 
 def _along(
@@ -167,6 +183,7 @@ def _along(
             name: _mean([curve(score, blurred, photo, o) for o in o_s])
             for name, o_s in orders.items()
         },
+        objective.share,
     )
 
 

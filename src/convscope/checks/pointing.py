@@ -24,8 +24,11 @@ def pointing(heat: Heatmap, masks: Tensor, *, tolerance: int = 0) -> Tensor:
         (N,) booleans; a map without positive evidence misses.
 
     Raises:
-        ArgumentError: if the masks do not fit the photographs.
+        ArgumentError: if the masks do not fit the photographs, or the tolerance is below 0.
     """
+    if tolerance < 0:
+        msg = f"tolerance is a number of pixels, 0 or more, not {tolerance}."
+        raise ArgumentError(msg)
     if masks.shape != (len(heat.values), *heat.images.shape[-2:]):
         msg = (
             f"Masks must have the shape {(len(heat.values), *heat.images.shape[-2:])} of the "

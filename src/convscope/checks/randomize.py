@@ -73,28 +73,61 @@ def randomization(
     panels = {how: {"rank correlation": (places, ranks), "SSIM": (places, alike)}}
     recipe = recipe_for(net, "randomization", seed=seed, how=how, layers=names)
     return Chart(
-        panels, "layers made random, from the scores down", "similarity", recipe, _says(ranks)
+        panels,
+        "layers made random, from the scores down",
+        "similarity",
+        recipe,
+        _says(how, names, ranks),
     )
 
 
-def _says(ranks: Sequence[float]) -> str:
-    last = ranks[-1]
-    if abs(last) < 0.3:
+ALIKE = 0.3  # rank correlation from which maps count as alike
+
+
+def _says(how: str, names: Sequence[str], ranks: Sequence[float]) -> str:
+    """The verdict; the first of `names` and `ranks` is the network as learnt."""
+    if len(ranks) == 1:
+        return "Stopped before any layer was made random, so nothing can be said of the map."
+    return _says_each(names[1:], ranks[1:]) if how == "single" else _says_all(ranks[-1])
+
+
+def _says_all(last: float) -> str:
+    if abs(last) < ALIKE:
         return f"The map depends on what was learnt: its rank correlation falls to {last:.2f}."
+    if last < 0:
+        return (
+            f"Take care: with random weights the map is turned over (rank correlation {last:.2f}): "
+            "what was learnt decides its sign, the photograph its shape."
+        )
     return (
         f"Take care: with random weights the map still looks alike (rank correlation {last:.2f}), "
         "so it shows the photograph more than the network."
     )
 
 
+def _says_each(names: Sequence[str], ranks: Sequence[float]) -> str:
+    changed = sum(abs(rank) < ALIKE for rank in ranks)
+    most = max(range(len(ranks)), key=lambda i: abs(ranks[i]))
+    least = (
+        f"it depends least on {names[most]}, where the rank correlation stays at {ranks[most]:.2f}"
+    )
+    if not changed:
+        return (
+            f"Take care: whichever of {len(ranks)} layers is made random, the map still looks "
+            f"alike; {least}."
+        )
+    return f"Made random one at a time, {changed} of {len(ranks)} layers change the map; {least}."
+
+
 def _layers(net: Network) -> list[str]:
-    """Names of modules with weights of their own, the last to run first."""
+    """Names of modules with weights of their own, the last to run first, the network itself last."""
     own = {
         name
         for name, m in net.module.named_modules()
-        if any(True for _ in m.parameters(recurse=False))
+        if any(True for _ in m.parameters(recurse=isinstance(m, nn.MultiheadAttention)))
     }
-    return [row.name for row in reversed(net.layers) if row.name in own]
+    ran = [row.name for row in reversed(net.layers) if row.name in own]
+    return [*ran, *([""] if "" in own and "" not in ran else [])]
 
 
 def _randomized(
@@ -105,17 +138,29 @@ def _randomized(
         if how == "single":
             module = copy.deepcopy(net.module)
         _shuffle(module.get_submodule(name), seed + number)
-        yield name, replace(net, module=module, spec=None, name=f"{net.name} made random")
+        yield (
+            name or net.name,
+            replace(net, module=module, spec=None, name=f"{net.name} made random"),
+        )
 
 
 @torch.no_grad()
 def _shuffle(module: nn.Module, seed: int) -> None:
-    """Replace weights by normal ones of the same mean and deviation."""
+    """Replace weights by normal ones of the same mean and deviation.
+
+    Weights that are all the same, as a norm's at the start, have no deviation: they get their own
+    size, and zeros that of the module's other weights, or 1 where there are none.
+    """
     generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters(recurse=False):
+    # An attention uses its output projection without running it.
+    own = list(module.parameters(recurse=isinstance(module, nn.MultiheadAttention)))
+    sizes = [float(p.abs().mean()) for p in own if p.numel()]
+    usual = max(sizes, default=0.0) or 1.0
+    for parameter in own:
         noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-        spread = parameter.std() if parameter.numel() > 1 else parameter.abs().mean()
-        parameter.copy_(parameter.mean() + spread * noise)
+        spread = float(parameter.std()) if parameter.numel() > 1 else 0.0
+        size = spread or float(parameter.abs().mean()) or usual
+        parameter.copy_(parameter.mean() + size * noise)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:

@@ -42,8 +42,12 @@ def cam(
     """Where the evidence for a class lies: a class activation map over the photograph."""
     from convscope.attribution.cam import cam as explain
     from convscope.attribution.cam import cam_strip
+    from convscope.errors import ArgumentError
 
     show.check_suffix(out)
+    if strip and layer is not None:
+        msg = "--strip shows every convolution; leave --layer out."
+        raise ArgumentError(msg)
     with show.progress("asking the network") as progress:
         net = options.load()
         pixels = net.read(photo, fit=fit)
@@ -83,10 +87,11 @@ def saliency(
     from convscope.attribution.pixels import saliency as explain
 
     show.check_suffix(out)
-    with show.progress("asking the network"):
+    with show.progress("asking the network") as progress:
         net = options.load()
         pixels = net.read(photo, fit=fit)
-        heat = explain(net, pixels, target, method=method, samples=samples, seed=options.seed)
+        chosen: dict[str, Any] = {"method": method, "samples": samples, "seed": options.seed}
+        heat = explain(net, pixels, target, progress=progress, **chosen)
     drawn = heat.projected() if colour else heat.picture(opacity=opacity, colours=colours)
     _save(heat, drawn, out or Path("saliency.png"))
 
@@ -147,6 +152,7 @@ def occlusion(
     from convscope.attribution.panels import class_maps, five_panels
 
     show.check_suffix(out)
+    _check_panels(target, reduce, classes=classes, panels=panels)
     given: dict[str, Any] = {"window": window, "stride": stride, "fill": fill, "seed": options.seed}
     found: Result
     with show.progress("asking the network") as progress:
@@ -156,7 +162,7 @@ def occlusion(
             asked = _class_in(target)
             found = five_panels(net, pixels, asked, progress=progress, **given)
         elif classes:
-            found = heat = class_maps(net, pixels, **given)
+            found = heat = class_maps(net, pixels, progress=progress, **given)
         else:
             found = heat = explain(net, pixels, target, reduce=reduce, progress=progress, **given)
     if panels:
@@ -169,6 +175,24 @@ def occlusion(
         _save(heat, drawn, out or Path("occlusion.png"))
 
 
+def _check_panels(target: str | None, reduce: str, *, classes: bool, panels: bool) -> None:
+    """Refuse options of which one would be ignored."""
+    from convscope.errors import ArgumentError
+
+    wrong = ""
+    if panels and classes:
+        wrong = "--panels and --classes are two pictures; ask for one of them."
+    elif classes and target is not None:
+        wrong = "--classes shows the five most probable classes; leave --target out."
+    elif (panels or classes) and reduce != "mean":
+        name = "--panels" if panels else "--classes"
+        wrong = (
+            f"{name} reads each window by itself, so there is nothing to --reduce; leave it out."
+        )
+    if wrong:
+        raise ArgumentError(wrong)
+
+
 def _class_in(target: str | None) -> int | str | None:
     """The class that a target names; None for none."""
     from convscope.errors import ArgumentError
@@ -176,11 +200,11 @@ def _class_in(target: str | None) -> int | str | None:
 
     if target is None:
         return None
-    kind, _, rest = parse(target).label.partition(":")
-    if kind != "class" or " " in rest:
+    found = parse(target).c
+    if found is None:
         msg = f"The panels watch one class, as --target class:church, not {target!r}."
         raise ArgumentError(msg)
-    return int(rest) if rest.isdecimal() else rest
+    return found
 
 
 @with_network

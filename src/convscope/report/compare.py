@@ -12,10 +12,10 @@ from torch import Tensor
 
 from convscope.catalog import CATALOG, Method
 from convscope.checks.curves import areas
-from convscope.errors import ArgumentError, NotApplicableError
+from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError
 from convscope.images import Source
 from convscope.network import Network
-from convscope.objective import Objective, as_objective, probability
+from convscope.objective import Objective, as_objective, improbability, logit, probability
 from convscope.render.grid import sheet
 from convscope.results import Cell, Heatmap, Recipe, Result, Table, recipe_for
 from convscope.results.base import as_array
@@ -99,10 +99,12 @@ def compare(
 
     Raises:
         ArgumentError: if a name is not in the catalogue, or makes no map.
+        NotApplicableError: if no method gives a map for this network and question.
     """
     chosen = _chosen(methods)
     pixels = net.photographs(photo)[:1]
-    question = net.settled(as_objective(objective), pixels)
+    question = net.settled(as_objective(objective).among(0, 1), pixels)
+    net.score(question, pixels)  # what is wrong with the question itself is said once
     rows: list[Row] = []
     for done, method in enumerate(chosen):
         if should_stop and should_stop():
@@ -110,6 +112,9 @@ def compare(
         if progress:
             progress(done, len(chosen), method.name)
         rows.append(_row(net, pixels, question, method, seed))
+    if rows and all(row.heat is None for row in rows):
+        msg = f"None of the methods gives a map. {rows[0].method.name}: {rows[0].note}"
+        raise NotApplicableError(msg)
     recipe = recipe_for(net, "compare", question.label, seed=seed, methods=[m.name for m in chosen])
     return Comparison(rows, recipe)
 
@@ -131,7 +136,7 @@ def _row(net: Network, pixels: Tensor, objective: Objective, method: Method, see
     start = time.perf_counter()
     try:
         heat = method.run(net, pixels, objective, **options)
-    except NotApplicableError as reason:
+    except ConvscopeError as reason:
         return Row(method, None, 0.0, None, str(reason))
     seconds = time.perf_counter() - start
     if not isinstance(heat, Heatmap):
@@ -140,11 +145,13 @@ def _row(net: Network, pixels: Tensor, objective: Objective, method: Method, see
 
 
 def watched(objective: Objective) -> Objective:
-    """What deletion and insertion watch: a class's probability, any other objective itself."""
-    kind, _, rest = objective.label.partition(":")
-    if kind != "class" or " " in objective.label:
-        return objective
-    return probability(int(rest) if rest.isdecimal() else rest)
+    """What deletion and insertion watch: a class's probability, any other objective itself.
+
+    Of a single score below 0, which speaks against its class, it is one less the probability.
+    """
+    if objective.label == (-logit(0)).label:
+        return improbability(0)
+    return objective if objective.c is None else probability(objective.c)
 
 
 def as_tile(heat: Heatmap) -> Any:

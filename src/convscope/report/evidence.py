@@ -61,8 +61,8 @@ def evidence(
 def _questions(
     net: Network, said: Table, target: Objective | str | int | None
 ) -> Iterator[tuple[str, Objective]]:
-    classes = [int(row[1] or 0) for row in said.rows]
-    yield f"For {net.caption(classes[0])}, the first choice", logit(classes[0])
+    classes, first = [int(row[1] or 0) for row in said.rows], answer_in(said)
+    yield f"For {_named(net, first)}, the first choice", first
     if target is not None:
         objective = as_objective(target)
         yield f"For {_named(net, objective)}, as you asked", objective
@@ -70,11 +70,24 @@ def _questions(
         yield f"For {net.caption(classes[1])}, the second choice", logit(classes[1])
 
 
+def answer_in(said: Table) -> Objective:
+    """The score of the most probable class; a single score below 0 speaks against its class."""
+    first = said.rows[0]
+    score = logit(int(first[1] or 0))
+    return -score if len(said.rows) == 1 and float(first[4] or 0) < 0 else score
+
+
 def _named(net: Network, objective: Objective) -> str:
-    kind, _, rest = objective.label.partition(":")
-    if kind == "class" and rest.isdecimal():
-        return net.caption(class_number(int(rest), net.labels))
-    return rest if kind == "class" else objective.label
+    if objective.label == (-logit(0)).label:
+        return f"not {net.caption(0)}"
+    if objective.c is None:
+        return objective.label
+    return net.caption(class_number(objective.c, net.labels))
+
+
+def _asked(objective: Objective) -> str:
+    """The question in words that the toolkit reads."""
+    return "predicted" if objective.label == (-logit(0)).label else objective.label
 
 
 def _heat_figure(
@@ -91,7 +104,7 @@ def _heat_figure(
         if evidence
         else "No place speaks for this class: the map has no positive value.",
         _trust(net, plain, objective) if evidence else _coarse(net, heat),
-        f'cam(net, photo, "{objective.label}")',
+        f'cam(net, photo, "{_asked(objective)}")',
         heat.recipe,
         under=picture_of(shown) if evidence else None,
     )
@@ -106,7 +119,7 @@ def _trust(net: Network, heat: Heatmap, objective: Objective) -> str:
 
 def otherwise(net: Network, pixels: Tensor, shown: Tensor, said: Table) -> Chapter | None:
     """The same question asked pixel by pixel, and by covering the photograph."""
-    objective = logit(int(said.rows[0][1] or 0))
+    objective = answer_in(said)
     figures = [
         figure
         for name, title, shows in _PIXEL_MAPS
@@ -115,7 +128,7 @@ def otherwise(net: Network, pixels: Tensor, shown: Tensor, said: Table) -> Chapt
     return Chapter(
         "pixels",
         "The same question, asked otherwise",
-        f"Three more ways to ask what speaks for {net.caption(int(said.rows[0][1] or 0))}. They "
+        f"Three more ways to ask what speaks for {_named(net, objective)}. They "
         "need not agree: each answers a question of its own, and the check under each says how "
         "much of the answer the network really uses.",
         figures,
@@ -155,8 +168,8 @@ def _pixel_figure(
 def _call(name: str, objective: Objective, options: dict[str, int]) -> str:
     given = "".join(f", {key}={value}" for key, value in options.items())
     if CATALOG[name].family == "pixels":
-        return f'saliency(net, photo, "{objective.label}", method="{name}")'
-    return f'{name}(net, photo, "{objective.label}"{given})'
+        return f'saliency(net, photo, "{_asked(objective)}", method="{name}")'
+    return f'{name}(net, photo, "{_asked(objective)}"{given})'
 
 
 def _extent(heat: Heatmap) -> str:

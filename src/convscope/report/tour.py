@@ -11,9 +11,9 @@ from torch import Tensor
 from convscope.dataset.findings import Survey
 from convscope.images import Source, read
 from convscope.network import Network
-from convscope.objective import Objective
+from convscope.objective import Objective, predicted
 from convscope.report.chapters import activations, driven, first_filters, network, says
-from convscope.report.evidence import evidence, otherwise
+from convscope.report.evidence import answer_in, evidence, otherwise
 from convscope.report.page import Chapter, Page
 from convscope.report.seen import seen
 from convscope.report.wanted import wanted
@@ -47,6 +47,7 @@ def tour(
         A page; `page.write(folder)` makes the file.
     """
     pixels, shown = net.photographs(photo), _fine(net, photo)
+    net.score(predicted(), pixels)  # refuses what is no number
     said = predict(net, pixels, top=5)
     parts: list[tuple[str, Callable[[], Chapter | None]]] = [
         ("what it says", lambda: says(net, pixels, said, name)),
@@ -85,8 +86,11 @@ def _fine(net: Network, photo: Tensor | Source) -> Tensor:
 
 def _lead(said: Table, name: str) -> str:
     label, share = said.rows[0][2], float(said.rows[0][3] or 0)
+    answer = f"answers {label} and gives it {share:.0%}"
+    if answer_in(said).c is None:
+        answer = f"gives {label}, the only class it knows, {share:.0%}, so its answer is no"
     return (
-        f"Shown {name}, the network answers {label} and gives it {share:.0%}. This page "
+        f"Shown {name}, the network {answer}. This page "
         "follows the photograph through the network and asks where that answer comes from."
     )
 

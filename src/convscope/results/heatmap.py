@@ -86,8 +86,7 @@ class Heatmap(Result):
             np.asarray(self.picture(i, opacity=opacity, colours=colours, scale=scale))
             for i in range(len(self.values))
         ]
-        names = (self.recipe.objective or "").split(", ")
-        captions = names if len(names) == len(drawn) else []
+        captions = self.recipe.parameters.get("captions", ())
         tiles = [tile.astype(np.float32) / 255 for tile in drawn]
         return sheet(tiles, columns=len(tiles), captions=captions)
 
