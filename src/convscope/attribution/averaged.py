@@ -105,7 +105,7 @@ def _noise(one: Tensor, seed: int) -> Tensor:
 
 def _step(net: Network) -> int:
     """Copies a batch: with sixteen, convolutions of several networks take a third less."""
-    return max(1, min(16, net.per_batch() // 3))
+    return max(1, min(16, net.per_batch()))
 
 
 def integrated(
