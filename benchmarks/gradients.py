@@ -18,6 +18,7 @@ from convscope.attribution.formulas import FORMULAS, eigencam
 from convscope.objective import logit
 from timing import Work, ratios, table
 
+AVERAGES = ("smoothgrad", "integrated")
 LAYERS = {"resnet50": "layer4", "vgg16": "features.29"}
 
 
@@ -104,25 +105,30 @@ def _bare(module: torch.nn.Module, images: torch.Tensor) -> object:
 
 
 def print_averages(options: argparse.Namespace) -> None:
-    """SmoothGrad and integrated gradients with 50 samples against Captum."""
+    """SmoothGrad and integrated gradients with 50 samples against Captum at its best batch."""
     net, image = network("resnet50", options.size), torch.rand(1, 3, options.size, options.size)
     smooth, path = NoiseTunnel(Saliency(net.module)), IntegratedGradients(net.module)
     works: dict[str, Work] = {
-        "smoothgrad": lambda: convscope.saliency(net, image, 7, method="smoothgrad"),
-        "captum smoothgrad": lambda: smooth.attribute(
-            image, nt_samples=50, nt_samples_batch_size=8, target=7, abs=False
-        ),
-        "integrated": lambda: convscope.saliency(net, image, 7, method="integrated"),
-        "captum integrated": lambda: path.attribute(
-            image, target=7, n_steps=50, internal_batch_size=8
-        ),
+        name: lambda m=name: convscope.saliency(net, image, 7, method=m) for name in AVERAGES
     }
+    for batch in (8, 16, 50):
+        works[f"captum smoothgrad {batch}"] = lambda b=batch: smooth.attribute(
+            image, nt_samples=50, nt_samples_batch_size=b, target=7, abs=False
+        )
+        works[f"captum integrated {batch}"] = lambda b=batch: path.attribute(
+            image, target=7, n_steps=50, internal_batch_size=b
+        )
     found = ratios(works, base="smoothgrad", rounds=1)
+    best = {
+        name: min(share for work, share in found.items() if work.startswith(f"captum {name}"))
+        for name in AVERAGES
+    }
     rows: list[tuple[object, ...]] = [
-        ("SmoothGrad 50", found["captum smoothgrad"] / found["smoothgrad"], 1.2),
-        ("integrated gradients 50", found["captum integrated"] / found["integrated"], 1.2),
+        (f"{name} 50", best[name] / found[name], 1.2) for name in AVERAGES
     ]
-    table("ResNet-50: times faster than Captum", ("method", "faster", "goal"), rows)
+    table(
+        "ResNet-50: times faster than Captum at its best batch", ("method", "faster", "goal"), rows
+    )
 
 
 if __name__ == "__main__":
