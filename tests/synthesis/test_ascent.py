@@ -1,5 +1,6 @@
 """The loop: it climbs, comes back to where it was, cures dead starts and says what cannot be."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -246,6 +247,36 @@ def test_what_no_gradient_reaches_is_an_error_and_no_grey_picture():
     assert ["conv:1:0", "conv:1:1: no gradient"] == list(both.captions)
     assert both.values[1].min() == both.values[1].max() == 0.5
     assert both.values[0].std() > 0.01
+
+
+def _dead(channels, dead):
+    """A network of one convolution with a ReLU, some of whose channels never open."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, channels, 3), nn.ReLU())
+    with torch.no_grad():
+        module[0].weight[dead] = 0
+        module[0].bias.fill_(0.5)
+        module[0].bias[dead] = -1
+    return convscope.Network(module, input_size=(16, 16))
+
+
+def test_pleasing_other_channels_less_is_no_picture_of_a_dead_one():
+    """The default recipe takes off what the strongest other is ahead, which has a gradient."""
+    net = _dead(4, [1])
+    with pytest.raises(NotApplicableError, match="No gradient of 'stage:1:1' reaches"):
+        synthesize(net, "stage:1:1", steps=20)
+    both = synthesize(net, ["stage:1:0", "stage:1:1"], steps=20)
+    assert ["stage:1:0", "stage:1:1: no gradient"] == list(both.captions)
+    assert both.values[1].min() == both.values[1].max() == 0.5
+
+
+def test_a_dead_channel_of_the_bundled_network_is_an_error():
+    net = convscope.Network(copy.deepcopy(convscope.load().module), input_size=(32, 32))
+    conv = net.module.get_submodule(net.layers.find("conv:5").name)
+    with torch.no_grad():
+        conv.weight[5], conv.bias[5] = 0, -1
+    with pytest.raises(NotApplicableError, match="No gradient of 'stage:7:5' reaches"):
+        synthesize(net, "stage:7:5", size=32, steps=20)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from convscope.synthesis.asked import Asked, Asking, as_asked
 from convscope.synthesis.canvas import Canvas, Pixels, Start
 from convscope.synthesis.passes import Passes, batch_for
 from convscope.synthesis.plans import RECIPES, Plan, box_blurred
-from convscope.synthesis.transforms import Behind, Crops, Moment, over
+from convscope.synthesis.transforms import Behind, Crops, Drawn, Moment, over
 
 REDIRECTED = 16  # steps in which gradients find a way through shut ReLUs
 CHECKS = 8  # times that the pictures are scored as they are
@@ -208,16 +208,24 @@ class Ascent:
     def _uphill(self, pixels: Tensor, number: int) -> tuple[Tensor, Tensor]:
         moment = Moment(self.generator, (number - 1) / self.plan.steps, self.net.input_size)
         drawn = [transform.draw(moment) for transform in self.plan.transforms]
-        score, uphill = self.passes.uphill(pixels, drawn, redirect=number <= REDIRECTED)
-        self._watch_over(score, uphill, number)
+        redirect = number <= REDIRECTED
+        score, uphill = self.passes.uphill(pixels, drawn, redirect=redirect)
+        if redirect and not bool(self.alive.all()):
+            self.alive |= self._reached(pixels, drawn, uphill)
+        self._watch_over(score, number)
         return score, uphill
 
-    def _watch_over(self, score: Tensor, uphill: Tensor, number: int) -> None:
+    def _reached(self, pixels: Tensor, drawn: Sequence[Drawn], uphill: Tensor) -> Tensor:
+        """Which pictures their own objective draws: pleasing others less is no picture of it."""
+        if self.plan.distinct:
+            _, uphill = self.passes.uphill(pixels, drawn, redirect=True, alone=True)
+        return uphill.flatten(1).any(1).cpu()
+
+    def _watch_over(self, score: Tensor, number: int) -> None:
         """Refuse what cannot become a picture."""
         if not bool(score.isfinite().all()):
             msg = f"The score of {self.asked.label!r} is no number any more after {number - 1} steps; try another recipe, or precision float32."
             raise NotApplicableError(msg)
-        self.alive |= uphill.flatten(1).any(1).cpu()
         if number == min(REDIRECTED, self.plan.steps) and not bool(self.alive.any()):
             msg = f"No gradient of {self.asked.label!r} reaches the picture: this value is the same whatever the picture shows, as of a channel that is never active. Try an earlier layer, or the convolution before its ReLU."
             raise NotApplicableError(msg)

@@ -80,7 +80,7 @@ class Passes:
         self.half = half and self.net.dtype == torch.float32
 
     def uphill(
-        self, images: Tensor, drawn: Sequence[Drawn], *, redirect: bool
+        self, images: Tensor, drawn: Sequence[Drawn], *, redirect: bool, alone: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Scores (N,) and their gradient at the pixels (N, C, H, W).
 
@@ -88,12 +88,13 @@ class Passes:
             images: pixels, (N, C, H, W).
             drawn: changes they must survive.
             redirect: lead gradients through ReLUs that are shut for a whole picture.
+            alone: of the objective itself, whatever other channels do.
         """
         redirect = redirect and self._redirects(images[:1], drawn)
-        chunks = self._chunks(len(images))
+        distinct = 0.0 if alone else self.distinct
         found = [
-            self._uphill(images[a:b], drawn, self.asked.part(a, b), redirect=redirect)
-            for a, b in chunks
+            self._uphill(images[a:b], drawn, self.asked.part(a, b), distinct, redirect=redirect)
+            for a, b in self._chunks(len(images))
         ]
         return torch.cat([score for score, _ in found]), torch.cat([g for _, g in found])
 
@@ -115,13 +116,19 @@ class Passes:
         return bool((off <= AGREE * exact.abs().max()).all())
 
     def _uphill(
-        self, images: Tensor, drawn: Sequence[Drawn], asked: Asked, *, redirect: bool
+        self,
+        images: Tensor,
+        drawn: Sequence[Drawn],
+        asked: Asked,
+        distinct: float,
+        *,
+        redirect: bool,
     ) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(mode=False), torch.enable_grad():
             x = images.detach().clone().requires_grad_()
             seen = changed(x, drawn)
             with rewrite_relu(redirected) if redirect else nullcontext():
-                score = self._score(seen, asked, half=self.half, distinct=self.distinct)
+                score = self._score(seen, asked, half=self.half, distinct=distinct)
             return score.detach(), _gradient(score, x, asked.label)
 
     def _score(self, images: Tensor, asked: Asked, *, half: bool, distinct: float = 0.0) -> Tensor:
