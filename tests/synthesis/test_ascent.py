@@ -12,6 +12,7 @@ from torch import nn
 import convscope
 from convscope import (
     RECIPES,
+    across,
     ascend,
     channel,
     diverse,
@@ -25,9 +26,9 @@ from convscope import (
 from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, TargetError
 from convscope.relus import Gate
 from convscope.results import Pictures
-from convscope.synthesis.ascent import plan_for
 from convscope.synthesis.asked import LEAD, as_asked
 from convscope.synthesis.canvas import Fourier, Start
+from convscope.synthesis.given import plan_for
 from convscope.synthesis.passes import Passes, redirected
 from convscope.synthesis.plans import (
     box_blurred,
@@ -270,6 +271,43 @@ def test_pleasing_other_channels_less_is_no_picture_of_a_dead_one():
     assert both.values[1].min() == both.values[1].max() == 0.5
 
 
+@pytest.mark.parametrize("recipe", ["fourier", "lucid"])
+def test_a_dead_group_leaves_the_other_pictures(recipe):
+    """Sixteen are made at a time, so the seventeenth is alone with itself."""
+    net = _dead(17, [16])
+    told = []
+    options = {"recipe": recipe, "size": 16, "steps": 17}
+    found = sheet(net, "stage:1", **options, progress=lambda *what: told.append(what[:2]))
+    assert [f"stage:1:{k}" for k in range(16)] == found.captions[:16]
+    assert "stage:1:16: no gradient" == found.captions[16]
+    assert found.values[16].min() == found.values[16].max() == 0.5
+    assert found.values[:16].flatten(1).std(1).min() > 0.01
+    assert (17, 34) in told
+    with pytest.raises(NotApplicableError, match="No gradient of 'stage:1:16 to"):
+        sheet(net, "stage:1", [16] * 17, **options)
+
+
+def test_a_dead_channel_of_one_layer_leaves_the_strip():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    with torch.no_grad():
+        module[0].weight[2] = 0
+    net = convscope.Network(module, input_size=(16, 16))
+    found = across(net, 2, steps=17)
+    assert ["conv:1:2: no gradient", "conv:2:2"] == list(found.captions)
+
+
+def test_a_strip_that_is_stopped_has_only_what_was_made(net):
+    found = across(net, 2, steps=4, should_stop=lambda: True)
+    assert ["conv:1:2"] == list(found.captions)
+
+
+def test_a_count_where_there_is_one_picture(net):
+    for make in (growth, lambda *given, **more: across(given[0], 1, **more)):
+        with pytest.raises(ArgumentError, match="count asks for several pictures of one objective"):
+            make(net, "mid:3", count=2)
+
+
 def test_a_dead_channel_of_the_bundled_network_is_an_error():
     net = convscope.Network(copy.deepcopy(convscope.load().module), input_size=(32, 32))
     conv = net.module.get_submodule(net.layers.find("conv:5").name)
@@ -284,7 +322,18 @@ def test_a_dead_channel_of_the_bundled_network_is_an_error():
     [
         ({"recipe": "best"}, "There is no recipe 'best'; there are fourier, lucid, maco,"),
         ({"steps": 0}, "steps must be at least 1, not 0."),
-        ({"size": 3}, "The size of a picture must be from 8 to 4096 pixels, not 3."),
+        (
+            {"size": 3},
+            "The size of a picture must be from 8 to 4096 pixels, as 224 or (240, 320), not 3.",
+        ),
+        ({"steps": 2.5}, "steps must be at least 1, not 2.5."),
+        (
+            {"size": 0},
+            "The size of a picture must be from 8 to 4096 pixels, as 224 or (240, 320), not 0.",
+        ),
+        ({"size": 12.5}, "The size of a picture must be from 8 to 4096 pixels"),
+        ({"size": "64"}, "The size of a picture must be from 8 to 4096 pixels"),
+        ({"size": (16, 16, 16)}, "The size of a picture must be from 8 to 4096 pixels"),
         ({"count": 0}, "There is no picture to make: give at least one objective and a count"),
         ({"precision": "half"}, "precision must be one of auto, float32, bfloat16, not 'half'."),
     ],

@@ -71,7 +71,7 @@ def synthesize(
 ) -> None:
     """What a channel, a layer or a class wants to see."""
     from convscope.synthesis import make
-    from convscope.synthesis.ascent import plan_for
+    from convscope.synthesis.given import plan_for
 
     show.check_suffix(out, *FORMS)
     asked = _asked(layer, channel, class_name, target, whole=sheet, across=across)

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.errors import ArgumentError, NotApplicableError, StoppedError
+from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
 from convscope.likeness import diversity
 from convscope.network import Network
 from convscope.objective import INPUT, OUTPUT, Acts, as_objective, channel
 from convscope.results import Pictures
-from convscope.synthesis.ascent import Step, ascend, plan_for, starting
+from convscope.synthesis.ascent import Ascent, Step, ascend, starting
 from convscope.synthesis.asked import Asked, Asking, as_asked
+from convscope.synthesis.given import plan_for, size_for
 from convscope.synthesis.plans import Plan
 
 Progress = Callable[[int, int, str], None]
@@ -62,36 +63,62 @@ def synthesize(
         TargetError: if the network has no such channel or class.
         NotApplicableError: if no gradient reaches any picture.
     """
-    asked, plan = as_asked(objective, count), plan_for(recipe, steps)
-    group = GROUP if asked.apart else asked.count
+    asked = as_asked(objective, count)
+    return _synthesized(
+        net,
+        asked,
+        GROUP if asked.apart else asked.count,
+        recipe=recipe,
+        size=size,
+        steps=steps,
+        seed=seed,
+        precision=precision,
+        progress=progress,
+        should_stop=should_stop,
+    )
+
+
+def _synthesized(
+    net: Network,
+    asked: Asked,
+    group: int,
+    *,
+    recipe: str | Plan = "fourier",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """Pictures, `group` of them at a time; those that no gradient reaches stay grey beside others."""
+    plan = plan_for(recipe, steps)
+    extent = size_for(net, plan, size)
+    told = _Told(progress, should_stop, plan.steps, -(-asked.count // group))
     found: list[Pictures] = []
-    told = _Told(progress, should_stop, -(-asked.count // group) * plan.steps)
-    for start in range(0, asked.count, group):
-        part = list(asked.part(start, start + group).objectives)
-        last = _last(
-            ascend(
-                net,
-                part if asked.apart else part[0],
-                recipe=plan,
-                size=size,
-                seed=seed,
-                count=1 if asked.apart else count,
-                precision=precision,
-            ),
-            told,
-            asked.label,
-        )
-        found.append(last.best)
-        if told.stopped:
-            break
+    dead: list[NoGradientError] = []
+    while len(found) < told.groups and not told.stopped:
+        start = len(found) * group
+        ascent = Ascent(net, asked.part(start, start + group), plan, extent, seed, precision)
+        try:
+            found.append(_last(ascent.steps(), told, asked.label).best)
+        except NoGradientError as error:
+            dead.append(error)
+            found.append(ascent.blank())
+        told.done = len(found) * plan.steps
+    if len(dead) == len(found):
+        raise dead[0]
     return _joined(found, asked)
 
 
 class _Told:
     """Reports steps across groups and remembers that somebody asked to stop."""
 
-    def __init__(self, progress: Progress | None, should_stop: Stop | None, total: int) -> None:
-        self.progress, self.should_stop, self.total = progress, should_stop, total
+    def __init__(
+        self, progress: Progress | None, should_stop: Stop | None, steps: int, groups: int
+    ) -> None:
+        self.progress, self.should_stop = progress, should_stop
+        self.groups, self.total = groups, groups * steps
         self.done, self.stopped = 0, False
 
     def __call__(self, what: str) -> bool:
@@ -105,17 +132,10 @@ class _Told:
 
 def _last(steps: Iterator[Step], told: _Told, what: str) -> Step:
     """The last step, or the one at which somebody asked to stop."""
-    found: Step | None = None
-    dead: NotApplicableError | None = None
-    try:
-        for found in steps:  # noqa: B007 - the last is wanted
-            if told(f"making {what}"):
-                break
-    except NotApplicableError as error:
-        dead = error
-    if found is None or dead is not None:
-        raise dead or StoppedError("The ascent was stopped before its first step.")
-    return found
+    for step in steps:  # noqa: B007 - the last is wanted
+        if told(f"making {what}"):
+            break
+    return step
 
 
 def _joined(parts: list[Pictures], asked: Asked) -> Pictures:
@@ -164,14 +184,19 @@ def across(
         ArgumentError: if no layer has a channel of that number.
     """
     rows = [row.address for row in net.layers.convs if row.shape[0] > k]
+    _refuse_count(options)
     chosen = rows if layers is None else list(layers)
     if not chosen:
         msg = f"No convolution of {net.name} has a channel {k}."
         raise ArgumentError(msg)
-    parts = [synthesize(net, channel(layer, k), **options) for layer in chosen]
-    captions = [f"{layer}:{k}" for layer in chosen]
-    whole = _joined(parts, as_asked([channel(layer, k) for layer in chosen], 1))
-    return replace(whole, captions=captions)
+    asked = as_asked([channel(layer, k) for layer in chosen], 1)
+    return _synthesized(net, asked, 1, **options)  # one by one, each no deeper than its layer
+
+
+def _refuse_count(options: dict[str, Any]) -> None:
+    if "count" in options:
+        msg = "count asks for several pictures of one objective, as synthesize makes them; leave it away here."
+        raise ArgumentError(msg)
 
 
 def diverse(
@@ -220,6 +245,7 @@ def growth(
         should_stop: asked after each step; once it says so, the pictures so far are returned.
         options: of `ascend`.
     """
+    _refuse_count(options)
     frames = list(_frames(net, objective, at, should_stop or (lambda: False), options))
     values = [frame.values for _, frame in frames]
     size = values[-1].shape[-2:]

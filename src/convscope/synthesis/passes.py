@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.errors import ArgumentError, NotApplicableError
+from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
 from convscope.network import Network
 from convscope.objective import Acts
 from convscope.relus import Gate, rewrite_relu
@@ -203,5 +203,5 @@ def _gradient(score: Tensor, pixels: Tensor, label: str) -> Tensor:
     )
     if not found or found[0] is None:
         msg = f"{label!r} does not depend on the picture, so none can be made for it."
-        raise NotApplicableError(msg)
+        raise NoGradientError(msg)
     return found[0]
