@@ -39,6 +39,7 @@ from convscope.synthesis.plans import (
     with_opacity,
     with_spectrum,
 )
+from convscope.synthesis.sizes import AnySize
 from tests.conftest import assert_untouched, state_of
 
 FEW = {"steps": 12, "precision": "float32"}
@@ -384,6 +385,23 @@ def test_networks_of_one_size_see_the_picture_at_theirs():
     assert (1, 3, 24, 24) == synthesize(
         net, logit(1), recipe="lucid", size=24, steps=3
     ).values.shape
+
+
+def test_one_size_that_is_too_small_changes_no_other():
+    """Of 12 pixels nothing is left for this network; wider pictures than its photographs stay wide."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 15, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = convscope.Network(module, input_size=(32, 32))
+    seen = []
+    module[0].register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[-2:])))
+    _ = net.layers, net.order
+    sizes = AnySize(net)
+    for size in ((12, 12), (12, 24), (40, 40), (12, 24)):
+        seen.clear()
+        sizes.run(torch.rand(1, 3, *size), ["conv:1"])
+        expected = {(12, 12): (32, 32), (12, 24): (32, 64)}.get(size, size)
+        assert expected == seen[-1]
+    assert [(32, 64)] == seen  # what it takes is remembered
 
 
 def test_bfloat16_is_refused_where_scores_disagree(net):

@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
+from convscope.errors import ArgumentError, NoGradientError
 from convscope.network import Network
 from convscope.objective import Acts
 from convscope.relus import Gate, rewrite_relu
 from convscope.synthesis.asked import Asked
+from convscope.synthesis.sizes import AnySize
 from convscope.synthesis.transforms import Drawn
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -57,8 +57,7 @@ class Passes:
             until a score shows that it does not do.
         batch: pictures a pass at most.
         distinct: on the way up, how much of what the strongest other channel is ahead is taken off.
-        enlarge: pictures are brought to the size of the network's photographs first; set where
-            it takes no other.
+        sizes: the network for pictures of all sizes.
     """
 
     net: Network
@@ -66,11 +65,12 @@ class Passes:
     precision: str = "auto"
     batch: int = 8
     distinct: float = 0.0
-    enlarge: bool = False
+    sizes: AnySize = field(init=False)
     _safe: bool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Settle the precision."""
+        self.sizes = AnySize(self.net)
         if self.precision not in PRECISIONS:
             msg = f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}."
             raise ArgumentError(msg)
@@ -135,19 +135,8 @@ class Passes:
         return asked.read(self._acts(images, asked, half=half), distinct)
 
     def _acts(self, images: Tensor, asked: Asked, *, half: bool) -> Acts:
-        try:
-            return self._run(images, asked, half=half)
-        except NotApplicableError:
-            if self.enlarge:
-                raise
-            self.enlarge = True  # it takes photographs of one size only
-            return self._run(images, asked, half=half)
-
-    def _run(self, images: Tensor, asked: Asked, *, half: bool) -> Acts:
-        if self.enlarge:
-            images = F.interpolate(images, self.net.input_size, mode="bilinear", antialias=False)
         with self._autocast(half=half):
-            return self.net.run(images.contiguous(memory_format=torch.channels_last), asked.layers)
+            return self.sizes.run(images, asked.layers)
 
     def _autocast(self, *, half: bool) -> AbstractContextManager[object]:
         kind = self.net.device.type
