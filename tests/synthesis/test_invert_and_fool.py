@@ -134,6 +134,26 @@ def test_of_a_linear_network_the_change_is_the_shortest_there_is():
     assert found.recipe.parameters["l2"] == pytest.approx(float(gap.detach()), rel=0.1, abs=0.01)
 
 
+def test_the_way_found_first_is_made_shorter():
+    """Of two ways over a bent border the straight one is longer; ascents find what it misses."""
+    found = fool(convscope.load(), "sample:china", "tench")
+    assert found.recipe.parameters["l2"] < 2.0  # the straight way has 5.3
+    assert found.captions[2].startswith("tench")
+
+
+@pytest.mark.parametrize("after", [3, 30])
+def test_stopping_gives_the_panel_as_it_is(after):
+    """With what the picture is really taken for: after three rounds it is no tench yet."""
+    net, asked = convscope.load(), []
+    found = fool(
+        net, "sample:china", "tench", should_stop=lambda: len(asked.append(1) or asked) >= after
+    )
+    assert after == len(asked)
+    said = int(net.activations(found.values[2:], ["output"])["output"].argmax())
+    assert found.captions[2].startswith(net.labels[said])
+    assert (net.labels[said] == "tench") == (after == 30)
+
+
 def test_what_cannot_be_fooled(net, images):
     said = int(net.activations(images[:1], ["output"])["output"].argmax())
     with pytest.raises(NotApplicableError, match="already takes this photograph for"):
