@@ -80,10 +80,10 @@ from .synthesis.make import sheet as sheet
 from .synthesis.make import synthesize as synthesize
 from .synthesis.plans import RECIPES as RECIPES
 from .synthesis.plans import Plan as Plan
-from .synthesis.plans import in_grey as in_grey
-from .synthesis.plans import with_opacity as with_opacity
-from .synthesis.plans import with_spectrum as with_spectrum
 from .synthesis.quality import quality as quality
+from .synthesis.variants import in_grey as in_grey
+from .synthesis.variants import with_opacity as with_opacity
+from .synthesis.variants import with_spectrum as with_spectrum
 from .view.duplicates import duplicates as duplicates
 from .view.filters import filter_table as filter_table
 from .view.filters import filters as filters

@@ -33,11 +33,8 @@ from convscope.synthesis.passes import Passes, redirected
 from convscope.synthesis.plans import (
     box_blurred,
     centred,
-    in_grey,
     standardised,
     with_contrast,
-    with_opacity,
-    with_spectrum,
 )
 from convscope.synthesis.sizes import AnySize
 from tests.conftest import assert_untouched, state_of
@@ -440,30 +437,6 @@ def test_what_others_are_ahead_is_taken_off(net, images):
         expected = own - 0.5 * max(0.0, other - own + LEAD * abs(own))
         found = as_asked(f"mid:{k}", 1).read(acts, 0.5)
         assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-6)
-
-
-def test_opacity_shows_where_it_matters(net):
-    found = synthesize(net, "mid:3", recipe=with_opacity(PLAIN), steps=30)
-    assert (1, 4, 16, 16) == found.values.shape
-    assert found.picture().size[0] >= 16
-    assert found.values[:, 3].std() > 0
-
-
-def test_pictures_in_grey_have_no_colours(net):
-    found = synthesize(net, "mid:3", recipe=in_grey(PLAIN), **FEW).values
-    assert (1, 3, 16, 16) == found.shape
-    assert torch.equal(found[:, 0], found[:, 2])
-    assert found.std() > 0.001
-
-
-def test_the_spectrum_can_be_that_of_other_photographs(net):
-    stripes = torch.zeros(1, 3, 16, 16)
-    stripes[..., ::2, :] = 1
-    plan = replace(with_spectrum([stripes]), transforms=())
-    found = synthesize(net, "mid:3", recipe=plan, size=16, steps=3).values
-    power = torch.fft.rfft2(found.mean(1))[0].abs()
-    power[0, 0] = 0
-    assert (8, 0) == divmod(int(power.argmax()), power.shape[1])  # only the stripes' own wave
 
 
 def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):

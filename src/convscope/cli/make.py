@@ -135,7 +135,7 @@ def _asked(
 
 
 def _plan(plan: Plan, *, grey: bool, opacity: bool) -> Plan:
-    from convscope.synthesis.plans import in_grey, with_opacity
+    from convscope.synthesis.variants import in_grey, with_opacity
 
     plan = in_grey(plan) if grey else plan
     return with_opacity(plan) if opacity else plan

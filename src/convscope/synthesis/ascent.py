@@ -12,7 +12,7 @@ from convscope.errors import NoGradientError, NotApplicableError
 from convscope.network import Network
 from convscope.results import Pictures, Recipe, recipe_for
 from convscope.synthesis.asked import Asked, Asking, as_asked
-from convscope.synthesis.canvas import Canvas, Pixels, Start
+from convscope.synthesis.canvas import Canvas, Start
 from convscope.synthesis.given import plan_for, size_for, with_side
 from convscope.synthesis.passes import Passes, batch_for
 from convscope.synthesis.plans import Plan, box_blurred
@@ -208,11 +208,12 @@ class Ascent:
 
     @torch.no_grad()
     def _correct(self, number: int) -> None:
-        if isinstance(self.canvas, Pixels) and self.plan.corrections:
-            cost = self.canvas.raw.grad
-            gradient = torch.zeros_like(self.canvas.raw) if cost is None else -cost
+        bare = self.canvas.bare
+        if bare is not None and self.plan.corrections:
+            cost = bare.raw.grad
+            gradient = torch.zeros_like(bare.raw) if cost is None else -cost
             for correction in self.plan.corrections:
-                correction(self.canvas, gradient, number)
+                correction(bare, gradient, number)
 
     def _check(self) -> None:
         """Score the pictures as they are and keep the best of each."""
@@ -253,9 +254,9 @@ class Ascent:
 
     def _enlarged(self, size: tuple[int, int]) -> Canvas:
         larger = self.canvas.resized(size)
-        if self.plan.blur and isinstance(larger, Pixels):
+        if self.plan.blur and larger.bare is not None:
             with torch.no_grad():
-                larger.raw.copy_(box_blurred(larger.raw, self.plan.blur))
+                larger.bare.raw.copy_(box_blurred(larger.bare.raw, self.plan.blur))
         return larger
 
     def _recipe(self, size: tuple[int, int]) -> Recipe:

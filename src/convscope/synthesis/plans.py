@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD, Adam, NAdam
 
-from convscope.synthesis.canvas import Canvas, Fourier, Grey, Opaque, Phase, Pixels, Start
+from convscope.synthesis.canvas import Canvas, Fourier, Phase, Pixels, Start
 from convscope.synthesis.optimizers import Maker, Normalised, Progress
 from convscope.synthesis.priors import (
     BlurEvery,
@@ -21,12 +21,10 @@ from convscope.synthesis.priors import (
     Correction,
     Decay,
     Prior,
-    Sparing,
     Within,
 )
-from convscope.synthesis.spectrum import mean_magnitude, sample_magnitude
+from convscope.synthesis.spectrum import sample_magnitude
 from convscope.synthesis.transforms import (
-    Behind,
     Crops,
     Jitter,
     Move,
@@ -127,42 +125,6 @@ def _about_the_mean(start: Start) -> Canvas:
 def phases(magnitude: Callable[[Start], Tensor]) -> Callable[[Start], Canvas]:
     """A canvas of phases under the spectrum that `magnitude` gives for a start."""
     return lambda start: Phase(start, magnitude(start))
-
-
-def with_opacity(plan: Plan, weight: float = 0.5) -> Plan:
-    """A plan whose picture also says where it matters: it is opaque only where that pays.
-
-    Args:
-        plan: on any canvas.
-        weight: share of the score that a wholly opaque picture loses.
-    """
-
-    def canvas(start: Start) -> Canvas:
-        return Opaque(plan.canvas(start), Fourier(replace(start, colours=1)))
-
-    return replace(
-        plan,
-        name=f"{plan.name} with opacity",
-        canvas=canvas,
-        transforms=(Behind(), *plan.transforms),
-        priors=(*plan.priors, Sparing(weight)),
-    )
-
-
-def in_grey(plan: Plan) -> Plan:
-    """A plan whose picture has no colours, for a network that takes them."""
-
-    def canvas(start: Start) -> Canvas:
-        return Grey(plan.canvas(replace(start, colours=1)), start.colours)
-
-    return replace(plan, name=f"{plan.name} in grey", canvas=canvas, corrections=())
-
-
-def with_spectrum(photographs: Sequence[Tensor]) -> Plan:
-    """`maco` under the mean spectrum of your own photographs, (1, 3, h, w) pixels each."""
-    return replace(
-        RECIPES["maco"], canvas=phases(lambda start: mean_magnitude(photographs, start.size))
-    )
 
 
 def with_contrast(pixels: Tensor) -> Tensor:
