@@ -447,6 +447,15 @@ def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):
     assert (found.frames()[0].width, len(found.frames())) == (128, 4)
 
 
+@pytest.mark.parametrize("name", ["keras", "yosinski2", "upscaling"])
+def test_the_last_of_a_growth_is_shown_as_the_picture(name, net):
+    size = 60 if name == "upscaling" else 16
+    found = growth(net, "mid:3", at=(1,), recipe=name, size=size, **FEW)
+    *_, last = ascend(net, "mid:3", recipe=name, size=size, **FEW)
+    assert (3, 3, size, size) == found.shown.shape
+    assert torch.equal(last.pictures.shown, found.shown[-1:])
+
+
 def test_sheets_rows_and_variants(net, tmp_path):
     assert (3, 3, 16, 16) == sheet(net, "mid", [1, 3, 5], **FEW).values.shape
     across = convscope.across(net, 2, **FEW)

@@ -6,7 +6,7 @@ from torch import nn
 
 import convscope
 from convscope import caricature, fool, invert, nothing
-from convscope.errors import NotApplicableError, TargetError
+from convscope.errors import ArgumentError, NotApplicableError, TargetError
 from convscope.synthesis.fool import _in_bytes
 from convscope.synthesis.invert import relative_distance
 from tests.conftest import assert_untouched, state_of
@@ -89,6 +89,25 @@ def test_a_caricature_is_more_like_the_photograph_than_the_photograph(net, image
     assert scores[1] > scores[0]
     with pytest.raises(TargetError, match="picture and photograph must have one size"):
         net.score(convscope.likeness("mid", target), torch.rand(1, 3, 20, 20))
+
+
+def test_networks_of_one_colour_stand_beside_photographs(images):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    net = convscope.Network(module, input_size=(16, 16))
+    for pixels in (images[:1], images[:1, :1]):
+        for found in (
+            invert(net, pixels, "conv:1", steps=2),
+            caricature(net, pixels, "conv:1", steps=2),
+        ):
+            assert (2, pixels.shape[1], 16, 16) == found.values.shape
+            assert torch.equal(found.values[1, 0], found.values[1, -1])
+
+
+@pytest.mark.parametrize("make", [invert, caricature])
+def test_no_step_is_no_inversion(make, net, images):
+    with pytest.raises(ArgumentError, match=r"steps must be at least 1, not 0\."):
+        make(net, images[:1], "stem", steps=0)
 
 
 @pytest.fixture

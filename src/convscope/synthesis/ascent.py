@@ -14,7 +14,7 @@ from convscope.results import Pictures, Recipe, recipe_for
 from convscope.synthesis.asked import Asked, Asking, as_asked
 from convscope.synthesis.canvas import Canvas, Start
 from convscope.synthesis.given import plan_for, size_for, with_side
-from convscope.synthesis.passes import Passes, batch_for
+from convscope.synthesis.passes import Passes, batch_for, computed
 from convscope.synthesis.plans import Plan, box_blurred
 from convscope.synthesis.transforms import Behind, Crops, Drawn, Moment, over
 
@@ -269,8 +269,9 @@ class Ascent:
             recipe=plan.name,
             size=size,
             steps=plan.steps,
-            precision="bfloat16" if self.passes.half else "float32",
-            threads=torch.get_num_threads(),
+            **({} if self.asked.apart else {"count": self.asked.count}),
+            **plan.changed(),
+            **computed(self.net, self.passes.precision),
         )
 
     def _captions(self) -> list[str]:

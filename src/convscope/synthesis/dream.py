@@ -10,19 +10,21 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images import Source, read
+from convscope.images import Source, mark_of, read
 from convscope.network import Network
 from convscope.objective import Acts, Objective, as_objective, energy
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.asked import Asked
 from convscope.synthesis.make import Look, Progress, Stop
-from convscope.synthesis.passes import Passes
+from convscope.synthesis.passes import Passes, computed
 
 SMALLEST = 64  # pixels of the smallest octave's shorter side
 
@@ -103,7 +105,9 @@ def dream(
     how = how or Dreaming()
     pixels = _sized(read(photograph), side).to(net.device)
     asked = dreamt(net, objective, guide)
-    options = {"guided": guide is not None, **how.__dict__}
+    options = _recorded(net, pixels, how, side, precision)
+    if guide is not None:
+        options["guide"] = _named(guide)
     recipe = recipe_for(net, "dream", asked.label, seed=seed, **options)
 
     def shown(frame: Tensor) -> Pictures:
@@ -156,7 +160,7 @@ def zoom(
         (frames, 3, H, W) in [0, 1]; save as .gif or .mp4.
     """
     how = how or Dreaming()
-    current = _sized(read(photograph), side).to(net.device)
+    pixels = current = _sized(read(photograph), side).to(net.device)
     asked, found = dreamt(net, objective, None), []
     passes = Passes(net, Asked((asked,), 1), precision)
     for number in range(frames):
@@ -167,8 +171,23 @@ def zoom(
         if should_stop and should_stop():
             break
         current = _closer(current, rate)
-    recipe = recipe_for(net, "zoom", asked.label, seed=seed, closer=rate, **how.__dict__)
+    options = {"frames": len(found), "closer": rate, **_recorded(net, pixels, how, side, precision)}
+    recipe = recipe_for(net, "zoom", asked.label, seed=seed, **options)
     return Pictures(torch.cat(found), recipe, scale="pixels")
+
+
+def _recorded(
+    net: Network, pixels: Tensor, how: Dreaming, side: int | None, precision: str
+) -> dict[str, Any]:
+    """For recipes: all that a dream depends on."""
+    seen = {"photograph": mark_of(pixels), "side": side}
+    return {**seen, **how.__dict__, **computed(net, precision)}
+
+
+def _named(guide: Source) -> str:
+    """The name of a guide's file without its folders, if it is one, and its mark."""
+    name = f"{Path(guide).name} " if isinstance(guide, str | Path) else ""
+    return name + mark_of(read(guide))
 
 
 def dreamt(net: Network, objective: Objective | str | None, guide: Source | None) -> Objective:

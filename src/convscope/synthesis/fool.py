@@ -15,12 +15,13 @@ from torch.optim import Adam
 
 from convscope.classes import in_range
 from convscope.errors import NotApplicableError
-from convscope.images import Source
+from convscope.images import Source, mark_of
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts, Objective, class_number, logit, scores, shares
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.ascent import ascend
 from convscope.synthesis.make import Progress, Stop
+from convscope.synthesis.passes import computed
 from convscope.synthesis.plans import Plan, between
 from convscope.synthesis.priors import Within
 
@@ -117,7 +118,16 @@ def nothing(
             break
     caption = f"{net.caption(wanted)} {share:.1%}"
     label = logit(wanted).label
-    recipe = recipe_for(net, "nothing", label, seed=seed, probability=round(share, 5))
+    recipe = recipe_for(
+        net,
+        "nothing",
+        label,
+        seed=seed,
+        certain=certain,
+        steps=step.step,
+        probability=round(share, 5),
+        **computed(net, "float32"),
+    )
     return Pictures(values, recipe, captions=[caption], scale="pixels")
 
 
@@ -248,6 +258,7 @@ def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictu
         net,
         "fool",
         logit(wanted).label,
+        photograph=mark_of(pixels),
         l2=round(float(change.norm()), 4),
         largest=round(255 * float(change.abs().max()), 2),
         mean=round(255 * float(change.abs().mean()), 3),

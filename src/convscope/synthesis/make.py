@@ -139,11 +139,11 @@ def _last(steps: Iterator[Step], told: _Told, what: str) -> Step:
 
 
 def _joined(parts: list[Pictures], asked: Asked) -> Pictures:
-    """Groups as one result."""
-    if len(parts) == 1:
-        return parts[0]
+    """Groups as one result, whose recipe names every picture that was asked for."""
+    first = parts[0].recipe
+    every = {"objectives": asked.labels} if asked.apart and asked.count > 1 else {}
     shown = [part.shown for part in parts if part.shown is not None]
-    recipe = replace(parts[0].recipe, objective=asked.label)
+    recipe = replace(first, objective=asked.label, parameters={**first.parameters, **every})
     return replace(
         parts[0],
         values=torch.cat([part.values for part in parts]),
@@ -225,7 +225,10 @@ def diverse(
         return score + weight * score.detach().abs() * other.read(acts)
 
     together = replace(asked, read=read, part=None, rivals=None)
-    return synthesize(net, together, count=count, **options)
+    found = synthesize(net, together, count=count, **options)
+    recipe = found.recipe
+    parameters = {**recipe.parameters, "diversity": weight}
+    return replace(found, recipe=replace(recipe, parameters=parameters))
 
 
 def growth(
@@ -247,11 +250,20 @@ def growth(
     """
     _refuse_count(options)
     frames = list(_frames(net, objective, at, should_stop or (lambda: False), options))
-    values = [frame.values for _, frame in frames]
-    size = values[-1].shape[-2:]
-    large = [F.interpolate(value, size, mode="nearest") for value in values]
-    captions = [caption for caption, _ in frames]
-    return replace(frames[-1][1], values=torch.cat(large), captions=captions, shown=None)
+    pictures = [picture for _, picture in frames]
+    shown = [picture.shown for picture in pictures if picture.shown is not None]
+    return replace(
+        pictures[-1],
+        values=_of_one_size([picture.values for picture in pictures]),
+        captions=[caption for caption, _ in frames],
+        shown=_of_one_size(shown) if shown else None,
+    )
+
+
+def _of_one_size(frames: list[Tensor]) -> Tensor:
+    """Frames as large as the last."""
+    size = frames[-1].shape[-2:]
+    return torch.cat([F.interpolate(frame, size, mode="nearest") for frame in frames])
 
 
 def _frames(

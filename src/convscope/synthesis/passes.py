@@ -71,13 +71,7 @@ class Passes:
     def __post_init__(self) -> None:
         """Settle the precision."""
         self.sizes = AnySize(self.net)
-        if self.precision not in PRECISIONS:
-            msg = f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}."
-            raise ArgumentError(msg)
-        half = self.precision == "bfloat16" or (
-            self.precision == "auto" and gains_by_bfloat16(self.net.device)
-        )
-        self.half = half and self.net.dtype == torch.float32
+        self.half = computed(self.net, self.precision)["precision"] == "bfloat16"
 
     def uphill(
         self, images: Tensor, drawn: Sequence[Drawn], *, redirect: bool, alone: bool = False
@@ -160,6 +154,20 @@ class Passes:
         if not self.asked.apart:
             return [(0, count)]
         return [(a, min(a + self.batch, count)) for a in range(0, count, self.batch)]
+
+
+def computed(net: Network, precision: str) -> dict[str, str | int]:
+    """For recipes: the precision in which passes begin, and how many threads share them.
+
+    Raises:
+        ArgumentError: if there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        msg = f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}."
+        raise ArgumentError(msg)
+    half = precision == "bfloat16" or (precision == "auto" and gains_by_bfloat16(net.device))
+    found = "bfloat16" if half and net.dtype == torch.float32 else "float32"
+    return {"precision": found, "threads": torch.get_num_threads()}
 
 
 def batch_for(net: Network, size: tuple[int, int], views: int = 1) -> int:

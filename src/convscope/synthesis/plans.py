@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from types import MappingProxyType
 
@@ -82,11 +83,23 @@ class Plan:
         """
         return [*self._growing(last), last]
 
+    def changed(self) -> dict[str, str]:
+        """What is not as in the recipe of this name, or told by no name, in words for the file."""
+        known = _in_words(RECIPES[self.name]) if self.name in RECIPES else {}
+        return {name: words for name, words in _in_words(self).items() if words != known.get(name)}
+
     def _growing(self, last: int) -> Iterator[int]:
         side = self.first or last
         while side < last:
             yield side
             side = int(side * self.factor)
+
+
+def _in_words(plan: Plan) -> dict[str, str]:
+    """What a plan does that is not told elsewhere in a recipe; no places in memory."""
+    told = ("name", "source", "steps", "size")
+    values = {item.name: getattr(plan, item.name) for item in fields(plan) if item.name not in told}
+    return {name: re.sub(r" at 0x\w+", "", repr(value)) for name, value in values.items()}
 
 
 def between(low: int, high: int) -> Callable[[Start], Canvas]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError
+from convscope.images import mark_of
 from convscope.synthesis.canvas import Canvas, Fourier, Grey, Opaque, Start
 from convscope.synthesis.plans import RECIPES, Plan, phases
 from convscope.synthesis.priors import Sparing
@@ -78,13 +78,6 @@ def with_spectrum(photographs: Sequence[Tensor]) -> Plan:
         msg = "with_spectrum needs at least one photograph, (1, 3, h, w) pixels."
         raise ArgumentError(msg)
     canvas = phases(lambda start: mean_magnitude(kept, start.size, start.colours))
-    name = f"maco under photographs {_digest(kept)}"
+    marks = mark_of(torch.cat([photograph.flatten() for photograph in kept]))
+    name = f"maco under photographs {marks}"
     return replace(RECIPES["maco"], name=name, canvas=canvas)
-
-
-def _digest(photographs: Sequence[Tensor]) -> str:
-    """What tells these photographs from others in a recipe."""
-    found = hashlib.sha256()
-    for photograph in photographs:
-        found.update(photograph.detach().float().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:8]
