@@ -138,6 +138,16 @@ def test_modes_of_the_caller_change_nothing(net):
         assert not found.values.requires_grad
 
 
+@pytest.mark.parametrize("recipe", ["fourier", "maco"])
+def test_the_usual_precision_of_the_caller_changes_nothing(recipe, net):
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = synthesize(net, "mid:3", recipe=recipe, size=16, steps=2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (1, 3, 16, 16) == found.values.shape
+
+
 def test_the_best_of_those_scored_is_kept(net):
     last = list(ascend(net, "mid:3", **FEW))[-1]
     scores = [

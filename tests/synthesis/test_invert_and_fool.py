@@ -81,6 +81,12 @@ def test_direction_with_a_power_of_the_cosine_written_out(net, images):
     torch.testing.assert_close(net.score(convscope.direction("mid", axis), images), plain)
 
 
+def test_a_distance_needs_a_photograph_of_the_same_size(net, images):
+    mean = net.activations(images[:1], ["mid"])["mid"].mean((-2, -1), keepdim=True)
+    with pytest.raises(TargetError, match="picture and photograph must have one size"):
+        net.score(convscope.distance("mid", mean), images)
+
+
 def test_a_caricature_is_more_like_the_photograph_than_the_photograph(net, images):
     found = caricature(net, images[:1], "mid", steps=60, precision="float32")
     assert "caricature" == found.recipe.method

@@ -154,13 +154,13 @@ class Phase(Canvas):
         """Begin with random angles under the strengths `magnitude` (C, H, W // 2 + 1)."""
         super().__init__()
         self.size = start.size
-        self.register_buffer("magnitude", magnitude.to(start.device))
         shape = (start.colours, *frequencies(start.size).shape)
         self.phase = nn.Parameter(
             start.noise(
                 lambda generator: torch.pi * (2 * torch.rand(shape, generator=generator) - 1)
             )
         )
+        self.register_buffer("magnitude", magnitude.to(self.phase))
 
     def forward(self) -> Tensor:
         """The pixels."""

@@ -55,6 +55,9 @@ class Dreaming:
             if getattr(self, name) < 1:
                 msg = f"{name} must be at least 1, not {getattr(self, name)}."
                 raise ArgumentError(msg)
+        if self.jitter < 0:
+            msg = f"jitter must be a number of pixels, 0 for none, not {self.jitter}."
+            raise ArgumentError(msg)
         if not self.ratio > 1:
             msg = f"ratio must be above 1, not {self.ratio}: it is how much each octave is larger."
             raise ArgumentError(msg)
@@ -158,7 +161,16 @@ def zoom(
 
     Returns:
         (frames, 3, H, W) in [0, 1]; save as .gif or .mp4.
+
+    Raises:
+        ArgumentError: if an option is outside its range.
     """
+    if frames < 1:
+        msg = f"frames must be at least 1, not {frames}."
+        raise ArgumentError(msg)
+    if not 0 <= rate < 1:
+        msg = f"rate must be from 0 up to, not including, 1, not {rate}: it is the share of the picture that is left out."
+        raise ArgumentError(msg)
     how = how or Dreaming()
     pixels = current = _sized(read(photograph), side).to(net.device)
     asked, found = dreamt(net, objective, None), []
@@ -282,8 +294,12 @@ def _at(pixels: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 def _sized(pixels: Tensor, side: int | None) -> Tensor:
     if side is None:
         return pixels
+    if side < 1:
+        msg = f"side must be at least 1 pixel, not {side}."
+        raise ArgumentError(msg)
     scale = side / max(pixels.shape[-2:])
-    return _at(pixels, (round(pixels.shape[-2] * scale), round(pixels.shape[-1] * scale)))
+    height, width = (max(1, round(length * scale)) for length in pixels.shape[-2:])
+    return _at(pixels, (height, width))
 
 
 def _closer(pixels: Tensor, rate: float) -> Tensor:

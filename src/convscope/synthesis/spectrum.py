@@ -72,7 +72,7 @@ def sample_magnitude(size: tuple[int, int], colours: int = 3) -> Tensor:
     rows = torch.cat([small[:, -(small.shape[1] // 2) :], small[:, : small.shape[1] // 2 + 1]], 1)
     down = torch.fft.fftfreq(size[0])[:, None] * 2
     across = torch.fft.rfftfreq(size[1])[None] * 4 - 1
-    grid = torch.stack(torch.broadcast_tensors(across, down), -1)[None]
+    grid = torch.stack(torch.broadcast_tensors(across, down), -1)[None].to(rows)
     found = F.grid_sample(rows[None].log(), grid, align_corners=True, padding_mode="border")[0]
     return _for_colours(found.exp(), colours)
 
