@@ -72,7 +72,7 @@ def _relus(net: Network) -> int:
     """How many ReLUs run; once a network it is checked that they can be rewritten.
 
     The scores of a grey picture with rewritten ReLUs are the plain ones. They differ where a
-    network calls an in-place ReLU and does not use what it returns.
+    network never computes the same twice.
     """
     if "_relus" in net.__dict__:
         return int(net.__dict__["_relus"])
@@ -83,8 +83,8 @@ def _relus(net: Network) -> int:
             other = net.run(grey, (OUTPUT,))[OUTPUT]
     if not torch.allclose(plain, other, rtol=1e-4, atol=1e-5 * float(plain.abs().max() + 1)):
         msg = (
-            f"{net.name} computes other scores when its ReLUs are rewritten: it uses an in-place "
-            "ReLU without what it returns, so guided backpropagation and DeconvNet cannot be had."
+            f"{net.name} computes other scores when its ReLUs are rewritten, as one that draws "
+            "random numbers does, so guided backpropagation and DeconvNet cannot be had."
         )
         raise NotApplicableError(msg)
     net.__dict__["_relus"] = mode.calls
