@@ -127,7 +127,8 @@ class Visualizer:
         """What a channel wants to see, made from noise that is enlarged again and again.
 
         Graetz 2019, How to visualize convolutional features in 40 lines of code: twelve sizes
-        from 56 to 408 pixels, twenty steps in each.
+        from 56 to 408 pixels, twenty steps in each. With another `size` or other `steps` all steps
+        are shared out among as many sizes as there then are.
 
         Args:
             layer: a number k is the k-th convolution from 1, before its ReLU; or any address.

@@ -59,7 +59,7 @@ def test_every_recipe_climbs(name, net):
 def test_the_plain_ascent_written_out(net):
     """Adam on the pixels of a frozen network, as one would write it without this library."""
     found = synthesize(net, "mid:3", recipe="noise", size=16, steps=5, precision="float32")
-    start = torch.randint(150, 190, (3, 16, 16), generator=torch.Generator().manual_seed(0))
+    start = torch.randint(125, 190, (3, 16, 16), generator=torch.Generator().manual_seed(0))
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     z = ((start[None] / 255 - mean) / deviation).requires_grad_()
@@ -189,7 +189,7 @@ class Dead(nn.Module):
         self.second = nn.Conv2d(4, 4, 3)
         self.module = nn.ReLU()
         with torch.no_grad():
-            self.first.bias.fill_(8.0 if kind == "relu6" else -1.5)
+            self.first.bias.fill_(8.0 if kind.startswith("relu6") else -1.5)
             self.first.weight.sub_(self.first.weight.mean((1, 2, 3), keepdim=True)).mul_(5)
 
     def forward(self, x):
@@ -198,12 +198,18 @@ class Dead(nn.Module):
             a = self.module(a)
         elif self.kind == "in place":
             a = F.relu_(a)
+        elif self.kind == "statement":
+            F.relu(a, inplace=True)
+        elif self.kind == "relu6 statement":
+            F.relu6(a, inplace=True)
         else:
             a = F.relu6(a) if self.kind == "relu6" else F.relu(a)
         return self.second(a).mean((-2, -1))
 
 
-@pytest.mark.parametrize("kind", ["module", "functional", "in place", "relu6"])
+@pytest.mark.parametrize(
+    "kind", ["module", "functional", "in place", "statement", "relu6", "relu6 statement"]
+)
 def test_a_dead_start_is_cured(kind):
     net = convscope.Network(Dead(kind), input_size=(16, 16))
     images = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
@@ -455,6 +461,23 @@ def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):
     start = Fourier(Start([0], (16, 16)))().detach()
     torch.testing.assert_close(start, found.values[:1])
     assert (found.frames()[0].width, len(found.frames())) == (128, 4)
+
+
+def test_the_best_of_a_sheet_are_stitched_as_in_the_keras_blog(net):
+    """The highest scores first, in as many columns as rows, five pixels apart; no dead one."""
+    options = {"recipe": "keras", "size": 16, **FEW}
+    every = sheet(net, "mid", **options)
+    scores = [float(net.score(channel("mid", k), x[None])[0]) for k, x in enumerate(every.values)]
+    order = sorted(range(8), key=lambda k: -scores[k])[:4]
+    found = sheet(net, "mid", best=4, **options)
+    assert [f"mid:{k}" for k in order] == list(found.captions)
+    torch.testing.assert_close(every.values[order], found.values)
+    torch.testing.assert_close(every.shown[order], found.shown)
+    assert 2 * 64 + 3 * 5 == found.picture().width
+    with pytest.raises(ArgumentError, match=r"best must be at least 1, not 0\."):
+        sheet(net, "mid", best=0)
+    dead = sheet(_dead(4, [1]), "stage:1", best=4, steps=17)
+    assert 3 == len(dead.values)
 
 
 @pytest.mark.parametrize("name", ["keras", "yosinski2", "upscaling"])

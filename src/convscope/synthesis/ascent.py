@@ -62,7 +62,8 @@ def ascend(
         steps: how many; None: the recipe's.
         seed: of every random choice. The same seed gives the same picture on the same processor
             with the same number of threads.
-        count: pictures of one objective, with seeds from `seed` on.
+        count: pictures of one objective. They start from the noise of seeds from `seed` on; what
+            the pictures must survive is drawn alike for all, from `seed`.
         precision: "float32", "bfloat16", or "auto", which takes the latter where the processor
             gains by it and the score agrees.
 

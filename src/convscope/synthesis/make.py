@@ -13,16 +13,19 @@ from torch import Tensor
 from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
 from convscope.likeness import diversity
 from convscope.network import Network
-from convscope.objective import INPUT, OUTPUT, Acts, as_objective, channel
+from convscope.objective import INPUT, OUTPUT, Acts, Objective, as_objective, channel
 from convscope.results import Pictures
 from convscope.synthesis.ascent import Ascent, Step, ascend, starting
 from convscope.synthesis.asked import Asked, Asking, as_asked
 from convscope.synthesis.given import plan_for, size_for
+from convscope.synthesis.passes import Passes
 from convscope.synthesis.plans import Plan
+from convscope.synthesis.transforms import over
 
 Progress = Callable[[int, int, str], None]
 Stop = Callable[[], bool]
 Look = Callable[[Pictures], None]
+MARGIN = 5  # pixels between the tiles of a sheet of the best
 GROUP = 16  # pictures that are finished together; an interrupted sheet keeps what is finished
 
 
@@ -154,7 +157,12 @@ def _joined(parts: list[Pictures], asked: Asked) -> Pictures:
 
 
 def sheet(
-    net: Network, layer: str, channels: Sequence[int] | None = None, **options: Any
+    net: Network,
+    layer: str,
+    channels: Sequence[int] | None = None,
+    *,
+    best: int | None = None,
+    **options: Any,
 ) -> Pictures:
     """Every channel of a layer, or some, as one page of pictures.
 
@@ -162,11 +170,40 @@ def sheet(
         net: the network.
         layer: address of a layer with channels.
         channels: numbers from 0; None: all.
+        best: keep so many with the highest scores, the highest first, 5 pixels apart, as the
+            filters of the Keras blog are stitched (Chollet 2016); None: keep all, in their order.
         options: of `synthesize`.
+
+    Raises:
+        ArgumentError: if `best` is below 1.
     """
+    if best is not None and best < 1:
+        msg = f"best must be at least 1, not {best}."
+        raise ArgumentError(msg)
     count = net.layers.find(layer).shape[0]
     chosen = range(count) if channels is None else channels
-    return synthesize(net, [channel(layer, k) for k in chosen], **options)
+    asked = [channel(layer, k) for k in chosen]
+    found = synthesize(net, asked, **options)
+    return found if best is None else _strongest(net, found, asked, best)
+
+
+def _strongest(net: Network, found: Pictures, asked: Sequence[Objective], best: int) -> Pictures:
+    """Those with the highest scores, the highest first; what no gradient reached is none of them."""
+    made = len(found.values)  # fewer than were asked for where it was stopped
+    seen = over(found.values) if found.values.shape[1] == (net.channels or 3) + 1 else found.values
+    scores = Passes(net, as_asked(asked[:made], 1), "float32").scores(seen)
+    flat = (found.values == found.values[:, :1, :1, :1]).flatten(1).all(1)
+    order = scores.masked_fill(flat, -torch.inf).argsort(descending=True, stable=True)
+    first = order[: min(best, int((~flat).sum()))]
+    recipe = found.recipe
+    return replace(
+        found,
+        values=found.values[first],
+        shown=None if found.shown is None else found.shown[first],
+        captions=[found.captions[i] for i in first.tolist()],
+        recipe=replace(recipe, parameters={**recipe.parameters, "best": best}),
+        gap=MARGIN,
+    )
 
 
 def across(

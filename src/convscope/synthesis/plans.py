@@ -229,7 +229,7 @@ def _plans() -> list[Plan]:
         ),
         Plan(
             "noise",
-            between(150, 190),
+            between(125, 190),
             adam,
             50,
             "Erhan et al. 2009, visualizing higher-layer features of a deep network",
