@@ -29,6 +29,28 @@ Target = Annotated[
 Fit = Annotated[str, typer.Option(help="crop keeps proportions, squash keeps everything.")]
 Colours = Annotated[str, typer.Option(help="heat, reds, grey or signed.")]
 
+Steps = Annotated[int | None, typer.Option(help="Steps of the ascent; else the recipe's.")]
+Precision = Annotated[
+    str, typer.Option(help="auto, float32 or bfloat16 (faster where the processor can).")
+]
+Film = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write: .png, .npz, .gif or .mp4.")
+]
+FILMS = (".png", ".npz", ".gif", ".mp4")
+
+
+def refused(*rules: tuple[bool, str]) -> None:
+    """Options that contradict each other: a rule is whether they do, and what to say then.
+
+    Raises:
+        ArgumentError: with the words of the first rule that is broken.
+    """
+    from convscope.errors import ArgumentError
+
+    for broken, words in rules:
+        if broken:
+            raise ArgumentError(words)
+
 
 def numbers_in(text: str | None) -> list[int] | None:
     """`0-15` or `3,8,21` as numbers; None for all."""
