@@ -19,7 +19,7 @@ def dream(
     layer: Annotated[
         str | None,
         typer.Option(
-            "--layer", "-l", help="The layer that is to see more; else the one at two thirds."
+            "--layer", "-l", help="The layer to see more; else that at two thirds of the depth."
         ),
     ] = None,
     channel: Annotated[int | None, typer.Option(help="Only this channel of it.")] = None,
