@@ -71,11 +71,11 @@ from .synthesis.dream import dream as dream
 from .synthesis.dream import zoom as zoom
 from .synthesis.fool import fool as fool
 from .synthesis.fool import nothing as nothing
+from .synthesis.growth import growth as growth
 from .synthesis.invert import caricature as caricature
 from .synthesis.invert import invert as invert
 from .synthesis.make import across as across
 from .synthesis.make import diverse as diverse
-from .synthesis.make import growth as growth
 from .synthesis.make import sheet as sheet
 from .synthesis.make import synthesize as synthesize
 from .synthesis.plans import RECIPES as RECIPES

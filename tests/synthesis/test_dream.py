@@ -8,7 +8,8 @@ import convscope
 from convscope import Dreaming, dream, energy, zoom
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images import read
-from convscope.synthesis.dream import dreamt, tiled
+from convscope.synthesis.dream import dreamt
+from convscope.synthesis.tiles import tiled
 from tests.conftest import assert_untouched, state_of
 
 SMALL = Dreaming(octaves=2, steps=3, jitter=4)

@@ -68,6 +68,7 @@ def synthesize(
     from convscope.images import listed
     from convscope.synthesis import make
     from convscope.synthesis.given import plan_for
+    from convscope.synthesis.growth import growth
 
     _check_ways(
         sheet=sheet, across=across, variants=variants, grow=grow, every=every, photos=photos
@@ -94,7 +95,7 @@ def synthesize(
         elif variants > 1:
             found = make.diverse(net, asked, variants, **given, **told)
         elif grow:
-            found = make.growth(net, asked, should_stop=should_stop, **given)
+            found = growth(net, asked, should_stop=should_stop, **given)
         elif every:
             found = _with_snapshots(net, asked, every, out, should_stop, given)
         else:

@@ -6,9 +6,8 @@ networks. Large photographs are worked on tile by tile, so memory does not grow 
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from convscope.results import Pictures, recipe_for
 from convscope.synthesis.asked import Asked
 from convscope.synthesis.make import Look, Progress, Stop
 from convscope.synthesis.passes import Passes, computed
+from convscope.synthesis.tiles import tiled
 
 SMALLEST = 64  # pixels of the smallest octave's shorter side
 
@@ -261,27 +261,6 @@ def _stepped(passes: Passes, current: Tensor, how: Dreaming, generator: torch.Ge
         raise NotApplicableError(msg)
     changed = (shifted + how.rate * uphill / mean).clamp(0, 1)
     return changed.roll((-down, -across), (-2, -1))
-
-
-def tiled(gradient: Callable[[Tensor], Tensor], pixels: Tensor, side: int) -> Tensor:
-    """A gradient part by part: parts of one size, no larger than `side`, that may overlap.
-
-    Where they overlap the gradients are averaged.
-    """
-    whole, count = torch.zeros_like(pixels), torch.zeros_like(pixels)
-    for rows in _parts(pixels.shape[-2], side):
-        for columns in _parts(pixels.shape[-1], side):
-            whole[..., rows, columns] += gradient(pixels[..., rows, columns])
-            count[..., rows, columns] += 1
-    return whole / count
-
-
-def _parts(length: int, side: int) -> list[slice]:
-    count = math.ceil(length / side)
-    part = math.ceil(length / count)
-    return [
-        slice(start, start + part) for start in (min(i * part, length - part) for i in range(count))
-    ]
 
 
 def _at(pixels: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -1,4 +1,4 @@
-"""Finished pictures from the loop: one, many on a sheet, through all layers, in variants, growing."""
+"""Finished pictures from the loop: one, many on a sheet, through all layers, in variants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
@@ -15,7 +14,7 @@ from convscope.likeness import diversity
 from convscope.network import Network
 from convscope.objective import INPUT, OUTPUT, Acts, Objective, as_objective, channel
 from convscope.results import Pictures
-from convscope.synthesis.ascent import Ascent, Step, ascend, starting
+from convscope.synthesis.ascent import Ascent, Step
 from convscope.synthesis.asked import Asked, Asking, as_asked
 from convscope.synthesis.given import plan_for, size_for
 from convscope.synthesis.passes import Passes
@@ -221,7 +220,7 @@ def across(
         ArgumentError: if no layer has a channel of that number.
     """
     rows = [row.address for row in net.layers.convs if row.shape[0] > k]
-    _refuse_count(options)
+    refuse_count(options)
     chosen = rows if layers is None else list(layers)
     if not chosen:
         msg = f"No convolution of {net.name} has a channel {k}."
@@ -230,7 +229,8 @@ def across(
     return _synthesized(net, asked, 1, **options)  # one by one, each no deeper than its layer
 
 
-def _refuse_count(options: dict[str, Any]) -> None:
+def refuse_count(options: dict[str, Any]) -> None:
+    """Refuse `count` where one picture is made of each objective."""
     if "count" in options:
         msg = "count asks for several pictures of one objective, as synthesize makes them; leave it away here."
         raise ArgumentError(msg)
@@ -266,51 +266,3 @@ def diverse(
     recipe = found.recipe
     parameters = {**recipe.parameters, "diversity": weight}
     return replace(found, recipe=replace(recipe, parameters=parameters))
-
-
-def growth(
-    net: Network,
-    objective: Asking,
-    *,
-    at: Sequence[int] = (1, 4, 16, 64),
-    should_stop: Stop | None = None,
-    **options: Any,
-) -> Pictures:
-    """One picture over the steps, from the noise it starts from to its end.
-
-    Args:
-        net: the network.
-        objective: one.
-        at: steps at which it is kept; the last is always kept.
-        should_stop: asked after each step; once it says so, the pictures so far are returned.
-        options: of `ascend`.
-    """
-    _refuse_count(options)
-    frames = list(_frames(net, objective, at, should_stop or (lambda: False), options))
-    pictures = [picture for _, picture in frames]
-    shown = [picture.shown for picture in pictures if picture.shown is not None]
-    return replace(
-        pictures[-1],
-        values=_of_one_size([picture.values for picture in pictures]),
-        captions=[caption for caption, _ in frames],
-        shown=_of_one_size(shown) if shown else None,
-    )
-
-
-def _of_one_size(frames: list[Tensor]) -> Tensor:
-    """Frames as large as the last."""
-    size = frames[-1].shape[-2:]
-    return torch.cat([F.interpolate(frame, size, mode="nearest") for frame in frames])
-
-
-def _frames(
-    net: Network, objective: Asking, at: Sequence[int], should_stop: Stop, options: dict[str, Any]
-) -> Iterator[tuple[str, Pictures]]:
-    plan = plan_for(options.pop("recipe", "fourier"), options.pop("steps", None))
-    yield "start", starting(net, objective, plan, **options)
-    for step in ascend(net, objective, recipe=plan, **options):
-        stopped = should_stop()
-        if step.step in at or step.step == plan.steps or stopped:
-            yield f"step {step.step}", step.pictures
-        if stopped:
-            return
