@@ -123,3 +123,10 @@ def test_shown_in_a_notebook_and_saved(small, photo, tmp_path):
     assert 3 == found._repr_mimebundle_()["text/html"].count("<img")
     names = [path.name for path in found.save(tmp_path)]
     assert ["photograph.png", "photograph.npz", "maps.png", "maps.npz"] == names[:4]
+
+
+def test_a_layer_is_a_number_or_an_address(net):
+    with pytest.raises(ArgumentError, match=r"layer must be the number of a convolution, as 3"):
+        convscope.Visualizer(net).construct(2.0, 3)
+    with pytest.raises(ArgumentError, match=r"or an address, as 'stage:5', not 2\.0\."):
+        convscope.Visualizer(net).visualize(torch.rand(3, 16, 16), 2.0)

@@ -4,6 +4,7 @@ ConvscopeError
 ├── LayerNotFoundError    an address that names no layer of this network   (KeyError)
 ├── TargetError           a class, channel or objective that cannot be read (ValueError)
 ├── NotApplicableError    a method that is not defined for this network     (ValueError)
+│   └── NoGradientError   nothing that a picture shows changes what is asked
 ├── ArgumentError         an option outside its range                       (ValueError)
 ├── ImageError            a file or array that is no usable picture         (ValueError)
 └── LoadError             a network or its weights that cannot be loaded    (ValueError)
@@ -39,6 +40,10 @@ class TargetError(ConvscopeError, ValueError):
 
 class NotApplicableError(ConvscopeError, ValueError):
     """A method that is not defined for this network, and why."""
+
+
+class NoGradientError(NotApplicableError):
+    """Nothing that a picture shows changes what is asked, so none can be made for it."""
 
 
 class ArgumentError(ConvscopeError, ValueError):

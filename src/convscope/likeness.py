@@ -49,10 +49,12 @@ def distance(layer: str, image: Tensor) -> Objective:
         image: (1, C, H, W) or (C, H, W) activations of that layer to come close to; for a
             photograph `net.activations(photo, [layer])[layer]`.
     """
-    target = image.detach()
+    target = image.detach().reshape(1, -1)
 
     def read(acts: Acts) -> Tensor:
-        return -(acts[layer] - target.to(acts[layer])).flatten(1).pow(2).mean(1)
+        value = acts[layer].flatten(1)
+        _check_of_one_size(layer, value, target)
+        return -(value - target.to(value)).pow(2).mean(1)
 
     return Objective(f"distance in {layer}", (layer,), read)
 
@@ -72,13 +74,17 @@ def likeness(layer: str, image: Tensor, *, power: float = 1.0) -> Objective:
 
     def read(acts: Acts) -> Tensor:
         value = acts[layer].flatten(1)
-        if value.shape[1] != target.shape[1]:
-            msg = f"{layer} has {value.shape[1]} values here, the photograph gave {target.shape[1]}: picture and photograph must have one size."
-            raise TargetError(msg)
+        _check_of_one_size(layer, value, target)
         product = (value * target.to(value)).mean(1)
         return product * F.cosine_similarity(value, target.to(value)).clamp(min=FLOOR) ** power
 
     return Objective(f"likeness in {layer}", (layer,), read)
+
+
+def _check_of_one_size(layer: str, value: Tensor, target: Tensor) -> None:
+    if value.shape[1] != target.shape[1]:
+        msg = f"{layer} has {value.shape[1]} values here, the photograph gave {target.shape[1]}: picture and photograph must have one size."
+        raise TargetError(msg)
 
 
 def diversity(layer: str) -> Objective:

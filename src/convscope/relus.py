@@ -63,7 +63,9 @@ class rewrite_relu(TorchFunctionMode):  # noqa: N801 - used like a function
             return func(*args, **given)
         self.calls += 1
         x = args[0] if args else given["input"]
-        return _Rewritten.apply(x, top, self.rule)
+        result = _Rewritten.apply(x, top, self.rule)
+        in_place = func.__name__.endswith("_") or bool(given.get("inplace"))
+        return x.copy_(result) if in_place else result  # it may be the input that is read on
 
 
 class _Rewritten(torch.autograd.Function):

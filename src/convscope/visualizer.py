@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +127,8 @@ class Visualizer:
         """What a channel wants to see, made from noise that is enlarged again and again.
 
         Graetz 2019, How to visualize convolutional features in 40 lines of code: twelve sizes
-        from 56 to 408 pixels, twenty steps in each.
+        from 56 to 408 pixels, twenty steps in each. With another `size` or other `steps` all steps
+        are shared out among as many sizes as there then are.
 
         Args:
             layer: a number k is the k-th convolution from 1, before its ReLU; or any address.
@@ -145,10 +147,9 @@ class Visualizer:
         if blur < 0:
             msg = f"blur must be a number of pixels, 0 for none, not {blur}."
             raise ArgumentError(msg)
-        address = f"conv:{layer}" if isinstance(layer, int) else layer
         return synthesize(
             self.net,
-            f"{self.net.layers.find(address).address}:{channel}",
+            f"{self.net.layers.find(_address(layer)).address}:{channel}",
             recipe=replace(RECIPES["upscaling"], blur=blur),
             size=size,
             steps=steps,
@@ -159,12 +160,24 @@ class Visualizer:
 
     def _seen_at(self, layer: Layer) -> str:
         """The value of a convolution after norm and ReLU; of an address itself."""
-        return layer if isinstance(layer, str) else after_relu(self.net.layers, f"conv:{layer}")
+        return layer if isinstance(layer, str) else after_relu(self.net.layers, _address(layer))
 
     def _read(self, image: Source, fit: str) -> Tensor:
         """Cubic, as the document has it."""
         pixels = read(image, self.net.input_size, fit=fit, interpolation="bicubic")
         return pixels.to(self.net.device)
+
+
+def _address(layer: Layer) -> str:
+    """A convolution by its number from 1, or any address.
+
+    Raises:
+        ArgumentError: if it is neither.
+    """
+    if isinstance(layer, bool) or not isinstance(layer, Integral | str):
+        msg = f"layer must be the number of a convolution, as 3, or an address, as 'stage:5', not {layer!r}."
+        raise ArgumentError(msg)
+    return layer if isinstance(layer, str) else f"conv:{layer}"
 
 
 def after_relu(layers: Layers, conv: str) -> str:

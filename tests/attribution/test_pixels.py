@@ -234,19 +234,48 @@ def test_networks_without_relus_are_refused(images):
     )
 
 
-def test_an_in_place_relu_whose_result_is_not_used_is_refused(images):
+@pytest.mark.parametrize("method", ["guided", "deconvnet"])
+@pytest.mark.parametrize(
+    "relu", [lambda x: F.relu(x, inplace=True), torch.relu_, lambda x: F.hardtanh_(x, 0.0, 6.0)]
+)
+def test_an_in_place_relu_whose_result_is_not_used(relu, method, images):
+    """What is read on is the input, so it must hold the result."""
+
     class Careless(nn.Module):
-        def __init__(self):
+        def __init__(self, *, careful):
             super().__init__()
-            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+            torch.manual_seed(0)
+            self.conv, self.head, self.careful = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), careful
 
         def forward(self, x):
             x = self.conv(x)
-            F.relu(x, inplace=True)
-            return self.head(x.mean((2, 3)))
+            y = relu(x)
+            return self.head((y if self.careful else x).mean((2, 3)))
 
-    net = convscope.Network(Careless(), name="careless", input_size=(16, 16))
-    with pytest.raises(NotApplicableError, match="careless computes other scores when its ReLUs"):
+    found, expected = (
+        convscope.saliency(
+            convscope.Network(Careless(careful=careful), input_size=(16, 16)),
+            images,
+            1,
+            method=method,
+        ).values
+        for careful in (False, True)
+    )
+    assert found.any()
+    assert torch.equal(expected, found)
+
+
+def test_a_network_that_never_computes_the_same_twice_is_refused(images):
+    class Random(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x).relu().mean((2, 3)) + torch.rand(4)
+
+    net = convscope.Network(Random(), name="random", input_size=(16, 16))
+    with pytest.raises(NotApplicableError, match="random computes other scores when its ReLUs"):
         convscope.saliency(net, images, 1, method="guided")
 
 
@@ -358,16 +387,15 @@ def test_a_multiple_of_a_channel_is_projected_from_its_map(net, images):
 
 
 class Silent(nn.Module):
-    """All scores of grey are 0, whatever its ReLUs do; it does not use what they return."""
+    """All scores of grey are 0, though it draws random numbers."""
 
     def __init__(self):
         super().__init__()
         self.conv, self.head = nn.Conv2d(3, 4, 3, bias=False), nn.Linear(4, 2, bias=False)
 
     def forward(self, x):
-        x = self.conv(x)
-        F.relu(x, inplace=True)
-        return self.head(x.mean((2, 3)))
+        x = F.relu(self.conv(x))
+        return self.head((x * torch.rand_like(x)).mean((2, 3)))
 
 
 def test_relus_are_tried_where_scores_are_not_all_zero(images):

@@ -1,5 +1,6 @@
 """The loop: it climbs, comes back to where it was, cures dead starts and says what cannot be."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from torch import nn
 import convscope
 from convscope import (
     RECIPES,
+    across,
     ascend,
     channel,
     diverse,
@@ -24,19 +26,17 @@ from convscope import (
 from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, TargetError
 from convscope.relus import Gate
 from convscope.results import Pictures
-from convscope.synthesis.ascent import plan_for
 from convscope.synthesis.asked import LEAD, as_asked
 from convscope.synthesis.canvas import Fourier, Start
+from convscope.synthesis.given import plan_for
 from convscope.synthesis.passes import Passes, redirected
 from convscope.synthesis.plans import (
     box_blurred,
     centred,
-    in_grey,
     standardised,
     with_contrast,
-    with_opacity,
-    with_spectrum,
 )
+from convscope.synthesis.sizes import AnySize
 from tests.conftest import assert_untouched, state_of
 
 FEW = {"steps": 12, "precision": "float32"}
@@ -59,7 +59,7 @@ def test_every_recipe_climbs(name, net):
 def test_the_plain_ascent_written_out(net):
     """Adam on the pixels of a frozen network, as one would write it without this library."""
     found = synthesize(net, "mid:3", recipe="noise", size=16, steps=5, precision="float32")
-    start = torch.randint(150, 190, (3, 16, 16), generator=torch.Generator().manual_seed(0))
+    start = torch.randint(125, 190, (3, 16, 16), generator=torch.Generator().manual_seed(0))
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     z = ((start[None] / 255 - mean) / deviation).requires_grad_()
@@ -138,6 +138,16 @@ def test_modes_of_the_caller_change_nothing(net):
         assert not found.values.requires_grad
 
 
+@pytest.mark.parametrize("recipe", ["fourier", "maco"])
+def test_the_usual_precision_of_the_caller_changes_nothing(recipe, net):
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = synthesize(net, "mid:3", recipe=recipe, size=16, steps=2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (1, 3, 16, 16) == found.values.shape
+
+
 def test_the_best_of_those_scored_is_kept(net):
     last = list(ascend(net, "mid:3", **FEW))[-1]
     scores = [
@@ -179,7 +189,7 @@ class Dead(nn.Module):
         self.second = nn.Conv2d(4, 4, 3)
         self.module = nn.ReLU()
         with torch.no_grad():
-            self.first.bias.fill_(8.0 if kind == "relu6" else -1.5)
+            self.first.bias.fill_(8.0 if kind.startswith("relu6") else -1.5)
             self.first.weight.sub_(self.first.weight.mean((1, 2, 3), keepdim=True)).mul_(5)
 
     def forward(self, x):
@@ -188,12 +198,18 @@ class Dead(nn.Module):
             a = self.module(a)
         elif self.kind == "in place":
             a = F.relu_(a)
+        elif self.kind == "statement":
+            F.relu(a, inplace=True)
+        elif self.kind == "relu6 statement":
+            F.relu6(a, inplace=True)
         else:
             a = F.relu6(a) if self.kind == "relu6" else F.relu(a)
         return self.second(a).mean((-2, -1))
 
 
-@pytest.mark.parametrize("kind", ["module", "functional", "in place", "relu6"])
+@pytest.mark.parametrize(
+    "kind", ["module", "functional", "in place", "statement", "relu6", "relu6 statement"]
+)
 def test_a_dead_start_is_cured(kind):
     net = convscope.Network(Dead(kind), input_size=(16, 16))
     images = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
@@ -248,12 +264,90 @@ def test_what_no_gradient_reaches_is_an_error_and_no_grey_picture():
     assert both.values[0].std() > 0.01
 
 
+def _dead(channels, dead):
+    """A network of one convolution with a ReLU, some of whose channels never open."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, channels, 3), nn.ReLU())
+    with torch.no_grad():
+        module[0].weight[dead] = 0
+        module[0].bias.fill_(0.5)
+        module[0].bias[dead] = -1
+    return convscope.Network(module, input_size=(16, 16))
+
+
+def test_pleasing_other_channels_less_is_no_picture_of_a_dead_one():
+    """The default recipe takes off what the strongest other is ahead, which has a gradient."""
+    net = _dead(4, [1])
+    with pytest.raises(NotApplicableError, match="No gradient of 'stage:1:1' reaches"):
+        synthesize(net, "stage:1:1", steps=20)
+    both = synthesize(net, ["stage:1:0", "stage:1:1"], steps=20)
+    assert ["stage:1:0", "stage:1:1: no gradient"] == list(both.captions)
+    assert both.values[1].min() == both.values[1].max() == 0.5
+
+
+@pytest.mark.parametrize("recipe", ["fourier", "lucid"])
+def test_a_dead_group_leaves_the_other_pictures(recipe):
+    """Sixteen are made at a time, so the seventeenth is alone with itself."""
+    net = _dead(17, [16])
+    told = []
+    options = {"recipe": recipe, "size": 16, "steps": 17}
+    found = sheet(net, "stage:1", **options, progress=lambda *what: told.append(what[:2]))
+    assert [f"stage:1:{k}" for k in range(16)] == found.captions[:16]
+    assert "stage:1:16: no gradient" == found.captions[16]
+    assert found.values[16].min() == found.values[16].max() == 0.5
+    assert found.values[:16].flatten(1).std(1).min() > 0.01
+    assert (17, 34) in told
+    with pytest.raises(NotApplicableError, match="No gradient of 'stage:1:16 to"):
+        sheet(net, "stage:1", [16] * 17, **options)
+
+
+def test_a_dead_channel_of_one_layer_leaves_the_strip():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    with torch.no_grad():
+        module[0].weight[2] = 0
+    net = convscope.Network(module, input_size=(16, 16))
+    found = across(net, 2, steps=17)
+    assert ["conv:1:2: no gradient", "conv:2:2"] == list(found.captions)
+
+
+def test_a_strip_that_is_stopped_has_only_what_was_made(net):
+    found = across(net, 2, steps=4, should_stop=lambda: True)
+    assert ["conv:1:2"] == list(found.captions)
+
+
+def test_a_count_where_there_is_one_picture(net):
+    for make in (growth, lambda *given, **more: across(given[0], 1, **more)):
+        with pytest.raises(ArgumentError, match="count asks for several pictures of one objective"):
+            make(net, "mid:3", count=2)
+
+
+def test_a_dead_channel_of_the_bundled_network_is_an_error():
+    net = convscope.Network(copy.deepcopy(convscope.load().module), input_size=(32, 32))
+    conv = net.module.get_submodule(net.layers.find("conv:5").name)
+    with torch.no_grad():
+        conv.weight[5], conv.bias[5] = 0, -1
+    with pytest.raises(NotApplicableError, match="No gradient of 'stage:7:5' reaches"):
+        synthesize(net, "stage:7:5", size=32, steps=20)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
         ({"recipe": "best"}, "There is no recipe 'best'; there are fourier, lucid, maco,"),
         ({"steps": 0}, "steps must be at least 1, not 0."),
-        ({"size": 3}, "The size of a picture must be from 8 to 4096 pixels, not 3."),
+        (
+            {"size": 3},
+            "The size of a picture must be from 8 to 4096 pixels, as 224 or (240, 320), not 3.",
+        ),
+        ({"steps": 2.5}, "steps must be at least 1, not 2.5."),
+        (
+            {"size": 0},
+            "The size of a picture must be from 8 to 4096 pixels, as 224 or (240, 320), not 0.",
+        ),
+        ({"size": 12.5}, "The size of a picture must be from 8 to 4096 pixels"),
+        ({"size": "64"}, "The size of a picture must be from 8 to 4096 pixels"),
+        ({"size": (16, 16, 16)}, "The size of a picture must be from 8 to 4096 pixels"),
         ({"count": 0}, "There is no picture to make: give at least one objective and a count"),
         ({"precision": "half"}, "precision must be one of auto, float32, bfloat16, not 'half'."),
     ],
@@ -306,6 +400,23 @@ def test_networks_of_one_size_see_the_picture_at_theirs():
     ).values.shape
 
 
+def test_one_size_that_is_too_small_changes_no_other():
+    """Of 12 pixels nothing is left for this network; wider pictures than its photographs stay wide."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 15, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = convscope.Network(module, input_size=(32, 32))
+    seen = []
+    module[0].register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[-2:])))
+    _ = net.layers, net.order
+    sizes = AnySize(net)
+    for size in ((12, 12), (12, 24), (40, 40), (12, 24)):
+        seen.clear()
+        sizes.run(torch.rand(1, 3, *size), ["conv:1"])
+        expected = {(12, 12): (32, 32), (12, 24): (32, 64)}.get(size, size)
+        assert expected == seen[-1]
+    assert [(32, 64)] == seen  # what it takes is remembered
+
+
 def test_bfloat16_is_refused_where_scores_disagree(net):
     """A network whose score in bfloat16 is another one goes on in float32."""
 
@@ -344,36 +455,38 @@ def test_what_others_are_ahead_is_taken_off(net, images):
         assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_opacity_shows_where_it_matters(net):
-    found = synthesize(net, "mid:3", recipe=with_opacity(PLAIN), steps=30)
-    assert (1, 4, 16, 16) == found.values.shape
-    assert found.picture().size[0] >= 16
-    assert found.values[:, 3].std() > 0
-
-
-def test_pictures_in_grey_have_no_colours(net):
-    found = synthesize(net, "mid:3", recipe=in_grey(PLAIN), **FEW).values
-    assert (1, 3, 16, 16) == found.shape
-    assert torch.equal(found[:, 0], found[:, 2])
-    assert found.std() > 0.001
-
-
-def test_the_spectrum_can_be_that_of_other_photographs(net):
-    stripes = torch.zeros(1, 3, 16, 16)
-    stripes[..., ::2, :] = 1
-    plan = replace(with_spectrum([stripes]), transforms=())
-    found = synthesize(net, "mid:3", recipe=plan, size=16, steps=3).values
-    power = torch.fft.rfft2(found.mean(1))[0].abs()
-    power[0, 0] = 0
-    assert (8, 0) == divmod(int(power.argmax()), power.shape[1])  # only the stripes' own wave
-
-
 def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):
     found = growth(net, "mid:3", at=(1, 5), recipe=PLAIN, **FEW)
     assert ["start", "step 1", "step 5", "step 12"] == list(found.captions)
     start = Fourier(Start([0], (16, 16)))().detach()
     torch.testing.assert_close(start, found.values[:1])
     assert (found.frames()[0].width, len(found.frames())) == (128, 4)
+
+
+def test_the_best_of_a_sheet_are_stitched_as_in_the_keras_blog(net):
+    """The highest scores first, in as many columns as rows, five pixels apart; no dead one."""
+    options = {"recipe": "keras", "size": 16, **FEW}
+    every = sheet(net, "mid", **options)
+    scores = [float(net.score(channel("mid", k), x[None])[0]) for k, x in enumerate(every.values)]
+    order = sorted(range(8), key=lambda k: -scores[k])[:4]
+    found = sheet(net, "mid", best=4, **options)
+    assert [f"mid:{k}" for k in order] == list(found.captions)
+    torch.testing.assert_close(every.values[order], found.values)
+    torch.testing.assert_close(every.shown[order], found.shown)
+    assert 2 * 64 + 3 * 5 == found.picture().width
+    with pytest.raises(ArgumentError, match=r"best must be at least 1, not 0\."):
+        sheet(net, "mid", best=0)
+    dead = sheet(_dead(4, [1]), "stage:1", best=4, steps=17)
+    assert 3 == len(dead.values)
+
+
+@pytest.mark.parametrize("name", ["keras", "yosinski2", "upscaling"])
+def test_the_last_of_a_growth_is_shown_as_the_picture(name, net):
+    size = 60 if name == "upscaling" else 16
+    found = growth(net, "mid:3", at=(1,), recipe=name, size=size, **FEW)
+    *_, last = ascend(net, "mid:3", recipe=name, size=size, **FEW)
+    assert (3, 3, size, size) == found.shown.shape
+    assert torch.equal(last.pictures.shown, found.shown[-1:])
 
 
 def test_sheets_rows_and_variants(net, tmp_path):

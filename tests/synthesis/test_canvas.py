@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from convscope.errors import NotApplicableError
 from convscope.images import read
 from convscope.synthesis.canvas import Fourier, Opaque, Phase, Pixels, Start
 from convscope.synthesis.colour import mixed, mixing, separated
@@ -135,8 +136,8 @@ def test_pixels_are_enlarged_by_cubic_interpolation():
     larger = canvas.resized((30, 30))()
     expected = torch.nn.functional.interpolate(photo, (30, 30), mode="bicubic")
     torch.testing.assert_close(larger, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(NotImplementedError, match="A Fourier canvas cannot be enlarged"):
-        Fourier(start()).resized((30, 30))
+    with pytest.raises(NotApplicableError, match="A Phase canvas cannot be enlarged"):
+        Phase(start(), magnitude((16, 16))).resized((30, 30))
 
 
 @pytest.mark.parametrize("colours", [1, 2, 3, 5])

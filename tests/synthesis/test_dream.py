@@ -8,7 +8,8 @@ import convscope
 from convscope import Dreaming, dream, energy, zoom
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images import read
-from convscope.synthesis.dream import dreamt, tiled
+from convscope.synthesis.dream import dreamt
+from convscope.synthesis.tiles import tiled
 from tests.conftest import assert_untouched, state_of
 
 SMALL = Dreaming(octaves=2, steps=3, jitter=4)
@@ -136,6 +137,18 @@ def test_mistakes(net):
         Dreaming(octaves=0)
     with pytest.raises(ArgumentError, match=r"ratio must be above 1, not 1\.0"):
         Dreaming(ratio=1.0)
+    with pytest.raises(
+        ArgumentError, match=r"jitter must be a number of pixels, 0 for none, not -1"
+    ):
+        Dreaming(jitter=-1)
+    for side in (0, -5):
+        with pytest.raises(ArgumentError, match=rf"side must be at least 1 pixel, not {side}\."):
+            dream(net, photo(), "mid", side=side)
+    with pytest.raises(ArgumentError, match=r"frames must be at least 1, not 0\."):
+        zoom(net, photo(), "mid", frames=0)
+    for rate in (1.0, -0.1):
+        with pytest.raises(ArgumentError, match="rate must be from 0 up to, not including, 1"):
+            zoom(net, photo(), "mid", rate=rate)
     flat = convscope.Objective("flat", ("mid",), lambda acts: 0 * acts["mid"].mean((1, 2, 3)))
     with pytest.raises(NotApplicableError, match="reaches the photograph: nothing would change"):
         dream(net, photo(), flat, how=SMALL)

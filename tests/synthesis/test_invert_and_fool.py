@@ -6,7 +6,7 @@ from torch import nn
 
 import convscope
 from convscope import caricature, fool, invert, nothing
-from convscope.errors import NotApplicableError, TargetError
+from convscope.errors import ArgumentError, NotApplicableError, TargetError
 from convscope.synthesis.fool import _in_bytes
 from convscope.synthesis.invert import relative_distance
 from tests.conftest import assert_untouched, state_of
@@ -81,6 +81,12 @@ def test_direction_with_a_power_of_the_cosine_written_out(net, images):
     torch.testing.assert_close(net.score(convscope.direction("mid", axis), images), plain)
 
 
+def test_a_distance_needs_a_photograph_of_the_same_size(net, images):
+    mean = net.activations(images[:1], ["mid"])["mid"].mean((-2, -1), keepdim=True)
+    with pytest.raises(TargetError, match="picture and photograph must have one size"):
+        net.score(convscope.distance("mid", mean), images)
+
+
 def test_a_caricature_is_more_like_the_photograph_than_the_photograph(net, images):
     found = caricature(net, images[:1], "mid", steps=60, precision="float32")
     assert "caricature" == found.recipe.method
@@ -89,6 +95,25 @@ def test_a_caricature_is_more_like_the_photograph_than_the_photograph(net, image
     assert scores[1] > scores[0]
     with pytest.raises(TargetError, match="picture and photograph must have one size"):
         net.score(convscope.likeness("mid", target), torch.rand(1, 3, 20, 20))
+
+
+def test_networks_of_one_colour_stand_beside_photographs(images):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    net = convscope.Network(module, input_size=(16, 16))
+    for pixels in (images[:1], images[:1, :1]):
+        for found in (
+            invert(net, pixels, "conv:1", steps=2),
+            caricature(net, pixels, "conv:1", steps=2),
+        ):
+            assert (2, pixels.shape[1], 16, 16) == found.values.shape
+            assert torch.equal(found.values[1, 0], found.values[1, -1])
+
+
+@pytest.mark.parametrize("make", [invert, caricature])
+def test_no_step_is_no_inversion(make, net, images):
+    with pytest.raises(ArgumentError, match=r"steps must be at least 1, not 0\."):
+        make(net, images[:1], "stem", steps=0)
 
 
 @pytest.fixture
@@ -132,6 +157,26 @@ def test_of_a_linear_network_the_change_is_the_shortest_there_is():
     normal = module[1].weight[0] - module[1].weight[1]
     gap = (module(x)[0, 0] - module(x)[0, 1]).abs() / normal.norm()
     assert found.recipe.parameters["l2"] == pytest.approx(float(gap.detach()), rel=0.1, abs=0.01)
+
+
+def test_the_way_found_first_is_made_shorter():
+    """Of two ways over a bent border the straight one is longer; ascents find what it misses."""
+    found = fool(convscope.load(), "sample:china", "tench")
+    assert found.recipe.parameters["l2"] < 2.0  # the straight way has 5.3
+    assert found.captions[2].startswith("tench")
+
+
+@pytest.mark.parametrize("after", [3, 30])
+def test_stopping_gives_the_panel_as_it_is(after):
+    """With what the picture is really taken for: after three rounds it is no tench yet."""
+    net, asked = convscope.load(), []
+    found = fool(
+        net, "sample:china", "tench", should_stop=lambda: len(asked.append(1) or asked) >= after
+    )
+    assert after == len(asked)
+    said = int(net.activations(found.values[2:], ["output"])["output"].argmax())
+    assert found.captions[2].startswith(net.labels[said])
+    assert (net.labels[said] == "tench") == (after == 30)
 
 
 def test_what_cannot_be_fooled(net, images):

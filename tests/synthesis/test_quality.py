@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import convscope
 from convscope import channel, logit, quality, synthesize
@@ -65,6 +66,36 @@ def test_a_chart_says_how_many_are_good(net):
     chart = quality_chart(table)
     assert "of 2 pictures excite their channel more than the strongest photograph" in chart.words()
     assert min(chart.picture().size) > 100
+
+
+def test_what_beats_negative_photographs_is_counted(net):
+    """Before a ReLU the strongest photograph may be negative: then there is no gain, but it is beaten."""
+    lower = [channel("mid", k) - 100 * convscope.Objective("one", ("mid",), _one) for k in (3, 5)]
+    pictures = synthesize(net, ["mid:3", "mid:5"], steps=20)
+    grey = [torch.full((1, 3, 16, 16), 0.5)]
+    table = quality(net, pictures, lower, photographs=grey)
+    assert [None, None] == table.column("gain")
+    chart = quality_chart(table)
+    assert chart.words().startswith("2 of 2 pictures excite their channel more than the strongest")
+    assert "gain" not in chart.panels
+    above = [lower[0], channel("mid", 5) + 100 * convscope.Objective("one", ("mid",), _one)]
+    half = quality(net, pictures, above, photographs=grey)
+    assert "gain, 1 of 2" in quality_chart(half).panels
+
+
+def _one(acts):
+    return acts["mid"].flatten(1).sum(1) * 0 + 1
+
+
+def test_networks_of_one_size_are_asked_at_theirs():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3))
+    net = convscope.Network(module, input_size=(16, 16))
+    for size in (16, 24):
+        pictures = synthesize(net, logit(1), size=size, steps=20)
+        row = quality(net, pictures, logit(1)).records()[0]
+        assert row["score"] > 0
+        assert 0 < row["kept shifted"]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ def photo(side=16, count=2):
 ALL = [
     T.Pad(0.1),
     T.Jitter(0.2),
+    T.Shift(0.2),
     T.Roll(),
     T.Scale((0.9, 1.1)),
     T.Move(0.1, (-10, 10), (0.9, 1.1)),
@@ -63,6 +64,17 @@ def test_jitter_cuts_every_place_and_nothing_else():
     x = torch.arange(36.0).view(1, 1, 6, 6)
     corners = {int(T.Jitter(1 / 3).draw(moment(seed))(x)[0, 0, 0, 0]) for seed in range(200)}
     assert {6 * row + column for row in range(3) for column in range(3)} == corners
+
+
+def test_shifted_copies_keep_their_size_and_are_mirrored_at_the_edge():
+    x = torch.arange(36.0).view(1, 1, 6, 6)
+    places = {}
+    for seed in range(200):
+        shifted = T.Shift(1 / 3).draw(moment(seed))(x)
+        assert x.shape == shifted.shape
+        places[float(shifted[0, 0, 2, 2])] = shifted
+    assert {6.0 * row + column for row in range(5) for column in range(5)} == set(places)
+    assert [12, 6, 0, 6, 12, 18] == places[0][0, 0, :, 2].tolist()
 
 
 def test_roll_loses_nothing():

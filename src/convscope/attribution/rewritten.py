@@ -61,7 +61,7 @@ def _relus(net: Network, pixels: Tensor) -> int:
     """How many ReLUs run; once a network it is checked that they can be rewritten.
 
     The scores of a photograph and of noise with rewritten ReLUs are the plain ones. They differ
-    where a network calls an in-place ReLU and does not use what it returns.
+    where a network never computes the same twice.
     """
     if "_relus" in net.__dict__:
         return int(net.__dict__["_relus"])
@@ -76,8 +76,8 @@ def _relus(net: Network, pixels: Tensor) -> int:
         plain, other, rtol=1e-4, atol=near, equal_nan=True
     ):
         msg = (
-            f"{net.name} computes other scores when its ReLUs are rewritten: it uses an in-place "
-            "ReLU without what it returns, so guided backpropagation and DeconvNet cannot be had."
+            f"{net.name} computes other scores when its ReLUs are rewritten, as one that draws "
+            "random numbers does, so guided backpropagation and DeconvNet cannot be had."
         )
         raise NotApplicableError(msg)
     net.__dict__["_relus"] = mode.calls

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+LARGEST_SEED = 2**32 - 1  # some functions multiply seeds, which must stay below 2**63
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0, max=LARGEST_SEED)]
 Photo = Annotated[
     str, typer.Argument(metavar="PHOTO", help="A photograph, or sample:china, sample:flower.")
 ]
@@ -26,6 +28,28 @@ Target = Annotated[
 ]
 Fit = Annotated[str, typer.Option(help="crop keeps proportions, squash keeps everything.")]
 Colours = Annotated[str, typer.Option(help="heat, reds, grey or signed.")]
+
+Steps = Annotated[int | None, typer.Option(help="Steps of the ascent; else the recipe's.")]
+Precision = Annotated[
+    str, typer.Option(help="auto, float32 or bfloat16 (faster where the processor can).")
+]
+Film = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write: .png, .npz, .gif or .mp4.")
+]
+FILMS = (".png", ".npz", ".gif", ".mp4")
+
+
+def refused(*rules: tuple[bool, str]) -> None:
+    """Options that contradict each other: a rule is whether they do, and what to say then.
+
+    Raises:
+        ArgumentError: with the words of the first rule that is broken.
+    """
+    from convscope.errors import ArgumentError
+
+    for broken, words in rules:
+        if broken:
+            raise ArgumentError(words)
 
 
 def numbers_in(text: str | None) -> list[int] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli import data, explain, make, serve, show, study, teach
+from convscope.cli import change, data, explain, make, serve, show, study, teach
 from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, TableOut, Target
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -191,6 +191,7 @@ def _named(what: str, layer: str) -> Path:
 OTHERS = (
     *explain.COMMANDS,
     *make.COMMANDS,
+    *change.COMMANDS,
     *data.COMMANDS,
     *teach.COMMANDS,
     *serve.COMMANDS,

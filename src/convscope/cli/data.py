@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli import show
-from convscope.cli.arguments import Json, Layer, Out, Photo, TableOut, numbers_in
+from convscope.cli.arguments import Json, Layer, Out, Photo, Seed, TableOut, numbers_in
 from convscope.cli.options import NetworkOptions, with_network
 
 KEPT = "stopping; finished parts are kept, and the same command goes on from there"
@@ -141,7 +141,7 @@ def codes(
     method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
     kind: Annotated[str, typer.Option(help="For .png: points, each, grid or seams.")] = "seams",
     most: Annotated[int, typer.Option(help="Photographs at most.")] = 6000,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0)] = 0,
+    seed: Seed = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help=".html to zoom, .png, or .npz for raw values.")
     ] = Path("codes.html"),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from convscope.cli.arguments import LARGEST_SEED
+
 if TYPE_CHECKING:
     from convscope.network import Network
 
@@ -59,7 +61,9 @@ class NetworkOptions:
         _option("--output", help="Which part of what the network returns are the scores."),
     ] = None
     device: Annotated[str | None, _option("--device", help="cpu, cuda or cuda:1.")] = None
-    seed: Annotated[int, _option("--seed", help="Seed of every random choice.", min=0)] = 0
+    seed: Annotated[
+        int, _option("--seed", help="Seed of every random choice.", min=0, max=LARGEST_SEED)
+    ] = 0
 
     def load(self) -> Network:
         """The network that the options describe."""

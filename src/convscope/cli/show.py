@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,6 +79,21 @@ def check_suffix(out: Path | None, *allowed: str) -> None:
     if out is not None and out.suffix.lower() not in kinds:
         msg = f"--out {out} must end in {' or '.join(kinds)}."
         raise ArgumentError(msg)
+
+
+def check_out(out: Path | None, *allowed: str) -> None:
+    """Refuse, before any work is done, a file whose kind or place cannot be written."""
+    from convscope.errors import ArgumentError
+
+    check_suffix(out, *allowed)
+    place = (out or Path("here")).absolute()
+    folder = next(parent for parent in place.parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        msg = f"{out or folder} cannot be written ({error.strerror}); choose another place with --out."
+        raise ArgumentError(msg) from None
 
 
 def table(found: Table, out: Path | None, *, as_json: bool, title: str) -> None:

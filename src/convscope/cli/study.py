@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convscope.cli import show
-from convscope.cli.arguments import Json
+from convscope.cli.arguments import Json, Seed
 from convscope.cli.options import NetworkOptions, with_network
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def randomization(
     test: Annotated[int, typer.Option(help="Photographs for the test.")] = 500,
     epochs: Annotated[int, typer.Option(help="After so many a run is given up.")] = 400,
     decay: Annotated[float, typer.Option(help="Weight decay; the paper tries 0.0005.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    seed: Seed = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
     as_json: Json = False,
     out: OutFolder = Path("randomization"),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli import show
+from convscope.cli.arguments import Seed
 
 FORMS = (".gif", ".mp4", ".png", ".npz")
 
@@ -31,7 +32,7 @@ def arithmetic(
     numbers: Annotated[
         bool, typer.Option("--numbers", help="Write an example into the cells.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the example.")] = 0,
+    seed: Seed = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write: .gif, .mp4, .png or .npz.")
     ] = Path("convolution.gif"),

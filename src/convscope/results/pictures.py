@@ -34,6 +34,7 @@ class Pictures(Result):
         clip: share of the values drawn within range, where zero is mid-grey.
         shown: what is drawn instead of the values, of the same shape.
         columns: tiles a row, unless the drawing is told otherwise; None makes the sheet square.
+        gap: pixels between tiles.
     """
 
     values: Tensor
@@ -45,6 +46,7 @@ class Pictures(Result):
     clip: float = 1.0
     shown: Tensor | None = None
     columns: int | None = None
+    gap: int = 2
 
     def picture(self, index: int = 0, *, columns: int | None = None, tile: int = 64) -> Image.Image:
         """Draw all tiles on one sheet; a tile that is the same everywhere is crossed out.
@@ -58,7 +60,14 @@ class Pictures(Result):
         flat = [i for i, t in enumerate(tiles) if t.min() == t.max()]
         drawn = scaled(tiles, self.scale, signed=self.signed, clip=self.clip)
         across = columns or self.columns
-        return sheet(list(drawn), columns=across, tile=tile, captions=self.captions, empty=flat)
+        return sheet(
+            list(drawn),
+            columns=across,
+            tile=tile,
+            gap=self.gap,
+            captions=self.captions,
+            empty=flat,
+        )
 
     def tile_arrays(self, index: int = 0) -> Floats:
         """The tiles' numbers as (n, h, w, 1 or 3)."""

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError, StoppedError
-from convscope.images import Source, read
+from convscope.images import Source, mark_of, read
 from convscope.network import Network
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.kept import kept, mark_of, marks_of
+from convscope.studies.kept import kept, marks_of
 
 Progress = Callable[[int, int, str], None]
 Box = tuple[int, int, int, int]

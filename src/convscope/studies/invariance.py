@@ -13,11 +13,11 @@ from torch import Tensor
 
 from convscope.classes import class_of
 from convscope.errors import ArgumentError, StoppedError
-from convscope.images import Source
+from convscope.images import Source, mark_of
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts, scores, shares
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.kept import kept, mark_of, marks_of
+from convscope.studies.kept import kept, marks_of
 
 Progress = Callable[[int, int, str], None]
 Line = tuple[list[float], list[float]]

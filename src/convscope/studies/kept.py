@@ -9,9 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
 from convscope.dataset.manifest import said_of_pattern
 from convscope.network import Network
 from convscope.results.base import written
@@ -54,9 +51,3 @@ def _read(file: Path) -> Any:
 def marks_of(net: Network) -> dict[str, Any]:
     """Tells one network from another: its weights, and what it makes of them."""
     return {"network": net.fingerprint, "said": said_of_pattern(net), "size": net.input_size}
-
-
-def mark_of(pixels: Tensor) -> str:
-    """Tells one photograph from another."""
-    values = np.ascontiguousarray(pixels.detach().cpu().numpy())
-    return hashlib.sha256(values.tobytes()).hexdigest()[:16]

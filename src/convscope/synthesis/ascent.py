@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from convscope.errors import ArgumentError, NotApplicableError
+from convscope.errors import NoGradientError, NotApplicableError
 from convscope.network import Network
 from convscope.results import Pictures, Recipe, recipe_for
 from convscope.synthesis.asked import Asked, Asking, as_asked
-from convscope.synthesis.canvas import Canvas, Pixels, Start
-from convscope.synthesis.passes import Passes, batch_for
-from convscope.synthesis.plans import RECIPES, Plan, box_blurred
-from convscope.synthesis.transforms import Behind, Crops, Moment, over
+from convscope.synthesis.canvas import Canvas, Start
+from convscope.synthesis.given import plan_for, size_for, with_side
+from convscope.synthesis.passes import Passes, batch_for, computed
+from convscope.synthesis.plans import Plan, box_blurred
+from convscope.synthesis.transforms import Behind, Crops, Drawn, Moment, over
 
 REDIRECTED = 16  # steps in which gradients find a way through shut ReLUs
 CHECKS = 8  # times that the pictures are scored as they are
@@ -61,7 +62,8 @@ def ascend(
         steps: how many; None: the recipe's.
         seed: of every random choice. The same seed gives the same picture on the same processor
             with the same number of threads.
-        count: pictures of one objective, with seeds from `seed` on.
+        count: pictures of one objective. They start from the noise of seeds from `seed` on; what
+            the pictures must survive is drawn alike for all, from `seed`.
         precision: "float32", "bfloat16", or "auto", which takes the latter where the processor
             gains by it and the score agrees.
 
@@ -76,8 +78,7 @@ def ascend(
     plan = plan_for(recipe, steps)
     asked = as_asked(objective, count)
     extent = size_for(net, plan, size)
-    with torch.inference_mode(mode=False):
-        return Ascent(net, asked, plan, extent, seed, precision).steps()
+    return Ascent(net, asked, plan, extent, seed, precision).steps()
 
 
 def starting(
@@ -92,45 +93,15 @@ def starting(
     """The noise from which `ascend` starts."""
     plan = plan_for(recipe, None)
     asked = as_asked(objective, 1)
-    with torch.inference_mode(mode=False):
-        ascent = Ascent(net, asked, plan, size_for(net, plan, size), seed, precision)
-        ascent.alive[:] = True
-        return ascent.pictures(ascent.pixels())
-
-
-def plan_for(recipe: str | Plan, steps: int | None) -> Plan:
-    """A recipe by name, with as many steps as asked for.
-
-    Raises:
-        ArgumentError: if there is no such recipe, or fewer than one step.
-    """
-    if isinstance(recipe, str) and recipe not in RECIPES:
-        msg = f"There is no recipe {recipe!r}; there are {', '.join(RECIPES)}."
-        raise ArgumentError(msg)
-    plan = RECIPES[recipe] if isinstance(recipe, str) else recipe
-    if steps is not None and steps < 1:
-        msg = f"steps must be at least 1, not {steps}."
-        raise ArgumentError(msg)
-    return plan if steps is None else replace(plan, steps=steps)
-
-
-def size_for(net: Network, plan: Plan, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) of the picture in pixels.
-
-    Raises:
-        ArgumentError: if it is none that can be made.
-    """
-    asked = size or plan.size or net.input_size
-    height, width = (asked, asked) if isinstance(asked, int) else asked
-    if not (8 <= height <= 4096 and 8 <= width <= 4096):
-        msg = f"The size of a picture must be from 8 to 4096 pixels, not {size}."
-        raise ArgumentError(msg)
-    return height, width
+    ascent = Ascent(net, asked, plan, size_for(net, plan, size), seed, precision)
+    ascent.alive[:] = True
+    return ascent.pictures(ascent.pixels())
 
 
 class Ascent:
     """One run of the loop."""
 
+    @torch.inference_mode(mode=False)
     def __init__(
         self,
         net: Network,
@@ -142,7 +113,7 @@ class Ascent:
     ) -> None:
         """Get ready; nothing is computed yet."""
         self.net, self.asked, self.plan, self.seed = net, asked, plan, seed
-        self.sizes = [_with_side(size, side) for side in plan.sides(max(size))]
+        self.sizes = [with_side(size, side) for side in plan.sides(max(size))]
         views = max([t.count for t in plan.transforms if isinstance(t, Crops)], default=1)
         batch = batch_for(net, size, views)
         self.passes = Passes(net, asked, precision, batch=batch, distinct=plan.distinct)
@@ -186,7 +157,13 @@ class Ascent:
             shown=torch.where(alive, shown, 0.5) if finish else None,
         )
 
+    def blank(self) -> Pictures:
+        """What is left of pictures that no gradient reached."""
+        self.alive[:] = False
+        return self.pictures(self.pixels())
+
     @torch.no_grad()
+    @torch.inference_mode(mode=False)
     def pixels(self) -> Tensor:
         """The canvas as it is, (N, C, H, W)."""
         return self.canvas().detach()
@@ -208,27 +185,36 @@ class Ascent:
     def _uphill(self, pixels: Tensor, number: int) -> tuple[Tensor, Tensor]:
         moment = Moment(self.generator, (number - 1) / self.plan.steps, self.net.input_size)
         drawn = [transform.draw(moment) for transform in self.plan.transforms]
-        score, uphill = self.passes.uphill(pixels, drawn, redirect=number <= REDIRECTED)
-        self._watch_over(score, uphill, number)
+        redirect = number <= REDIRECTED
+        score, uphill = self.passes.uphill(pixels, drawn, redirect=redirect)
+        if redirect and not bool(self.alive.all()):
+            self.alive |= self._reached(pixels, drawn, uphill)
+        self._watch_over(score, number)
         return score, uphill
 
-    def _watch_over(self, score: Tensor, uphill: Tensor, number: int) -> None:
+    def _reached(self, pixels: Tensor, drawn: Sequence[Drawn], uphill: Tensor) -> Tensor:
+        """Which pictures their own objective draws: pleasing others less is no picture of it."""
+        if self.plan.distinct:
+            _, uphill = self.passes.uphill(pixels, drawn, redirect=True, alone=True)
+        return uphill.flatten(1).any(1).cpu()
+
+    def _watch_over(self, score: Tensor, number: int) -> None:
         """Refuse what cannot become a picture."""
         if not bool(score.isfinite().all()):
             msg = f"The score of {self.asked.label!r} is no number any more after {number - 1} steps; try another recipe, or precision float32."
             raise NotApplicableError(msg)
-        self.alive |= uphill.flatten(1).any(1).cpu()
         if number == min(REDIRECTED, self.plan.steps) and not bool(self.alive.any()):
             msg = f"No gradient of {self.asked.label!r} reaches the picture: this value is the same whatever the picture shows, as of a channel that is never active. Try an earlier layer, or the convolution before its ReLU."
-            raise NotApplicableError(msg)
+            raise NoGradientError(msg)
 
     @torch.no_grad()
     def _correct(self, number: int) -> None:
-        if isinstance(self.canvas, Pixels) and self.plan.corrections:
-            cost = self.canvas.raw.grad
-            gradient = torch.zeros_like(self.canvas.raw) if cost is None else -cost
+        bare = self.canvas.bare
+        if bare is not None and self.plan.corrections:
+            cost = bare.raw.grad
+            gradient = torch.zeros_like(bare.raw) if cost is None else -cost
             for correction in self.plan.corrections:
-                correction(self.canvas, gradient, number)
+                correction(bare, gradient, number)
 
     def _check(self) -> None:
         """Score the pictures as they are and keep the best of each."""
@@ -269,9 +255,9 @@ class Ascent:
 
     def _enlarged(self, size: tuple[int, int]) -> Canvas:
         larger = self.canvas.resized(size)
-        if self.plan.blur and isinstance(larger, Pixels):
+        if self.plan.blur and larger.bare is not None:
             with torch.no_grad():
-                larger.raw.copy_(box_blurred(larger.raw, self.plan.blur))
+                larger.bare.raw.copy_(box_blurred(larger.bare.raw, self.plan.blur))
         return larger
 
     def _recipe(self, size: tuple[int, int]) -> Recipe:
@@ -284,8 +270,9 @@ class Ascent:
             recipe=plan.name,
             size=size,
             steps=plan.steps,
-            precision="bfloat16" if self.passes.half else "float32",
-            threads=torch.get_num_threads(),
+            **({} if self.asked.apart else {"count": self.asked.count}),
+            **plan.changed(),
+            **computed(self.net, self.passes.precision),
         )
 
     def _captions(self) -> list[str]:
@@ -293,12 +280,3 @@ class Ascent:
             label if alive else f"{label}: no gradient"
             for label, alive in zip(self.asked.labels, self.alive.tolist(), strict=True)
         ]
-
-
-def _with_side(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """A size in proportion whose longer side is `side`.
-
-    >>> _with_side((200, 100), 61)
-    (61, 30)
-    """
-    return max(1, round(size[0] * side / max(size))), max(1, round(size[1] * side / max(size)))

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convscope.synthesis.colour import mixed
+from convscope.errors import NotApplicableError
+from convscope.synthesis.colour import mixed, separated
 from convscope.synthesis.spectrum import frequencies
 
 Size = tuple[int, int]
@@ -48,10 +49,19 @@ class Start:
 class Canvas(nn.Module):
     """A picture as numbers to be changed; `forward` gives its pixels (N, C, H, W)."""
 
+    @property
+    def bare(self) -> Pixels | None:
+        """The canvas of pixels inside, where there is one: what corrections change."""
+        return None
+
     def resized(self, size: Size) -> Canvas:
-        """The same picture on a canvas of another size, where this kind can be enlarged."""
-        msg = f"A {type(self).__name__} canvas cannot be enlarged to {size}."
-        raise NotImplementedError(msg)
+        """The same picture on a canvas of another size, where this kind can be enlarged.
+
+        Raises:
+            NotApplicableError: if it cannot.
+        """
+        msg = f"A {type(self).__name__} canvas cannot be enlarged to {size}: take a plan whose first is None."
+        raise NotApplicableError(msg)
 
 
 class Pixels(Canvas):
@@ -72,6 +82,11 @@ class Pixels(Canvas):
         self.register_buffer("centre", pixels.new_tensor(centre).view(-1, 1, 1))
         self.register_buffer("spread", pixels.new_tensor(spread).view(-1, 1, 1))
         self.raw = nn.Parameter((pixels - self.centre) / self.spread)
+
+    @property
+    def bare(self) -> Pixels:
+        """Itself."""
+        return self
 
     def forward(self) -> Tensor:
         """The pixels."""
@@ -99,7 +114,7 @@ class Fourier(Canvas):
     def __init__(self, start: Start, *, decay: float = 1.0, spread: float = 0.01) -> None:
         """Begin with noise of deviation `spread`; a wave's scale falls as frequency to `decay`."""
         super().__init__()
-        self.size = start.size
+        self.size, self.decay = start.size, decay
         length = frequencies(start.size).clamp(min=1 / max(start.size)) ** -decay
         self.register_buffer("scale", length.to(start.device))
         shape = (start.colours, *length.shape, 2)
@@ -111,6 +126,16 @@ class Fourier(Canvas):
         """The pixels."""
         waves = torch.view_as_complex(self.spectrum) * self.scale
         return mixed(torch.fft.irfft2(waves, s=self.size, norm="ortho") / 4).sigmoid()
+
+    @torch.no_grad()
+    def resized(self, size: Size) -> Fourier:
+        """Enlarged by cubic interpolation before it is squashed, and written as waves again."""
+        count, colours = self.spectrum.shape[:2]
+        larger = Fourier(Start([0] * count, size, colours, self.spectrum.device), decay=self.decay)
+        values = F.interpolate(self().logit(1e-6), size, mode="bicubic", align_corners=False)
+        waves = torch.fft.rfft2(4 * separated(values), norm="ortho") / larger.scale
+        larger.spectrum.copy_(torch.view_as_real(waves))
+        return larger
 
 
 class Phase(Canvas):
@@ -129,13 +154,13 @@ class Phase(Canvas):
         """Begin with random angles under the strengths `magnitude` (C, H, W // 2 + 1)."""
         super().__init__()
         self.size = start.size
-        self.register_buffer("magnitude", magnitude.to(start.device))
         shape = (start.colours, *frequencies(start.size).shape)
         self.phase = nn.Parameter(
             start.noise(
                 lambda generator: torch.pi * (2 * torch.rand(shape, generator=generator) - 1)
             )
         )
+        self.register_buffer("magnitude", magnitude.to(self.phase))
 
     def forward(self) -> Tensor:
         """The pixels."""
@@ -151,9 +176,18 @@ class Grey(Canvas):
         super().__init__()
         self.canvas, self.colours = canvas, colours
 
+    @property
+    def bare(self) -> Pixels | None:
+        """The pixels that are shown in all colours."""
+        return self.canvas.bare
+
     def forward(self) -> Tensor:
         """The pixels."""
         return self.canvas().expand(-1, self.colours, -1, -1)
+
+    def resized(self, size: Size) -> Grey:
+        """The canvas inside enlarged."""
+        return Grey(self.canvas.resized(size), self.colours)
 
 
 class Opaque(Canvas):
@@ -164,9 +198,18 @@ class Opaque(Canvas):
         super().__init__()
         self.colours, self.opacity = colours, opacity
 
+    @property
+    def bare(self) -> Pixels | None:
+        """The pixels of the colours; the opacity is nobody's to correct."""
+        return self.colours.bare
+
     def forward(self) -> Tensor:
         """Colours and opacity."""
         return torch.cat([self.colours(), self.opacity()], 1)
+
+    def resized(self, size: Size) -> Opaque:
+        """Both enlarged."""
+        return Opaque(self.colours.resized(size), self.opacity.resized(size))
 
 
 def _standard(values: Tensor) -> Tensor:

@@ -6,23 +6,25 @@ networks. Large photographs are worked on tile by tile, so memory does not grow 
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images import Source, read
+from convscope.images import Source, mark_of, read
 from convscope.network import Network
 from convscope.objective import Acts, Objective, as_objective, energy
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.asked import Asked
 from convscope.synthesis.make import Look, Progress, Stop
-from convscope.synthesis.passes import Passes
+from convscope.synthesis.passes import Passes, computed
+from convscope.synthesis.tiles import tiled
 
 SMALLEST = 64  # pixels of the smallest octave's shorter side
 
@@ -53,6 +55,9 @@ class Dreaming:
             if getattr(self, name) < 1:
                 msg = f"{name} must be at least 1, not {getattr(self, name)}."
                 raise ArgumentError(msg)
+        if self.jitter < 0:
+            msg = f"jitter must be a number of pixels, 0 for none, not {self.jitter}."
+            raise ArgumentError(msg)
         if not self.ratio > 1:
             msg = f"ratio must be above 1, not {self.ratio}: it is how much each octave is larger."
             raise ArgumentError(msg)
@@ -103,7 +108,9 @@ def dream(
     how = how or Dreaming()
     pixels = _sized(read(photograph), side).to(net.device)
     asked = dreamt(net, objective, guide)
-    options = {"guided": guide is not None, **how.__dict__}
+    options = _recorded(net, pixels, how, side, precision)
+    if guide is not None:
+        options["guide"] = _named(guide)
     recipe = recipe_for(net, "dream", asked.label, seed=seed, **options)
 
     def shown(frame: Tensor) -> Pictures:
@@ -154,9 +161,18 @@ def zoom(
 
     Returns:
         (frames, 3, H, W) in [0, 1]; save as .gif or .mp4.
+
+    Raises:
+        ArgumentError: if an option is outside its range.
     """
+    if frames < 1:
+        msg = f"frames must be at least 1, not {frames}."
+        raise ArgumentError(msg)
+    if not 0 <= rate < 1:
+        msg = f"rate must be from 0 up to, not including, 1, not {rate}: it is the share of the picture that is left out."
+        raise ArgumentError(msg)
     how = how or Dreaming()
-    current = _sized(read(photograph), side).to(net.device)
+    pixels = current = _sized(read(photograph), side).to(net.device)
     asked, found = dreamt(net, objective, None), []
     passes = Passes(net, Asked((asked,), 1), precision)
     for number in range(frames):
@@ -167,8 +183,23 @@ def zoom(
         if should_stop and should_stop():
             break
         current = _closer(current, rate)
-    recipe = recipe_for(net, "zoom", asked.label, seed=seed, closer=rate, **how.__dict__)
+    options = {"frames": len(found), "closer": rate, **_recorded(net, pixels, how, side, precision)}
+    recipe = recipe_for(net, "zoom", asked.label, seed=seed, **options)
     return Pictures(torch.cat(found), recipe, scale="pixels")
+
+
+def _recorded(
+    net: Network, pixels: Tensor, how: Dreaming, side: int | None, precision: str
+) -> dict[str, Any]:
+    """For recipes: all that a dream depends on."""
+    seen = {"photograph": mark_of(pixels), "side": side}
+    return {**seen, **how.__dict__, **computed(net, precision)}
+
+
+def _named(guide: Source) -> str:
+    """The name of a guide's file without its folders, if it is one, and its mark."""
+    name = f"{Path(guide).name} " if isinstance(guide, str | Path) else ""
+    return name + mark_of(read(guide))
 
 
 def dreamt(net: Network, objective: Objective | str | None, guide: Source | None) -> Objective:
@@ -232,27 +263,6 @@ def _stepped(passes: Passes, current: Tensor, how: Dreaming, generator: torch.Ge
     return changed.roll((-down, -across), (-2, -1))
 
 
-def tiled(gradient: Callable[[Tensor], Tensor], pixels: Tensor, side: int) -> Tensor:
-    """A gradient part by part: parts of one size, no larger than `side`, that may overlap.
-
-    Where they overlap the gradients are averaged.
-    """
-    whole, count = torch.zeros_like(pixels), torch.zeros_like(pixels)
-    for rows in _parts(pixels.shape[-2], side):
-        for columns in _parts(pixels.shape[-1], side):
-            whole[..., rows, columns] += gradient(pixels[..., rows, columns])
-            count[..., rows, columns] += 1
-    return whole / count
-
-
-def _parts(length: int, side: int) -> list[slice]:
-    count = math.ceil(length / side)
-    part = math.ceil(length / count)
-    return [
-        slice(start, start + part) for start in (min(i * part, length - part) for i in range(count))
-    ]
-
-
 def _at(pixels: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     if pixels.shape[-2:] == torch.Size(size):
         return pixels
@@ -263,8 +273,12 @@ def _at(pixels: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 def _sized(pixels: Tensor, side: int | None) -> Tensor:
     if side is None:
         return pixels
+    if side < 1:
+        msg = f"side must be at least 1 pixel, not {side}."
+        raise ArgumentError(msg)
     scale = side / max(pixels.shape[-2:])
-    return _at(pixels, (round(pixels.shape[-2] * scale), round(pixels.shape[-1] * scale)))
+    height, width = (max(1, round(length * scale)) for length in pixels.shape[-2:])
+    return _at(pixels, (height, width))
 
 
 def _closer(pixels: Tensor, rate: float) -> Tensor:

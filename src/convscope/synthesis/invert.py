@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from convscope.images import Source
+from convscope.images import Source, mark_of
 from convscope.likeness import distance, likeness
 from convscope.network import Network
 from convscope.objective import Acts, Objective
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.canvas import Fourier
+from convscope.synthesis.given import plan_for
 from convscope.synthesis.make import Look, Progress, Stop, synthesize
+from convscope.synthesis.passes import computed
 from convscope.synthesis.plans import Plan
 from convscope.synthesis.priors import TotalVariation
 from convscope.synthesis.transforms import Move
@@ -71,13 +73,22 @@ def invert(
     """
     pixels = net.photographs(photograph)[:1]
     chosen = _through(net) if layers is None else [layers] if isinstance(layers, str) else layers
-    recipe = recipe_for(net, "invert", ", ".join(chosen), seed=seed, steps=steps or INVERSION.steps)
+    plan = plan_for(INVERSION, steps)
+    recipe = recipe_for(
+        net,
+        "invert",
+        ", ".join(chosen),
+        seed=seed,
+        photograph=mark_of(pixels),
+        steps=plan.steps,
+        **computed(net, precision),
+    )
     found = Pictures(pixels, recipe, captions=["photograph"], scale="pixels")
     for number, layer in enumerate(chosen, 1):
-        made = _inverted(net, pixels, layer, steps, seed, precision, should_stop).values
+        made = _inverted(net, pixels, layer, plan, seed, precision, should_stop).values
         caption = f"{layer}: {_missed(net, pixels, made, layer):.0%} missed"
         captions = [*found.captions, caption]
-        found = replace(found, values=torch.cat([found.values, made]), captions=captions)
+        found = replace(found, values=_beside(found.values, made), captions=captions)
         if progress:
             progress(number, len(chosen), f"inverting {layer}")
         if look:
@@ -120,15 +131,16 @@ def caricature(
     found = synthesize(
         net,
         asked,
-        recipe=_sized(CARICATURE, steps),
+        recipe=plan_for(CARICATURE, steps),
         size=(pixels.shape[-2], pixels.shape[-1]),
         seed=seed,
         precision=precision,
         progress=progress,
         should_stop=should_stop,
     )
-    recipe = replace(found.recipe, method="caricature")
-    values = torch.cat([pixels, found.values])
+    parameters = {**found.recipe.parameters, "photograph": mark_of(pixels), "power": power}
+    recipe = replace(found.recipe, method="caricature", parameters=parameters)
+    values = _beside(pixels, found.values)
     return Pictures(values, recipe, captions=["photograph", layer], scale="pixels")
 
 
@@ -136,7 +148,7 @@ def _inverted(
     net: Network,
     pixels: Tensor,
     layer: str,
-    steps: int | None,
+    plan: Plan,
     seed: int,
     precision: str,
     should_stop: Stop | None,
@@ -145,7 +157,7 @@ def _inverted(
     return synthesize(
         net,
         asked,
-        recipe=_sized(INVERSION, steps),
+        recipe=plan,
         size=(pixels.shape[-2], pixels.shape[-1]),
         seed=seed,
         precision=precision,
@@ -177,8 +189,9 @@ def _missed(net: Network, pixels: Tensor, found: Tensor, layer: str) -> float:
     return float(off)
 
 
-def _sized(plan: Plan, steps: int | None) -> Plan:
-    return plan if steps is None else replace(plan, steps=steps)
+def _beside(photographs: Tensor, made: Tensor) -> Tensor:
+    """Pictures after photographs; what was made for a network of one colour is shown in theirs."""
+    return torch.cat([photographs, made.expand(-1, photographs.shape[1], -1, -1)])
 
 
 def _through(net: Network) -> list[str]:

@@ -1,4 +1,4 @@
-"""Finished pictures from the loop: one, many on a sheet, through all layers, in variants, growing."""
+"""Finished pictures from the loop: one, many on a sheet, through all layers, in variants."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.errors import ArgumentError, NotApplicableError, StoppedError
+from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
 from convscope.likeness import diversity
 from convscope.network import Network
-from convscope.objective import INPUT, OUTPUT, Acts, as_objective, channel
+from convscope.objective import INPUT, OUTPUT, Acts, Objective, as_objective, channel
 from convscope.results import Pictures
-from convscope.synthesis.ascent import Step, ascend, plan_for, starting
+from convscope.synthesis.ascent import Ascent, Step
 from convscope.synthesis.asked import Asked, Asking, as_asked
+from convscope.synthesis.given import plan_for, size_for
+from convscope.synthesis.passes import Passes
 from convscope.synthesis.plans import Plan
+from convscope.synthesis.transforms import over
 
 Progress = Callable[[int, int, str], None]
 Stop = Callable[[], bool]
 Look = Callable[[Pictures], None]
+MARGIN = 5  # pixels between the tiles of a sheet of the best
 GROUP = 16  # pictures that are finished together; an interrupted sheet keeps what is finished
 
 
@@ -62,36 +65,62 @@ def synthesize(
         TargetError: if the network has no such channel or class.
         NotApplicableError: if no gradient reaches any picture.
     """
-    asked, plan = as_asked(objective, count), plan_for(recipe, steps)
-    group = GROUP if asked.apart else asked.count
+    asked = as_asked(objective, count)
+    return _synthesized(
+        net,
+        asked,
+        GROUP if asked.apart else asked.count,
+        recipe=recipe,
+        size=size,
+        steps=steps,
+        seed=seed,
+        precision=precision,
+        progress=progress,
+        should_stop=should_stop,
+    )
+
+
+def _synthesized(
+    net: Network,
+    asked: Asked,
+    group: int,
+    *,
+    recipe: str | Plan = "fourier",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """Pictures, `group` of them at a time; those that no gradient reaches stay grey beside others."""
+    plan = plan_for(recipe, steps)
+    extent = size_for(net, plan, size)
+    told = _Told(progress, should_stop, plan.steps, -(-asked.count // group))
     found: list[Pictures] = []
-    told = _Told(progress, should_stop, -(-asked.count // group) * plan.steps)
-    for start in range(0, asked.count, group):
-        part = list(asked.part(start, start + group).objectives)
-        last = _last(
-            ascend(
-                net,
-                part if asked.apart else part[0],
-                recipe=plan,
-                size=size,
-                seed=seed,
-                count=1 if asked.apart else count,
-                precision=precision,
-            ),
-            told,
-            asked.label,
-        )
-        found.append(last.best)
-        if told.stopped:
-            break
+    dead: list[NoGradientError] = []
+    while len(found) < told.groups and not told.stopped:
+        start = len(found) * group
+        ascent = Ascent(net, asked.part(start, start + group), plan, extent, seed, precision)
+        try:
+            found.append(_last(ascent.steps(), told, asked.label).best)
+        except NoGradientError as error:
+            dead.append(error)
+            found.append(ascent.blank())
+        told.done = len(found) * plan.steps
+    if len(dead) == len(found):
+        raise dead[0]
     return _joined(found, asked)
 
 
 class _Told:
     """Reports steps across groups and remembers that somebody asked to stop."""
 
-    def __init__(self, progress: Progress | None, should_stop: Stop | None, total: int) -> None:
-        self.progress, self.should_stop, self.total = progress, should_stop, total
+    def __init__(
+        self, progress: Progress | None, should_stop: Stop | None, steps: int, groups: int
+    ) -> None:
+        self.progress, self.should_stop = progress, should_stop
+        self.groups, self.total = groups, groups * steps
         self.done, self.stopped = 0, False
 
     def __call__(self, what: str) -> bool:
@@ -105,25 +134,18 @@ class _Told:
 
 def _last(steps: Iterator[Step], told: _Told, what: str) -> Step:
     """The last step, or the one at which somebody asked to stop."""
-    found: Step | None = None
-    dead: NotApplicableError | None = None
-    try:
-        for found in steps:  # noqa: B007 - the last is wanted
-            if told(f"making {what}"):
-                break
-    except NotApplicableError as error:
-        dead = error
-    if found is None or dead is not None:
-        raise dead or StoppedError("The ascent was stopped before its first step.")
-    return found
+    for step in steps:  # noqa: B007 - the last is wanted
+        if told(f"making {what}"):
+            break
+    return step
 
 
 def _joined(parts: list[Pictures], asked: Asked) -> Pictures:
-    """Groups as one result."""
-    if len(parts) == 1:
-        return parts[0]
+    """Groups as one result, whose recipe names every picture that was asked for."""
+    first = parts[0].recipe
+    every = {"objectives": asked.labels} if asked.apart and asked.count > 1 else {}
     shown = [part.shown for part in parts if part.shown is not None]
-    recipe = replace(parts[0].recipe, objective=asked.label)
+    recipe = replace(first, objective=asked.label, parameters={**first.parameters, **every})
     return replace(
         parts[0],
         values=torch.cat([part.values for part in parts]),
@@ -134,7 +156,12 @@ def _joined(parts: list[Pictures], asked: Asked) -> Pictures:
 
 
 def sheet(
-    net: Network, layer: str, channels: Sequence[int] | None = None, **options: Any
+    net: Network,
+    layer: str,
+    channels: Sequence[int] | None = None,
+    *,
+    best: int | None = None,
+    **options: Any,
 ) -> Pictures:
     """Every channel of a layer, or some, as one page of pictures.
 
@@ -142,11 +169,40 @@ def sheet(
         net: the network.
         layer: address of a layer with channels.
         channels: numbers from 0; None: all.
+        best: keep so many with the highest scores, the highest first, 5 pixels apart, as the
+            filters of the Keras blog are stitched (Chollet 2016); None: keep all, in their order.
         options: of `synthesize`.
+
+    Raises:
+        ArgumentError: if `best` is below 1.
     """
+    if best is not None and best < 1:
+        msg = f"best must be at least 1, not {best}."
+        raise ArgumentError(msg)
     count = net.layers.find(layer).shape[0]
     chosen = range(count) if channels is None else channels
-    return synthesize(net, [channel(layer, k) for k in chosen], **options)
+    asked = [channel(layer, k) for k in chosen]
+    found = synthesize(net, asked, **options)
+    return found if best is None else _strongest(net, found, asked, best)
+
+
+def _strongest(net: Network, found: Pictures, asked: Sequence[Objective], best: int) -> Pictures:
+    """Those with the highest scores, the highest first; what no gradient reached is none of them."""
+    made = len(found.values)  # fewer than were asked for where it was stopped
+    seen = over(found.values) if found.values.shape[1] == (net.channels or 3) + 1 else found.values
+    scores = Passes(net, as_asked(asked[:made], 1), "float32").scores(seen)
+    flat = (found.values == found.values[:, :1, :1, :1]).flatten(1).all(1)
+    order = scores.masked_fill(flat, -torch.inf).argsort(descending=True, stable=True)
+    first = order[: min(best, int((~flat).sum()))]
+    recipe = found.recipe
+    return replace(
+        found,
+        values=found.values[first],
+        shown=None if found.shown is None else found.shown[first],
+        captions=[found.captions[i] for i in first.tolist()],
+        recipe=replace(recipe, parameters={**recipe.parameters, "best": best}),
+        gap=MARGIN,
+    )
 
 
 def across(
@@ -164,14 +220,20 @@ def across(
         ArgumentError: if no layer has a channel of that number.
     """
     rows = [row.address for row in net.layers.convs if row.shape[0] > k]
+    refuse_count(options)
     chosen = rows if layers is None else list(layers)
     if not chosen:
         msg = f"No convolution of {net.name} has a channel {k}."
         raise ArgumentError(msg)
-    parts = [synthesize(net, channel(layer, k), **options) for layer in chosen]
-    captions = [f"{layer}:{k}" for layer in chosen]
-    whole = _joined(parts, as_asked([channel(layer, k) for layer in chosen], 1))
-    return replace(whole, captions=captions)
+    asked = as_asked([channel(layer, k) for layer in chosen], 1)
+    return _synthesized(net, asked, 1, **options)  # one by one, each no deeper than its layer
+
+
+def refuse_count(options: dict[str, Any]) -> None:
+    """Refuse `count` where one picture is made of each objective."""
+    if "count" in options:
+        msg = "count asks for several pictures of one objective, as synthesize makes them; leave it away here."
+        raise ArgumentError(msg)
 
 
 def diverse(
@@ -200,42 +262,7 @@ def diverse(
         return score + weight * score.detach().abs() * other.read(acts)
 
     together = replace(asked, read=read, part=None, rivals=None)
-    return synthesize(net, together, count=count, **options)
-
-
-def growth(
-    net: Network,
-    objective: Asking,
-    *,
-    at: Sequence[int] = (1, 4, 16, 64),
-    should_stop: Stop | None = None,
-    **options: Any,
-) -> Pictures:
-    """One picture over the steps, from the noise it starts from to its end.
-
-    Args:
-        net: the network.
-        objective: one.
-        at: steps at which it is kept; the last is always kept.
-        should_stop: asked after each step; once it says so, the pictures so far are returned.
-        options: of `ascend`.
-    """
-    frames = list(_frames(net, objective, at, should_stop or (lambda: False), options))
-    values = [frame.values for _, frame in frames]
-    size = values[-1].shape[-2:]
-    large = [F.interpolate(value, size, mode="nearest") for value in values]
-    captions = [caption for caption, _ in frames]
-    return replace(frames[-1][1], values=torch.cat(large), captions=captions, shown=None)
-
-
-def _frames(
-    net: Network, objective: Asking, at: Sequence[int], should_stop: Stop, options: dict[str, Any]
-) -> Iterator[tuple[str, Pictures]]:
-    plan = plan_for(options.pop("recipe", "fourier"), options.pop("steps", None))
-    yield "start", starting(net, objective, plan, **options)
-    for step in ascend(net, objective, recipe=plan, **options):
-        stopped = should_stop()
-        if step.step in at or step.step == plan.steps or stopped:
-            yield f"step {step.step}", step.pictures
-        if stopped:
-            return
+    found = synthesize(net, together, count=count, **options)
+    recipe = found.recipe
+    parameters = {**recipe.parameters, "diversity": weight}
+    return replace(found, recipe=replace(recipe, parameters=parameters))

@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.errors import ArgumentError, NotApplicableError
+from convscope.errors import ArgumentError, NoGradientError
 from convscope.gradients import optional_gradients
 from convscope.network import Network
 from convscope.objective import Acts
 from convscope.relus import Gate, rewrite_relu
 from convscope.synthesis.asked import Asked
+from convscope.synthesis.sizes import AnySize
 from convscope.synthesis.transforms import Drawn
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -58,8 +58,7 @@ class Passes:
             until a score shows that it does not do.
         batch: pictures a pass at most.
         distinct: on the way up, how much of what the strongest other channel is ahead is taken off.
-        enlarge: pictures are brought to the size of the network's photographs first; set where
-            it takes no other.
+        sizes: the network for pictures of all sizes.
     """
 
     net: Network
@@ -67,21 +66,16 @@ class Passes:
     precision: str = "auto"
     batch: int = 8
     distinct: float = 0.0
-    enlarge: bool = False
+    sizes: AnySize = field(init=False)
     _safe: bool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Settle the precision."""
-        if self.precision not in PRECISIONS:
-            msg = f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}."
-            raise ArgumentError(msg)
-        half = self.precision == "bfloat16" or (
-            self.precision == "auto" and gains_by_bfloat16(self.net.device)
-        )
-        self.half = half and self.net.dtype == torch.float32
+        self.sizes = AnySize(self.net)
+        self.half = computed(self.net, self.precision)["precision"] == "bfloat16"
 
     def uphill(
-        self, images: Tensor, drawn: Sequence[Drawn], *, redirect: bool
+        self, images: Tensor, drawn: Sequence[Drawn], *, redirect: bool, alone: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Scores (N,) and their gradient at the pixels (N, C, H, W).
 
@@ -89,12 +83,13 @@ class Passes:
             images: pixels, (N, C, H, W).
             drawn: changes they must survive.
             redirect: lead gradients through ReLUs that are shut for a whole picture.
+            alone: of the objective itself, whatever other channels do.
         """
         redirect = redirect and self._redirects(images[:1], drawn)
-        chunks = self._chunks(len(images))
+        distinct = 0.0 if alone else self.distinct
         found = [
-            self._uphill(images[a:b], drawn, self.asked.part(a, b), redirect=redirect)
-            for a, b in chunks
+            self._uphill(images[a:b], drawn, self.asked.part(a, b), distinct, redirect=redirect)
+            for a, b in self._chunks(len(images))
         ]
         return torch.cat([score for score, _ in found]), torch.cat([g for _, g in found])
 
@@ -116,32 +111,27 @@ class Passes:
         return bool((off <= AGREE * exact.abs().max()).all())
 
     def _uphill(
-        self, images: Tensor, drawn: Sequence[Drawn], asked: Asked, *, redirect: bool
+        self,
+        images: Tensor,
+        drawn: Sequence[Drawn],
+        asked: Asked,
+        distinct: float,
+        *,
+        redirect: bool,
     ) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(mode=False), torch.enable_grad(), self.net.frozen():
             x = images.detach().clone().requires_grad_()
             seen = changed(x, drawn)
             with rewrite_relu(redirected) if redirect else nullcontext():
-                score = self._score(seen, asked, half=self.half, distinct=self.distinct)
+                score = self._score(seen, asked, half=self.half, distinct=distinct)
             return score.detach(), _gradient(score, x, asked.label)
 
     def _score(self, images: Tensor, asked: Asked, *, half: bool, distinct: float = 0.0) -> Tensor:
         return asked.read(self._acts(images, asked, half=half), distinct)
 
     def _acts(self, images: Tensor, asked: Asked, *, half: bool) -> Acts:
-        try:
-            return self._run(images, asked, half=half)
-        except NotApplicableError:
-            if self.enlarge:
-                raise
-            self.enlarge = True  # it takes photographs of one size only
-            return self._run(images, asked, half=half)
-
-    def _run(self, images: Tensor, asked: Asked, *, half: bool) -> Acts:
-        if self.enlarge:
-            images = F.interpolate(images, self.net.input_size, mode="bilinear", antialias=False)
         with self._autocast(half=half):
-            return self.net.run(images.contiguous(memory_format=torch.channels_last), asked.layers)
+            return self.sizes.run(images, asked.layers)
 
     def _autocast(self, *, half: bool) -> AbstractContextManager[object]:
         kind = self.net.device.type
@@ -165,6 +155,20 @@ class Passes:
         if not self.asked.apart:
             return [(0, count)]
         return [(a, min(a + self.batch, count)) for a in range(0, count, self.batch)]
+
+
+def computed(net: Network, precision: str) -> dict[str, str | int]:
+    """For recipes: the precision in which passes begin, and how many threads share them.
+
+    Raises:
+        ArgumentError: if there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        msg = f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}."
+        raise ArgumentError(msg)
+    half = precision == "bfloat16" or (precision == "auto" and gains_by_bfloat16(net.device))
+    found = "bfloat16" if half and net.dtype == torch.float32 else "float32"
+    return {"precision": found, "threads": torch.get_num_threads()}
 
 
 def batch_for(net: Network, size: tuple[int, int], views: int = 1) -> int:
@@ -195,5 +199,5 @@ def _gradient(score: Tensor, pixels: Tensor, label: str) -> Tensor:
     found = optional_gradients(score.sum(), [pixels]) if score.requires_grad else ()
     if not found or found[0] is None:
         msg = f"{label!r} does not depend on the picture, so none can be made for it."
-        raise NotApplicableError(msg)
+        raise NoGradientError(msg)
     return found[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from types import MappingProxyType
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD, Adam, NAdam
 
-from convscope.synthesis.canvas import Canvas, Fourier, Grey, Opaque, Phase, Pixels, Start
+from convscope.synthesis.canvas import Canvas, Fourier, Phase, Pixels, Start
 from convscope.synthesis.optimizers import Maker, Normalised, Progress
 from convscope.synthesis.priors import (
     BlurEvery,
@@ -21,12 +22,10 @@ from convscope.synthesis.priors import (
     Correction,
     Decay,
     Prior,
-    Sparing,
     Within,
 )
-from convscope.synthesis.spectrum import mean_magnitude, sample_magnitude
+from convscope.synthesis.spectrum import sample_magnitude
 from convscope.synthesis.transforms import (
-    Behind,
     Crops,
     Jitter,
     Move,
@@ -84,11 +83,23 @@ class Plan:
         """
         return [*self._growing(last), last]
 
+    def changed(self) -> dict[str, str]:
+        """What is not as in the recipe of this name, or told by no name, in words for the file."""
+        known = _in_words(RECIPES[self.name]) if self.name in RECIPES else {}
+        return {name: words for name, words in _in_words(self).items() if words != known.get(name)}
+
     def _growing(self, last: int) -> Iterator[int]:
         side = self.first or last
         while side < last:
             yield side
             side = int(side * self.factor)
+
+
+def _in_words(plan: Plan) -> dict[str, str]:
+    """What a plan does that is not told elsewhere in a recipe; no places in memory."""
+    told = ("name", "source", "steps", "size")
+    values = {item.name: getattr(plan, item.name) for item in fields(plan) if item.name not in told}
+    return {name: re.sub(r" at 0x\w+", "", repr(value)) for name, value in values.items()}
 
 
 def between(low: int, high: int) -> Callable[[Start], Canvas]:
@@ -127,42 +138,6 @@ def _about_the_mean(start: Start) -> Canvas:
 def phases(magnitude: Callable[[Start], Tensor]) -> Callable[[Start], Canvas]:
     """A canvas of phases under the spectrum that `magnitude` gives for a start."""
     return lambda start: Phase(start, magnitude(start))
-
-
-def with_opacity(plan: Plan, weight: float = 0.5) -> Plan:
-    """A plan whose picture also says where it matters: it is opaque only where that pays.
-
-    Args:
-        plan: on any canvas.
-        weight: share of the score that a wholly opaque picture loses.
-    """
-
-    def canvas(start: Start) -> Canvas:
-        return Opaque(plan.canvas(start), Fourier(replace(start, colours=1)))
-
-    return replace(
-        plan,
-        name=f"{plan.name} with opacity",
-        canvas=canvas,
-        transforms=(Behind(), *plan.transforms),
-        priors=(*plan.priors, Sparing(weight)),
-    )
-
-
-def in_grey(plan: Plan) -> Plan:
-    """A plan whose picture has no colours, for a network that takes them."""
-
-    def canvas(start: Start) -> Canvas:
-        return Grey(plan.canvas(replace(start, colours=1)), start.colours)
-
-    return replace(plan, name=f"{plan.name} in grey", canvas=canvas, corrections=())
-
-
-def with_spectrum(photographs: Sequence[Tensor]) -> Plan:
-    """`maco` under the mean spectrum of your own photographs, (1, 3, h, w) pixels each."""
-    return replace(
-        RECIPES["maco"], canvas=phases(lambda start: mean_magnitude(photographs, start.size))
-    )
 
 
 def with_contrast(pixels: Tensor) -> Tensor:
@@ -254,7 +229,7 @@ def _plans() -> list[Plan]:
         ),
         Plan(
             "noise",
-            between(150, 190),
+            between(125, 190),
             adam,
             50,
             "Erhan et al. 2009, visualizing higher-layer features of a deep network",

@@ -14,15 +14,16 @@ from convscope.network import Network
 from convscope.objective import Acts
 from convscope.results import Cell, Chart, Pictures, Table, recipe_for
 from convscope.synthesis.asked import Asked, Asking, as_asked
+from convscope.synthesis.sizes import AnySize
 from convscope.synthesis.spectrum import power_slope
-from convscope.synthesis.transforms import Jitter, Moment, Move, Transform, over
+from convscope.synthesis.transforms import Moment, Move, Shift, Transform, over
 
 COPIES = 50
 COLUMNS = (
     *("objective", "score", "strongest photograph", "gain", "percentile", "rank", "of", "margin"),
     *("kept shifted", "kept turned and zoomed", "power slope", "saturated", "agreement"),
 )
-_SHIFTED = Jitter(0.08)
+_SHIFTED = Shift(0.04)
 _TURNED = Move(degrees=tuple(range(-5, 6)), zooms=tuple(0.95 + i / 100 for i in range(11)))
 
 
@@ -59,39 +60,44 @@ def quality(
         A row a picture. Its score; the strongest photograph's; their ratio, the gain, where both
         are positive; the share of photographs it beats; the rank of its channel or class among
         all others on this picture and the margin to the best other; the share of its score that
-        50 copies shifted by up to 4 %, turned by up to 5 degrees and zoomed by up to 5 % keep;
-        the slope of its power spectrum (-2 for photographs, 0 for noise); the share of pixels
-        below 0.02 or above 0.98; and for several pictures of one objective how alike what they
-        do to the layer is, as the mean cosine of channel means.
+        50 copies shifted by up to 4 % (mirrored at the edge), turned by up to 5 degrees and zoomed
+        by up to 5 % keep; the slope of its power spectrum (-2 for photographs, 0 for noise); the
+        share of pixels below 0.02 or above 0.98; and for several pictures of one objective how
+        alike what they do to the layer is, as the mean cosine of channel means.
     """
     pixels = pictures.values if isinstance(pictures, Pictures) else pictures
     pixels = over(pixels) if pixels.shape[1] == (net.channels or 3) + 1 else pixels
     asked = as_asked(objective, 1)
     asked = Asked(asked.objectives, len(pixels))
     real = photographs if isinstance(photographs, Real) else real_scores(net, asked, photographs)
-    rows = [_row(net, asked, pixels, i, real) for i in range(len(pixels))]
-    agreement = _agreement(net, asked, pixels)
+    sizes = AnySize(net)
+    rows = [_row(sizes, asked, pixels, i, real) for i in range(len(pixels))]
+    agreement = _agreement(sizes, asked, pixels)
     label = asked.label
     return Table(COLUMNS, [[*row, agreement] for row in rows], recipe_for(net, "quality", label))
 
 
 def quality_chart(table: Table) -> Chart:
-    """The gains, ranks, steadiness and slopes of a table as lines from the best to the worst."""
+    """The gains, ranks, steadiness and slopes of a table as lines from the best to the worst.
+
+    A picture has no gain where no photograph's score is positive, and then is left out there.
+    """
     shown = ("gain", "rank", "kept shifted", "power slope")
     panels = {}
     for name in shown:
         found = [float(v) for v in table.column(name) if isinstance(v, int | float)]
         found.sort(reverse=name not in ("rank", "power slope"))
+        some = "" if len(found) == len(table.rows) else f", {len(found)} of {len(table.rows)}"
         if found:
-            panels[name] = {name: (list(range(1, len(found) + 1)), found)}
+            panels[f"{name}{some}"] = {name: (list(range(1, len(found) + 1)), found)}
     return Chart(panels, "pictures, in order", "", table.recipe, _sentence(table))
 
 
 def _sentence(table: Table) -> str:
     if len(table.rows) == 1:
         return _of_one(table.records()[0])
-    gains = [float(v) for v in table.column("gain") if isinstance(v, float)]
-    beat, total = sum(gain >= 1 for gain in gains), len(table.rows)
+    pairs = zip(table.column("score"), table.column("strongest photograph"), strict=True)
+    beat, total = sum(float(a or 0) > float(b or 0) for a, b in pairs), len(table.rows)
     first = sum(rank == 1 for rank in table.column("rank"))
     return f"{beat} of {total} pictures excite their channel more than the strongest photograph, {first} excite it more than any other channel of its layer."
 
@@ -140,18 +146,18 @@ def _add(
 
 @torch.no_grad()
 def _row(
-    net: Network, asked: Asked, pixels: Tensor, i: int, real: Real
+    sizes: AnySize, asked: Asked, pixels: Tensor, i: int, real: Real
 ) -> list[str | int | float | None]:
     place = i if asked.apart else 0
     objective, one = asked.objectives[place], pixels[i : i + 1]
-    acts = net.run(one, objective.layers)
+    acts = sizes.run(one, objective.layers)
     score = float(objective.read(acts).mean())
     others = real.scores[:, place]
     strongest = float(others.max())
     gain = score / strongest if strongest > 0 and score > 0 else None
     rivals = _means(objective.rivals(acts)) if objective.rivals else None
     rank, margin = _rank(score, rivals)
-    kept = [_kept(net, asked.part(i, i + 1), one, score, how) for how in (_SHIFTED, _TURNED)]
+    kept = [_kept(sizes, asked.part(i, i + 1), one, score, how) for how in (_SHIFTED, _TURNED)]
     count = None if rivals is None else len(rivals)
     beaten = float((others < score).float().mean())
     saturated = float(((one < 0.02) | (one > 0.98)).float().mean())
@@ -183,24 +189,26 @@ def _rank(score: float, rivals: Tensor | None) -> tuple[int | None, float | None
     return own + 1, score - best[0] if best else None
 
 
-def _kept(net: Network, asked: Asked, one: Tensor, score: float, change: Transform) -> float | None:
+def _kept(
+    sizes: AnySize, asked: Asked, one: Tensor, score: float, change: Transform
+) -> float | None:
     """Mean share of the score that changed copies keep."""
     generator = torch.Generator().manual_seed(0)
-    moment = Moment(generator, 1.0, net.input_size)
+    moment = Moment(generator, 1.0, sizes.net.input_size)
     if score <= 0:
         return None
     copies = torch.cat([change.draw(moment)(one) for _ in range(COPIES)])
     objective = asked.objectives[0]
-    found = [objective.read(net.run(part, asked.layers)) for part in copies.split(10)]
+    found = [objective.read(sizes.run(part, asked.layers)) for part in copies.split(10)]
     return float(torch.cat(found).mean()) / score
 
 
 @torch.no_grad()
-def _agreement(net: Network, asked: Asked, pixels: Tensor) -> float | None:
+def _agreement(sizes: AnySize, asked: Asked, pixels: Tensor) -> float | None:
     """Mean cosine between what pictures of one objective do to its layer's channels."""
     if asked.apart or len(pixels) < 2:
         return None
-    acts: Acts = net.run(pixels, asked.layers)
+    acts: Acts = sizes.run(pixels, asked.layers)
     value = acts[asked.layers[0]]
     codes = F.normalize(value.flatten(2).mean(2) if value.dim() > 2 else value)
     alike = codes @ codes.T

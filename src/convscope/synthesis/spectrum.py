@@ -20,18 +20,28 @@ def frequencies(size: tuple[int, int]) -> Tensor:
     return (down**2 + across**2).sqrt()
 
 
-def mean_magnitude(photographs: Iterable[Tensor], size: tuple[int, int]) -> Tensor:
+def mean_magnitude(
+    photographs: Iterable[Tensor], size: tuple[int, int], colours: int = 3
+) -> Tensor:
     """Mean strength of each wave over photographs.
 
     Args:
         photographs: (1, 3, h, w) pixels each, of any size.
         size: (H, W) to which they are brought.
+        colours: C, of the pictures to be made.
 
     Returns:
-        (3, H, W // 2 + 1), in independent colours, upright and mirrored photographs alike.
+        (C, H, W // 2 + 1), in independent colours, upright and mirrored photographs alike.
     """
     found = [_magnitude(photograph, size) for photograph in photographs]
-    return torch.stack(found).mean(0)
+    return _for_colours(torch.stack(found).mean(0), colours)
+
+
+def _for_colours(magnitude: Tensor, colours: int) -> Tensor:
+    """The first of independent colours is brightness; where more are wanted all have its waves."""
+    if colours <= len(magnitude):
+        return magnitude[:colours]
+    return magnitude[:1].expand(colours, -1, -1)
 
 
 def _magnitude(photograph: Tensor, size: tuple[int, int]) -> Tensor:
@@ -62,9 +72,9 @@ def sample_magnitude(size: tuple[int, int], colours: int = 3) -> Tensor:
     rows = torch.cat([small[:, -(small.shape[1] // 2) :], small[:, : small.shape[1] // 2 + 1]], 1)
     down = torch.fft.fftfreq(size[0])[:, None] * 2
     across = torch.fft.rfftfreq(size[1])[None] * 4 - 1
-    grid = torch.stack(torch.broadcast_tensors(across, down), -1)[None]
+    grid = torch.stack(torch.broadcast_tensors(across, down), -1)[None].to(rows)
     found = F.grid_sample(rows[None].log(), grid, align_corners=True, padding_mode="border")[0]
-    return found.exp()[:colours] if colours <= 3 else found.exp()[:1].expand(colours, -1, -1)
+    return _for_colours(found.exp(), colours)
 
 
 def power_slope(pixels: Tensor) -> Tensor:

@@ -104,6 +104,25 @@ class Roll:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """Shifted by whole pixels, up to `share` of the side; the size stays, what comes in is a mirror."""
+
+    share: float
+
+    def draw(self, moment: Moment) -> Drawn:
+        """Choose the way."""
+        down, across = moment.uniform(), moment.uniform()
+
+        def shifted(x: Tensor) -> Tensor:
+            reach = _length(self.share, x)
+            wide = F.pad(x, [reach] * 4, mode="reflect")
+            top, left = (int(way * (2 * reach + 1)) for way in (down, across))
+            return wide[..., top : top + x.shape[-2], left : left + x.shape[-1]]
+
+        return shifted
+
+
+@dataclass(frozen=True)
 class Scale:
     """Enlarged or made smaller as a whole, by one of `factors`."""
 

@@ -23,8 +23,9 @@ from convscope.errors import ArgumentError, StoppedError
 from convscope.objective import parse
 from convscope.render.colour import as_bytes
 from convscope.results import Pictures
-from convscope.synthesis.ascent import Step, ascend, plan_for
+from convscope.synthesis.ascent import Step, ascend
 from convscope.synthesis.dream import Dreaming, dream
+from convscope.synthesis.given import plan_for
 from convscope.synthesis.invert import invert
 from convscope.synthesis.plans import RECIPES
 

@@ -1,0 +1,83 @@
+"""Other recipes made of a recipe: without colours, with opacity, under another spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from convscope.errors import ArgumentError
+from convscope.images import mark_of
+from convscope.synthesis.canvas import Canvas, Fourier, Grey, Opaque, Start
+from convscope.synthesis.plans import RECIPES, Plan, phases
+from convscope.synthesis.priors import Sparing
+from convscope.synthesis.spectrum import mean_magnitude
+from convscope.synthesis.transforms import Behind
+
+Finish = Callable[[Tensor], Tensor]
+
+
+def with_opacity(plan: Plan, weight: float = 0.5) -> Plan:
+    """A plan whose picture also says where it matters: it is opaque only where that pays.
+
+    Args:
+        plan: on any canvas.
+        weight: share of the score that a wholly opaque picture loses.
+    """
+
+    def canvas(start: Start) -> Canvas:
+        return Opaque(plan.canvas(start), Fourier(replace(start, colours=1)))
+
+    return replace(
+        plan,
+        name=f"{plan.name} with opacity",
+        canvas=canvas,
+        transforms=(Behind(), *plan.transforms),
+        priors=(*plan.priors, Sparing(weight)),
+        finish=plan.finish and _of_colours(plan.finish),
+    )
+
+
+def _of_colours(finish: Finish) -> Finish:
+    """Bring colours into [0, 1] and leave the opacity, which is there."""
+    return lambda pixels: torch.cat([finish(pixels[:, :-1]), pixels[:, -1:]], 1)
+
+
+def in_grey(plan: Plan) -> Plan:
+    """A plan whose picture has no colours, for a network that takes them.
+
+    Raises:
+        ArgumentError: if the plan has opacity, which is no colour.
+    """
+    if any(isinstance(transform, Behind) for transform in plan.transforms):
+        msg = "A picture with opacity cannot be made grey afterwards; write with_opacity(in_grey(plan))."
+        raise ArgumentError(msg)
+
+    def canvas(start: Start) -> Canvas:
+        return Grey(plan.canvas(replace(start, colours=1)), start.colours)
+
+    finish = plan.finish and _of_grey(plan.finish)
+    return replace(plan, name=f"{plan.name} in grey", canvas=canvas, finish=finish)
+
+
+def _of_grey(finish: Finish) -> Finish:
+    """Bring the one colour into [0, 1]; a mean of three would tint it."""
+    return lambda pixels: finish(pixels[:, :1]).expand_as(pixels)
+
+
+def with_spectrum(photographs: Sequence[Tensor]) -> Plan:
+    """`maco` under the mean spectrum of your own photographs, (1, 3, h, w) pixels each.
+
+    Raises:
+        ArgumentError: if there are none.
+    """
+    kept = list(photographs)
+    if not kept:
+        msg = "with_spectrum needs at least one photograph, (1, 3, h, w) pixels."
+        raise ArgumentError(msg)
+    canvas = phases(lambda start: mean_magnitude(kept, start.size, start.colours))
+    marks = mark_of(torch.cat([photograph.flatten() for photograph in kept]))
+    name = f"maco under photographs {marks}"
+    return replace(RECIPES["maco"], name=name, canvas=canvas)
