@@ -333,13 +333,13 @@ def test_a_job_gives_its_place_back(desk, functions):
     assert {} == desk._jobs
 
 
-@pytest.mark.parametrize("value", [True, "3", None, 1e9, float("nan"), [1]])
+@pytest.mark.parametrize("value", [True, "3", None, 1.5, 1e9, float("nan"), [1]])
 def test_numbers_are_read_with_care(desk, value):
     ask = Ask(desk, {"n": value})
     if value is None:
         assert "error" in answering(desk, lambda _d, a: {"n": a.whole("n", 0, 0, 9)})({"n": "x"})
     else:
-        with pytest.raises(convscope.ConvscopeError, match="n must be a number from 0 to 9"):
+        with pytest.raises(convscope.ConvscopeError, match="n must be a whole number from 0 to 9"):
             ask.whole("n", 0, 0, 9)
 
 

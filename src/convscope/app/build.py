@@ -10,9 +10,10 @@ import gradio as gr
 
 from convscope.app import jobs
 from convscope.app.asking import Answer, answering
+from convscope.app.brought import stay_here
 from convscope.app.component import microscope
 from convscope.app.desk import Desk
-from convscope.app.endpoints import offer, stay_here
+from convscope.app.endpoints import offer
 from convscope.app.photos import MOST_BYTES
 from convscope.app.tabs import (
     channel,
@@ -55,6 +56,7 @@ JOBS: dict[str, jobs.Job] = {
     "map": surveyed.mapped,
 }
 STALE = (300, 300)  # seconds: how often, and how old, files that nobody asked about are removed
+SESSIONS = 64  # pages of which Gradio remembers what they sent; a program's every call is one
 TOGETHER, QUEUED = 4, 16  # jobs that run at a time, taking turns, and that wait
 
 
@@ -76,6 +78,7 @@ def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
         scope.job(_running(desk), None, scope, **_JOB)
         offer(desk)
     stay_here(blocks)
+    blocks.state_session_capacity = SESSIONS
     return blocks.queue(max_size=QUEUED, default_concurrency_limit=TOGETHER)
 
 

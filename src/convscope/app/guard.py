@@ -19,7 +19,7 @@ MOST_JSON = 2**20  # bytes of a question; photographs come as files
 MOST_FILES = MOST_BYTES + 2**16  # bytes of a form with a photograph in it
 # All that the page and gradio_client need; whatever else Gradio can do, this app does not.
 _API = (
-    "info|queue/(join|data|status)|call/[a-z]+(/[0-9a-f]+)?|component_server|upload|upload_progress"
+    "info|queue/(join|data|status)|call/(predict|cam|maps|synthesize)(/[0-9a-f]+)?|component_server|upload|upload_progress"
     "|heartbeat/[\\w-]+|cancel|reset|startup-events|app_id|user|login_check"
 )
 ALLOWED = re.compile(
