@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,6 +26,7 @@ ALLOWED = re.compile(
     "/|/(login|logout|config|theme\\.css|favicon\\.ico|manifest\\.json|robots\\.txt)/?"
     f"|/(assets|static)/[\\w./@-]+|/gradio_api/({_API})/?"
 )
+CLAIMED = re.compile(b"(x-)?forwarded|x-gradio-server", re.IGNORECASE)
 POLICY = "; ".join(  # noqa: FLY002 - a rule a line
     (
         "default-src 'self'",
@@ -91,7 +92,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._http(scope, receive, _with_headers(send))
+            await self._http(_as_it_came(scope), receive, _with_headers(send))
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self.refusal(scope)
@@ -117,13 +118,13 @@ class Guard:
             return _said(404, "There is nothing here.")
         if int(headers.get("content-length", "0") or 0) > _most(scope):
             return _said(413, "This is too large.")
-        if _is_login(scope) and not self.attempts.allowed(_client(scope)):
+        if _is_login(scope) and not self.attempts.reserve(_client(scope)):
             return _said(429, "Too many attempts; wait a few minutes.")
         return None
 
     def _known(self, host: str) -> bool:
         """A name that another page could have bound to this machine is not known."""
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _parted(f"//{host}").hostname or ""
         try:
             ipaddress.ip_address(name)
         except ValueError:
@@ -136,11 +137,29 @@ class Guard:
         async def sending(message: Message) -> None:
             if body.too_large:
                 raise TooLargeError
-            if message["type"] == "http.response.start" and _is_login(scope):
-                self.attempts.seen(_client(scope), well=message["status"] < 400)
+            if (
+                message["type"] == "http.response.start"
+                and _is_login(scope)
+                and message["status"] < 400
+            ):
+                self.attempts.did_well(_client(scope))
             await send(message)
 
         return sending
+
+
+def _as_it_came(scope: Scope) -> Scope:
+    """Without what a request claims about a way it took: anybody can write that."""
+    kept = [pair for pair in scope["headers"] if not CLAIMED.match(pair[0])]
+    return {**scope, "headers": kept}
+
+
+def _parted(address: str) -> SplitResult:
+    """The parts of an address; of a malformed one, none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -150,7 +169,7 @@ def _headers(scope: Scope) -> dict[str, str]:
 def _foreign(headers: MutableMapping[str, str]) -> bool:
     """Whether another page asks: a link to this one is all that it may have."""
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and _parted(origin).netloc != headers.get("host"):
         return True
     across = headers.get("sec-fetch-site") in ("cross-site", "same-site")
     return across and headers.get("sec-fetch-mode") != "navigate"

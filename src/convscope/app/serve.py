@@ -18,6 +18,7 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
+from convscope.app.attempts import EACH, WHILE
 from convscope.app.build import build
 from convscope.app.guard import Guard
 from convscope.app.photos import MOST_BYTES
@@ -59,6 +60,7 @@ def launch(
             served(net, survey, host=host, auth=auth),
             log_level="warning",
             server_header=False,
+            proxy_headers=False,  # they say from where somebody comes, and anybody can write them
             timeout_graceful_shutdown=2,  # open pages keep a connection for as long as they live
         )
         if ready:
@@ -88,6 +90,7 @@ def served(
         build(net, survey),
         path="/",
         auth=_admits(auth) if auth else None,
+        auth_message=f"After {EACH} wrong passwords wait {WHILE / 60:g} minutes.",
         footer_links=[],
         run_history=False,
         ssr_mode=False,
