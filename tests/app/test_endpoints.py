@@ -119,7 +119,7 @@ def test_a_photograph_of_this_machine_is_not_read(client, brought, path, inside,
     expected = "A photograph is brought as a file; this is none that was uploaded here."
     kind, found = call(client, "predict", sent, 1)
     assert ("error", expected) == (kind, found["error"])
-    assert [brought["here"] / "link.jpg"] == [p for p in brought["here"].rglob("*.jpg")]
+    assert [brought["here"] / "link.jpg"] == list(brought["here"].rglob("*.jpg"))
     assert "Traceback" not in capfd.readouterr().err
 
 

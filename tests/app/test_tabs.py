@@ -109,7 +109,7 @@ def test_photographs_are_kept_within_bounds():
 )
 def test_what_makes_no_sense_is_one_sentence(functions, sent):
     for name, function in functions.items():
-        if name not in ("strip", "moving", "stop", "enter", "sample", "weights", "frame"):
+        if name not in ("strip", "moving", "stop", "sample", "weights", "frame"):
             assert "error" in function(sent), name
 
 
@@ -207,7 +207,10 @@ def test_a_frame_of_the_camera(functions):
 
 
 def jobs(desk, **sent):
-    return list(run(desk, JOBS, {"job": "j", **sent}))
+    """All that a job tells after it has a place."""
+    place, *told = run(desk, JOBS, {"job": "j", **sent})
+    assert {"job": "j", "kind": sent["kind"]} == place
+    return told
 
 
 def test_a_picture_grows_and_is_kept(desk, functions):
@@ -232,6 +235,7 @@ def test_stop_works_within_a_step_and_keeps_the_best(desk, functions):
         JOBS,
         {"job": "j", "kind": "synthesize", "target": "class:1", "steps": 4000, "size": 32},
     )
+    next(steps)  # it has a place
     for answer in steps:
         seen.append(answer)
         functions["stop"]({"job": "j"})
@@ -246,6 +250,7 @@ def test_a_job_that_nobody_watches_any_more_ends(desk, token):
     steps = run(
         desk, JOBS, {"job": "j", "kind": "dream", "token": token, "steps": 100, "octaves": 8}
     )
+    next(steps)
     next(steps)
     steps.close()  # as Gradio does when the page is gone
     assert desk._lock.acquire(timeout=5)
@@ -321,16 +326,26 @@ def test_too_many_are_told_so(desk, functions, token):
     assert {"error": expected} == found
 
 
-def test_an_overfull_queue_says_so(functions):
-    found = [functions["enter"]({"job": str(k)}) for k in range(PLACES + 1)]
+def started(desk, name):
+    """A job that has told its first word, as a page left it."""
+    steps = run(desk, JOBS, {"job": name, "kind": "synthesize", "target": "class:1", "size": 32})
+    return next(steps), steps
+
+
+def test_without_a_place_it_says_so_and_places_come_back(desk):
+    running = [started(desk, str(k))[1] for k in range(PLACES)]
     expected = "Too many pictures are being made here just now; please try again in a minute."
-    assert [{}] * PLACES + [{"error": expected}] == found
+    assert expected == started(desk, "late")[0]["error"]
+    for steps in running:
+        steps.close()
+    assert "error" not in started(desk, "later")[0]
 
 
-def test_a_job_gives_its_place_back(desk, functions):
-    functions["enter"]({"job": "j"})
-    jobs(desk, kind="occlude")
-    assert {} == desk._jobs
+def test_only_a_job_that_runs_takes_a_place(desk, functions):
+    assert "enter" not in functions
+    for _ in range(2 * PLACES):
+        jobs(desk, kind="occlude")
+    assert "error" not in started(desk, "j")[0]
 
 
 @pytest.mark.parametrize("value", [True, "3", None, 1.5, 1e9, float("nan"), [1]])

@@ -44,7 +44,6 @@ ASKED: dict[str, Callable[..., Answer]] = {
     "moving": network.moving,
     "surveyed": surveyed.channel,
     "nearest": surveyed.nearest,
-    "enter": jobs.enter,
     "stop": jobs.stop,
 }
 FORMS: dict[str, Callable[..., Answer]] = {"photograph": look.uploaded, "frame": live.frame}
@@ -57,7 +56,7 @@ JOBS: dict[str, jobs.Job] = {
 }
 STALE = (300, 300)  # seconds: how often, and how old, files that nobody asked about are removed
 SESSIONS = 64  # pages of which Gradio remembers what they sent; a program's every call is one
-TOGETHER, QUEUED = 4, 16  # jobs that run at a time, taking turns, and that wait
+TOGETHER, QUEUED = 4, 16  # questions of programs that are answered at a time, and that wait
 
 
 def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
@@ -85,8 +84,8 @@ def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
 _JOB: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
-    "concurrency_limit": TOGETHER,
-    "concurrency_id": "network",
+    "concurrency_limit": None,  # the desk has places of its own, and says when there is none left
+    "trigger_mode": "multiple",  # the page would drop a job that is asked for while another ends
 }
 
 

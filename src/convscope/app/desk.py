@@ -23,8 +23,7 @@ from convscope.rows import LayerRow
 MOST_WAITING = 24  # visitors; more are told to come back
 ROOM = 64 * 2**20  # bytes of activations that are remembered
 ANSWERS = 96  # small answers that are remembered
-PLACES = 12  # jobs that run or wait
-PATIENCE = 600.0  # seconds after which a job that never came back is forgotten
+PLACES = 12  # jobs that run, taking turns
 MADE = 16  # results that can be downloaded
 
 
@@ -48,26 +47,24 @@ class Desk:
         self._lock, self._waiting = threading.Lock(), 0
         self._acts: OrderedDict[str, Acts] = OrderedDict()
         self._answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self._jobs: dict[str, float] = {}  # name -> when it came
+        self._places = threading.BoundedSemaphore(PLACES)
         self._stopped: deque[str] = deque(maxlen=64)  # names of jobs
         self.made: OrderedDict[str, Result] = OrderedDict()  # what was made last, to be kept
 
-    def enter(self, job: str) -> None:
-        """Take a place among those whose jobs run or wait.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among the jobs that run, given back when they end, however they do.
 
         Raises:
             BusyError: if there is none left.
         """
-        now = time.monotonic()
-        self._jobs = {name: when for name, when in self._jobs.items() if now - when < PATIENCE}
-        if len(self._jobs) >= PLACES:
+        if not self._places.acquire(blocking=False):
             msg = "Too many pictures are being made here just now; please try again in a minute."
             raise BusyError(msg)
-        self._jobs[job] = now
-
-    def leave(self, job: str) -> None:
-        """Give a place back."""
-        self._jobs.pop(job, None)
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def stop(self, job: str) -> None:
         """Ask a job to end."""

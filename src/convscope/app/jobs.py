@@ -25,7 +25,9 @@ _LOG = logging.getLogger("convscope.app")
 
 
 def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
-    """All answers of a job, each with its name; a mistake is the last one.
+    """All answers of a job, each with its name; a mistake is the last one, having a place the first.
+
+    The place is taken here and nowhere before: whoever goes away without a word leaves none behind.
 
     Args:
         desk: whom it is asked of.
@@ -35,8 +37,10 @@ def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
     ask = Ask(desk, sent)
     name, kind = ask.text("job"), ask.text("kind")
     try:
-        for answer in jobs[kind](desk, ask, lambda: desk.stopped(name)):
-            yield {"job": name, "kind": kind, **answer}
+        with desk.place():
+            yield {"job": name, "kind": kind}
+            for answer in jobs[kind](desk, ask, lambda: desk.stopped(name)):
+                yield {"job": name, "kind": kind, **answer}
     except StoppedError:
         yield {"job": name, "kind": kind, "done": True, "error": "Stopped."}
     except ConvscopeError as error:
@@ -44,14 +48,6 @@ def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
     except Exception:  # noqa: BLE001 - no path and no traceback may reach the page
         _LOG.exception("the job %s failed", kind)
         yield {"job": name, "kind": kind, "done": True, "error": TROUBLE}
-    finally:
-        desk.leave(name)
-
-
-def enter(desk: Desk, ask: Ask) -> Answer:
-    """Take a place in the queue, or hear that there is none."""
-    desk.enter(ask.text("job"))
-    return {}
 
 
 def stop(desk: Desk, ask: Ask) -> Answer:

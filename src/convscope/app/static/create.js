@@ -31,6 +31,7 @@ function layerChoice() {
 }
 
 function start2(told, made) {
+  made.replaceChildren();
   const options = { synthesize: { target: making.target, recipe: making.recipe, steps: making.steps, seed: making.seed },
     dream: { token: photo.token, layer: state.layer, octaves: making.octaves, guide: making.guide },
     invert: { token: photo.token, steps: making.steps } }[making.kind];
