@@ -81,3 +81,21 @@ def test_what_was_made_before_is_gone_while_another_grows(page, address):
     assert "A picture on its way" == page.locator("img.large").get_attribute("alt")
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector(".keep", timeout=SOON)
+
+
+def run_code(text):
+    known = {}
+    *lines, last = text.split("\n")
+    exec("\n".join(lines), known)  # noqa: S102 - the page offers it to be run
+    return eval(last, known)  # noqa: S307
+
+
+@pytest.mark.parametrize("tab", ["look", "layers", "channel", "filters", "network"])
+def test_the_code_runs_as_it_is_copied(page, address, tab):
+    opened(page, address + f"#tab={tab}&layer=stage:3&channel=3")
+    page.wait_for_selector(".panel .code code", state="attached")
+    page.wait_for_timeout(1000)
+    texts = page.locator(".panel .code code").all_text_contents()
+    assert texts
+    for text in texts:
+        assert run_code(text) is not None, text

@@ -14,15 +14,14 @@ import convscope
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
 from convscope.app.asking import TROUBLE, Ask, answering
-from convscope.app.build import JOBS
-from convscope.app.desk import MOST_WAITING, PLACES, Desk
+from convscope.app.desk import MOST_WAITING, Desk
 from convscope.app.drawn import sprite
-from convscope.app.jobs import run
 from convscope.app.photos import KEPT, MOST_BYTES, Photographs
 from convscope.app.tabs.network import sweep_of
 from convscope.errors import ImageError
 from convscope.images import sample
 from tests.app.conftest import tiny
+from tests.app.test_jobs import jobs
 
 
 class Form:
@@ -206,100 +205,6 @@ def test_a_frame_of_the_camera(functions):
     assert found["tiles"]["uri"].startswith("data:image/png")
 
 
-def jobs(desk, **sent):
-    """All that a job tells after it has a place."""
-    place, *told = run(desk, JOBS, {"job": "j", **sent})
-    assert {"job": "j", "kind": sent["kind"]} == place
-    return told
-
-
-def test_a_picture_grows_and_is_kept(desk, functions):
-    told = jobs(desk, kind="synthesize", target="class:1", steps=6, size=32)
-    assert told[-1]["done"]
-    again = jobs(desk, kind="synthesize", target="class:1", steps=6, size=32)
-    assert 1 == len(again)  # it was remembered
-    assert again[0]["picture"] == told[-1]["picture"]
-    for suffix, start in (
-        (".png", "data:image/png"),
-        (".gif", "data:image/gif"),
-        (".json", "data:application/json"),
-    ):
-        kept = functions["download"]({"key": told[-1]["key"], "suffix": suffix})
-        assert kept["uri"].startswith(start)
-
-
-def test_stop_works_within_a_step_and_keeps_the_best(desk, functions):
-    seen = []
-    steps = run(
-        desk,
-        JOBS,
-        {"job": "j", "kind": "synthesize", "target": "class:1", "steps": 4000, "size": 32},
-    )
-    next(steps)  # it has a place
-    for answer in steps:
-        seen.append(answer)
-        functions["stop"]({"job": "j"})
-    assert seen[-1]["done"]
-    assert seen[-1]["picture"]
-    assert seen[0]["step"] == 1
-    assert len(seen) < 5
-    assert desk._lock.acquire(blocking=False)
-
-
-def test_a_job_that_nobody_watches_any_more_ends(desk, token):
-    steps = run(
-        desk, JOBS, {"job": "j", "kind": "dream", "token": token, "steps": 100, "octaves": 8}
-    )
-    next(steps)
-    next(steps)
-    steps.close()  # as Gradio does when the page is gone
-    assert desk._lock.acquire(timeout=5)
-
-
-def test_occlusion_is_the_librarys(desk, token):
-    told = jobs(desk, kind="occlude", token=token, window=8, stride=8)[-1]
-    expected = convscope.class_maps(desk.net, "sample:china", window=8, stride=8).values
-    assert list(expected.shape[-2:]) == told["grid"]
-    assert expected[0].flatten().tolist() == pytest.approx(told["classes"][0]["shares"], abs=1e-3)
-
-
-def test_dream_and_inversion_are_seen_to_grow(desk, functions, token):
-    dream = jobs(desk, kind="dream", token=token, steps=30, octaves=2)
-    pictures = [told["picture"] for told in dream if "picture" in told]
-    assert len(set(pictures)) > 1
-    kept = functions["download"]({"key": dream[-1]["key"], "suffix": ".gif"})
-    assert kept["uri"].startswith("data:image/gif;base64,")
-    strips = [
-        told["parts"]
-        for told in jobs(desk, kind="invert", token=token, steps=24)
-        if "parts" in told
-    ]
-    assert len(strips[0]) < len(strips[-1])
-    assert strips[0] == strips[-1][: len(strips[0])]
-
-
-def test_dream_and_inversion(desk, token):
-    assert jobs(desk, kind="dream", token=token, steps=1, octaves=1)[-1]["picture"]
-    assert 2 <= len(jobs(desk, kind="invert", token=token, steps=2)[-1]["parts"])
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        {"kind": "synthesize", "target": "class:99"},
-        {"kind": "synthesize", "target": "class:1", "steps": 10**9},
-        {"kind": "synthesize", "target": "class:1", "recipe": "none"},
-        {"kind": "occlude"},
-        {"kind": "nothing"},
-        {"kind": "occlude", "fill": "pink"},
-    ],
-)
-def test_jobs_that_cannot_be_are_one_sentence(desk, sent):
-    (last,) = jobs(desk, **sent)
-    assert last["done"]
-    assert last["error"].endswith(".")
-
-
 def test_many_at_once_each_get_their_own_answer(desk):
     photos = [png(40, 30, (9 * i, 255 - 9 * i, 5 * i)) for i in range(20)]
     alone = [Desk(desk.net).photos.add(p, "a") for p in photos]
@@ -324,28 +229,6 @@ def test_too_many_are_told_so(desk, functions, token):
     found = functions["evidence"]({"token": token, "target": "class:3"})
     expected = "Too many people are asking this network just now; please try again in a moment."
     assert {"error": expected} == found
-
-
-def started(desk, name):
-    """A job that has told its first word, as a page left it."""
-    steps = run(desk, JOBS, {"job": name, "kind": "synthesize", "target": "class:1", "size": 32})
-    return next(steps), steps
-
-
-def test_without_a_place_it_says_so_and_places_come_back(desk):
-    running = [started(desk, str(k))[1] for k in range(PLACES)]
-    expected = "Too many pictures are being made here just now; please try again in a minute."
-    assert expected == started(desk, "late")[0]["error"]
-    for steps in running:
-        steps.close()
-    assert "error" not in started(desk, "later")[0]
-
-
-def test_only_a_job_that_runs_takes_a_place(desk, functions):
-    assert "enter" not in functions
-    for _ in range(2 * PLACES):
-        jobs(desk, kind="occlude")
-    assert "error" not in started(desk, "j")[0]
 
 
 @pytest.mark.parametrize("value", [True, "3", None, 1.5, 1e9, float("nan"), [1]])

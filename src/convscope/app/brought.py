@@ -27,7 +27,8 @@ def stay_here(blocks: gr.Blocks) -> None:
             tells it so.
     """
     blocks.has_launched = True
-    blocks.validate_inputs = _looked_at(blocks.validate_inputs)  # type: ignore[method-assign]
+    looked_at: Any = _looked_at(blocks.validate_inputs)
+    blocks.validate_inputs = looked_at  # type: ignore[method-assign]
 
 
 def _looked_at(validate: Callable[[Any, list[Any]], None]) -> Callable[[Any, list[Any]], None]:

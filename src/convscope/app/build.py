@@ -109,6 +109,7 @@ def facts(desk: Desk) -> Answer:
     height, width = net.input_size
     return {
         "model": net.spec or net.name,
+        "spec": net.spec,
         "name": "the bundled network" if net.spec == "bundled" else net.name,
         "size": [height, width],
         "labels": list(net.labels),

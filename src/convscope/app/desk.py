@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from convscope.dataset.findings import Survey
 from convscope.errors import ConvscopeError
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts
-from convscope.results import Result
+from convscope.results import Pictures
 from convscope.rows import LayerRow
 
 MOST_WAITING = 24  # visitors; more are told to come back
@@ -29,6 +30,19 @@ MADE = 16  # results that can be downloaded
 
 class BusyError(ConvscopeError):
     """Too many are waiting for the network."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What somebody may want to keep.
+
+    Attributes:
+        picture: the result.
+        film: how it grew; None where nobody watched.
+    """
+
+    picture: Pictures
+    film: Pictures | None = None
 
 
 class Desk:
@@ -49,7 +63,7 @@ class Desk:
         self._answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._places = threading.BoundedSemaphore(PLACES)
         self._stopped: deque[str] = deque(maxlen=64)  # names of jobs
-        self.made: OrderedDict[str, Result] = OrderedDict()  # what was made last, to be kept
+        self.made: OrderedDict[str, Made] = OrderedDict()  # what was made last, to be kept
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -74,7 +88,7 @@ class Desk:
         """Whether a job was asked to end."""
         return job in self._stopped
 
-    def keep(self, name: str, found: Result) -> None:
+    def keep(self, name: str, found: Made) -> None:
         """Remember a result for those who want to download it."""
         self.made[name] = found
         while len(self.made) > MADE:
