@@ -13,10 +13,12 @@ import convscope
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
+from convscope.app import endpoints
 from convscope.app.build import JOBS
 from convscope.app.desk import MADE, PLACES
 from convscope.app.growth import Growth
 from convscope.app.jobs import run
+from convscope.app.tabs import look
 from convscope.results import Pictures, recipe_for
 from tests.app.conftest import tiny
 
@@ -205,3 +207,29 @@ def test_only_a_job_that_runs_takes_a_place(desk, functions):
     for _ in range(2 * PLACES):
         jobs(desk, kind="occlude")
     assert "error" not in started(desk, "j")[0]
+
+
+def test_a_method_that_takes_long_is_told_stopped_and_computed_once(
+    desk, functions, token, monkeypatch
+):
+    computed = []
+    inner = look.mapped
+    monkeypatch.setattr(look, "mapped", lambda *a, **k: computed.append(a[2]) or inner(*a, **k))
+    asked = {"kind": "explain", "token": token, "method": "scorecam"}
+    told = jobs(desk, **asked, target="class:1", rival="class:2")
+    assert ["class:1", "class:2"] == computed
+    assert 2 == len(told[-1]["maps"])
+    assert told[-1]["checked"]["sentence"].startswith("Checked")
+    one = functions["evidence"]({"token": token, "method": "scorecam", "target": "class:1"})
+    assert told[-1]["maps"][0] == one
+    assert 2 == len(computed)
+    functions["stop"]({"job": "j"})
+    (last,) = jobs(desk, **asked, target="class:3")[-1:]
+    assert "Stopped." == last["error"]
+
+
+def test_programs_take_turns_with_a_method_that_takes_long(desk, monkeypatch):
+    turns = []
+    monkeypatch.setattr(desk, "breathe", lambda: turns.append(1))
+    endpoints.cam(desk, "sample:china", "class:1", "scorecam")
+    assert turns

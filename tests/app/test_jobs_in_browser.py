@@ -99,3 +99,31 @@ def test_the_code_runs_as_it_is_copied(page, address, tab):
     assert texts
     for text in texts:
         assert run_code(text) is not None, text
+
+
+def test_a_slow_method_shows_no_old_map_and_tells_how_far_it_is(page, address):
+    opened(page, address)
+    page.wait_for_selector(".cards .card img.over")
+    page.get_by_label("Method").select_option("scorecam")
+    page.wait_for_selector(".runner >> text=/step|working/")
+    assert 0 == page.locator(".panel > .cards .card").count()
+    page.get_by_label("Method").select_option("ablationcam")
+    page.wait_for_selector(".panel > .cards .card:nth-child(2)", timeout=SOON)
+    page.locator(".panel > .cards .code summary").first.click()
+    assert "ablationcam" in page.locator(".panel > .cards .code code").first.inner_text()
+    page.wait_for_selector(".trust >> text=Checked", timeout=SOON)
+    assert 0 == page.locator(".runner").count()
+
+
+def test_the_word_of_waiting_goes_when_the_maps_are_there(page, address):
+    opened(page, address)
+    page.route(
+        "**/component_server*",
+        lambda route: None if "check" in (route.request.post_data or "") else route.continue_(),
+    )
+    page.get_by_label("Method").select_option("layercam")
+    page.wait_for_selector(".cards .card:nth-child(2)")
+    page.get_by_label("Method").select_option("gradcam")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.cards .code code')].some(c => c.textContent.includes('gradcam'))"
+    )

@@ -51,6 +51,7 @@ JOBS: dict[str, jobs.Job] = {
     "synthesize": make.synthesize,
     "dream": make.dreamed,
     "invert": make.inverted,
+    "explain": look.explained,
     "occlude": occlude.occlude,
     "map": surveyed.mapped,
 }
@@ -117,6 +118,7 @@ def facts(desk: Desk) -> Answer:
         "addresses": net.layers.addresses,
         "convs": filters.listed(desk),
         "methods": list(look.METHODS),
+        "long": list(look.LONG),
         "fills": list(FILLS),
         "recipes": make.recipes(),
         "survey": desk.survey is not None,

@@ -121,6 +121,11 @@ class Desk:
             time.sleep(0.002)  # a thread that waits wakes up before this one takes the lock again
             self._lock.acquire()
 
+    def in_turns(self) -> bool:
+        """Let others in and go on: `should_stop` of what takes long and nobody stops."""
+        self.breathe()
+        return False
+
     def activations(self, photo: Photograph) -> Acts:
         """The values of all stages and the scores, from one pass a photograph."""
         found = self._acts.get(photo.token)

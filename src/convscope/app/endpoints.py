@@ -62,7 +62,7 @@ def cam(desk: Desk, photo: Sent, target: str = "predicted", method: str = "gradc
     """Where the evidence for a class lies: raw values, and a picture over the photograph."""
     found = _asked(desk, photo)
     with desk.network() as net:
-        made = mapped(net, found.pixels, target, method)
+        made = mapped(net, found.pixels, target, method, should_stop=desk.in_turns)
     values, words = _rows(made.values[0]), made.words()
     return {"values": values, "picture": png(made.picture()), "words": words}
 
@@ -79,14 +79,9 @@ def maps(desk: Desk, photo: Sent, layer: str = "stage:1", strongest: int = 16) -
 
 def synthesize(desk: Desk, target: str, steps: int = 128, size: int = 128, seed: int = 0) -> Answer:
     """A picture of what a class ("class:church") or a channel ("conv:3:88") wants to see."""
-
-    def in_turns() -> bool:
-        desk.breathe()
-        return False
-
     objective = parse(target)
     with desk.network() as net:
-        made = make(net, objective, steps=steps, size=size, seed=seed, should_stop=in_turns)
+        made = make(net, objective, steps=steps, size=size, seed=seed, should_stop=desk.in_turns)
     picture = Image.fromarray(as_bytes(made.tile_arrays()[0]))
     return {"picture": png(picture), "recipe": made.recipe.json()}
 
