@@ -27,7 +27,7 @@ function makeOptions() {
 }
 
 function layerChoice() {
-  return choice("Layer", facts.stages.map((stage) => [stage.layer, stage.layer.replace(":", " ")]), state.layer, (layer) => go({ layer }));
+  return choice("Layer", layerOptions(), state.layer, (layer) => go({ layer }));
 }
 
 function start2(told, made) {

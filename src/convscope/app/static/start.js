@@ -24,12 +24,13 @@ function head() {
 async function start() {
   root.replaceChildren(head(), make("p.complaint", { role: "alert", hidden: true }),
     make("main", {}, stage(), make("section.panel", { id: "panel", role: "tabpanel" })));
-  readAddress();
+  const warning = readAddress();
   acceptAnywhere();
   listeners.push(showTab);
   root.dataset.ready = "yes";
-  await sample(["china", "flower"].includes(state.photo) ? state.photo : "china");
+  await sample(SAMPLES.includes(state.photo) ? state.photo : "china");
   if (!photo) showTab();
+  if (warning) complain(warning);
 }
 
 document.addEventListener("keydown", (event) => {
