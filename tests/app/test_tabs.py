@@ -1,6 +1,7 @@
 """What the page asks, as plain functions: right answers, and one sentence where there is none."""
 
 import io
+import json
 import threading
 
 import numpy as np
@@ -184,6 +185,12 @@ def test_any_layer_has_channels(functions, token):
     assert "most" in functions["unit"]({"token": token, "layer": "mid", "channel": 0})
 
 
+@pytest.mark.parametrize("name", ["unit", "sheet"])
+def test_the_scores_are_no_layer(functions, token, name):
+    found = functions[name]({"token": token, "layer": "output", "channel": 1})
+    assert found["error"].startswith("There is no layer 'output'")
+
+
 def test_filters_with_their_scores(functions):
     found = functions["weights"]({"layer": "conv:2", "inputs": "3"})
     assert 8 == len(found["noise"]) == len(found["norm"])
@@ -239,6 +246,17 @@ def test_numbers_are_read_with_care(desk, value):
     else:
         with pytest.raises(convscope.ConvscopeError, match="n must be a whole number from 0 to 9"):
             ask.whole("n", 0, 0, 9)
+
+
+@pytest.mark.parametrize(
+    ("channel", "words"),
+    [(2, "Channel 2 of stage 1."), (99, "stage:1 has no channel 99: it has 8, numbered 0 to 7.")],
+)
+def test_a_followed_channel_is_named_or_refused(functions, channel, words):
+    sent = Form(png(64, 48, kind="jpeg"), ask=json.dumps({"layer": "stage:1", "channel": channel}))
+    found = functions["frame"](sent)
+    assert words == found["about"]
+    assert bool(found["followed"]) == (channel < 8)
 
 
 def test_the_network_comes_back_as_it_was(desk, functions, token):

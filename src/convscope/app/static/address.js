@@ -33,7 +33,9 @@ function go(changes) {
   const tab = changes.tab && changes.tab !== state.tab;
   Object.assign(state, changes);
   writeAddress(tab);
-  if (tab) showTab();
+  if (!tab) return;
+  showTab();
+  scrollTo(0, 0);
 }
 
 const SAMPLES = ["china", "flower"];

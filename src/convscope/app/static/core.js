@@ -82,11 +82,21 @@ function latest(work) {
 function code(call) {
   const text = [...needed(call), call].join("\n"), words = make("code", {}, text);
   const copy = make("button.quiet", { type: "button", onclick: async () => {
-    await navigator.clipboard.writeText(text);
-    copy.textContent = "copied";
+    copy.textContent = (await copied(text, words)) ? "copied" : "selected";
     setTimeout(() => (copy.textContent = "copy"), 1500);
   } }, "copy");
   return make("details.code", {}, make("summary", {}, "The code for this"), make("div", {}, words, copy));
+}
+
+// Browsers hand the clipboard to encrypted pages only; elsewhere the text is selected and copied the old way.
+async function copied(text, words) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(words);
+    return document.execCommand("copy");
+  }
 }
 
 function needed(call) {
@@ -115,6 +125,12 @@ function button(words, onclick, kind = "") {
 }
 
 function number(label, value, low, high, onchange) {
-  const input = make("input", { type: "number", "aria-label": label, value, min: low, max: high, onchange: () => onchange(Number(input.value)) });
+  const input = make("input", { type: "number", "aria-label": label, value, min: low, max: high, onchange: () => {
+    if (!input.value || !input.checkValidity()) {
+      complain(`${label} must be a whole number from ${low} to ${high}.`);
+      return (input.value = value);
+    }
+    onchange((value = Number(input.value)));
+  } });
   return make("label.choice", {}, make("span", {}, label), input);
 }

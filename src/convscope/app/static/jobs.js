@@ -51,7 +51,8 @@ function runner(words, start) {
   stop.hidden = true;
   const go = button(words, async () => {
     calm();
-    go.hidden = true; stop.hidden = bar.hidden = false;
+    swap(go, stop);
+    bar.hidden = false;
     bar.removeAttribute("value");
     line.textContent = "waiting for a free place…";
     await start((answer) => {
@@ -59,10 +60,18 @@ function runner(words, start) {
       bar.value = answer.step / answer.steps;
       line.textContent = `step ${answer.step} of ${answer.steps}`;
     });
-    go.hidden = false; stop.hidden = bar.hidden = true;
+    swap(stop, go);
+    bar.hidden = true;
     line.textContent = "";
   }, ".act.main");
   return make("div.runner", {}, go, stop, bar, line);
+}
+
+// One button in the place of another, for the keyboard too.
+function swap(gone, come) {
+  const held = document.activeElement === gone;
+  gone.hidden = true; come.hidden = false;
+  if (held) come.focus();
 }
 
 async function keep(key, suffix) {

@@ -74,7 +74,8 @@ function moveCursor(step, event) {
   event.preventDefault();
   cursor = Math.max(0, Math.min(sheet.order.length - 1, (cursor ?? -1) + step));
   const [rows, columns] = sheet.found.grid;
-  point(sheet, { channel: sheet.order[cursor], place: cursor, row: rows >> 1, column: columns >> 1 });
+  point(sheet, { channel: sheet.order[cursor], place: cursor, row: rows >> 1, column: columns >> 1 }, "Press Enter");
+  mark(sheet, cursor);
 }
 
 addEventListener("resize", () => { if (sheet && sheet.canvas.isConnected) layOut(sheet); });

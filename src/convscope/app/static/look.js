@@ -11,7 +11,7 @@ views.look = {
       heading("Where the evidence lies", "Bright places are what made the network say so. Left the class you chose, right its strongest rival."),
       make("div.controls", {},
         choice("Method", facts.methods, shown.method, (value) => { shown.method = value; fill(parts); }),
-        choice("Class", classes(), state.target, (value) => { go({ target: value }); drawPhoto(); fill(parts); }),
+        choice("Class", classes(), state.target === "predicted" ? state.target : targetOf(chosen()), (value) => { go({ target: value }); drawPhoto(); fill(parts); }),
         slider("Heat", { min: 0, max: 100, value: 100 * shown.opacity }, (value) => { shown.opacity = value / 100; fade(panel); }),
         make("label.tick", {}, make("input", { type: "checkbox", checked: shown.grey, onchange: (event) => { shown.grey = event.target.checked; fade(panel); } }), "grey photograph")),
       parts.slow, parts.cards, parts.sentence, section);
@@ -24,7 +24,8 @@ views.look = {
 
 function classes() {
   const all = facts.labels.map((label, number) => [`class:${number}`, label]);
-  return [["predicted", `predicted: ${photo.classes[0].label}`], ...all];
+  const target = targetOf(chosen()), other = all.some(([key]) => key === target) ? [] : [[target, target]];
+  return [["predicted", `predicted: ${photo.classes[0].label}`], ...other, ...all];
 }
 
 // Opacity is the browser's own work: no question to the server.
@@ -56,20 +57,20 @@ async function fill(parts) {
 
 const quickly = latest(async (parts) => {
   const same = unchanged(parts), pair = rivals();
-  const found = await Promise.all(pair.map((one) => ask("evidence", { token: photo.token, method: shown.method, target: `class:${one.number}` })));
+  const found = await Promise.all(pair.map((one) => ask("evidence", { token: photo.token, method: shown.method, target: targetOf(one) })));
   if (!same()) return;
   drawEvidence(parts, found, pair);
   checkOf(parts, pair[0], same);
 });
 
 const checkOf = latest(async (parts, one, same) => {
-  const checked = same() && await ask("check", { token: photo.token, method: shown.method, target: `class:${one.number}` });
+  const checked = same() && await ask("check", { token: photo.token, method: shown.method, target: targetOf(one) });
   if (checked && same()) trusted(parts, checked);
 });
 
 // A method that takes long tells how far it is, and can be stopped.
 function slowly(parts) {
-  const pair = rivals(), [target, rival] = pair.map((one) => `class:${one.number}`), about = { token: photo.token, method: shown.method, target, rival };
+  const pair = rivals(), [target, rival] = pair.map(targetOf), about = { token: photo.token, method: shown.method, target, rival };
   const run = runner("Look for the evidence", (told) => begin("explain", about, (answer) => {
     told(answer);
     if (answer.maps) drawEvidence(parts, answer.maps, pair);
@@ -82,8 +83,8 @@ function slowly(parts) {
 }
 
 function unchanged(parts) {
-  const about = photo, asked = `${shown.method} ${chosen().number}`;
-  return () => about === photo && parts.cards.isConnected && asked === `${shown.method} ${chosen().number}`;
+  const about = photo, asked = `${shown.method} ${targetOf(chosen())}`;
+  return () => about === photo && parts.cards.isConnected && asked === `${shown.method} ${targetOf(chosen())}`;
 }
 
 function rivals() {
@@ -92,14 +93,19 @@ function rivals() {
 }
 
 function drawEvidence(parts, found, pair) {
-  parts.cards.replaceChildren(...found.map((one, place) => one ? layered(one, `For ${pair[place].label}`, pair[place].share === undefined ? "" : `The network gives it ${percent(pair[place].share)}.`) : ""));
+  parts.cards.replaceChildren(...found.map((one, place) => one ? layered(one, `For ${pair[place].label}`, pair[place].share === undefined ? "" : `The network gives it ${percent(pair[place].share)}.`) : make("p.empty", {}, `No map of ${pair[place].label} by this method.`)));
 }
 
 function trusted(parts, checked) {
   parts.sentence.replaceChildren(make("b", {}, checked.holds ? "The map holds. " : "Take this map with care. "), checked.sentence);
 }
 
+// The class of the address by its number or its name; any other target, a channel say, as it is written.
 function chosen() {
-  const number = state.target.startsWith("class:") ? Number(state.target.slice(6)) : photo.classes[0].number;
-  return photo.classes.find((one) => one.number === number) || { number, label: facts.labels[number] || `class ${number}` };
+  const words = state.target === "predicted" ? `class:${photo.classes[0].number}` : state.target;
+  const named = words.startsWith("class:") ? facts.labels.indexOf(words.slice(6)) : -1;
+  const target = named >= 0 ? `class:${named}` : words, number = /^class:\d+$/.test(target) ? Number(target.slice(6)) : -1;
+  return photo.classes.find((one) => one.number === number) || { number, target, label: facts.labels[number] || target };
 }
+
+const targetOf = (one) => one.target || `class:${one.number}`;

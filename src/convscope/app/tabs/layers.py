@@ -28,6 +28,7 @@ def sheet(desk: Desk, ask: Ask) -> Answer:
 
 def values(desk: Desk, photo: Photograph, layer: str) -> Tensor:
     """The maps of a layer for a photograph, (C, h, w); of a stage without a new pass."""
+    desk.net.layers.find(layer)  # the scores are known as well, but they are no layer
     known = desk.activations(photo)
     if layer in known:
         return known[layer][0]
