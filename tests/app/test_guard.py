@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
 from convscope.app.attempts import EACH, Attempts
 from convscope.app.guard import MOST_FILES, MOST_JSON, Guard
-from convscope.app.serve import check_auth, launch
+from convscope.app.serve import check_auth, launch, page_address
 from convscope.errors import ArgumentError
 
 
@@ -125,6 +126,19 @@ def test_unknown_functions_and_broken_questions_are_answered_without_a_traceback
         assert "File " not in found.text
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80/"),
+        ("::1", "http://[::1]:80/"),
+        ("[::1]", "http://[::1]:80/"),
+        ("0.0.0.0", f"http://{socket.gethostname()}:80/"),  # noqa: S104 - nothing is opened
+    ],
+)
+def test_the_address_can_be_opened(host, expected):
+    assert expected == page_address(host, 80)
+
+
 def test_the_folder_for_files_goes_with_the_server():
     with client_of(tiny()) as own:
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
@@ -169,12 +183,17 @@ def test_nothing_is_answered_before_the_login(locked):
     assert 401 == locked.get("/gradio_api/info").status_code
     assert "gas pump" not in locked.get("/").text
     assert 401 == locked.post("/gradio_api/upload", files={"files": ("a.png", b"a")}).status_code
+    for name in ("cancel", "reset"):
+        assert 401 == locked.post(f"/gradio_api/{name}", json={}).status_code
+    for name in ("heartbeat/abc", "startup-events", "app_id"):
+        assert 401 == locked.get(f"/gradio_api/{name}").status_code
 
 
 def test_the_right_password_comes_in(locked):
     sent = {"username": "anna", "password": "correct horse"}
     assert 200 == locked.post("/login", data=sent).status_code
     assert "gas pump" in locked.get("/").text
+    assert 200 == locked.get("/gradio_api/app_id").status_code
 
 
 def test_wrong_passwords_are_counted(locked):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,6 +28,9 @@ ALLOWED = re.compile(
     f"|/(assets|static)/[\\w./@-]+|/gradio_api/({_API})/?"
 )
 CLAIMED = re.compile(b"(x-)?forwarded|x-gradio-server", re.IGNORECASE)
+# What Gradio answers without asking who it is.
+INSIDE = re.compile("/gradio_api/(heartbeat/.*|cancel|reset|startup-events|app_id)/?")
+Admitted = Callable[[Mapping[str, str]], bool]
 POLICY = "; ".join(  # noqa: FLY002 - a rule a line
     (
         "default-src 'self'",
@@ -80,11 +84,14 @@ class Guard:
     Args:
         app: what is guarded.
         host: the address it listens at.
+        admitted: whether somebody with these cookies has come in; None where nobody needs to.
     """
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, app: ASGIApp, host: str = "127.0.0.1", admitted: Admitted | None = None
+    ) -> None:
         """Nobody has tried to come in yet."""
-        self.app, self.attempts = app, Attempts()
+        self.app, self.attempts, self.admitted = app, Attempts(), admitted
         self.names = {host, "localhost", socket.gethostname()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,6 +125,13 @@ class Guard:
             return _said(404, "There is nothing here.")
         if int(headers.get("content-length", "0") or 0) > _most(scope):
             return _said(413, "This is too large.")
+        return self._at_the_door(scope)
+
+    def _at_the_door(self, scope: Scope) -> PlainTextResponse | None:
+        """Who has not signed in, and who tries too often."""
+        inside = INSIDE.fullmatch(scope["path"])
+        if inside and self.admitted and not self.admitted(Request(scope).cookies):
+            return _said(401, "Sign in first.")
         if _is_login(scope) and not self.attempts.reserve(_client(scope)):
             return _said(429, "Too many attempts; wait a few minutes.")
         return None
