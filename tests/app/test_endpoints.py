@@ -195,3 +195,10 @@ def test_what_programs_sent_is_not_remembered_for_long(client):
 def test_only_what_is_offered_can_be_called(client):
     assert ("error", 404) == call(client, "run", {"ask": {"kind": "occlude"}})
     assert ("error", 404) == call(client, "shutdown", 1)
+
+
+def test_a_job_without_words_is_answered_without_a_traceback(client, capfd):
+    asked = {"fn_index": 0, "session_hash": "a", "data": []}
+    assert 200 == client.post("/gradio_api/queue/join", json=asked).status_code
+    assert "There is no job" in client.get("/gradio_api/queue/data?session_hash=a").text
+    assert "Traceback" not in capfd.readouterr().err

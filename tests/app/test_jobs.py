@@ -177,7 +177,6 @@ def test_dream_and_inversion(desk, token):
         {"kind": "synthesize", "target": "class:1", "steps": 10**9},
         {"kind": "synthesize", "target": "class:1", "recipe": "none"},
         {"kind": "occlude"},
-        {"kind": "nothing"},
         {"kind": "occlude", "fill": "pink"},
     ],
 )
@@ -233,3 +232,10 @@ def test_programs_take_turns_with_a_method_that_takes_long(desk, monkeypatch):
     monkeypatch.setattr(desk, "breathe", lambda: turns.append(1))
     endpoints.cam(desk, "sample:china", "class:1", "scorecam")
     assert turns
+
+
+@pytest.mark.parametrize("sent", [None, 5, {"kind": "nothing"}, {"kind": ["occlude"]}])
+def test_a_job_that_is_none_is_one_sentence(desk, sent, caplog):
+    (last,) = run(desk, JOBS, sent)
+    assert last["error"].startswith("There is no job ")
+    assert "" == caplog.text

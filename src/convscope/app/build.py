@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,10 @@ _JOB: dict[str, Any] = {
 
 def _running(desk: Desk) -> Callable[..., Iterator[Answer]]:
     def run(event: gr.EventData) -> Iterator[Answer]:
-        yield from jobs.run(desk, JOBS, event.ask)
+        sent = None
+        with suppress(AttributeError, TypeError):  # a stranger sent no such thing
+            sent = event.ask
+        yield from jobs.run(desk, JOBS, sent)
 
     return run
 

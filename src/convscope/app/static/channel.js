@@ -68,11 +68,15 @@ function picture(address, title, words, call, alt) {
 function wanted(asked) {
   const image = make("img", { alt: "", hidden: true }), after = make("div");
   const words = make("p", {}, "A picture made from noise, step by step, until the channel answers as strongly as it can.");
-  const control = runner("Make it", (told) => { image.hidden = true; after.replaceChildren(); return begin("synthesize", { target: `${asked.layer}:${asked.channel}` }, (answer) => {
-    told(answer);
-    if (answer.picture) { image.src = answer.picture; image.hidden = false; image.alt = answer.words || "A picture on its way"; }
-    if (answer.done) after.replaceChildren(keeping(answer.key, ".png", ".gif", ".json"), answer.code ? code(answer.code) : "");
-  }); });
+  const control = runner("Make it", (told) => {
+    image.hidden = true;
+    after.replaceChildren();
+    return begin("synthesize", { target: `${asked.layer}:${asked.channel}` }, (answer) => {
+      told(answer);
+      if (answer.picture) { image.src = answer.picture; image.hidden = false; image.alt = answer.words || "A picture on its way"; }
+      if (answer.done) after.replaceChildren(keeping(answer.key, ".png", ".gif", ".json"), answer.code ? code(answer.code) : "");
+    });
+  });
   return make("figure.card", {}, make("div.photo", {}, make("p.none", {}, "not made yet"), image), make("figcaption", {}, make("h3", {}, "What it wants to see"), words, control, after));
 }
 

@@ -9,10 +9,14 @@ views.occlude = {
     if (needPhoto(panel)) return;
     covered = null;
     const cards = make("div.cards.small"), words = make("p.read", { "aria-live": "polite" }), codes = make("div");
-    const run = runner("Cover every place", (told) => { covered = null; cards.replaceChildren(); codes.replaceChildren(); words.textContent = ""; return begin("occlude", { token: photo.token, ...covering }, (answer) => {
-      told(answer);
-      if (answer.done) drawCovered(answer, cards, words, codes);
-    }); });
+    const run = runner("Cover every place", (told) => {
+      covered = null;
+      for (const part of [cards, words, codes]) part.replaceChildren();
+      return begin("occlude", { token: photo.token, ...covering }, (answer) => {
+        told(answer);
+        if (answer.done) drawCovered(answer, cards, words, codes);
+      });
+    });
     panel.replaceChildren(
       heading("What happens when a part is covered?", "A window is put over every place of the photograph, and the network is asked again each time. Where the answer suffers, the evidence was."),
       make("div.controls", {}, number("Window", covering.window, 1, side, (value) => (covering.window = value)), number("Stride", covering.stride, 1, side, (value) => (covering.stride = value)),
