@@ -1,13 +1,28 @@
-"""The app of a small network, served to a client that needs no socket."""
+"""The app of a small network for a client that needs no socket, and the whole app in a browser."""
 
 import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import convscope
+from convscope.images import sample
 from tests.conftest import tiny_module
 
 gradio = pytest.importorskip("gradio", reason="the extra 'app' is not installed")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+]
 
 
 def tiny():
@@ -55,3 +70,76 @@ def client():
     """A client of the app behind its guard."""
     with client_of(tiny()) as client:
         yield client
+
+
+def film(path, frames=30):
+    """A raw video that the browser takes for its camera: the sample photograph, moving."""
+    picture = Image.open(sample("china")).resize((640, 480)).convert("YCbCr")
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n")
+        for step in range(frames):
+            y, *colours = (np.roll(np.asarray(c), 4 * step, 1) for c in picture.split())
+            planes = [y, *(c[::2, ::2] for c in colours)]
+            file.write(b"FRAME\n" + b"".join(p.tobytes() for p in planes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    video = film(tmp_path_factory.mktemp("film") / "camera.y4m")
+    flags = [*FLAGS, f"--use-file-for-fake-video-capture={video}"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path_factory.mktemp("log") / "app.log").open("w")
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    command = [sys.executable, "-m", "convscope", "app", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=log, stderr=log, env=here)
+    address = f"http://127.0.0.1:{port}/"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(address, timeout=1)
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield address
+    server.terminate()
+    server.wait(10)
+    log.close()
+    text = Path(log.name).read_text("utf-8")
+    assert "Traceback" not in text, text
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page.asked, page.errors = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    yield page
+    page.close()
+
+
+def opened(page, address):
+    page.goto(address)
+    page.wait_for_selector(".answer .bars")
+    return page
+
+
+def says(page):
+    return page.locator(".stage .says b").inner_text()

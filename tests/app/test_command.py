@@ -1,8 +1,13 @@
 """`convscope app`: what it refuses before anything is loaded."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -58,3 +63,52 @@ def test_a_survey_that_is_none(tmp_path):
     code, said = started("--survey", str(tmp_path), "--port", "7999")
     assert 2 == code
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--host", ""], "--host must be an address of this machine, as 127.0.0.1, not ''."),
+        (["--survey", ""], "--survey must be the folder that convscope survey made, not ''."),
+        (
+            ["--host", "10.9.8.7", "--auth", "anna:secret-word"],
+            "'10.9.8.7' is no address of this machine, so the app cannot listen there; take another with --host, 127.0.0.1 say.",
+        ),
+    ],
+)
+def test_an_address_or_a_folder_that_is_none(options, expected):
+    assert (2, f"convscope: {expected}") == started(*options)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_it_ends_without_a_word_and_leaves_nothing(name, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "convscope", "app", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert server.stdout.readline().startswith("http://127.0.0.1")
+    page = _open_page(port)
+    assert list(tmp_path.glob("convscope-*"))
+    server.send_signal(getattr(signal, name))
+    said = server.communicate(timeout=15)[0]
+    page.close()
+    assert "Traceback" not in said
+    assert [] == list(tmp_path.glob("convscope-*"))
+
+
+def _open_page(port):
+    """The connection that a page keeps."""
+    for _ in range(100):
+        try:
+            return urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/gradio_api/heartbeat/abc", timeout=20
+            )
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    pytest.fail("the app did not start")

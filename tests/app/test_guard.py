@@ -1,7 +1,9 @@
 """Probes: what a stranger would try is refused, each for a reason of its own."""
 
+import asyncio
 import io
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,8 @@ from tests.app.conftest import client_of, tiny
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
 from convscope.app.attempts import EACH, Attempts
-from convscope.app.guard import MOST_FILES, MOST_JSON
-from convscope.app.serve import check_auth, launch
+from convscope.app.guard import MOST_FILES, MOST_JSON, Guard
+from convscope.app.serve import check_auth, launch, page_address
 from convscope.errors import ArgumentError
 
 
@@ -124,6 +126,19 @@ def test_unknown_functions_and_broken_questions_are_answered_without_a_traceback
         assert "File " not in found.text
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80/"),
+        ("::1", "http://[::1]:80/"),
+        ("[::1]", "http://[::1]:80/"),
+        ("0.0.0.0", f"http://{socket.gethostname()}:80/"),  # noqa: S104 - nothing is opened
+    ],
+)
+def test_the_address_can_be_opened(host, expected):
+    assert expected == page_address(host, 80)
+
+
 def test_the_folder_for_files_goes_with_the_server():
     with client_of(tiny()) as own:
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
@@ -168,12 +183,17 @@ def test_nothing_is_answered_before_the_login(locked):
     assert 401 == locked.get("/gradio_api/info").status_code
     assert "gas pump" not in locked.get("/").text
     assert 401 == locked.post("/gradio_api/upload", files={"files": ("a.png", b"a")}).status_code
+    for name in ("cancel", "reset"):
+        assert 401 == locked.post(f"/gradio_api/{name}", json={}).status_code
+    for name in ("heartbeat/abc", "startup-events", "app_id"):
+        assert 401 == locked.get(f"/gradio_api/{name}").status_code
 
 
 def test_the_right_password_comes_in(locked):
     sent = {"username": "anna", "password": "correct horse"}
     assert 200 == locked.post("/login", data=sent).status_code
     assert "gas pump" in locked.get("/").text
+    assert 200 == locked.get("/gradio_api/app_id").status_code
 
 
 def test_wrong_passwords_are_counted(locked):
@@ -183,12 +203,98 @@ def test_wrong_passwords_are_counted(locked):
     assert (429, "Too many attempts; wait a few minutes.") == (found.status_code, found.text)
 
 
+def test_wrong_passwords_at_the_same_time_are_counted_before_they_are_tried():
+    tried = []
+
+    async def app(scope, receive, send):
+        tried.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+
+    async def at_once():
+        guard, bodies = Guard(app), asyncio.Event()
+
+        async def receive():
+            await bodies.wait()
+            return {"type": "http.request", "body": b"username=anna&password=guess"}
+
+        async def send(_message):
+            pass
+
+        asked = [asyncio.create_task(guard(dict(LOGIN), receive, send)) for _ in range(300)]
+        await asyncio.sleep(0.01)
+        bodies.set()
+        await asyncio.gather(*asked)
+
+    asyncio.run(at_once())
+    assert EACH == len(tried)
+
+
+LOGIN = {
+    "type": "http",
+    "method": "POST",
+    "path": "/login",
+    "headers": [(b"host", b"127.0.0.1")],
+    "client": ("10.0.0.1", 5),
+}
+
+
+def test_strangers_cannot_close_the_login_for_its_owner():
+    attempts = Attempts()
+    for address in range(100):
+        for _ in range(EACH + 1):
+            attempts.reserve(f"10.0.0.{address}")
+    assert attempts.reserve("owner")
+
+
+def test_coming_in_clears_ones_own_attempts():
+    attempts = Attempts()
+    for client in "ab" * EACH:
+        assert attempts.reserve(client)
+    attempts.did_well("a")
+    assert attempts.reserve("a")
+    assert not attempts.reserve("b")
+
+
+def test_the_login_says_when_it_will_close(locked):
+    assert (
+        "After 5 wrong passwords wait 5 minutes."
+        in locked.get("/config").text + locked.get("/").text
+    )
+
+
+def test_nobody_writes_where_they_come_from(client):
+    claimed = {
+        "x-forwarded-host": "evil.example",
+        "x-forwarded-for": "1.2.3.4",
+        "forwarded": "for=evil.example",
+    }
+    for path in ("/", "/config"):
+        assert "evil.example" not in client.get(path, headers=claimed).text
+
+
+def test_the_server_believes_no_forwarded_address(monkeypatch):
+    found = {}
+    monkeypatch.setattr("convscope.app.serve.served", lambda *_, **_options: None)
+    monkeypatch.setattr("uvicorn.Config", lambda *_, **options: found.update(options) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        launch(tiny(), port=0)
+    assert found["proxy_headers"] is False
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"host": "[x]"}, {"host": "[::1"}, {"host": "a:b:c"}, {"origin": "http://[::1"}, {"host": ""}],
+)
+def test_malformed_names_are_refused(client, headers):
+    assert 403 == client.get("/", headers=headers).status_code
+
+
 def test_attempts_are_forgotten_after_a_while():
     now = [0.0]
     attempts = Attempts(lambda: now[0])
     for _ in range(EACH):
-        attempts.seen("a", well=False)
-    assert not attempts.allowed("a")
-    assert attempts.allowed("b")
+        assert attempts.reserve("a")
+    assert not attempts.reserve("a")
+    assert attempts.reserve("b")
     now[0] = 301
-    assert attempts.allowed("a")
+    assert attempts.reserve("a")

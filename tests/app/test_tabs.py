@@ -1,6 +1,7 @@
 """What the page asks, as plain functions: right answers, and one sentence where there is none."""
 
 import io
+import json
 import threading
 
 import numpy as np
@@ -14,15 +15,14 @@ import convscope
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
 from convscope.app.asking import TROUBLE, Ask, answering
-from convscope.app.build import JOBS
-from convscope.app.desk import MOST_WAITING, PLACES, Desk
+from convscope.app.desk import MOST_WAITING, Desk
 from convscope.app.drawn import sprite
-from convscope.app.jobs import run
 from convscope.app.photos import KEPT, MOST_BYTES, Photographs
 from convscope.app.tabs.network import sweep_of
 from convscope.errors import ImageError
 from convscope.images import sample
 from tests.app.conftest import tiny
+from tests.app.test_jobs import jobs
 
 
 class Form:
@@ -109,7 +109,7 @@ def test_photographs_are_kept_within_bounds():
 )
 def test_what_makes_no_sense_is_one_sentence(functions, sent):
     for name, function in functions.items():
-        if name not in ("strip", "moving", "stop", "enter", "sample", "weights", "frame"):
+        if name not in ("strip", "moving", "stop", "sample", "weights", "frame"):
             assert "error" in function(sent), name
 
 
@@ -185,6 +185,12 @@ def test_any_layer_has_channels(functions, token):
     assert "most" in functions["unit"]({"token": token, "layer": "mid", "channel": 0})
 
 
+@pytest.mark.parametrize("name", ["unit", "sheet"])
+def test_the_scores_are_no_layer(functions, token, name):
+    found = functions[name]({"token": token, "layer": "output", "channel": 1})
+    assert found["error"].startswith("There is no layer 'output'")
+
+
 def test_filters_with_their_scores(functions):
     found = functions["weights"]({"layer": "conv:2", "inputs": "3"})
     assert 8 == len(found["noise"]) == len(found["norm"])
@@ -204,95 +210,6 @@ def test_a_frame_of_the_camera(functions):
     assert 5 == len(found["classes"])
     assert 8 == len(found["channels"])
     assert found["tiles"]["uri"].startswith("data:image/png")
-
-
-def jobs(desk, **sent):
-    return list(run(desk, JOBS, {"job": "j", **sent}))
-
-
-def test_a_picture_grows_and_is_kept(desk, functions):
-    told = jobs(desk, kind="synthesize", target="class:1", steps=6, size=32)
-    assert told[-1]["done"]
-    again = jobs(desk, kind="synthesize", target="class:1", steps=6, size=32)
-    assert 1 == len(again)  # it was remembered
-    assert again[0]["picture"] == told[-1]["picture"]
-    for suffix, start in (
-        (".png", "data:image/png"),
-        (".gif", "data:image/gif"),
-        (".json", "data:application/json"),
-    ):
-        kept = functions["download"]({"key": told[-1]["key"], "suffix": suffix})
-        assert kept["uri"].startswith(start)
-
-
-def test_stop_works_within_a_step_and_keeps_the_best(desk, functions):
-    seen = []
-    steps = run(
-        desk,
-        JOBS,
-        {"job": "j", "kind": "synthesize", "target": "class:1", "steps": 4000, "size": 32},
-    )
-    for answer in steps:
-        seen.append(answer)
-        functions["stop"]({"job": "j"})
-    assert seen[-1]["done"]
-    assert seen[-1]["picture"]
-    assert seen[0]["step"] == 1
-    assert len(seen) < 5
-    assert desk._lock.acquire(blocking=False)
-
-
-def test_a_job_that_nobody_watches_any_more_ends(desk, token):
-    steps = run(
-        desk, JOBS, {"job": "j", "kind": "dream", "token": token, "steps": 100, "octaves": 8}
-    )
-    next(steps)
-    steps.close()  # as Gradio does when the page is gone
-    assert desk._lock.acquire(timeout=5)
-
-
-def test_occlusion_is_the_librarys(desk, token):
-    told = jobs(desk, kind="occlude", token=token, window=8, stride=8)[-1]
-    expected = convscope.class_maps(desk.net, "sample:china", window=8, stride=8).values
-    assert list(expected.shape[-2:]) == told["grid"]
-    assert expected[0].flatten().tolist() == pytest.approx(told["classes"][0]["shares"], abs=1e-3)
-
-
-def test_dream_and_inversion_are_seen_to_grow(desk, functions, token):
-    dream = jobs(desk, kind="dream", token=token, steps=30, octaves=2)
-    pictures = [told["picture"] for told in dream if "picture" in told]
-    assert len(set(pictures)) > 1
-    kept = functions["download"]({"key": dream[-1]["key"], "suffix": ".gif"})
-    assert kept["uri"].startswith("data:image/gif;base64,")
-    strips = [
-        told["parts"]
-        for told in jobs(desk, kind="invert", token=token, steps=24)
-        if "parts" in told
-    ]
-    assert len(strips[0]) < len(strips[-1])
-    assert strips[0] == strips[-1][: len(strips[0])]
-
-
-def test_dream_and_inversion(desk, token):
-    assert jobs(desk, kind="dream", token=token, steps=1, octaves=1)[-1]["picture"]
-    assert 2 <= len(jobs(desk, kind="invert", token=token, steps=2)[-1]["parts"])
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        {"kind": "synthesize", "target": "class:99"},
-        {"kind": "synthesize", "target": "class:1", "steps": 10**9},
-        {"kind": "synthesize", "target": "class:1", "recipe": "none"},
-        {"kind": "occlude"},
-        {"kind": "nothing"},
-        {"kind": "occlude", "fill": "pink"},
-    ],
-)
-def test_jobs_that_cannot_be_are_one_sentence(desk, sent):
-    (last,) = jobs(desk, **sent)
-    assert last["done"]
-    assert last["error"].endswith(".")
 
 
 def test_many_at_once_each_get_their_own_answer(desk):
@@ -321,26 +238,25 @@ def test_too_many_are_told_so(desk, functions, token):
     assert {"error": expected} == found
 
 
-def test_an_overfull_queue_says_so(functions):
-    found = [functions["enter"]({"job": str(k)}) for k in range(PLACES + 1)]
-    expected = "Too many pictures are being made here just now; please try again in a minute."
-    assert [{}] * PLACES + [{"error": expected}] == found
-
-
-def test_a_job_gives_its_place_back(desk, functions):
-    functions["enter"]({"job": "j"})
-    jobs(desk, kind="occlude")
-    assert {} == desk._jobs
-
-
-@pytest.mark.parametrize("value", [True, "3", None, 1e9, float("nan"), [1]])
+@pytest.mark.parametrize("value", [True, "3", None, 1.5, 1e9, float("nan"), [1]])
 def test_numbers_are_read_with_care(desk, value):
     ask = Ask(desk, {"n": value})
     if value is None:
         assert "error" in answering(desk, lambda _d, a: {"n": a.whole("n", 0, 0, 9)})({"n": "x"})
     else:
-        with pytest.raises(convscope.ConvscopeError, match="n must be a number from 0 to 9"):
+        with pytest.raises(convscope.ConvscopeError, match="n must be a whole number from 0 to 9"):
             ask.whole("n", 0, 0, 9)
+
+
+@pytest.mark.parametrize(
+    ("channel", "words"),
+    [(2, "Channel 2 of stage 1."), (99, "stage:1 has no channel 99: it has 8, numbered 0 to 7.")],
+)
+def test_a_followed_channel_is_named_or_refused(functions, channel, words):
+    sent = Form(png(64, 48, kind="jpeg"), ask=json.dumps({"layer": "stage:1", "channel": channel}))
+    found = functions["frame"](sent)
+    assert words == found["about"]
+    assert bool(found["followed"]) == (channel < 8)
 
 
 def test_the_network_comes_back_as_it_was(desk, functions, token):

@@ -38,25 +38,22 @@ class Ask:
         value = self._sent.get(name)
         return default if value is None else str(value)[:200]
 
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        """A number within bounds.
-
-        Raises:
-            ArgumentError: if it is none, or outside.
-        """
-        value = self._sent.get(name, default)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not low <= value <= high
-        ):
-            msg = f"{name} must be a number from {low:g} to {high:g}, not {str(value)[:40]!r}."
-            raise ArgumentError(msg)
-        return value
-
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number within bounds."""
-        return int(self.number(name, default, low, high))
+        return whole(name, self._sent.get(name, default), low, high)
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number within bounds.
+
+    Raises:
+        ArgumentError: if it is none, or outside.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high or value != int(value):
+        msg = f"{name} must be a whole number from {low} to {high}, not {str(value)[:40]!r}."
+        raise ArgumentError(msg)
+    return int(value)
 
 
 def answering(

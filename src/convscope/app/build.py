@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import gradio as gr
 
 from convscope.app import jobs
 from convscope.app.asking import Answer, answering
+from convscope.app.brought import stay_here
 from convscope.app.component import microscope
 from convscope.app.desk import Desk
-from convscope.app.endpoints import offer, stay_here
+from convscope.app.endpoints import offer
 from convscope.app.photos import MOST_BYTES
 from convscope.app.tabs import (
     channel,
@@ -43,7 +45,6 @@ ASKED: dict[str, Callable[..., Answer]] = {
     "moving": network.moving,
     "surveyed": surveyed.channel,
     "nearest": surveyed.nearest,
-    "enter": jobs.enter,
     "stop": jobs.stop,
 }
 FORMS: dict[str, Callable[..., Answer]] = {"photograph": look.uploaded, "frame": live.frame}
@@ -51,11 +52,13 @@ JOBS: dict[str, jobs.Job] = {
     "synthesize": make.synthesize,
     "dream": make.dreamed,
     "invert": make.inverted,
+    "explain": look.explained,
     "occlude": occlude.occlude,
     "map": surveyed.mapped,
 }
 STALE = (300, 300)  # seconds: how often, and how old, files that nobody asked about are removed
-TOGETHER, QUEUED = 4, 16  # jobs that run at a time, taking turns, and that wait
+SESSIONS = 64  # pages of which Gradio remembers what they sent; a program's every call is one
+TOGETHER, QUEUED = 4, 16  # questions of programs that are answered at a time, and that wait
 
 
 def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
@@ -76,20 +79,24 @@ def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
         scope.job(_running(desk), None, scope, **_JOB)
         offer(desk)
     stay_here(blocks)
+    blocks.state_session_capacity = SESSIONS
     return blocks.queue(max_size=QUEUED, default_concurrency_limit=TOGETHER)
 
 
 _JOB: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
-    "concurrency_limit": TOGETHER,
-    "concurrency_id": "network",
+    "concurrency_limit": None,  # the desk has places of its own, and says when there is none left
+    "trigger_mode": "multiple",  # the page would drop a job that is asked for while another ends
 }
 
 
 def _running(desk: Desk) -> Callable[..., Iterator[Answer]]:
     def run(event: gr.EventData) -> Iterator[Answer]:
-        yield from jobs.run(desk, JOBS, event.ask)
+        sent = None
+        with suppress(AttributeError, TypeError):  # a stranger sent no such thing
+            sent = event.ask
+        yield from jobs.run(desk, JOBS, sent)
 
     return run
 
@@ -107,6 +114,7 @@ def facts(desk: Desk) -> Answer:
     height, width = net.input_size
     return {
         "model": net.spec or net.name,
+        "spec": net.spec,
         "name": "the bundled network" if net.spec == "bundled" else net.name,
         "size": [height, width],
         "labels": list(net.labels),
@@ -114,6 +122,7 @@ def facts(desk: Desk) -> Answer:
         "addresses": net.layers.addresses,
         "convs": filters.listed(desk),
         "methods": list(look.METHODS),
+        "long": list(look.LONG),
         "fills": list(FILLS),
         "recipes": make.recipes(),
         "survey": desk.survey is not None,

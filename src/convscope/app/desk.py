@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,19 +18,31 @@ from convscope.dataset.findings import Survey
 from convscope.errors import ConvscopeError
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts
-from convscope.results import Result
+from convscope.results import Pictures
 from convscope.rows import LayerRow
 
 MOST_WAITING = 24  # visitors; more are told to come back
 ROOM = 64 * 2**20  # bytes of activations that are remembered
 ANSWERS = 96  # small answers that are remembered
-PLACES = 12  # jobs that run or wait
-PATIENCE = 600.0  # seconds after which a job that never came back is forgotten
+PLACES = 12  # jobs that run, taking turns
 MADE = 16  # results that can be downloaded
 
 
 class BusyError(ConvscopeError):
     """Too many are waiting for the network."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What somebody may want to keep.
+
+    Attributes:
+        picture: the result.
+        film: how it grew; None where nobody watched.
+    """
+
+    picture: Pictures
+    film: Pictures | None = None
 
 
 class Desk:
@@ -48,26 +61,24 @@ class Desk:
         self._lock, self._waiting = threading.Lock(), 0
         self._acts: OrderedDict[str, Acts] = OrderedDict()
         self._answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self._jobs: dict[str, float] = {}  # name -> when it came
+        self._places = threading.BoundedSemaphore(PLACES)
         self._stopped: deque[str] = deque(maxlen=64)  # names of jobs
-        self.made: OrderedDict[str, Result] = OrderedDict()  # what was made last, to be kept
+        self.made: OrderedDict[str, Made] = OrderedDict()  # what was made last, to be kept
 
-    def enter(self, job: str) -> None:
-        """Take a place among those whose jobs run or wait.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among the jobs that run, given back when they end, however they do.
 
         Raises:
             BusyError: if there is none left.
         """
-        now = time.monotonic()
-        self._jobs = {name: when for name, when in self._jobs.items() if now - when < PATIENCE}
-        if len(self._jobs) >= PLACES:
+        if not self._places.acquire(blocking=False):
             msg = "Too many pictures are being made here just now; please try again in a minute."
             raise BusyError(msg)
-        self._jobs[job] = now
-
-    def leave(self, job: str) -> None:
-        """Give a place back."""
-        self._jobs.pop(job, None)
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def stop(self, job: str) -> None:
         """Ask a job to end."""
@@ -77,7 +88,7 @@ class Desk:
         """Whether a job was asked to end."""
         return job in self._stopped
 
-    def keep(self, name: str, found: Result) -> None:
+    def keep(self, name: str, found: Made) -> None:
         """Remember a result for those who want to download it."""
         self.made[name] = found
         while len(self.made) > MADE:
@@ -109,6 +120,11 @@ class Desk:
             self._lock.release()
             time.sleep(0.002)  # a thread that waits wakes up before this one takes the lock again
             self._lock.acquire()
+
+    def in_turns(self) -> bool:
+        """Let others in and go on: `should_stop` of what takes long and nobody stops."""
+        self.breathe()
+        return False
 
     def activations(self, photo: Photograph) -> Acts:
         """The values of all stages and the scores, from one pass a photograph."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import os
+import logging
 from collections.abc import Callable
 from functools import wraps
-from inspect import signature
-from pathlib import Path
+from inspect import Parameter, signature
 from typing import Any
 
 import gradio as gr
@@ -17,18 +15,27 @@ from gradio.events import api
 from PIL import Image
 from torch import Tensor
 
+from convscope.app.asking import TROUBLE, whole
+from convscope.app.brought import take
 from convscope.app.desk import Desk
 from convscope.app.drawn import png
 from convscope.app.photos import Photograph
 from convscope.app.tabs.look import mapped
-from convscope.errors import ConvscopeError, ImageError
+from convscope.errors import ArgumentError, ConvscopeError, ImageError
 from convscope.objective import parse
 from convscope.render.colour import as_bytes
 from convscope.synthesis.make import synthesize as make
 from convscope.view.maps import maps as view_maps
 from convscope.view.predict import predict as view_predict
 
-MOST_STEPS, MOST_SIZE, MOST_MAPS = 512, 320, 64
+BOUNDS = {  # of the whole numbers, by name
+    "top": (1, 1000),
+    "strongest": (1, 64),
+    "steps": (1, 512),
+    "size": (16, 320),
+    "seed": (0, 2**31),
+}
+_LOG = logging.getLogger("convscope.app")
 Sent = dict[str, Any] | str
 Answer = dict[str, Any]
 
@@ -55,7 +62,7 @@ def cam(desk: Desk, photo: Sent, target: str = "predicted", method: str = "gradc
     """Where the evidence for a class lies: raw values, and a picture over the photograph."""
     found = _asked(desk, photo)
     with desk.network() as net:
-        made = mapped(net, found.pixels, target, method)
+        made = mapped(net, found.pixels, target, method, should_stop=desk.in_turns)
     values, words = _rows(made.values[0]), made.words()
     return {"values": values, "picture": png(made.picture()), "words": words}
 
@@ -64,7 +71,7 @@ def maps(desk: Desk, photo: Sent, layer: str = "stage:1", strongest: int = 16) -
     """The strongest activation maps of a layer: channel numbers, raw values, a picture."""
     found = _asked(desk, photo)
     with desk.network() as net:
-        made = view_maps(net, found.pixels, layer, strongest=min(strongest, MOST_MAPS))
+        made = view_maps(net, found.pixels, layer, strongest=strongest)
     numbers = [int(caption) for caption in made.captions]
     picture = png(made.picture())
     return {"channels": numbers, "values": _rows(made.values[0]), "picture": picture}
@@ -72,33 +79,11 @@ def maps(desk: Desk, photo: Sent, layer: str = "stage:1", strongest: int = 16) -
 
 def synthesize(desk: Desk, target: str, steps: int = 128, size: int = 128, seed: int = 0) -> Answer:
     """A picture of what a class ("class:church") or a channel ("conv:3:88") wants to see."""
-
-    def in_turns() -> bool:
-        desk.breathe()
-        return False
-
-    objective, steps, size = parse(target), min(steps, MOST_STEPS), min(size, MOST_SIZE)
+    objective = parse(target)
     with desk.network() as net:
-        made = make(net, objective, steps=steps, size=size, seed=seed, should_stop=in_turns)
+        made = make(net, objective, steps=steps, size=size, seed=seed, should_stop=desk.in_turns)
     picture = Image.fromarray(as_bytes(made.tile_arrays()[0]))
     return {"picture": png(picture), "recipe": made.recipe.json()}
-
-
-def stay_here(blocks: gr.Blocks) -> None:
-    """Gradio fetches whatever address a question names as a file; here none is fetched."""
-    for block in blocks.blocks.values():
-        moving: Any = _moving(block.async_move_resource_to_block_cache)
-        block.async_move_resource_to_block_cache = moving  # type: ignore[method-assign]
-
-
-def _moving(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    async def moving(source: Any) -> Any:
-        if "://" in str(source):
-            msg = "A photograph is brought as a file; addresses are not fetched."
-            raise gr.Error(msg, print_exception=False)
-        return await move(source)
-
-    return moving
 
 
 def _bound(desk: Desk, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,15 +95,32 @@ def _bound(desk: Desk, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def answer(*given: Any) -> Any:
         try:
-            return function(desk, *given)
+            return function(desk, *map(_checked, parameters, given))
         except ConvscopeError as error:
             raise gr.Error(str(error), print_exception=False) from None
+        except Exception:  # noqa: BLE001 - no path and no traceback may reach a stranger
+            _LOG.exception("the endpoint %s failed", function.__name__)
+            raise gr.Error(TROUBLE, print_exception=False) from None
 
     found = signature(function, eval_str=True)
     parameters = list(found.parameters.values())[1:]
     answer.__annotations__ = {p.name: p.annotation for p in parameters}
     answer.__signature__ = found.replace(parameters=parameters)  # type: ignore[attr-defined]
     return answer
+
+
+def _checked(parameter: Parameter, value: Any) -> Any:
+    """A value of the kind that a function asks for.
+
+    Raises:
+        ArgumentError: if it is of another kind, or out of bounds.
+    """
+    if parameter.annotation is int:
+        return whole(parameter.name, value, *BOUNDS[parameter.name])
+    if parameter.annotation is str and not isinstance(value, str):
+        msg = f"{parameter.name} must be text, not {str(value)[:40]!r}."
+        raise ArgumentError(msg)
+    return value
 
 
 def _asked(desk: Desk, photo: Any) -> Photograph:
@@ -131,27 +133,16 @@ def _asked(desk: Desk, photo: Any) -> Photograph:
         return desk.photos.sample(photo.removeprefix("sample:"))
     if isinstance(photo, str):
         return desk.photos.add(_decoded(photo), "photograph")
-    return desk.photos.add(_uploaded(photo), "photograph")
+    named = photo.get("path") if isinstance(photo, dict) else None
+    return desk.photos.add(take(named), "photograph")
 
 
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text.rpartition(",")[2], validate=True)
-    except binascii.Error:
+    except ValueError:
         msg = "A photograph is sent as a file or as base64 text."
         raise ImageError(msg) from None
-
-
-def _uploaded(photo: Any) -> bytes:
-    """What was uploaded to the app's own folder just before, which is then removed."""
-    folder = Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
-    path = Path(str(photo.get("path", "") if isinstance(photo, dict) else "")).resolve()
-    if not path.is_relative_to(folder) or not path.is_file():
-        msg = "This is no file that was uploaded here."
-        raise ImageError(msg)
-    data = path.read_bytes()
-    path.unlink(missing_ok=True)
-    return data
 
 
 def _rows(values: Tensor) -> list[Any]:

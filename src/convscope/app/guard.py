@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,13 +20,17 @@ MOST_JSON = 2**20  # bytes of a question; photographs come as files
 MOST_FILES = MOST_BYTES + 2**16  # bytes of a form with a photograph in it
 # All that the page and gradio_client need; whatever else Gradio can do, this app does not.
 _API = (
-    "info|queue/(join|data|status)|call/[a-z]+(/[0-9a-f]+)?|component_server|upload|upload_progress"
+    "info|queue/(join|data|status)|call/(predict|cam|maps|synthesize)(/[0-9a-f]+)?|component_server|upload|upload_progress"
     "|heartbeat/[\\w-]+|cancel|reset|startup-events|app_id|user|login_check"
 )
 ALLOWED = re.compile(
     "/|/(login|logout|config|theme\\.css|favicon\\.ico|manifest\\.json|robots\\.txt)/?"
     f"|/(assets|static)/[\\w./@-]+|/gradio_api/({_API})/?"
 )
+CLAIMED = re.compile(b"(x-)?forwarded|x-gradio-server", re.IGNORECASE)
+# What Gradio answers without asking who it is.
+INSIDE = re.compile("/gradio_api/(heartbeat/.*|cancel|reset|startup-events|app_id)/?")
+Admitted = Callable[[Mapping[str, str]], bool]
 POLICY = "; ".join(  # noqa: FLY002 - a rule a line
     (
         "default-src 'self'",
@@ -79,11 +84,14 @@ class Guard:
     Args:
         app: what is guarded.
         host: the address it listens at.
+        admitted: whether somebody with these cookies has come in; None where nobody needs to.
     """
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, app: ASGIApp, host: str = "127.0.0.1", admitted: Admitted | None = None
+    ) -> None:
         """Nobody has tried to come in yet."""
-        self.app, self.attempts = app, Attempts()
+        self.app, self.attempts, self.admitted = app, Attempts(), admitted
         self.names = {host, "localhost", socket.gethostname()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +99,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._http(scope, receive, _with_headers(send))
+            await self._http(_as_it_came(scope), receive, _with_headers(send))
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self.refusal(scope)
@@ -117,13 +125,20 @@ class Guard:
             return _said(404, "There is nothing here.")
         if int(headers.get("content-length", "0") or 0) > _most(scope):
             return _said(413, "This is too large.")
-        if _is_login(scope) and not self.attempts.allowed(_client(scope)):
+        return self._at_the_door(scope)
+
+    def _at_the_door(self, scope: Scope) -> PlainTextResponse | None:
+        """Who has not signed in, and who tries too often."""
+        inside = INSIDE.fullmatch(scope["path"])
+        if inside and self.admitted and not self.admitted(Request(scope).cookies):
+            return _said(401, "Sign in first.")
+        if _is_login(scope) and not self.attempts.reserve(_client(scope)):
             return _said(429, "Too many attempts; wait a few minutes.")
         return None
 
     def _known(self, host: str) -> bool:
         """A name that another page could have bound to this machine is not known."""
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _parted(f"//{host}").hostname or ""
         try:
             ipaddress.ip_address(name)
         except ValueError:
@@ -136,11 +151,29 @@ class Guard:
         async def sending(message: Message) -> None:
             if body.too_large:
                 raise TooLargeError
-            if message["type"] == "http.response.start" and _is_login(scope):
-                self.attempts.seen(_client(scope), well=message["status"] < 400)
+            if (
+                message["type"] == "http.response.start"
+                and _is_login(scope)
+                and message["status"] < 400
+            ):
+                self.attempts.did_well(_client(scope))
             await send(message)
 
         return sending
+
+
+def _as_it_came(scope: Scope) -> Scope:
+    """Without what a request claims about a way it took: anybody can write that."""
+    kept = [pair for pair in scope["headers"] if not CLAIMED.match(pair[0])]
+    return {**scope, "headers": kept}
+
+
+def _parted(address: str) -> SplitResult:
+    """The parts of an address; of a malformed one, none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -150,7 +183,7 @@ def _headers(scope: Scope) -> dict[str, str]:
 def _foreign(headers: MutableMapping[str, str]) -> bool:
     """Whether another page asks: a link to this one is all that it may have."""
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and _parted(origin).netloc != headers.get("host"):
         return True
     across = headers.get("sec-fetch-site") in ("cross-site", "same-site")
     return across and headers.get("sec-fetch-mode") != "navigate"

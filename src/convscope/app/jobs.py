@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from convscope.app.asking import TROUBLE, Answer, Ask
 from convscope.app.desk import Desk
-from convscope.errors import ConvscopeError, StoppedError
+from convscope.errors import ArgumentError, ConvscopeError, StoppedError
 from convscope.network import Network
 
 EVERY = 0.3  # seconds between two answers; also how soon a closed page is noticed
@@ -25,7 +25,9 @@ _LOG = logging.getLogger("convscope.app")
 
 
 def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
-    """All answers of a job, each with its name; a mistake is the last one.
+    """All answers of a job, each with its name; a mistake is the last one, having a place the first.
+
+    The place is taken here and nowhere before: whoever goes away without a word leaves none behind.
 
     Args:
         desk: whom it is asked of.
@@ -35,8 +37,11 @@ def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
     ask = Ask(desk, sent)
     name, kind = ask.text("job"), ask.text("kind")
     try:
-        for answer in jobs[kind](desk, ask, lambda: desk.stopped(name)):
-            yield {"job": name, "kind": kind, **answer}
+        job = _known(jobs, kind)
+        with desk.place():
+            yield {"job": name, "kind": kind}
+            for answer in job(desk, ask, lambda: desk.stopped(name)):
+                yield {"job": name, "kind": kind, **answer}
     except StoppedError:
         yield {"job": name, "kind": kind, "done": True, "error": "Stopped."}
     except ConvscopeError as error:
@@ -44,14 +49,13 @@ def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
     except Exception:  # noqa: BLE001 - no path and no traceback may reach the page
         _LOG.exception("the job %s failed", kind)
         yield {"job": name, "kind": kind, "done": True, "error": TROUBLE}
-    finally:
-        desk.leave(name)
 
 
-def enter(desk: Desk, ask: Ask) -> Answer:
-    """Take a place in the queue, or hear that there is none."""
-    desk.enter(ask.text("job"))
-    return {}
+def _known(jobs: dict[str, Job], kind: str) -> Job:
+    if kind not in jobs:
+        msg = f"There is no job {kind!r}; there are {', '.join(jobs)}."
+        raise ArgumentError(msg)
+    return jobs[kind]
 
 
 def stop(desk: Desk, ask: Ask) -> Answer:

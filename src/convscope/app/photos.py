@@ -7,6 +7,7 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -86,12 +87,17 @@ class Photographs:
             return Photograph(token, name, self._net.read(data), self._view(data))
 
     def _view(self, data: bytes) -> Image.Image:
-        net = self._net
-        zoom = math.ceil(PLEASANT / max(net.input_size))
-        size = (net.input_size[0] * zoom, net.input_size[1] * zoom)
-        resize = net.resize * zoom if net.resize else None
-        pixels = read(data, size, resize=resize, interpolation=net.interpolation)
+        size, options = view_of(self._net)
+        pixels = read(data, size, **options)
         return Image.fromarray(as_bytes(pixels[0].permute(1, 2, 0).numpy()))
+
+
+def view_of(net: Network) -> tuple[tuple[int, int], dict[str, Any]]:
+    """How `convscope.read` cuts a photograph as the page shows it: its size, and options."""
+    zoom = math.ceil(PLEASANT / max(net.input_size))
+    size = (net.input_size[0] * zoom, net.input_size[1] * zoom)
+    resize = net.resize * zoom if net.resize else None
+    return size, {"resize": resize, "interpolation": net.interpolation}
 
 
 def check_size(data: bytes) -> None:

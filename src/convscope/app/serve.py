@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hmac
 import ipaddress
+import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
+from convscope.app.attempts import EACH, WHILE
 from convscope.app.build import build
 from convscope.app.guard import Guard
 from convscope.app.photos import MOST_BYTES
@@ -27,6 +32,7 @@ from convscope.network import Network
 
 HOST, PORT = "127.0.0.1", 7860
 SHORTEST = 8  # characters of a password
+_LOG = logging.getLogger("uvicorn.error")
 _ARENAS = -8  # M_ARENA_MAX of malloc.h
 
 
@@ -59,15 +65,42 @@ def launch(
             served(net, survey, host=host, auth=auth),
             log_level="warning",
             server_header=False,
+            proxy_headers=False,  # they say from where somebody comes, and anybody can write them
             timeout_graceful_shutdown=2,  # open pages keep a connection for as long as they live
         )
         if ready:
-            ready(f"http://{host}:{port}/")
+            ready(page_address(host, port))
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"]  # forms are files while they come in
+        server = _Server(config)
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            with _ended_by_its_terminal(server):
+                server.run(sockets=[listener])
         finally:
             tempfile.tempdir = None
+            _LOG.setLevel(logging.NOTSET)
+
+
+class _Server(uvicorn.Server):
+    """Open pages keep a connection for as long as they live; that it is cut at the end is no error."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _LOG.setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
+
+@contextmanager
+def _ended_by_its_terminal(server: uvicorn.Server) -> Iterator[None]:
+    """A terminal that is closed ends the server as Ctrl-C does, so that its folder goes too."""
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    ours = threading.current_thread() is threading.main_thread()
+    if hangup is None or not ours or signal.getsignal(hangup) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(hangup, server.handle_exit)
+    try:
+        yield
+    finally:
+        signal.signal(hangup, signal.SIG_DFL)
 
 
 def served(
@@ -88,6 +121,7 @@ def served(
         build(net, survey),
         path="/",
         auth=_admits(auth) if auth else None,
+        auth_message=f"After {EACH} wrong passwords wait {WHILE / 60:g} minutes.",
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -97,15 +131,18 @@ def served(
         pwa=False,
         max_file_size=MOST_BYTES,
     )
-    return Guard(page, host)
+    return Guard(page, host, _admitted(page.routes[-1]) if auth else None)
 
 
 def check_auth(host: str, auth: tuple[str, str] | None) -> None:
-    """Refuse to be open to others without a password.
+    """Refuse to be open to others without a password, and to listen at an address without a name.
 
     Raises:
         ArgumentError: if there is none, or one too short.
     """
+    if not host.strip("[] "):
+        msg = f"--host must be an address of this machine, as {HOST}, not {host!r}."
+        raise ArgumentError(msg)
     if auth is None and not is_own(host):
         msg = f"At {host} others can reach the app, so it needs a password: give --auth user:password, or stay at {HOST}."
         raise ArgumentError(msg)
@@ -122,6 +159,14 @@ def is_own(host: str) -> bool:
         return host == "localhost"
 
 
+def page_address(host: str, port: int) -> str:
+    """What to open in a browser; of an app that listens everywhere, by this machine's name."""
+    name = host.strip("[]")
+    if name in ("0.0.0.0", "::"):  # noqa: S104 - nothing is opened here
+        name = socket.gethostname()
+    return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
+
+
 def _share_memory() -> None:
     """Keep memory flat: glibc sets some aside for each thread and gives little of it back."""
     with suppress(OSError, AttributeError, TypeError):  # other systems have no such option
@@ -134,11 +179,26 @@ def _listening(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         listener.close()
-        msg = f"The app cannot listen at {host}, port {port} ({error.strerror}); take another with --port."
-        raise ArgumentError(msg) from None
+        raise ArgumentError(_cannot_listen(host, port, error)) from None
     return listener
+
+
+def _admitted(mounted: Any) -> Callable[[Mapping[str, str]], bool]:
+    """Whether cookies are those that Gradio gave to somebody who signed in."""
+
+    def admitted(cookies: Mapping[str, str]) -> bool:
+        names = (f"access-token{kind}-{mounted.app.cookie_id}" for kind in ("", "-unsecure"))
+        return any(cookies.get(name) in mounted.app.tokens for name in names)
+
+    return admitted
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES):
+        return f"The app cannot listen at {host}, port {port} ({error.strerror}); take another with --port."
+    return f"{host!r} is no address of this machine, so the app cannot listen there; take another with --host, {HOST} say."
 
 
 def _admits(auth: tuple[str, str]) -> Callable[[str, str], bool]:

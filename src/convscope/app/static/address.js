@@ -2,16 +2,16 @@
 const state = { model: facts.model, tab: "look", layer: "", channel: 0, target: "predicted", photo: "" };
 const NAMED = Object.keys(state);
 
+// Gives a sentence where the link does not fit.
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   for (const name of NAMED) if (given.has(name)) state[name] = given.get(name);
   state.channel = Math.max(0, Math.trunc(Number(state.channel)) || 0);
   if (!views[state.tab]) state.tab = "look";
   if (!facts.stages.some((stage) => stage.layer === state.layer)) state.layer = given.get("layer") || firstLayer();
-  if (state.model !== facts.model) {
-    complain(`This link was made for ${state.model}, but this app shows ${facts.model}.`);
-    state.model = facts.model;
-  }
+  const other = state.model !== facts.model && `This link was made for ${state.model}, but this app shows ${facts.model}.`;
+  state.model = facts.model;
+  return other || "";
 }
 
 function firstLayer() {
@@ -33,10 +33,18 @@ function go(changes) {
   const tab = changes.tab && changes.tab !== state.tab;
   Object.assign(state, changes);
   writeAddress(tab);
-  if (tab) showTab();
+  if (!tab) return;
+  showTab();
+  scrollTo(0, 0);
 }
 
-window.addEventListener("popstate", () => {
-  readAddress();
-  showTab();
+const SAMPLES = ["china", "flower"];
+
+// The back button, or a link that was written into the same tab.
+window.addEventListener("popstate", async () => {
+  state.photo = photo?.sample || "";
+  const warning = readAddress();
+  if (SAMPLES.includes(state.photo) && state.photo !== photo?.sample) await sample(state.photo);
+  else showTab();
+  if (warning) complain(warning);
 });

@@ -10,7 +10,7 @@ views.channel = {
   },
   key(event) {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], depth = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-    if (step) goUnit({ channel: Math.max(0, state.channel + step) });
+    if (step) goUnit({ channel: nextTo(step) });
     const stage = depth && facts.stages[stageNumber() + depth];
     if (stage) { event.preventDefault(); goUnit({ layer: stage.layer, channel: Math.min(state.channel, stage.channels - 1) }); }
   },
@@ -20,12 +20,17 @@ function channelControls() {
   const layer = make("input", { type: "text", "aria-label": "Layer", list: "addresses", value: state.layer, onchange: () => goUnit({ layer: layer.value.trim(), channel: 0 }) });
   const names = make("datalist", { id: "addresses" }, ...facts.addresses.slice(0, 400).map((name) => make("option", { value: name })));
   return make("div.controls", {}, make("label.choice", {}, make("span", {}, "Layer"), layer), names,
-    number("Channel", state.channel, 0, 100000, (value) => goUnit({ channel: value })),
-    button("‹ previous", () => goUnit({ channel: Math.max(0, state.channel - 1) })),
-    button("next ›", () => goUnit({ channel: state.channel + 1 })));
+    number("Channel", state.channel, 0, lastChannel(), (value) => goUnit({ channel: value })),
+    button("‹ previous", () => goUnit({ channel: nextTo(-1) })),
+    button("next ›", () => goUnit({ channel: nextTo(1) })));
 }
 
+const counts = {}; // layer -> how many channels it has, once that is known
+const lastChannel = () => (counts[state.layer] ?? facts.stages.find((stage) => stage.layer === state.layer)?.channels ?? 1e5) - 1;
+const nextTo = (step) => Math.max(0, Math.min(lastChannel(), state.channel + step));
+
 function goUnit(changes) {
+  if (Object.entries(changes).every(([name, value]) => state[name] === value)) return;
   go(changes);
   showTab();
 }
@@ -35,6 +40,7 @@ const drawUnit = latest(async (panel) => {
   const same = () => parts.title.isConnected && asked.layer === state.layer && asked.channel === state.channel && asked.token === photo.token;
   parts.title.textContent = `Channel ${state.channel} of ${state.layer.replace(":", " ")}`;
   const found = await ask("unit", asked);
+  if (found) counts[asked.layer] = found.count;
   if (!found || !same()) return;
   parts.words.textContent = unitWords(found);
   parts.map.replaceChildren(layered(found, "Where it answers", `Strongest ${short(found.most)}, on average ${short(found.mean)}. The frame on the photograph is what its strongest cell sees.`));
@@ -62,11 +68,15 @@ function picture(address, title, words, call, alt) {
 function wanted(asked) {
   const image = make("img", { alt: "", hidden: true }), after = make("div");
   const words = make("p", {}, "A picture made from noise, step by step, until the channel answers as strongly as it can.");
-  const control = runner("Make it", (told) => begin("synthesize", { target: `${asked.layer}:${asked.channel}` }, (answer) => {
-    told(answer);
-    if (answer.picture) { image.src = answer.picture; image.hidden = false; image.alt = answer.words || "A picture on its way"; }
-    if (answer.done) after.replaceChildren(keeping(answer.key, ".png", ".gif", ".json"), answer.code ? code(answer.code) : "");
-  }));
+  const control = runner("Make it", (told) => {
+    image.hidden = true;
+    after.replaceChildren();
+    return begin("synthesize", { target: `${asked.layer}:${asked.channel}` }, (answer) => {
+      told(answer);
+      if (answer.picture) { image.src = answer.picture; image.hidden = false; image.alt = answer.words || "A picture on its way"; }
+      if (answer.done) after.replaceChildren(keeping(answer.key, ".png", ".gif", ".json"), answer.code ? code(answer.code) : "");
+    });
+  });
   return make("figure.card", {}, make("div.photo", {}, make("p.none", {}, "not made yet"), image), make("figcaption", {}, make("h3", {}, "What it wants to see"), words, control, after));
 }
 
@@ -114,7 +124,7 @@ function patchRow(sprites, captions) {
   return row;
 }
 
-const plainBars = (classes) => make("ol.bars", {}, ...classes.map((one) => make("li.bar", {}, make("span.label", {}, one.label),
+const plainBars = (classes) => make("ol.bars", {}, ...classes.map((one) => make("li.bar", {}, make("span.label", { title: one.label }, one.label),
   make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(1)}%` })), make("span.share", {}, percent(one.share)))));
 
 function alike(found) {

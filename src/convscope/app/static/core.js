@@ -78,15 +78,32 @@ function latest(work) {
   };
 }
 
-// The library call that makes a picture, to be copied.
-function code(text) {
-  const words = make("code", {}, text);
+// The library call that makes a picture, with the lines that it needs, to be copied.
+function code(call) {
+  const text = [...needed(call), call].join("\n"), words = make("code", {}, text);
   const copy = make("button.quiet", { type: "button", onclick: async () => {
-    await navigator.clipboard.writeText(text);
-    copy.textContent = "copied";
+    copy.textContent = (await copied(text, words)) ? "copied" : "selected";
     setTimeout(() => (copy.textContent = "copy"), 1500);
   } }, "copy");
   return make("details.code", {}, make("summary", {}, "The code for this"), make("div", {}, words, copy));
+}
+
+// Browsers hand the clipboard to encrypted pages only; elsewhere the text is selected and copied the old way.
+async function copied(text, words) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(words);
+    return document.execCommand("copy");
+  }
+}
+
+function needed(call) {
+  const named = (one) => JSON.stringify(one?.sample ? `sample:${one.sample}` : one?.name);
+  const lines = { net: `convscope.load(${JSON.stringify(facts.spec || "the network of this app")})`, survey: 'convscope.open_survey("survey")',
+    photo: named(photo), guide: named(photos.find((one) => one.token === making.guide)) };
+  return ["import convscope", ...Object.keys(lines).filter((name) => new RegExp(`[(, ]${name}[,)]`).test(call)).map((name) => `${name} = ${lines[name]}`)];
 }
 
 function choice(label, options, value, onchange) {
@@ -108,6 +125,12 @@ function button(words, onclick, kind = "") {
 }
 
 function number(label, value, low, high, onchange) {
-  const input = make("input", { type: "number", "aria-label": label, value, min: low, max: high, onchange: () => onchange(Number(input.value)) });
+  const input = make("input", { type: "number", "aria-label": label, value, min: low, max: high, onchange: () => {
+    if (!input.value || !input.checkValidity()) {
+      complain(`${label} must be a whole number from ${low} to ${high}.`);
+      return (input.value = value);
+    }
+    onchange((value = Number(input.value)));
+  } });
   return make("label.choice", {}, make("span", {}, label), input);
 }

@@ -6,10 +6,9 @@ views.make = {
   title: "Make",
   show(panel) {
     if (needPhoto(panel)) return;
-    making.target ||= `class:${photo.classes[0].number}`;
     const made = make("div.made"), run = runner("Make it", (told) => start2(told, made));
     panel.replaceChildren(heading("Pictures to order", { synthesize: "From noise, step by step, what a class or a channel wants to see.", dream: "Your photograph, changed until a layer sees more of what it already sees in it.", invert: "Pictures that a layer cannot tell from your photograph: what it has kept, and what it has forgotten." }[making.kind]),
-      make("div.controls", {}, choice("What", KINDS, making.kind, (kind) => { making.kind = kind; views.make.show(panel); }), ...makeOptions()), run, made);
+      make("div.controls", {}, choice("What", KINDS, making.kind, (kind) => { making.kind = kind; again(panel, () => views.make.show(panel)); }), ...makeOptions()), run, made);
   },
   leave: halt,
 };
@@ -19,19 +18,23 @@ function makeOptions() {
   if (making.kind === "invert") return [number("Steps", making.steps, 1, 1024, set("steps"))];
   if (making.kind === "dream") return [layerChoice(), number("Octaves", making.octaves, 1, 8, set("octaves")),
     choice("Guide", [["", "none"], ...photos.map((one) => [one.token, one.name])], making.guide, set("guide"))];
-  const target = make("input", { type: "text", "aria-label": "Class or channel", value: making.target, list: "targets", onchange: () => (making.target = target.value.trim()) });
+  const target = make("input", { type: "text", "aria-label": "Class or channel", value: wantedTarget(), list: "targets", onchange: () => { making.target = target.value.trim(); listed.value = making.target; if (listed.selectedIndex < 0) listed.value = ""; } });
   const names = make("datalist", { id: "targets" }, ...facts.labels.map((label, k) => make("option", { value: `class:${k}` }, label)));
-  const named = choice("Class", [["", "or as written →"], ...facts.labels.map((label, k) => [`class:${k}`, label])], making.target, (value) => { if (value) { making.target = value; target.value = value; } });
+  const named = choice("Class", [["", "or as written →"], ...facts.labels.map((label, k) => [`class:${k}`, label])], wantedTarget(), (value) => { if (value) { making.target = value; target.value = value; } }), listed = named.querySelector("select");
   return [named, make("label.choice", {}, make("span", {}, "Class or channel"), target), names,
     choice("Recipe", facts.recipes.map(([name]) => name), making.recipe, set("recipe")), number("Steps", making.steps, 1, 4096, set("steps")), number("Seed", making.seed, 0, 99999, set("seed"))];
 }
 
 function layerChoice() {
-  return choice("Layer", facts.stages.map((stage) => [stage.layer, stage.layer.replace(":", " ")]), state.layer, (layer) => go({ layer }));
+  return choice("Layer", layerOptions(), state.layer, (layer) => go({ layer }));
 }
 
+// What was asked for last; before that, what the network says of the photograph.
+const wantedTarget = () => making.target || `class:${photo.classes[0].number}`;
+
 function start2(told, made) {
-  const options = { synthesize: { target: making.target, recipe: making.recipe, steps: making.steps, seed: making.seed },
+  made.replaceChildren();
+  const options = { synthesize: { target: wantedTarget(), recipe: making.recipe, steps: making.steps, seed: making.seed },
     dream: { token: photo.token, layer: state.layer, octaves: making.octaves, guide: making.guide },
     invert: { token: photo.token, steps: making.steps } }[making.kind];
   return begin(making.kind, options, (answer) => {

@@ -9,12 +9,12 @@ views.filters = {
     const kinds = [["colour", conv.inputs === 3 ? "in colour" : "input channel 0"], ["norm", "strength over all inputs"],
       ...Array.from({ length: Math.min(conv.inputs, 64) }, (_, k) => [String(k), `input channel ${k}`])];
     const words = make("p.read"), place = make("div.tiles"), below = make("div");
-    const again = (changes) => { Object.assign(filtered, changes); views.filters.show(panel); };
+    const change = (changes) => { Object.assign(filtered, changes); again(panel, () => views.filters.show(panel)); };
     panel.replaceChildren(
       heading(`The filters of ${filtered.layer.replace(":", " ")}`, conv.inputs === 3 ? "The patterns that the first layer looks for. Trained well, they are edges in all directions and blobs of colour. Mid-grey is zero." : "Deeper filters look at the channels before them, so they can be seen one input at a time only. Mid-grey is zero."),
-      make("div.controls", {}, choice("Convolution", facts.convs.map((one) => [one.layer, `${one.layer.replace(":", " ")} · ${one.filters} filters`]), filtered.layer, (layer) => again({ layer, inputs: "colour" })),
-        choice("Seen through", kinds, filtered.inputs, (inputs) => again({ inputs })),
-        choice("Order", [["index", "by number"], ["norm", "longest first"], ["noise", "noisiest first"]], filtered.by, (by) => again({ by }))),
+      make("div.controls", {}, choice("Convolution", facts.convs.map((one) => [one.layer, `${one.layer.replace(":", " ")} · ${one.filters} filters`]), filtered.layer, (layer) => change({ layer, inputs: "colour" })),
+        choice("Seen through", kinds, filtered.inputs, (inputs) => change({ inputs })),
+        choice("Order", [["index", "by number"], ["norm", "longest first"], ["noise", "noisiest first"]], filtered.by, (by) => change({ by }))),
       words, place, below);
     const found = await ask("weights", { layer: filtered.layer, inputs: filtered.inputs });
     if (!found || !place.isConnected) return;

@@ -1,29 +1,46 @@
 // What takes long runs in the server's queue and tells how far it is. One at a time a page.
-let job = null; // {name, told, ended}
+const ANSWERS = 15000, ENDS = 5000; // milliseconds: how long a job's first and its last words are waited for
+let job = null; // what the page waits for: {name, told, ended, answered, halted}
+let asked = null; // what the server was asked for last: a job, and its end as a promise
+const pause = (time) => new Promise((done) => setTimeout(done, time));
 
 function begin(kind, options, told) {
   halt();
+  if (job) finish({});
   return new Promise(async (ended) => {
-    const mine = { name: crypto.randomUUID?.() || String(Math.random()), told, ended };
-    if (job) job.ended({});
-    job = mine;
-    if (!(await ask("enter", { job: mine.name })) || job !== mine) return ended({});
+    const mine = (job = { name: crypto.randomUUID?.() || String(Math.random()), told, ended });
+    await Promise.race([asked?.end, pause(ENDS)]); // of two jobs that answer at once, one would not be heard
+    if (job !== mine) return;
+    asked = mine;
+    mine.end = new Promise((over) => (mine.over = over));
     trigger("job", { ask: { kind, job: mine.name, ...options } });
+    await pause(ANSWERS);
+    if (job === mine && !mine.answered) { halt(); complain("The server has too much to do just now; please try again in a minute."); }
   });
 }
 
 watch("value", () => {
   const answer = props.value;
+  if (answer?.done && answer.job === asked?.name) asked.over();
   if (!job || !answer || answer.job !== job.name) return;
-  const { told, ended } = job;
-  if (answer.error) { if (answer.error !== "Stopped.") complain(answer.error); }
-  else told(answer);
-  if (answer.done) { job = null; ended(answer); }
+  job.answered = true;
+  if (!answer.error) job.told(answer);
+  else if (answer.error !== "Stopped.") complain(answer.error);
+  if (answer.done) finish(answer);
 });
 
-// Ends what runs after its step; the server keeps the best so far.
+function finish(answer) {
+  const { ended } = job;
+  job = null;
+  ended(answer);
+}
+
+// Ends what runs after its step; the server keeps the best so far. What has not answered has nothing to keep.
 function halt() {
-  if (job) server.stop({ job: job.name });
+  if (!job) return;
+  server.stop({ job: job.name }).catch(() => {});
+  if (!job.answered || job.halted) finish({});
+  else job.halted = true;
 }
 
 // A bar that fills, a button to start and one to stop.
@@ -34,18 +51,27 @@ function runner(words, start) {
   stop.hidden = true;
   const go = button(words, async () => {
     calm();
-    go.hidden = true; stop.hidden = bar.hidden = false;
+    swap(go, stop);
+    bar.hidden = false;
     bar.removeAttribute("value");
     line.textContent = "waiting for a free place…";
     await start((answer) => {
-      if (!answer.steps) return;
+      if (!answer.steps) { if (!bar.hasAttribute("value")) line.textContent = "working…"; return; }
       bar.value = answer.step / answer.steps;
       line.textContent = `step ${answer.step} of ${answer.steps}`;
     });
-    go.hidden = false; stop.hidden = bar.hidden = true;
+    swap(stop, go);
+    bar.hidden = true;
     line.textContent = "";
   }, ".act.main");
   return make("div.runner", {}, go, stop, bar, line);
+}
+
+// One button in the place of another, for the keyboard too.
+function swap(gone, come) {
+  const held = document.activeElement === gone;
+  gone.hidden = true; come.hidden = false;
+  if (held) come.focus();
 }
 
 async function keep(key, suffix) {

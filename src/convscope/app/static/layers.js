@@ -9,7 +9,7 @@ views.layers = {
     const last = facts.stages.length - 1;
     const words = make("p.read", { "aria-live": "polite" }), place = make("div.tiles"), title = make("h2");
     const range = slider("Depth", { min: 0, max: last, value: stageNumber(), step: 1 }, (value) => goStage(value));
-    const list = choice("Layer", facts.stages.map((stage) => [stage.layer, described(stage)]), state.layer, (value) => goStage(facts.stages.findIndex((stage) => stage.layer === value)));
+    const list = choice("Layer", layerOptions(described), state.layer, goLayer);
     const order = choice("Order", [["index", "by number"], ["mean", "strongest first"], ["most", "highest peak first"]], sorted.by, (value) => { sorted.by = value; arrange(sheet, value); });
     const codes = make("div");
     panel.replaceChildren(make("header", {}, title, make("p", {}, "Each tile is one channel: bright where it answers to the photograph. Point at a tile and see on the photograph what that cell can see.")),
@@ -25,12 +25,22 @@ views.layers = {
 };
 
 const described = (stage) => `${stage.layer.replace(":", " ")} · ${stage.kind === "pooling" ? "pool" : "conv"} ${stage.channels} × ${stage.height}×${stage.width}`;
-const stageNumber = () => Math.max(0, facts.stages.findIndex((stage) => stage.layer === state.layer));
+const depths = {}; // layer that is no stage -> the stage that it is part of, once the server said so
+const stageNumber = () => depths[state.layer] ?? Math.max(0, facts.stages.findIndex((stage) => stage.layer === state.layer));
+
+// The stages, and the layer that is looked at where it is none of them.
+function layerOptions(words = (stage) => stage.layer.replace(":", " ")) {
+  const known = facts.stages.map((stage) => [stage.layer, words(stage)]);
+  return known.some(([layer]) => layer === state.layer) ? known : [...known, [state.layer, state.layer.replace(":", " ")]];
+}
 
 function goStage(number) {
-  const stage = facts.stages[Math.max(0, Math.min(facts.stages.length - 1, number))];
-  if (!stage || stage.layer === state.layer) return;
-  go({ layer: stage.layer });
+  goLayer(facts.stages[Math.max(0, Math.min(facts.stages.length - 1, number))]?.layer);
+}
+
+function goLayer(layer) {
+  if (!layer || layer === state.layer) return;
+  go({ layer });
   if (state.tab === "layers") draw(root.querySelector(".panel"));
 }
 
@@ -41,19 +51,22 @@ const draw = latest(async (panel) => {
   if (!found || about !== photo || !parts.place.isConnected) return;
   const stage = facts.stages.find((one) => one.layer === layer);
   sheet = sheetOf(found, { words: parts.words, open: (k) => go({ channel: k, tab: views.channel ? "channel" : state.tab }),
-    resting: stage && stage.sees ? `A cell of this layer sees ${stage.sees} pixels of the photograph.` : "A cell of this layer sees the whole photograph." });
+    resting: found.sees ? `A cell of this layer sees ${reach(found.sees)} pixels of the photograph.` : "A cell of this layer sees the whole photograph." });
+  if (!stage) depths[layer] = found.depth;
   await sheet.ready;
   parts.place.replaceChildren(sheet.canvas);
   arrange(sheet, sorted.by);
   cursor = null;
   performance.mark("sheet-drawn");
   parts.place.dataset.layer = layer;
-  parts.title.textContent = stage ? `${layer.replace(":", " ")}: ${stage.channels} channels` : layer;
+  parts.title.textContent = `${layer.replace(":", " ")}: ${found.mean.length} channels`;
   parts.words.textContent = sheet.resting;
   parts.range.value = stageNumber();
   parts.list.value = layer;
   parts.codes.replaceChildren(code(found.code));
 });
+
+const reach = ({ y, x }) => (y.size === x.size ? y.size : `${y.size} by ${x.size}`);
 
 function moveCursor(step, event) {
   if (event.key === "Enter" && cursor !== null) return sheet.open(sheet.order[cursor]);
@@ -61,7 +74,8 @@ function moveCursor(step, event) {
   event.preventDefault();
   cursor = Math.max(0, Math.min(sheet.order.length - 1, (cursor ?? -1) + step));
   const [rows, columns] = sheet.found.grid;
-  point(sheet, { channel: sheet.order[cursor], place: cursor, row: rows >> 1, column: columns >> 1 });
+  point(sheet, { channel: sheet.order[cursor], place: cursor, row: rows >> 1, column: columns >> 1 }, "Press Enter");
+  mark(sheet, cursor);
 }
 
 addEventListener("resize", () => { if (sheet && sheet.canvas.isConnected) layOut(sheet); });

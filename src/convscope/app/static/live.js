@@ -6,7 +6,7 @@ views.live = {
   show(panel) {
     const start = button("Turn the camera on", () => turnOn(panel), ".act.main");
     panel.replaceChildren(heading("The camera, live", "What the network says of what the camera sees, moment by moment. Nothing is kept."),
-      make("div.controls", {}, start, layerChoice(), number("Follow channel", state.channel, 0, 100000, (channel) => go({ channel })),
+      make("div.controls", {}, start, layerChoice(), number("Follow channel", state.channel, 0, lastChannel(), (channel) => go({ channel })),
         slider("Heat", { min: 0, max: 100, value: 100 * shown.opacity }, (value) => { shown.opacity = value / 100; fade(panel); }), make("span.soft.rate", { role: "status" })),
       make("div.live", {}));
     fade(panel);
@@ -21,12 +21,12 @@ async function turnOn(panel) {
   film.on = true;
   panel.querySelector(".main").textContent = "Turn it off";
   const heat = make("img.over", { alt: "Where the evidence lies" }), answers = make("div.answer"), tiles = make("canvas.sheet", { role: "img", "aria-label": "The strongest channels of the layer" });
-  const followed = make("img", { alt: "The channel that is followed" });
+  const followed = make("img", { alt: "The channel that is followed" }), about = make("p");
   panel.querySelector(".live").replaceChildren(make("div", {}, make("div.photo.moving", {}, film.video, heat), answers),
-    make("figure.card", {}, make("div.photo", {}, followed), make("figcaption", {}, make("h3", {}, "The followed channel"))),
+    make("figure.card", {}, make("div.photo", {}, followed), make("figcaption", {}, make("h3", {}, "The followed channel"), about)),
     make("figure.card", {}, tiles, make("figcaption", {}, make("h3", {}, "The layer's strongest channels"))));
   film.count = 0; film.since = performance.now();
-  while (film.on && panel.isConnected) await oneFrame(panel, { heat, answers, tiles, followed });
+  while (film.on && panel.isConnected) await oneFrame(panel, { heat, answers, tiles, followed, about });
 }
 
 async function oneFrame(panel, parts) {
@@ -36,8 +36,9 @@ async function oneFrame(panel, parts) {
   if (found.error) { complain(found.error); return turnOff(); }
   parts.heat.src = found.heat; parts.heat.hidden = !found.heat;
   parts.followed.src = found.followed; parts.followed.hidden = !found.followed;
-  parts.answers.replaceChildren(bars(found.classes));
-  drawTiles(parts.tiles, found.tiles, found.channels.length);
+  parts.about.textContent = found.about;
+  parts.answers.replaceChildren(bars(found.classes, seize));
+  drawTiles(parts.tiles, found.tiles, found.channels);
   film.count += 1;
   panel.querySelector(".rate").textContent = `${(1000 * film.count / (performance.now() - film.since)).toFixed(1)} pictures a second`;
   panel.dataset.frames = film.count;
@@ -51,14 +52,32 @@ function squareFrame(video) {
   return new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
 }
 
-function drawTiles(canvas, found, count) {
+// A class that was chosen is looked for in what the camera sees at that moment.
+async function seize(number) {
+  const file = await snapshot(film.video, 1280), found = await upload1(new File([file], "camera.jpg", { type: "image/jpeg" }));
+  if (found) look(found, "");
+  if (found) aim(number);
+}
+
+function drawTiles(canvas, found, channels) {
   const picture = new Image();
   picture.onload = () => {
-    canvas.width = found.columns * found.width;
-    canvas.height = Math.ceil(count / found.columns) * found.height;
-    canvas.getContext("2d").drawImage(picture, 0, 0);
+    const brush = canvas.getContext("2d"), side = 72, rows = Math.ceil(channels.length / found.columns);
+    canvas.width = found.columns * side;
+    canvas.height = rows * side;
+    brush.imageSmoothingEnabled = false;
+    brush.drawImage(picture, 0, 0, found.columns * found.width, rows * found.height, 0, 0, canvas.width, canvas.height);
+    brush.font = "600 13px system-ui, sans-serif";
+    brush.lineWidth = 3;
+    channels.forEach((channel, place) => numbered(brush, channel, (place % found.columns) * side + 3, Math.floor(place / found.columns) * side + side - 5));
   };
   picture.src = found.uri;
+}
+
+function numbered(brush, channel, x, y) {
+  brush.strokeStyle = "#000"; brush.fillStyle = "#fff";
+  brush.strokeText(channel, x, y);
+  brush.fillText(channel, x, y);
 }
 
 function turnOff() {

@@ -9,10 +9,14 @@ views.occlude = {
     if (needPhoto(panel)) return;
     covered = null;
     const cards = make("div.cards.small"), words = make("p.read", { "aria-live": "polite" }), codes = make("div");
-    const run = runner("Cover every place", (told) => begin("occlude", { token: photo.token, ...covering }, (answer) => {
-      told(answer);
-      if (answer.done) drawCovered(answer, cards, words, codes);
-    }));
+    const run = runner("Cover every place", (told) => {
+      covered = null;
+      for (const part of [cards, words, codes]) part.replaceChildren();
+      return begin("occlude", { token: photo.token, ...covering }, (answer) => {
+        told(answer);
+        if (answer.done) drawCovered(answer, cards, words, codes);
+      });
+    });
     panel.replaceChildren(
       heading("What happens when a part is covered?", "A window is put over every place of the photograph, and the network is asked again each time. Where the answer suffers, the evidence was."),
       make("div.controls", {}, number("Window", covering.window, 1, side, (value) => (covering.window = value)), number("Stride", covering.stride, 1, side, (value) => (covering.stride = value)),
@@ -28,7 +32,7 @@ function drawCovered(answer, cards, words, codes) {
   panelOf(cards).style.setProperty("--opacity", 0.6);
   cards.replaceChildren(...answer.classes.map((one) => layered({ heat: one.heat, words: `How much covering each place takes from ${one.label}` },
     one.label, `${percent(one.share)} as it is; ${percent(one.worst)} with a window in the worst place.`)));
-  for (const card of cards.querySelectorAll(".photo")) pointable(card);
+  for (const card of cards.querySelectorAll(".card")) { pointable(card.querySelector(".photo")); card.querySelector("figcaption").append(make("p.now")); }
   pointable(root.querySelector(".stage .photo"));
   codes.replaceChildren(code(answer.code));
 }
@@ -38,8 +42,16 @@ const panelOf = (part) => part.closest(".panel");
 function pointable(box) {
   if (box.pointable) return;
   box.pointable = true;
-  box.addEventListener("pointermove", (event) => { if (covered && covered.token === photo.token) underWindow(box, event); });
-  box.addEventListener("pointerleave", () => { if (covered) { clearOver(); root.querySelector(".answer").replaceChildren(answer(photo)); } });
+  const cover = (event) => { if (covered && covered.token === photo.token) underWindow(box, event); };
+  box.addEventListener("pointermove", cover);
+  box.addEventListener("pointerdown", cover); // a finger does not move before it touches
+  box.addEventListener("pointerleave", (event) => { if (covered && event.pointerType !== "touch") uncover(); });
+}
+
+function uncover() {
+  clearOver();
+  root.querySelector(".answer").replaceChildren(answer(photo));
+  root.querySelectorAll(".now").forEach((line) => (line.textContent = ""));
 }
 
 function underWindow(box, event) {
@@ -50,6 +62,7 @@ function underWindow(box, event) {
   frame(row * stride, column * stride, Math.min(photo.height, row * stride + wide), Math.min(photo.width, column * stride + wide), "Covered here");
   root.querySelector(".stage .sees").classList.add("covering");
   const now = covered.classes.map((one) => ({ ...one, share: one.shares[row * columns + column] }));
+  root.querySelectorAll(".now").forEach((line, place) => (line.textContent = `${percent(now[place].share)} with the window where you point.`));
   const before = covered.classes[0], left = now.find((one) => one.number === before.number).share;
   root.querySelector(".answer").replaceChildren(make("div", {}, make("p.says", {}, make("span", {}, "Covered here: "), make("b", {}, `${before.label} ${percent(left)}`)), bars(now)));
 }

@@ -63,11 +63,11 @@ function answer(one) {
   return make("div", {}, make("p.says", {}, make("span", {}, sure + " "), make("b", {}, best.label)), bars(one.classes));
 }
 
-function bars(classes) {
+function bars(classes, open = aim) {
   return make("ol.bars", { "aria-label": "The most probable classes" }, ...classes.map((one) =>
     make("li", {}, make("button.bar", { type: "button", title: "Show where the evidence for this class lies",
-      "aria-pressed": String(state.target === `class:${one.number}`), onclick: () => aim(one.number) },
-    make("span.label", {}, one.label), make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(2)}%` })),
+      "aria-pressed": String(state.target === `class:${one.number}`), onclick: () => open(one.number) },
+    make("span.label", { title: one.label }, one.label), make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(2)}%` })),
     make("span.share", {}, percent(one.share))))));
 }
 
@@ -134,6 +134,7 @@ async function still() {
 }
 
 async function camera() {
+  if (!navigator.mediaDevices) return complain("The camera can be used only over an encrypted connection, or on the machine on which the app runs.");
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
     const film = make("video", { autoplay: true, muted: true, playsinline: true });

@@ -5,11 +5,32 @@ function sheetOf(found, options) {
   const picture = new Image();
   canvas.addEventListener("pointermove", (event) => point(sheet, cellUnder(sheet, event)));
   canvas.addEventListener("pointerleave", () => point(sheet, null));
-  canvas.addEventListener("click", (event) => { const cell = cellUnder(sheet, event); if (cell) sheet.open(cell.channel); });
+  canvas.addEventListener("click", (event) => chosenBy(event, sheet));
+  canvas.addEventListener("blur", () => mark(sheet, null));
   sheet.ready = new Promise((done) => { picture.onload = done; });
   picture.src = found.uri;
   sheet.picture = picture;
   return sheet;
+}
+
+// A finger cannot hover: its first tap points, the second opens.
+function chosenBy(event, sheet) {
+  const cell = cellUnder(sheet, event);
+  if (!cell) return;
+  if (event.pointerType !== "touch" || sheet.tapped === cell.channel) return sheet.open(cell.channel);
+  sheet.tapped = cell.channel;
+  point(sheet, cell, "Tap it again");
+  mark(sheet, cell.place);
+}
+
+// A frame around the tile that keys or a finger have reached.
+function mark(sheet, place) {
+  sheet.canvas.parentElement?.querySelector(".mark")?.remove();
+  if (place === null) return;
+  const { canvas, tile, across } = sheet, x = canvas.offsetLeft + (place % across) * tile, y = canvas.offsetTop + Math.floor(place / across) * tile;
+  const drawn = make("i.mark", { style: `left:${x - 3}px;top:${y - 3}px;width:${tile + 3}px;height:${tile + 3}px` });
+  canvas.after(drawn);
+  drawn.scrollIntoView({ block: "nearest" });
 }
 
 function arrange(sheet, sort) {
@@ -22,6 +43,7 @@ function arrange(sheet, sort) {
 // As many columns as make all tiles visible without scrolling, within reason.
 function layOut(sheet) {
   const { canvas, found, order } = sheet;
+  mark(sheet, null);
   const width = Math.max(240, canvas.parentElement.clientWidth);
   const wanted = Math.sqrt(width * Math.max(420, innerHeight - 260) / order.length);
   const tile = Math.max(26, Math.min(112, Math.floor(wanted)));
@@ -60,7 +82,7 @@ function cellUnder(sheet, event) {
   return { channel: order[place], place, row, column };
 }
 
-function point(sheet, cell) {
+function point(sheet, cell, how = "Click") {
   const words = sheet.words;
   if (!cell) {
     words.textContent = sheet.resting;
@@ -69,7 +91,7 @@ function point(sheet, cell) {
   }
   const { found } = sheet;
   if (sheet.tell) { words.textContent = sheet.tell(cell.channel); return; }
-  words.textContent = `Channel ${cell.channel}: maximum ${short(found.most[cell.channel])}, mean ${short(found.mean[cell.channel])}. Click to open it.`;
+  words.textContent = `Channel ${cell.channel}: maximum ${short(found.most[cell.channel])}, mean ${short(found.mean[cell.channel])}. ${how} to open it.`;
   const [top, left, bottom, right] = seen(found.sees, cell.row, cell.column);
   frame(top, left, bottom, right, found.sees ? `What this cell sees: ${right - left} by ${bottom - top} pixels` : "This cell sees the whole photograph");
 }

@@ -10,8 +10,18 @@ function showTab() {
   if (photo) clearOver();
   panel.setAttribute("aria-labelledby", `tab-${state.tab}`);
   panel.dataset.tab = state.tab;
-  panel.replaceChildren();
-  views[state.tab].show(panel);
+  again(panel, () => {
+    panel.replaceChildren();
+    views[state.tab].show(panel);
+  });
+}
+
+// Draws a panel anew; a control that was held by the keyboard is held again.
+function again(panel, draw) {
+  const held = document.activeElement, name = (one) => one.getAttribute("aria-label") || one.textContent;
+  const words = panel.contains(held) && held.matches("input, select, button") && name(held);
+  draw();
+  if (words) [...panel.querySelectorAll(held.tagName)].find((one) => name(one) === words)?.focus();
 }
 
 function head() {
@@ -24,12 +34,13 @@ function head() {
 async function start() {
   root.replaceChildren(head(), make("p.complaint", { role: "alert", hidden: true }),
     make("main", {}, stage(), make("section.panel", { id: "panel", role: "tabpanel" })));
-  readAddress();
+  const warning = readAddress();
   acceptAnywhere();
-  listeners.push(showTab);
+  listeners.push(() => { if (!film.on) showTab(); }); // the camera goes on
   root.dataset.ready = "yes";
-  await sample(["china", "flower"].includes(state.photo) ? state.photo : "china");
+  await sample(SAMPLES.includes(state.photo) ? state.photo : "china");
   if (!photo) showTab();
+  if (warning) complain(warning);
 }
 
 document.addEventListener("keydown", (event) => {

@@ -57,8 +57,7 @@ def projection(desk: Desk, ask: Ask) -> Answer:
 def _unit(desk: Desk, photo: Photograph, layer: str, k: int) -> Answer:
     maps = values(desk, photo, layer)
     if k >= len(maps):
-        msg = f"{layer} has no channel {k}: it has {len(maps)}, numbered 0 to {len(maps) - 1}."
-        raise ArgumentError(msg)
+        raise ArgumentError(none_such(layer, k, maps))
     plane, means = maps[k], maps.mean((1, 2))
     row, column = divmod(int(plane.argmax()), plane.shape[1])
     counts = torch.histc(plane, BINS, float(plane.min()), float(plane.max()) + 1e-9)
@@ -77,6 +76,11 @@ def _unit(desk: Desk, photo: Photograph, layer: str, k: int) -> Answer:
         "code": f'convscope.maps(net, photo, "{layer}", channels=[{k}])',
         "neighbours": _alike(maps.flatten(1), k),
     }
+
+
+def none_such(layer: str, k: int, maps: torch.Tensor) -> str:
+    """What to say where a layer has no such channel."""
+    return f"{layer} has no channel {k}: it has {len(maps)}, numbered 0 to {len(maps) - 1}."
 
 
 def _box(desk: Desk, photo: Photograph, layer: str, row: int, column: int) -> list[int]:

@@ -27,6 +27,7 @@ def sheet(desk: Desk, ask: Ask) -> Answer:
 
 def values(desk: Desk, photo: Photograph, layer: str) -> Tensor:
     """The maps of a layer for a photograph, (C, h, w); of a stage without a new pass."""
+    desk.net.layers.find(layer)  # the scores are known as well, but they are no layer
     known = desk.activations(photo)
     if layer in known:
         return known[layer][0]
@@ -46,6 +47,7 @@ def _sheet(desk: Desk, photo: Photograph, layer: str) -> Answer:
         "mean": [round(v, 5) for v in flat.mean(1).tolist()],
         "least": [round(v, 4) for v in flat.amin(1).tolist()],
         "sees": sees(desk, layer),
+        "depth": _depth(desk, layer),
         "code": f'convscope.maps(net, photo, "{layer}")',
     }
 
@@ -56,6 +58,14 @@ def sees(desk: Desk, layer: str) -> Answer | None:
     if field is None or field.y is None or field.x is None:
         return None
     return {"y": _axis(field.y), "x": _axis(field.x)}
+
+
+def _depth(desk: Desk, layer: str) -> int:
+    """The place among the stages of the one that a layer is part of."""
+    rows = list(desk.net.layers)
+    place = rows.index(desk.net.layers.find(layer))
+    later = [rows.index(row) >= place for row in desk.stages()]
+    return later.index(True) if any(later) else max(0, len(later) - 1)
 
 
 def _axis(axis: Axis) -> dict[str, float]:

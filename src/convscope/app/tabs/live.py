@@ -11,6 +11,7 @@ from convscope.app.asking import Answer, Ask
 from convscope.app.desk import Desk
 from convscope.app.drawn import heat, sprite
 from convscope.app.photos import check_size
+from convscope.app.tabs.channel import none_such
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError
 from convscope.network import Network
@@ -65,9 +66,12 @@ def _said(net: Network, output: torch.Tensor) -> Answer:
 def _tiles(net: Network, value: torch.Tensor, layer: str, followed: int) -> Answer:
     maps = net.layers.maps(value.detach(), layer)[0].cpu()
     strongest = maps.mean((1, 2)).topk(min(TILES, len(maps))).indices
-    one = maps[min(followed, len(maps) - 1)]
+    known = followed < len(maps)
     return {
         "tiles": sprite(maps[strongest]),
         "channels": strongest.tolist(),
-        "followed": heat(as_array(one.clamp(min=0)), SIDE),
+        "followed": heat(as_array(maps[followed].clamp(min=0)), SIDE) if known else "",
+        "about": f"Channel {followed} of {layer.replace(':', ' ')}."
+        if known
+        else none_such(layer, followed, maps),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 from convscope.app.asking import Answer, Ask
 from convscope.app.desk import Desk
 from convscope.app.drawn import heat, jpeg
+from convscope.app.jobs import Stop, told
 from convscope.app.photos import Photograph
 from convscope.attribution.cam import CAMS, SLOW, cam
-from convscope.attribution.pixels import SALIENCIES, saliency
+from convscope.attribution.pixels import AVERAGED, SALIENCIES, saliency
 from convscope.checks.curves import trust
 from convscope.errors import ImageError
 from convscope.network import Network
@@ -22,6 +24,7 @@ from convscope.results.base import as_array
 
 TOP = 5
 METHODS = (*CAMS, *SLOW, *SALIENCIES)
+LONG = (*SLOW, *AVERAGED)  # of these, those that ask the network many times
 
 
 def photograph(desk: Desk, data: bytes, name: str) -> Answer:
@@ -67,28 +70,67 @@ def uploaded(desk: Desk, sent: Any) -> Answer:
 
 def evidence(desk: Desk, ask: Ask) -> Answer:
     """The map of one class by one method."""
-    photo, target, method = (
-        ask.photo,
-        ask.text("target", "predicted"),
-        ask.text("method", "gradcam"),
-    )
+    photo, target, method = _question(ask)
     key = ("evidence", photo.token, target, method)
     return dict(desk.once(key, lambda: _drawn(desk, photo, target, method)))
 
 
-def _drawn(desk: Desk, photo: Photograph, target: str, method: str) -> Answer:
+def explained(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
+    """The maps of several classes by a method that takes long, and the check of the first."""
+    photo, first, method = _question(ask)
+    maps = list[Answer]()
+    for target in filter(None, (first, ask.text("rival"))):
+        key = ("map", photo.token, target, method)
+        if not desk.knows(key):
+            found = yield from _looked_for(desk, photo, target, method, stop)
+            desk.once(key, lambda found=found: found)  # type: ignore[misc]
+        maps.append(_drawn(desk, photo, target, method))
+        yield {"maps": maps}
+    yield {"maps": maps, "checked": _checked(desk, photo, first, method), "done": True}
+
+
+def _looked_for(
+    desk: Desk, photo: Photograph, target: str, method: str, stop: Stop
+) -> Generator[Answer, None, Heatmap]:
+    found: list[Heatmap] = []
+    yield from told(
+        desk,
+        lambda net, progress, should_stop: mapped(
+            net, photo.pixels, target, method, progress=progress, should_stop=should_stop
+        ),
+        stop,
+        found,
+    )
+    return found[0]
+
+
+def _question(ask: Ask) -> tuple[Photograph, str, str]:
+    return ask.photo, ask.text("target", "predicted"), ask.text("method", "gradcam")
+
+
+def _map(desk: Desk, photo: Photograph, target: str, method: str) -> Heatmap:
+    """A map; one that took long is remembered for its check."""
+    key = ("map", photo.token, target, method)
     with desk.network() as net:
-        found = mapped(net, photo.pixels, target, method)
+        if method in LONG:
+            in_turns = desk.in_turns
+            return desk.once(
+                key, lambda: mapped(net, photo.pixels, target, method, should_stop=in_turns)
+            )
+        return mapped(net, photo.pixels, target, method)
+
+
+def _drawn(desk: Desk, photo: Photograph, target: str, method: str) -> Answer:
+    found = _map(desk, photo, target, method)
     picture = heat(as_array(found.evidence()), photo.view.size)
     call = _call(method, target)
     return {"heat": picture, "words": found.words(), "code": call, "target": target}
 
 
-def mapped(net: Network, pixels: Tensor, target: str, method: str) -> Heatmap:
-    """A map by any method of the two families."""
-    if method in SALIENCIES:
-        return saliency(net, pixels, as_objective(target), method=method)
-    return cam(net, pixels, as_objective(target), method=method)
+def mapped(net: Network, pixels: Tensor, target: str, method: str, **watched: Any) -> Heatmap:
+    """A map by any method of the two families; `progress` and `should_stop` are handed on."""
+    family = saliency if method in SALIENCIES else cam
+    return family(net, pixels, as_objective(target), method=method, **watched)
 
 
 def _call(method: str, target: str) -> str:
@@ -98,11 +140,7 @@ def _call(method: str, target: str) -> str:
 
 def check(desk: Desk, ask: Ask) -> Answer:
     """Whether the strongest places of a map matter, in a sentence."""
-    photo, target, method = (
-        ask.photo,
-        ask.text("target", "predicted"),
-        ask.text("method", "gradcam"),
-    )
+    photo, target, method = _question(ask)
     key = ("check", photo.token, target, method)
     return dict(desk.once(key, lambda: _checked(desk, photo, target, method)))
 
@@ -111,8 +149,9 @@ def check(desk: Desk, ask: Ask) -> Answer:
 def _checked(desk: Desk, photo: Photograph, target: str, method: str) -> Answer:
     with desk.network() as net:
         asked = net.settled(as_objective(target), photo.pixels)
-        found = mapped(net, photo.pixels, asked.label, method)
         number = _class_of(asked.label, net, photo.pixels)
+    found = _map(desk, photo, asked.label, method)
+    with desk.network() as net:
         tried = trust(net, found, probability(number))
     return {"sentence": tried.sentence(net.caption(number)), "holds": tried.holds}
 

@@ -6,20 +6,19 @@ import base64
 import hashlib
 import tempfile
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
 from convscope.app.asking import Answer, Ask
-from convscope.app.desk import Desk
+from convscope.app.desk import Desk, Made
 from convscope.app.drawn import jpeg
+from convscope.app.growth import Growth, remark, stopped
 from convscope.app.jobs import Newest, Pace, Stop, told
+from convscope.app.photos import view_of
 from convscope.errors import ArgumentError, StoppedError
+from convscope.images import read
 from convscope.objective import parse
 from convscope.render.colour import as_bytes
 from convscope.results import Pictures
@@ -29,7 +28,6 @@ from convscope.synthesis.given import plan_for
 from convscope.synthesis.invert import invert
 from convscope.synthesis.plans import RECIPES
 
-FRAMES, FILM = 24, 160  # of a film of how a picture grew: how many, and pixels of a side
 KINDS = {".png": "image/png", ".gif": "image/gif", ".json": "application/json"}
 
 
@@ -42,21 +40,19 @@ def synthesize(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
         "size": ask.whole("size", min(*desk.net.input_size, 160), 16, 512),
         "seed": ask.whole("seed", 0, 0, 2**31),
     }
-    code = (
-        f'convscope.synthesize(net, "{target}", {", ".join(f"{k}={v!r}" for k, v in how.items())})'
-    )
-    key = _key(target, how)
+    total = plan_for(how["recipe"], how["steps"]).steps
+    key, reached = _key(target, how, total), total
     if key not in desk.made:
-        key = yield from _growing(desk, target, how, key, stop)
-    yield {**_finished(desk, key), "code": code, "target": target}
+        reached = yield from _growing(desk, target, how, total, stop)
+    code = _call(target, how, reached, total)
+    yield {**_finished(desk, _key(target, how, reached)), "code": code, "target": target}
 
 
 def _growing(
-    desk: Desk, target: str, how: dict[str, Any], key: str, stop: Stop
-) -> Generator[Answer, None, str]:
-    """Each step with the network to itself, and others in between; the name of what was made."""
-    total = plan_for(how["recipe"], how["steps"]).steps
-    steps, pace, frames = ascend(desk.net, parse(target), **how), Pace(), list[Tensor]()
+    desk: Desk, target: str, how: dict[str, Any], total: int, stop: Stop
+) -> Generator[Answer, None, int]:
+    """Each step with the network to itself, and others in between; the step that was reached."""
+    steps, pace, growth = ascend(desk.net, parse(target), **how), Pace(), Growth()
     step: Step | None = None
     while not stop():
         with desk.network():
@@ -64,22 +60,27 @@ def _growing(
         if following is None:
             break
         step = following
-        if step.step == 1 or step.step % max(1, total // FRAMES) == 0:
-            frames.append(_small(step.pictures.values))
+        growth.add(step.pictures)
         if pace():
             yield _told(step, total)
-    return _kept(desk, key, step, total, frames)
-
-
-def _kept(desk: Desk, key: str, step: Step | None, total: int, frames: list[Tensor]) -> str:
-    """Remember a picture, and one that was stopped under another name."""
     if step is None:
         msg = "The picture was stopped before its first step."
         raise StoppedError(msg)
-    name = key if step.step == total else f"part {key}"
-    desk.keep(f"film {key}", _film(step.best, frames))
-    desk.keep(name, step.best)
-    return name
+    made = stopped(step.best, step.step, total)
+    desk.keep(_key(target, how, step.step), Made(made, growth.film(made)))
+    return step.step
+
+
+def _call(target: str, how: dict[str, Any], reached: int, total: int) -> str:
+    """The library call that makes the same picture, also one that was stopped."""
+    options = ", ".join(f"{name}={value!r}" for name, value in how.items())
+    if reached == total:
+        return f"convscope.synthesize(net, {target!r}, {options})"
+    return (
+        "from itertools import islice\n"
+        f"steps = convscope.ascend(net, {target!r}, {options})\n"
+        f"[step.best for step in islice(steps, {reached})][-1]"
+    )
 
 
 def _told(step: Step, total: int) -> Answer:
@@ -89,22 +90,8 @@ def _told(step: Step, total: int) -> Answer:
     return {"picture": picture, "step": step.step, "steps": total, "score": score}
 
 
-def _small(values: Tensor) -> Tensor:
-    height, width = values.shape[-2:]
-    share = min(1.0, FILM / max(height, width))
-    return F.interpolate(values, (round(height * share), round(width * share)), mode="area")
-
-
-def _film(last: Pictures, frames: list[Tensor]) -> Pictures:
-    some = frames[:: max(1, len(frames) // FRAMES)]
-    size = frames[-1].shape  # a picture that is enlarged on its way changes its size
-    alike = [F.interpolate(f, size[-2:], mode="area") for f in [*some, _small(last.values)]]
-    return replace(last, values=torch.cat(alike), captions=(), shown=None)
-
-
 def _finished(desk: Desk, key: str) -> Answer:
-    found = desk.made[key]
-    assert isinstance(found, Pictures)  # noqa: S101 - so are all that are kept under such keys
+    found = desk.made[key].picture
     return {"picture": shown(found), "words": found.words(), "key": key, "done": True}
 
 
@@ -113,12 +100,12 @@ def dreamed(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     photo, layer = ask.photo, ask.text("layer") or None
     guide = ask.text("guide")
     how = Dreaming(octaves=ask.whole("octaves", 3, 1, 8), steps=ask.whole("steps", 8, 1, 100))
-    other = desk.photos[guide].view if guide else None
+    other = read(desk.photos[guide].view) if guide else None
     found, newest = list[Pictures](), Newest(lambda made: {"picture": shown(made)})
-    frames: list[Tensor] = []
+    growth = Growth()
 
     def look(made: Pictures) -> None:
-        frames.append(_small(made.values))
+        growth.add(made)
         newest.put(made)
 
     yield from told(
@@ -135,11 +122,23 @@ def dreamed(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
         found,
         newest=newest,
     )
-    code = f'convscope.dream(net, photo, "{layer}", how=convscope.Dreaming(octaves={how.octaves}, steps={how.steps}))'
-    key = _key("dream", photo.token, layer, guide, how)
-    desk.keep(f"film {key}", _film(found[0], frames))
-    desk.keep(key, found[0])
+    reached, total = growth.count, how.steps * len(how.sizes(*found[0].values.shape[-2:]))
+    made = stopped(found[0], reached, total)
+    key = _key("dream", photo.token, layer, guide, how, reached)
+    desk.keep(key, Made(made, growth.film(made)))
+    code = _dream_call(desk, layer, how, guided=bool(guide)) + remark(reached, total)
     yield {**_finished(desk, key), "code": code}
+
+
+def _dream_call(desk: Desk, layer: str | None, how: Dreaming, *, guided: bool) -> str:
+    """The app dreams of the photograph as it is shown, which has more pixels than the network takes."""
+    size, options = view_of(desk.net)
+    words = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    names = ["photo", "guide"] if guided else ["photo"]
+    lines = [f"{name} = convscope.read({name}, {size}, {words})" for name in names]
+    guide = ", guide=guide" if guided else ""
+    dreaming = f"convscope.Dreaming(octaves={how.octaves}, steps={how.steps})"
+    return "\n".join([*lines, f"convscope.dream(net, photo, {layer!r}{guide}, how={dreaming})"])
 
 
 def inverted(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
@@ -159,11 +158,12 @@ def inverted(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
         found,
         newest=newest,
     )
-    key = _key("invert", photo.token, steps)
-    desk.keep(key, found[0])
-    code = f"convscope.invert(net, photo, steps={steps})"
-    whole = _strip(found[0])
-    yield {**whole, "words": found[0].words(), "key": key, "code": code, "done": True}
+    layers, early = len(found[0].captions) - 1, stop()
+    made = stopped(found[0], layers, layers + early)
+    key = _key("invert", photo.token, steps, layers, early)
+    desk.keep(key, Made(made))
+    code = f"convscope.invert(net, photo, steps={steps})" + ("  # here stopped early" * early)
+    yield {**_strip(made), "words": made.words(), "key": key, "code": code, "done": True}
 
 
 def _strip(found: Pictures) -> Answer:
@@ -175,7 +175,8 @@ def _strip(found: Pictures) -> Answer:
 def download(desk: Desk, ask: Ask) -> Answer:
     """Something that was made, as a file: the picture, how it grew, or its recipe."""
     key, suffix = ask.text("key"), ask.text("suffix", ".png")
-    found = desk.made.get(f"film {key.removeprefix('part ')}" if suffix == ".gif" else key)
+    part = "film" if suffix == ".gif" else "picture"
+    found = getattr(desk.made.get(key), part, None)
     if found is None or suffix not in KINDS:
         msg = "This picture is no longer kept here; make it once more."
         raise ArgumentError(msg)

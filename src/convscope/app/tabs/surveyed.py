@@ -33,9 +33,12 @@ def opened(net: Network, given: Survey | str | Path | None) -> Survey | None:
     """A survey, or the folder of one, as the survey of this network; None stays None.
 
     Raises:
-        ArgumentError: if it is one of another network.
+        ArgumentError: if it is one of another network, or its name is empty.
         LoadError: if the folder holds none.
     """
+    if isinstance(given, str) and not given.strip():
+        msg = f"--survey must be the folder that convscope survey made, not {given!r}."
+        raise ArgumentError(msg)
     found = open_survey(given) if isinstance(given, str | Path) else given
     if found is not None:
         found.check(net)

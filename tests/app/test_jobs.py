@@ -1,0 +1,241 @@
+"""What takes long: pictures that grow, windows that cover, and what is kept of them."""
+
+import base64
+import io
+import itertools
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import convscope
+
+pytest.importorskip("gradio", reason="the extra 'app' is not installed")
+
+from convscope.app import endpoints
+from convscope.app.build import JOBS
+from convscope.app.desk import MADE, PLACES
+from convscope.app.growth import Growth
+from convscope.app.jobs import run
+from convscope.app.tabs import look
+from convscope.results import Pictures, recipe_for
+from tests.app.conftest import tiny
+
+
+def jobs(desk, **sent):
+    """All that a job tells after it has a place."""
+    place, *told = run(desk, JOBS, {"job": "j", **sent})
+    assert {"job": "j", "kind": sent["kind"]} == place
+    return told
+
+
+def test_a_picture_grows_and_is_kept(desk, functions):
+    told = jobs(desk, kind="synthesize", target="class:1", steps=6, size=32)
+    assert told[-1]["done"]
+    again = jobs(desk, kind="synthesize", target="class:1", steps=6, size=32)
+    assert 1 == len(again)  # it was remembered
+    assert again[0]["picture"] == told[-1]["picture"]
+    for suffix, start in (
+        (".png", "data:image/png"),
+        (".gif", "data:image/gif"),
+        (".json", "data:application/json"),
+    ):
+        kept = functions["download"]({"key": told[-1]["key"], "suffix": suffix})
+        assert kept["uri"].startswith(start)
+
+
+def test_stop_works_within_a_step_and_keeps_the_best(desk, functions):
+    seen = []
+    steps = run(
+        desk,
+        JOBS,
+        {"job": "j", "kind": "synthesize", "target": "class:1", "steps": 4000, "size": 32},
+    )
+    next(steps)  # it has a place
+    for answer in steps:
+        seen.append(answer)
+        functions["stop"]({"job": "j"})
+    assert seen[-1]["done"]
+    assert seen[-1]["picture"]
+    assert seen[0]["step"] == 1
+    assert len(seen) < 5
+    assert desk._lock.acquire(blocking=False)
+    desk._lock.release()
+    _told_truly(desk, functions, seen[-1])
+
+
+def _told_truly(desk, functions, answer):
+    """Recipe and code of a stopped picture say so, and the code makes the same picture."""
+    kept = functions["download"]({"key": answer["key"], "suffix": ".json"})["uri"]
+    recipe = json.loads(base64.b64decode(kept.partition(",")[2]))
+    reached = recipe["parameters"]["stopped_after"]
+    assert 1 <= reached < 10
+    *lines, last = answer["code"].split("\n")
+    known = {"convscope": convscope, "net": desk.net}
+    exec("\n".join(lines), known)  # noqa: S102 - the page offers it to be run
+    made = eval(last, known)  # noqa: S307
+    assert torch.equal(desk.made[answer["key"]].picture.values, made.values)
+
+
+def frames_of(functions, key):
+    kept = functions["download"]({"key": key, "suffix": ".gif"})["uri"]
+    with Image.open(io.BytesIO(base64.b64decode(kept.partition(",")[2]))) as film:
+        return film.n_frames
+
+
+def test_a_film_of_a_stopped_picture_has_many_frames(desk, functions):
+    steps = run(
+        desk,
+        JOBS,
+        {"job": "j", "kind": "synthesize", "target": "class:1", "size": 32, "steps": 4000},
+    )
+    for answer in steps:
+        if answer.get("step", 0) >= 40:
+            functions["stop"]({"job": "j"})
+    assert 12 <= frames_of(functions, answer["key"]) <= 25
+
+
+@pytest.mark.parametrize("steps", [1, 2, 24, 25, 26, 100, 1000])
+def test_frames_are_spread_evenly(steps):
+    growth = Growth()
+    for step in range(steps):
+        growth.add(Pictures(torch.full((1, 3, 8, 8), step / 1000), recipe_for(tiny(), "a")))
+    shown = growth.film(Pictures(torch.ones(1, 3, 8, 8), recipe_for(tiny(), "a")))
+    found = [round(1000 * float(v.mean())) for v in shown.values][:-1]
+    assert min(steps, 12) <= len(found) <= 24
+    assert 1 == len({b - a for a, b in itertools.pairwise(found)} or {1})
+    assert steps - 1 - found[-1] < max(1, found[1] - found[0] if len(found) > 1 else 1)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_code_of_a_dream_makes_the_same_dream(desk, functions, token, guided):
+    other = functions["sample"]({"name": "flower"})["token"] if guided else ""
+    told = jobs(desk, kind="dream", token=token, layer="stage:2", guide=other, steps=2, octaves=2)
+    *lines, last = told[-1]["code"].split("\n")
+    known = {
+        "convscope": convscope,
+        "net": desk.net,
+        "photo": "sample:china",
+        "guide": "sample:flower",
+    }
+    exec("\n".join(lines), known)  # noqa: S102 - the page offers it to be run
+    dreamt = eval(last, known)  # noqa: S307
+    torch.testing.assert_close(desk.made[told[-1]["key"]].picture.values, dreamt.values)
+
+
+def test_a_picture_and_its_film_are_forgotten_together(desk, functions):
+    told = [
+        jobs(desk, kind="synthesize", target="class:1", steps=2, size=32, seed=k)[-1]
+        for k in range(MADE)
+    ]
+    for suffix in (".png", ".gif"):
+        assert "uri" in functions["download"]({"key": told[0]["key"], "suffix": suffix})
+
+
+def test_a_job_that_nobody_watches_any_more_ends(desk, token):
+    steps = run(
+        desk, JOBS, {"job": "j", "kind": "dream", "token": token, "steps": 100, "octaves": 8}
+    )
+    next(steps)
+    next(steps)
+    steps.close()  # as Gradio does when the page is gone
+    assert desk._lock.acquire(timeout=5)
+
+
+def test_occlusion_is_the_librarys(desk, token):
+    told = jobs(desk, kind="occlude", token=token, window=8, stride=8)[-1]
+    expected = convscope.class_maps(desk.net, "sample:china", window=8, stride=8).values
+    assert list(expected.shape[-2:]) == told["grid"]
+    assert expected[0].flatten().tolist() == pytest.approx(told["classes"][0]["shares"], abs=1e-3)
+
+
+def test_dream_and_inversion_are_seen_to_grow(desk, functions, token):
+    dream = jobs(desk, kind="dream", token=token, steps=30, octaves=2)
+    pictures = [told["picture"] for told in dream if "picture" in told]
+    assert len(set(pictures)) > 1
+    kept = functions["download"]({"key": dream[-1]["key"], "suffix": ".gif"})
+    assert kept["uri"].startswith("data:image/gif;base64,")
+    strips = [
+        told["parts"]
+        for told in jobs(desk, kind="invert", token=token, steps=24)
+        if "parts" in told
+    ]
+    assert len(strips[0]) < len(strips[-1])
+    assert strips[0] == strips[-1][: len(strips[0])]
+
+
+def test_dream_and_inversion(desk, token):
+    assert jobs(desk, kind="dream", token=token, steps=1, octaves=1)[-1]["picture"]
+    assert 2 <= len(jobs(desk, kind="invert", token=token, steps=2)[-1]["parts"])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"kind": "synthesize", "target": "class:99"},
+        {"kind": "synthesize", "target": "class:1", "steps": 10**9},
+        {"kind": "synthesize", "target": "class:1", "recipe": "none"},
+        {"kind": "occlude"},
+        {"kind": "occlude", "fill": "pink"},
+    ],
+)
+def test_jobs_that_cannot_be_are_one_sentence(desk, sent):
+    (last,) = jobs(desk, **sent)
+    assert last["done"]
+    assert last["error"].endswith(".")
+
+
+def started(desk, name):
+    """A job that has told its first word, as a page left it."""
+    steps = run(desk, JOBS, {"job": name, "kind": "synthesize", "target": "class:1", "size": 32})
+    return next(steps), steps
+
+
+def test_without_a_place_it_says_so_and_places_come_back(desk):
+    running = [started(desk, str(k))[1] for k in range(PLACES)]
+    expected = "Too many pictures are being made here just now; please try again in a minute."
+    assert expected == started(desk, "late")[0]["error"]
+    for steps in running:
+        steps.close()
+    assert "error" not in started(desk, "later")[0]
+
+
+def test_only_a_job_that_runs_takes_a_place(desk, functions):
+    assert "enter" not in functions
+    for _ in range(2 * PLACES):
+        jobs(desk, kind="occlude")
+    assert "error" not in started(desk, "j")[0]
+
+
+def test_a_method_that_takes_long_is_told_stopped_and_computed_once(
+    desk, functions, token, monkeypatch
+):
+    computed = []
+    inner = look.mapped
+    monkeypatch.setattr(look, "mapped", lambda *a, **k: computed.append(a[2]) or inner(*a, **k))
+    asked = {"kind": "explain", "token": token, "method": "scorecam"}
+    told = jobs(desk, **asked, target="class:1", rival="class:2")
+    assert ["class:1", "class:2"] == computed
+    assert 2 == len(told[-1]["maps"])
+    assert told[-1]["checked"]["sentence"].startswith("Checked")
+    one = functions["evidence"]({"token": token, "method": "scorecam", "target": "class:1"})
+    assert told[-1]["maps"][0] == one
+    assert 2 == len(computed)
+    functions["stop"]({"job": "j"})
+    (last,) = jobs(desk, **asked, target="class:3")[-1:]
+    assert "Stopped." == last["error"]
+
+
+def test_programs_take_turns_with_a_method_that_takes_long(desk, monkeypatch):
+    turns = []
+    monkeypatch.setattr(desk, "breathe", lambda: turns.append(1))
+    endpoints.cam(desk, "sample:china", "class:1", "scorecam")
+    assert turns
+
+
+@pytest.mark.parametrize("sent", [None, 5, {"kind": "nothing"}, {"kind": ["occlude"]}])
+def test_a_job_that_is_none_is_one_sentence(desk, sent, caplog):
+    (last,) = run(desk, JOBS, sent)
+    assert last["error"].startswith("There is no job ")
+    assert "" == caplog.text
