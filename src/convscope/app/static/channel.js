@@ -87,8 +87,9 @@ function histogram(found) {
 
 // What a survey of many photographs adds.
 async function surveyed(place, asked, same) {
-  const found = await ask("surveyed", asked);
+  const found = await ask("surveyed", asked, (missing) => ({ missing }));
   if (!found || !same()) return;
+  if (found.missing) return place.prepend(make("section.section", {}, make("h3", {}, "In many photographs"), make("p.soft", {}, found.missing)));
   const photographs = `${found.photographs} photographs`;
   const rows = [["The parts of photographs that fire it most", found.patches]];
   if (found.driven) rows.push(["And what in them drives it", found.driven]);

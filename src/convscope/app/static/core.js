@@ -21,11 +21,11 @@ const percent = (share) => (share >= 0.0995 ? Math.round(100 * share) : (100 * s
 const short = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 1 ? value.toFixed(2) : value.toFixed(3));
 
 // Asks the server; a mistake is shown as one sentence and gives null.
-async function ask(name, sent = {}) {
+async function ask(name, sent = {}, told = complain) {
   busy(1);
   try {
     const found = await server[name](sent);
-    if (found && found.error) return complain(found.error);
+    if (found && found.error) return told(found.error);
     return found;
   } catch (error) {
     return complain(refused(String(error)));

@@ -26,7 +26,7 @@ function drawMap(answer, place, words) {
     const number = answer.grid[at((event.clientY - box.top) / box.height) * answer.side + at((event.clientX - box.left) / box.width)];
     words.textContent = number < 0 ? "" : [answer.labels[number], answer.names[number]].filter(Boolean).join(" · ");
   });
-  words.textContent = `${answer.words}. Point at one to see its name.`;
+  words.textContent = `${answer.names.length} photographs, each once. Point at one to see its name.`;
   place.replaceChildren(image, code(answer.code));
 }
 
