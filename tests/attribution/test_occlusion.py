@@ -1,13 +1,16 @@
 """Occlusion: exact cases, Captum as judge, and every option."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from captum.attr import Occlusion
 from torch import nn
 
+import convscope
 from convscope import Network
-from convscope.attribution.incremental.under_windows import scores_under_windows
+from convscope.attribution.incremental.under_windows import scores_under_windows, under_windows
 from convscope.attribution.occlusion import FILLS, covers, occlusion, places, spread
 from convscope.errors import ArgumentError, TargetError
 from convscope.objective import channel, logit, predicted, probability
@@ -175,6 +178,7 @@ def test_the_recipe_says_which_way_was_taken(net, images):
         "stride": (4, 4),
         "fill": "noise",
         "reduce": "mean",
+        "precision": "float32",
         "engine": "batched (the objective reads inner layers)",
     }
     assert expected == found.recipe.parameters
@@ -269,3 +273,25 @@ def test_options_out_of_range(net, images, options, sentence):
 def test_a_class_that_is_not_there(net, images):
     with pytest.raises(TargetError, match="There is no class 99"):
         occlusion(net, images, 99, window=8)
+
+
+@pytest.mark.parametrize("engine", ["incremental", "batched"])
+def test_fewer_digits_on_request(net, images, engine, monkeypatch):
+    asked = partial(under_windows, engine=engine)
+    monkeypatch.setattr("convscope.attribution.occlusion.under_windows", asked)
+    options = {"window": 6, "stride": 3}
+    exact = convscope.occlusion(net, images, 1, **options)
+    less = convscope.occlusion(net, images, 1, **options, precision="bfloat16")
+    assert "bfloat16" == less.recipe.parameters["precision"]
+    size = float(net.score(logit(1), images).abs().max())  # drops are its small differences
+    assert 0 < (exact.values - less.values).abs().max() < 0.02 * size
+
+
+def test_fewer_digits_are_for_score_cam_alone(net, images):
+    less, exact = (
+        convscope.cam(net, images, 1, method="scorecam", layer="mid", precision=p).values
+        for p in ("bfloat16", "float32")
+    )
+    assert 0 < (less - exact).abs().max() < 0.05 * exact.abs().max()
+    with pytest.raises(ArgumentError, match="Only scorecam takes a precision"):
+        convscope.cam(net, images, 1, precision="bfloat16")

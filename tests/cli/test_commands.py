@@ -275,6 +275,8 @@ OCCLUSION = [
     (["--classes", "--fill", "bogus"], "There is no fill 'bogus'; there are grey"),
     (["--classes", "--reduce", "bogus"], "there is nothing to --reduce; leave it out"),
     (["--panels", "--reduce", "sum"], "there is nothing to --reduce; leave it out"),
+    (["--panels", "--precision", "bfloat16"], "--panels and --classes are computed in float32"),
+    (["--precision", "float16"], "precision is 'float32' or 'bfloat16', not 'float16'."),
     (["--panels", "--classes"], "--panels and --classes are two pictures; ask for one of them."),
     (["--classes", "--target", "class:1"], "--classes shows the five most probable classes; leave"),
 ]

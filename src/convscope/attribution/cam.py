@@ -33,6 +33,7 @@ def cam(
     *,
     method: str = "gradcam",
     layer: str | Sequence[str] | None = None,
+    precision: str = "float32",
     progress: Progress | None = None,
     should_stop: Stop | None = None,
 ) -> Heatmap:
@@ -50,6 +51,7 @@ def cam(
         layer: address; None takes the last map before the head's pooling. Several are fused: the
             positive part of each map is divided by its largest value, enlarged to the finest
             grid, and the mean is taken.
+        precision: of Score-CAM's passes, "float32", or "bfloat16", which is faster and less exact.
         progress: called with done, total and a message by the methods that take long.
         should_stop: asked by them between batches.
 
@@ -62,8 +64,12 @@ def cam(
             method is not defined for this network.
     """
     make = CAMS.get(method)
+    if precision != "float32" and method != "scorecam":
+        msg = f"Only scorecam takes a precision; leave {precision!r} out for {method}."
+        raise ArgumentError(msg)
     if method in SLOW:
-        make = partial(SLOW[method], progress=progress, should_stop=should_stop)
+        more = {"precision": precision} if method == "scorecam" else {}
+        make = partial(SLOW[method], progress=progress, should_stop=should_stop, **more)
     if make is None:
         msg = f"There is no method {method!r}; there are {', '.join((*CAMS, *SLOW))}."
         raise ArgumentError(msg)
@@ -217,7 +223,7 @@ def finercam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> 
     return by_formula(gradcam)(net, pixels, against_rivals(objective), layer)
 
 
-SLOW = {"scorecam": scorecam, "ablationcam": ablationcam}
+SLOW: dict[str, Callable[..., Tensor]] = {"scorecam": scorecam, "ablationcam": ablationcam}
 """Members of the family that run many passes; they report progress."""
 CAMS: dict[str, Maker] = {
     "cam": plain_cam,

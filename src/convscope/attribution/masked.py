@@ -12,6 +12,7 @@ from convscope.hooks import watch
 from convscope.network import Network
 from convscope.objective import INPUT, OUTPUT, Objective, total
 from convscope.outputs import scores_in
+from convscope.precision import computing
 
 Progress = Callable[[int, int, str], None]
 ShouldStop = Callable[[], bool]
@@ -27,7 +28,7 @@ def masked_scores(
 ) -> Tensor:
     """Score of one input (1, C, H, W) of the module under each of (B, 1, H, W) masks, (B,)."""
     sites = {n: net.layers.site(n) for n in question.layers if n not in (INPUT, OUTPUT)}
-    half = torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    half = computing(x.device, precision)
     with net.frozen(), torch.inference_mode(mode=False), torch.no_grad(), half:
         shown = (x * masks.to(x)).contiguous(memory_format=net.order)
         with watch(sites, stop=OUTPUT not in question.layers) as seen:

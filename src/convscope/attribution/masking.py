@@ -22,9 +22,9 @@ from convscope.attribution.masked import (
     entered,
     masked_scores,
 )
-from convscope.errors import ArgumentError
 from convscope.network import Network
 from convscope.objective import Objective, total
+from convscope.precision import computing
 from convscope.replay import Tail, in_batches
 from convscope.replay_linear import without_each_channel
 
@@ -145,9 +145,7 @@ def scorecam(
         NotApplicableError: if the layer has no maps.
         StoppedError: if `should_stop` says so.
     """
-    if precision not in ("float32", "bfloat16"):
-        msg = f"precision is 'float32' or 'bfloat16', not {precision!r}."
-        raise ArgumentError(msg)
+    computing(net.device, precision)  # refuses others
     maps = []
     for i, picture in enumerate(pixels.split(1)):
         acts = net.run(picture, tuple(dict.fromkeys((layer, *objective.layers))))

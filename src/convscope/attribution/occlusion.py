@@ -34,6 +34,7 @@ def occlusion(
     fill: str = "grey",
     reduce: str = "mean",
     seed: int = 0,
+    precision: str = "float32",
     progress: Progress | None = None,
     should_stop: Stop | None = None,
 ) -> Heatmap:
@@ -55,6 +56,7 @@ def occlusion(
             colour), "blur" (the photograph without its details) or "noise" (uniform).
         reduce: "mean" of the drops of all windows that cover a pixel, or their "sum".
         seed: of the noise.
+        precision: "float32", or "bfloat16" for a faster, less exact pass under windows.
         progress: called with windows done, windows in all, and a message.
         should_stop: asked after every batch; True ends the work. Windows not done then count as
             none, and `recipe.parameters["stopped"]` says how many were.
@@ -73,7 +75,7 @@ def occlusion(
     maps = []
     for i, (photo, cover) in enumerate(zip(pixels.split(1), shown.split(1), strict=True)):
         windows = Windows.on(photo, corners, size, cover)
-        drops = _drops(net, windows, question.among(i, i + 1), watch)
+        drops = _drops(net, windows, question.among(i, i + 1), watch, precision)
         maps.append(spread(drops, corners, size, (photo.shape[2], photo.shape[3]), reduce))
     recipe = recipe_for(
         net,
@@ -84,6 +86,7 @@ def occlusion(
         stride=steps,
         fill=fill,
         reduce=reduce,
+        precision=precision,
         **watch.found(),
     )
     return Heatmap(torch.stack(maps).to(pixels), pixels, recipe)
@@ -196,7 +199,9 @@ class _Watch:
         return engine | (cut if self.stopped and self.done < self.count else {})
 
 
-def _drops(net: Network, windows: Windows, objective: Objective, watch: _Watch) -> Tensor:
+def _drops(
+    net: Network, windows: Windows, objective: Objective, watch: _Watch, precision: str
+) -> Tensor:
     """How much the score falls under each window, (windows,)."""
     drops = torch.full((len(windows),), math.nan, dtype=torch.float64)
     if watch.stopped:
@@ -205,7 +210,9 @@ def _drops(net: Network, windows: Windows, objective: Objective, watch: _Watch) 
         clean = net.run(windows.photo, tuple(dict.fromkeys((*objective.layers, OUTPUT))))
         question = objective.settled(clean)
         before = _read(question, clean)
-        engine, batches = under_windows(net, windows, question.layers, clean=clean[OUTPUT])
+        engine, batches = under_windows(
+            net, windows, question.layers, clean=clean[OUTPUT], precision=precision
+        )
     watch.engines.append(engine)
     for which, acts in batches:
         drops[torch.from_numpy(which)] = (before - _read(question, acts)).cpu()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convscope.results import Heatmap, Result
 
 Opacity = Annotated[float, typer.Option(help="Share of the heat map, 0 to 1.")]
+Half = Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster, less exact.")]
 Base = Annotated[str, typer.Option(help="The photograph in colour or grey.")]
 
 
@@ -33,6 +34,7 @@ def cam(
     strip: Annotated[
         bool, typer.Option("--strip", help="At every convolution, from edges to objects.")
     ] = False,
+    precision: Half = "float32",
     opacity: Opacity = 0.5,
     colours: Colours = "heat",
     base: Base = "colour",
@@ -45,6 +47,9 @@ def cam(
     from convscope.errors import ArgumentError
 
     show.check_suffix(out)
+    if strip and precision != "float32":
+        msg = "--strip is computed in float32; leave --precision out."
+        raise ArgumentError(msg)
     if strip and layer is not None:
         msg = "--strip shows every convolution; leave --layer out."
         raise ArgumentError(msg)
@@ -55,7 +60,13 @@ def cam(
             found = cam_strip(net, pixels, target, method=method)
         else:
             places = layer.split(",") if layer and "," in layer else layer
-            heat = explain(net, pixels, target, method=method, layer=places, progress=progress)
+            heat = explain(
+                *(net, pixels, target),
+                method=method,
+                layer=places,
+                precision=precision,
+                progress=progress,
+            )
     if strip:
         show.wrote(found.save(out or Path("cam-strip.png")))
         return
@@ -142,6 +153,7 @@ def occlusion(
     panels: Annotated[
         bool, typer.Option("--panels", help="The five panels of Zeiler and Fergus.")
     ] = False,
+    precision: Half = "float32",
     opacity: Opacity = 0.5,
     colours: Colours = "heat",
     fit: Fit = "crop",
@@ -152,7 +164,7 @@ def occlusion(
     from convscope.attribution.panels import class_maps, five_panels
 
     show.check_suffix(out)
-    _check_panels(target, reduce, classes=classes, panels=panels)
+    _check_panels(target, reduce, precision, classes=classes, panels=panels)
     given: dict[str, Any] = {"window": window, "stride": stride, "fill": fill, "seed": options.seed}
     found: Result
     with show.progress("asking the network") as progress:
@@ -164,7 +176,8 @@ def occlusion(
         elif classes:
             found = heat = class_maps(net, pixels, progress=progress, **given)
         else:
-            found = heat = explain(net, pixels, target, reduce=reduce, progress=progress, **given)
+            given |= {"reduce": reduce, "precision": precision}
+            found = heat = explain(net, pixels, target, progress=progress, **given)
     if panels:
         show.wrote(found.save(out or Path("panels.png")))
     elif classes:
@@ -175,7 +188,9 @@ def occlusion(
         _save(heat, drawn, out or Path("occlusion.png"))
 
 
-def _check_panels(target: str | None, reduce: str, *, classes: bool, panels: bool) -> None:
+def _check_panels(
+    target: str | None, reduce: str, precision: str, *, classes: bool, panels: bool
+) -> None:
     """Refuse options of which one would be ignored."""
     from convscope.errors import ArgumentError
 
@@ -189,6 +204,8 @@ def _check_panels(target: str | None, reduce: str, *, classes: bool, panels: boo
         wrong = (
             f"{name} reads each window by itself, so there is nothing to --reduce; leave it out."
         )
+    elif (panels or classes) and precision != "float32":
+        wrong = "--panels and --classes are computed in float32; leave --precision out."
     if wrong:
         raise ArgumentError(wrong)
 

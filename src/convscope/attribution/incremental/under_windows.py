@@ -17,6 +17,7 @@ from convscope.attribution.incremental.windows import Windows
 from convscope.errors import ArgumentError
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts
+from convscope.precision import computing
 from convscope.replay import in_batches
 from convscope.weights import free_bytes
 
@@ -69,6 +70,7 @@ def under_windows(
     *,
     clean: Tensor | None = None,
     engine: str = "auto",
+    precision: str = "float32",
 ) -> tuple[str, Batches]:
     """The same a batch at a time, for what must not be kept.
 
@@ -78,14 +80,17 @@ def under_windows(
         layers: addresses of what is wanted; only "output" can be had incrementally.
         clean: scores of the photograph as it is, where they are known already.
         engine: as above.
+        precision: "float32", or "bfloat16" for what is computed under windows.
 
     Returns:
         Which way is taken: "incremental", or "batched" with the reason; and the batches: which
         windows, and their activations.
 
     Raises:
-        ArgumentError: if there is no such way, or incremental was asked for and is not possible.
+        ArgumentError: if there is no such way or precision, or incremental was asked for and is
+            not possible.
     """
+    computing(net.device, precision)  # refuses others
     if engine not in ENGINES:
         msg = f"There is no engine {engine!r}; there are {', '.join(ENGINES)}."
         raise ArgumentError(msg)
@@ -95,8 +100,8 @@ def under_windows(
         if engine == "incremental":
             msg = f"Occlusion of {net.name} cannot be incremental: {reason}."
             raise ArgumentError(msg) from reason
-        return f"batched ({reason})", _batched(net, windows, layers)
-    return "incremental", _increments(net, made, len(windows))
+        return f"batched ({reason})", _batched(net, windows, layers, precision)
+    return "incremental", _increments(net, made, len(windows), precision)
 
 
 def _incremental(
@@ -141,26 +146,26 @@ def _pays(made: Incremental, count: int) -> bool:
     return boxes < whole * count
 
 
-def _increments(net: Network, made: Incremental, count: int) -> Batches:
+def _increments(net: Network, made: Incremental, count: int, precision: str) -> Batches:
     room = _SHARE * free_bytes(net.device) / made.bytes_per_window(np.arange(count))
 
     for group in made.batches(max(1, min(MOST, int(room)))):
-        yield from in_batches(len(group), len(group), partial(_scored, net, made, group))
+        yield from in_batches(len(group), len(group), partial(_scored, net, made, group, precision))
 
 
 def _scored(
-    net: Network, made: Incremental, group: Ints, first: int, last: int
+    net: Network, made: Incremental, group: Ints, precision: str, first: int, last: int
 ) -> tuple[Ints, Acts]:
     which = group[first:last]
-    with _quiet(net):
+    with _quiet(net), computing(net.device, precision):
         scores = made.scores(which).float()
     return which, Acts({OUTPUT: scores}, net.labels)
 
 
-def _batched(net: Network, windows: Windows, layers: tuple[str, ...]) -> Batches:
+def _batched(net: Network, windows: Windows, layers: tuple[str, ...], precision: str) -> Batches:
     def work(first: int, last: int) -> tuple[Ints, Acts]:
         which = np.arange(first, last)
-        with torch.no_grad():
+        with torch.no_grad(), computing(net.device, precision):
             return which, net.run(windows.pictures(which), layers)
 
     return in_batches(len(windows), min(32, net.per_batch()), work)
