@@ -100,8 +100,7 @@ def replaying(script: Script, variants: Tensor) -> Iterator[None]:
         Diverged: if the pass calls other modules than the recorded one.
     """
     player = _Player(script, variants)
-    sources = dict.fromkeys(step.source for step in script.steps)
-    modules = [source for source in sources if isinstance(source, nn.Module)]
+    modules = {s.source for s in script.steps if isinstance(s.source, nn.Module)}
     with _shadowed(modules, player.call), _Calls(player.function):
         yield
 
@@ -223,8 +222,7 @@ class _Recorder:
 
     def _early_function(self, kind: str, run: Function) -> Any:
         self._look_for_writes()
-        step = Step(kind)
-        self.script.steps.append(step)
+        self.script.steps.append(step := Step(kind))
         given = [(tensor, tensor._version) for tensor in tensors((run.args, run.keywords))]
         output = run()
         in_place = any(tensor._version != version for tensor, version in given)

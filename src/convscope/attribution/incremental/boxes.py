@@ -177,3 +177,14 @@ def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
     """Where `size` cells put at `start` lie in `length` cells: there, and counted from `start`."""
     low, high = max(0, start), max(0, min(length, start + size))
     return slice(low, high), slice(low - start, max(low, high) - start)
+
+
+def same_place(box: Box, tops: Ints, lefts: Ints, size: Pair) -> bool:
+    """Whether boxes lie where others of this size would."""
+    same = tuple(box.values.shape[2:]) == size
+    return same and bool((box.tops == tops).all() and (box.lefts == lefts).all())
+
+
+def numbers(shape: torch.Size, area: Area | None) -> int:
+    """How many numbers one window's part of a map has."""
+    return shape.numel() if area is None else shape[1] * area.size[0] * area.size[1]

@@ -21,10 +21,11 @@ from convscope.attribution.incremental.boxes import (
     Area,
     Box,
     Ints,
-    Pair,
     channels_last,
     gather,
+    numbers,
     paste,
+    same_place,
 )
 from convscope.attribution.incremental.sliding import Sliding
 from convscope.attribution.incremental.steps import NotTraceableError, Step, steps_of
@@ -107,7 +108,7 @@ class Incremental:
     def bytes_per_window(self, which: Ints) -> int:
         """Memory that a window needs while a batch runs, at most."""
         plan = self.plan(which)
-        sizes = {node: _numbers(shape, plan.get(node)) for node, shape in self.shapes.items()}
+        sizes = {node: numbers(shape, plan.get(node)) for node, shape in self.shapes.items()}
         totals = (
             sizes.get(step.node, 0) + sum(2 * sizes.get(read, 0) for read in step.reads)
             for step in self.steps
@@ -119,7 +120,7 @@ class Incremental:
         shape = self.shapes.get(step.node)
         if shape is None:
             return 0.0
-        made = _numbers(shape, area)
+        made = numbers(shape, area)
         if step.sliding is None:
             return _TOUCH * made
         moved = 0.0
@@ -256,7 +257,7 @@ class Incremental:
         tops = area.y.starts * slides.stride[0]  # in the padded map
         lefts = area.x.starts * slides.stride[1]
         above, before = tops - slides.padding[0], lefts - slides.padding[1]
-        if _same_place(box, above, before, size):
+        if same_place(box, above, before, size):
             return box.values
         patch = gather(self._padded(step, slides), tops, lefts, size)
         paste(patch, box.values, box.tops - above, box.lefts - before)
@@ -275,7 +276,7 @@ class Incremental:
     def _moved(self, node: fx.Node, box: Box, area: Area) -> Tensor:
         """A box grown to where another area lies."""
         tops, lefts = area.y.starts, area.x.starts
-        if _same_place(box, tops, lefts, area.size):
+        if same_place(box, tops, lefts, area.size):
             return box.values
         grown = gather(self.base[node], tops, lefts, area.size)
         paste(grown, box.values, box.tops - tops, box.lefts - lefts)
@@ -295,13 +296,3 @@ class Incremental:
         if not isinstance(value, Box):
             return value
         return value.values.new_empty(1).expand(count, *self.shapes[node][1:])
-
-
-def _same_place(box: Box, tops: Ints, lefts: Ints, size: Pair) -> bool:
-    same = tuple(box.values.shape[2:]) == size
-    return same and bool((box.tops == tops).all() and (box.lefts == lefts).all())
-
-
-def _numbers(shape: torch.Size, area: Area | None) -> int:
-    """How many numbers one window's part of a map has."""
-    return shape.numel() if area is None else shape[1] * area.size[0] * area.size[1]
