@@ -133,11 +133,16 @@ def total(objective: Objective, acts: Acts) -> Tensor:
             f"but gave {tuple(value.shape)}."
         )
         raise TargetError(msg)
-    _check_finite(value.detach(), objective.label)
+    check_finite(value.detach(), objective.label)
     return value.float().sum()
 
 
-def _check_finite(value: Tensor, label: str) -> None:
+def check_finite(value: Tensor, label: str) -> None:
+    """Refuse numbers (N,) of which one is none.
+
+    Raises:
+        NotApplicableError: if one of them is infinite or not a number (NaN).
+    """
     wrong = (~value.isfinite()).nonzero()
     if len(wrong):
         which = int(wrong[0])

@@ -28,6 +28,7 @@ METHODS = {
     "classes": lambda net, x: class_maps(net, x, window=8, stride=8),
     "compare": compare,
     "tour": tour,
+    "predict": convscope.predict,
 }
 
 

@@ -36,11 +36,17 @@ def says(net: Network, pixels: Tensor, said: Table, name: str) -> Chapter:
         pixels=True,
     )
     others = f" among the {len(net.labels)} it knows" if net.labels else ""
+    lead = (
+        f"The five most probable classes{others}. The shares are the softmax of the scores: they "
+        "always add up to one over all classes, also when none of them is in the picture."
+        if len(said.rows) > 1
+        else "This network gives a single score; the share is its sigmoid, above a half where the "
+        "score is positive."
+    )
     return Chapter(
         "says",
         "What it says",
-        f"The five most probable classes{others}. The shares are the softmax of the scores: they "
-        "always add up to one over all classes, also when none of them is in the picture.",
+        lead,
         [figure],
         bars=bars,
     )

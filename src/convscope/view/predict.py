@@ -9,6 +9,7 @@ from convscope.errors import ArgumentError
 from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import OUTPUT, scores, shares
+from convscope.question import check_finite
 from convscope.results import Cell, Table, recipe_for
 
 COLUMNS = ("photo", "class", "label", "probability", "score")
@@ -25,17 +26,18 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
 
     Returns:
         A table of photo (from 0), class (from 0), label, softmax probability (the sigmoid of a
-        single score) and score, the most
-        probable first.
+        single score) and score, the most probable first.
 
     Raises:
         ArgumentError: if `top` is below 1.
+        NotApplicableError: if the scores are no finite numbers.
     """
     if top < 1:
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
     acts = net.activations(images, (OUTPUT,))
     logits = scores(acts)
+    check_finite(logits.sum(1), "output")
     found = shares(logits)
     rows: list[tuple[Cell, ...]] = []
     for photo, row in enumerate(found):
