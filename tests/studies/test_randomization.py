@@ -166,6 +166,12 @@ def test_six_inputs_reach_zero_loss(folder, tmp_path):
     assert "MLP 1x512: steps until the loss is 0.1: " in found.sentence
 
 
+def test_no_time_is_drawn_where_nothing_was_fitted(folder, tmp_path):
+    found = randomization_study(folder, tmp_path, networks=["mlp1"], count=16, held_out=8, most=1)
+    assert "time-to-fit" not in found.results
+    assert "test-error" in found.results
+
+
 def test_loss_of_the_curve_is_the_training_loss(folder, tmp_path):
     """With all photographs in one batch the first epoch's loss is that of the fresh weights."""
     learnt, _ = photographs.photographs(folder, 16, 8, seed=0)

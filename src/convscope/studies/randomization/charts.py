@@ -24,7 +24,8 @@ def charts(curves: Curves, points: Points, recipe: Recipe) -> dict[str, Chart]:
     found = {"loss": _losses(curves, recipe)}
     shares = {share for _, share in points}
     if len(shares) > 1:
-        found["time-to-fit"] = _times(points, recipe)
+        if any(run.steps_to_fit is not None for run, _ in points.values()):
+            found["time-to-fit"] = _times(points, recipe)
         found["test-error"] = _errors(points, recipe)
     return found
 
