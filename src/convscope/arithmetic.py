@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from convscope.errors import ArgumentError
 from convscope.render.sweep import Board, Numbers
 from convscope.results import Film, Recipe
+from convscope.seeds import seeded
 
 Size = int | tuple[int, int]
 MOST = 2500  # frames; more takes minutes to watch
@@ -160,7 +161,7 @@ def _check_pages(size: tuple[int, int], sweep: Sweep) -> None:
 
 def _example(sweep: Sweep, seed: int) -> Numbers:
     """Whole numbers that are easily added up, and what torch makes of them."""
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = seeded(seed)
     values = torch.randint(0, 4, sweep.input, generator=drawn)
     kernel = torch.randint(-1, 3, sweep.kernel, generator=drawn)
     made = F.conv2d(

@@ -10,6 +10,7 @@ from convscope.attribution.masked import Progress, ShouldStop, Watch
 from convscope.network import Network
 from convscope.objective import Objective
 from convscope.replay import in_batches
+from convscope.seeds import FEW, checked
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 PANEL = 50  # places of a Gauss-Legendre sum on one stretch
@@ -94,7 +95,7 @@ def _of_one(
 def _noisy(one: Tensor, first: int, last: int, seed: int) -> Tensor:
     """The same copies whatever the batches: each has the seed of its place."""
     spread = SPREAD * float(one.max() - one.min())
-    noise = [_noise(one, seed * 1_000_003 + place) for place in range(first, last)]
+    noise = [_noise(one, checked(seed, FEW) * 1_000_003 + place) for place in range(first, last)]
     return one + spread * torch.cat(noise)
 
 

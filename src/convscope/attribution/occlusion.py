@@ -17,6 +17,7 @@ from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts, Objective, as_objective, total
 from convscope.results import Heatmap, recipe_for
+from convscope.seeds import seeded
 
 FILLS = ("grey", "black", "white", "mean", "blur", "noise")
 REDUCTIONS = ("mean", "sum")
@@ -132,7 +133,7 @@ def covers(pixels: Tensor, fill: str, window: Pair, seed: int) -> Tensor:
         return pixels.mean((-2, -1), keepdim=True).expand_as(pixels)
     if fill == "blur":
         return _blurred(pixels, min(window) / 3)
-    own = torch.Generator().manual_seed(seed)
+    own = seeded(seed)
     return torch.rand(pixels.shape[1:], generator=own).to(pixels).expand_as(pixels)
 
 

@@ -23,6 +23,7 @@ from convscope.network import Network
 from convscope.objective import Acts, Objective, as_objective, probability, scores
 from convscope.replay import in_batches
 from convscope.results import Heatmap, recipe_for
+from convscope.seeds import seeded
 
 
 def rise(
@@ -122,7 +123,7 @@ def _grids(
     masks: int, cells: int, keep: float, seed: int, pixels: Tensor, size: int
 ) -> Iterator[Tensor]:
     """Random masks (B, 1, H, W) in batches; which masks these are does not depend on the batches."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     height, width = (int(length) for length in pixels.shape[-2:])
     down, across = (_stretch(cells, n).to(pixels.device) for n in (height, width))
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from convscope.network import Network
 from convscope.objective import Objective
 from convscope.results import Chart, Heatmap, Recipe
+from convscope.seeds import seeded
 
 Score = Callable[[Tensor], Tensor]
 """Pictures (B, C, H, W) -> their scores (B,)."""
@@ -198,7 +199,7 @@ def _at(values: Tensor, photo: Tensor) -> Tensor:
 
 def _chance(photo: Tensor, seed: int) -> Tensor:
     """A random map as coarse as most maps are, so that it hides connected places."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return _at(torch.rand(8, 8, generator=generator), photo)
 
 

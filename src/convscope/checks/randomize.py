@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError
 from convscope.network import Network
 from convscope.results import Chart, Heatmap, recipe_for
+from convscope.seeds import seeded
 
 Method = Callable[[Network, Tensor], Heatmap]
 Progress = Callable[[int, int, str], None]
@@ -151,7 +152,7 @@ def _shuffle(module: nn.Module, seed: int) -> None:
     Weights that are all the same, as a norm's at the start, have no deviation: they get their own
     size, and zeros that of the module's other weights, or 1 where there are none.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     # An attention uses its output projection without running it.
     own = list(module.parameters(recurse=isinstance(module, nn.MultiheadAttention)))
     sizes = [float(p.abs().mean()) for p in own if p.numel()]

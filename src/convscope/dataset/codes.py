@@ -18,6 +18,7 @@ from convscope.images import read
 from convscope.render.grid import PAPER
 from convscope.results import Recipe, Result
 from convscope.results.base import as_array
+from convscope.seeds import FEW, checked
 
 THUMB, SEAM = 48, 3
 KINDS = ("points", "each", "grid", "seams")
@@ -198,6 +199,7 @@ def codes(
     if method not in PLACERS:
         msg = f"There is no method {method!r}; there are {', '.join(PLACERS)}."
         raise ArgumentError(msg)
+    checked(seed, FEW)
     every, ids = survey.codes, survey.images["ids"]
     count = min(most, len(every))
     if count < 3:

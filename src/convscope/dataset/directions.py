@@ -18,6 +18,7 @@ from convscope.dataset.survey import Progress, ShouldStop
 from convscope.dataset.tally import Seen, Tally
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.network import Network
+from convscope.seeds import FEW, checked, seeded
 
 CELLS = 16  # taken of each photograph's map
 MOST = 500  # photographs
@@ -110,6 +111,7 @@ def groups(
     """
     from sklearn.decomposition import NMF
 
+    checked(seed, FEW)
     if most < 1:
         msg = f"most must be at least 1, not {most}."
         raise ArgumentError(msg)
@@ -136,7 +138,7 @@ def _cells(
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     ids: Sequence[int] = survey.images["ids"].tolist()
     chosen = [ids[int(k)] for k in torch.linspace(0, len(ids) - 1, min(most, len(ids)))]
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     found: list[Tensor] = []
 
     def look(name: str, maps: Tensor) -> None:

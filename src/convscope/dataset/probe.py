@@ -17,6 +17,7 @@ from convscope.dataset.survey import BATCH, Progress, ShouldStop
 from convscope.errors import NotApplicableError, StoppedError
 from convscope.network import Network
 from convscope.results import Cell, Chart, Table, recipe_for
+from convscope.seeds import FEW, checked
 
 GRID, MOST, HELD_OUT, LEAST = 2, 4000, 5, 10
 COLUMNS = ("layer", "features", "accuracy", "on training photographs")
@@ -56,6 +57,7 @@ def probe(
         NotApplicableError: if the photographs have no labels, or only one class.
         StoppedError: if `should_stop` says so.
     """
+    checked(seed, FEW)
     photos = photographs(source)
     named = layers_of(net, layers)
     features, labels = _features(net, photos, named, most, progress, should_stop)

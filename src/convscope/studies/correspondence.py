@@ -17,6 +17,7 @@ from convscope.errors import ArgumentError, StoppedError
 from convscope.images import Source, mark_of, read
 from convscope.network import Network
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
+from convscope.seeds import seeded
 from convscope.studies.kept import kept, marks_of
 
 Progress = Callable[[int, int, str], None]
@@ -176,7 +177,7 @@ def _boxes(
     """Rounds of one box a photograph: a single round for a part, `draws` of random boxes."""
     if part != RANDOM:
         return [[one.parts[part] for one in marked]]
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return [
         [
             _somewhere(one.parts[parts[turn % len(parts)]], pixels, generator)

@@ -11,6 +11,7 @@ from torch import Tensor
 from convscope.errors import NoGradientError, NotApplicableError
 from convscope.network import Network
 from convscope.results import Pictures, Recipe, recipe_for
+from convscope.seeds import seeded
 from convscope.synthesis.asked import Asked, Asking, as_asked
 from convscope.synthesis.canvas import Canvas, Start
 from convscope.synthesis.given import plan_for, size_for, with_side
@@ -118,7 +119,7 @@ class Ascent:
         batch = batch_for(net, size, views)
         self.passes = Passes(net, asked, precision, batch=batch, distinct=plan.distinct)
         self.recipe = self._recipe(size)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = seeded(seed)
         self.canvas = self._first_canvas()
         self.alive = torch.zeros(asked.count, dtype=torch.bool)
         self.best: tuple[Tensor, Tensor] | None = None  # scores and raw pixels

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
+from convscope.seeds import seeded
 from convscope.synthesis.colour import mixed, separated
 from convscope.synthesis.spectrum import frequencies
 
@@ -40,9 +41,7 @@ class Start:
         """What `draw` makes of a generator for each seed, stacked; drawn on the processor, so that
         every device starts from the same numbers.
         """  # noqa: D205 - one sentence that needs two lines
-        drawn = {
-            seed: draw(torch.Generator().manual_seed(seed)) for seed in dict.fromkeys(self.seeds)
-        }
+        drawn = {seed: draw(seeded(seed)) for seed in dict.fromkeys(self.seeds)}
         return torch.stack([drawn[seed] for seed in self.seeds]).to(self.device)
 
 

@@ -21,6 +21,7 @@ from convscope.images import Source, mark_of, read
 from convscope.network import Network
 from convscope.objective import Acts, Objective, as_objective, energy
 from convscope.results import Pictures, recipe_for
+from convscope.seeds import seeded
 from convscope.synthesis.asked import Asked
 from convscope.synthesis.make import Look, Progress, Stop
 from convscope.synthesis.passes import Passes, computed
@@ -238,7 +239,7 @@ def _guided(net: Network, layer: str, guide: Source) -> Objective:
 
 def _dreaming(passes: Passes, pixels: Tensor, how: Dreaming, seed: int) -> Iterator[Tensor]:
     """The photograph after each step, at the size of its octave."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     detail: Tensor | None = None
     for size in how.sizes(*pixels.shape[-2:]):
         base = _at(pixels, size)

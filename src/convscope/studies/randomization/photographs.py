@@ -10,6 +10,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError, ImageError
 from convscope.images import listed, read
+from convscope.seeds import seeded
 from convscope.studies.randomization.inputs import Samples
 from convscope.studies.randomization.networks import SIDE
 
@@ -61,7 +62,7 @@ def _pick(samples: Samples, which: slice) -> Samples:
 def _read(folder: Path, count: int, seed: int, said: str = "") -> Samples:
     """`count` photographs, the classes in turn, so that any first part of them is balanced."""
     classes = _classes(folder)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     chosen: list[tuple[int, int, Path]] = []
     for k, name in enumerate(classes):
         files = listed(name)

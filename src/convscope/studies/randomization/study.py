@@ -11,6 +11,7 @@ import torch
 
 from convscope.errors import ArgumentError, StoppedError, closest
 from convscope.results import Cell, Findings, Recipe, Table
+from convscope.seeds import FEW, checked
 from convscope.studies.randomization import inputs
 from convscope.studies.randomization.charts import charts, first_layers, told_in_words
 from convscope.studies.randomization.fit import Run, Task, accuracy, learn
@@ -97,6 +98,7 @@ def randomization_study(
     """
     cases, place = _cases(networks, given, corruptions), _device(device)
     _check(most, decay)
+    checked(seed, FEW)
     samples, tests = photographs(folder, count, held_out, seed)
     setup = {"count": count, "classes": samples.classes, "photographs": _mark(samples)}
     runs: dict[Case, tuple[Run, float]] = {}

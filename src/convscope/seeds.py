@@ -1,0 +1,33 @@
+"""Random draws that a seed repeats."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import torch
+
+from convscope.errors import ArgumentError
+
+MOST = 2**63 - 1  # that torch takes
+FEW = 2**32 - 1  # that numpy takes, and that can be multiplied
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator of its own, so that the global one stays as it is.
+
+    Raises:
+        ArgumentError: if this is no seed.
+    """
+    return torch.Generator().manual_seed(checked(seed))
+
+
+def checked(seed: int, most: int = MOST) -> int:
+    """The seed, once it is known to be one.
+
+    Raises:
+        ArgumentError: if it is no whole number from 0 to `most`.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= most:
+        msg = f"A seed is a whole number from 0 to {most}, not {seed!r}."
+        raise ArgumentError(msg)
+    return int(seed)
