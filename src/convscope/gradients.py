@@ -18,7 +18,7 @@ def gradients_at(
     Raises:
         NotApplicableError: if the score does not depend on one of them.
     """
-    grads = optional_gradients(score, kept) if score.requires_grad else [None] * len(kept)
+    grads = optional_gradients(score, kept)
     for layer, grad in zip(layers or ["the pixels"], grads, strict=True):
         if grad is None:
             hint = "; choose an earlier layer" if layers else ""
@@ -33,6 +33,8 @@ def optional_gradients(score: Tensor, kept: Sequence[Tensor]) -> Sequence[Tensor
     Raises:
         NotApplicableError: if the network hides its gradients.
     """
+    if not score.requires_grad:  # as of a score that is read from no activation
+        return [None] * len(kept)
     try:
         return torch.autograd.grad(score, kept, allow_unused=True)
     except RuntimeError as error:

@@ -7,6 +7,7 @@ from torchvision import models
 
 import convscope
 from convscope.errors import ArgumentError, NotApplicableError
+from convscope.objective import Objective
 from tests.conftest import tiny_module
 
 
@@ -128,3 +129,10 @@ def test_equal_to_captum_with_real_weights(squeezenet, layer):
     found = convscope.cam(squeezenet, images, 832, layer=layer).values
     scale = expected.abs().max()
     torch.testing.assert_close(found / scale, expected / scale, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "fullgrad", "hirescam"])
+def test_a_score_that_nothing_in_the_photograph_changes_is_refused(net, images, method):
+    constant = Objective("constant", ("output",), lambda acts: torch.ones(len(acts["output"])))
+    with pytest.raises(NotApplicableError, match="'constant' does not depend on"):
+        convscope.cam(net, images, constant, method=method)

@@ -196,8 +196,8 @@ def changed(images: Tensor, drawn: Sequence[Drawn]) -> Tensor:
 
 
 def _gradient(score: Tensor, pixels: Tensor, label: str) -> Tensor:
-    found = optional_gradients(score.sum(), [pixels]) if score.requires_grad else ()
-    if not found or found[0] is None:
+    (found,) = optional_gradients(score.sum(), [pixels])
+    if found is None:
         msg = f"{label!r} does not depend on the picture, so none can be made for it."
         raise NoGradientError(msg)
-    return found[0]
+    return found
