@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import convscope as cs
+from convscope.cli.arguments import LARGEST_SEED
 from convscope.errors import ArgumentError
 from convscope.seeds import FEW, MOST, seeded
 
@@ -38,3 +39,7 @@ def test_every_function_that_draws_says_so(ask):
     photo = net.read("sample:china")
     with pytest.raises(ArgumentError, match="A seed is a whole number from 0 to"):
         ask(net, photo)
+
+
+def test_commands_take_the_seeds_that_every_function_takes():
+    assert LARGEST_SEED == FEW

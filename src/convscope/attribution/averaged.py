@@ -66,6 +66,7 @@ def _moments(
     watches: list[Watch],
 ) -> tuple[Tensor, Tensor]:
     """Running mean and sum of squared deviations (Chan et al. 1979), photograph by photograph."""
+    checked(seed, FEW)
     found = [
         _of_one(net, pixels[i : i + 1], objective.among(i, i + 1), samples, seed, watch)
         for i, watch in enumerate(watches)
@@ -95,7 +96,7 @@ def _of_one(
 def _noisy(one: Tensor, first: int, last: int, seed: int) -> Tensor:
     """The same copies whatever the batches: each has the seed of its place."""
     spread = SPREAD * float(one.max() - one.min())
-    noise = [_noise(one, checked(seed, FEW) * 1_000_003 + place) for place in range(first, last)]
+    noise = [_noise(one, seed * 1_000_003 + place) for place in range(first, last)]
     return one + spread * torch.cat(noise)
 
 

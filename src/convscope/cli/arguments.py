@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-LARGEST_SEED = 2**32 - 1  # some functions multiply seeds, which must stay below 2**63
+LARGEST_SEED = 2**32 - 1  # as seeds.FEW, which would load torch
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0, max=LARGEST_SEED)]
 Photo = Annotated[
     str, typer.Argument(metavar="PHOTO", help="A photograph, or sample:china, sample:flower.")
