@@ -104,7 +104,7 @@ def arithmetic(
     _check(sweep)
     example = _example(sweep, seed) if numbers else None
     board = Board(sweep.input, sweep.padding, sweep.output, words(sweep), example)
-    _check_pages(board.size, sweep)
+    _check_room(board.size, sweep)
     frames = list(board.frames((place, sweep.taps(place)) for place in sweep.places()))
     return Film(frames, words(sweep), _recipe(sweep, seed if numbers else None))
 
@@ -151,7 +151,7 @@ def _check(sweep: Sweep) -> None:
         raise ArgumentError(msg)
 
 
-def _check_pages(size: tuple[int, int], sweep: Sweep) -> None:
+def _check_room(size: tuple[int, int], sweep: Sweep) -> None:
     steps = sweep.output[0] * sweep.output[1]
     room = 3 * size[0] * size[1] * steps
     if room > ROOM:

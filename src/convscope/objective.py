@@ -66,8 +66,9 @@ def improbability(c: int | str) -> Objective:
 def predicted() -> Objective:
     """Score of the class that each image is predicted to be.
 
-    Of a detector it is its surest box. Of a network with a single score it is that score with its sign: what speaks for a positive
-    answer where the answer is positive, and for a negative one where it is negative.
+    Of a detector it is its surest box. Of a network with a single score it is that score with its
+    sign: what speaks for a positive answer where the answer is positive, and for a negative one
+    where it is negative.
     """
 
     def read(acts: Acts) -> Tensor:

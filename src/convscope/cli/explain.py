@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convscope.cli import show
-from convscope.cli.arguments import Colours, Fit, Json, Out, Photo, Target
+from convscope.cli.arguments import Colours, Fit, Json, Out, Photo, Target, refused
 from convscope.cli.options import NetworkOptions, with_network
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ def cam(
     """Where the evidence for a class lies: a class activation map over the photograph."""
     from convscope.attribution.cam import cam as explain
     from convscope.attribution.cam import cam_strip
-    from convscope.errors import ArgumentError
 
     show.check_suffix(out)
-    if strip and precision != "float32":
-        msg = "--strip is computed in float32; leave --precision out."
-        raise ArgumentError(msg)
-    if strip and layer is not None:
-        msg = "--strip shows every convolution; leave --layer out."
-        raise ArgumentError(msg)
+    refused(
+        (
+            strip and precision != "float32",
+            "--strip is computed in float32; leave --precision out.",
+        ),
+        (strip and layer is not None, "--strip shows every convolution; leave --layer out."),
+    )
     with show.progress("asking the network") as progress:
         net = options.load()
         pixels = net.read(photo, fit=fit)
@@ -192,22 +192,22 @@ def _check_panels(
     target: str | None, reduce: str, precision: str, *, classes: bool, panels: bool
 ) -> None:
     """Refuse options of which one would be ignored."""
-    from convscope.errors import ArgumentError
-
-    wrong = ""
-    if panels and classes:
-        wrong = "--panels and --classes are two pictures; ask for one of them."
-    elif classes and target is not None:
-        wrong = "--classes shows the five most probable classes; leave --target out."
-    elif (panels or classes) and reduce != "mean":
-        name = "--panels" if panels else "--classes"
-        wrong = (
-            f"{name} reads each window by itself, so there is nothing to --reduce; leave it out."
-        )
-    elif (panels or classes) and precision != "float32":
-        wrong = "--panels and --classes are computed in float32; leave --precision out."
-    if wrong:
-        raise ArgumentError(wrong)
+    either, name = panels or classes, "--panels" if panels else "--classes"
+    refused(
+        (panels and classes, "--panels and --classes are two pictures; ask for one of them."),
+        (
+            classes and target is not None,
+            "--classes shows the five most probable classes; leave --target out.",
+        ),
+        (
+            either and reduce != "mean",
+            f"{name} reads each window by itself, so there is nothing to --reduce; leave it out.",
+        ),
+        (
+            either and precision != "float32",
+            "--panels and --classes are computed in float32; leave --precision out.",
+        ),
+    )
 
 
 def _class_in(target: str | None) -> int | str | None:
