@@ -7,7 +7,9 @@ ConvscopeError
 │   └── NoGradientError   nothing that a picture shows changes what is asked
 ├── ArgumentError         an option outside its range                       (ValueError)
 ├── ImageError            a file or array that is no usable picture         (ValueError)
-└── LoadError             a network or its weights that cannot be loaded    (ValueError)
+├── LoadError             a network or its weights that cannot be loaded    (ValueError)
+├── StoppedError          a long computation ended on request before there was a result
+└── DecoderStartError     the process that decodes pictures cannot be started
 """
 
 import difflib
@@ -60,6 +62,10 @@ class LoadError(ConvscopeError, ValueError):
 
 class StoppedError(ConvscopeError):
     """Somebody asked a long computation to end before there was a result."""
+
+
+class DecoderStartError(ConvscopeError):
+    """The process that decodes pictures cannot be started."""
 
 
 def no_maps(layer: str, shape: Sequence[int]) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
 import numpy as np
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
 from convscope.errors import ArgumentError, ImageError
 
-Picture = Image.Image | Tensor
+if TYPE_CHECKING:  # a child process that decodes pictures needs no torch
+    from torch import Tensor
+
+Picture = TypeVar("Picture", Image.Image, "Tensor")
 LONGEST = 50  # times as long as wide
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -17,27 +21,48 @@ INTERPOLATIONS = {
 }
 
 
-def fitted(
-    picture: Picture,
-    size: int | tuple[int, int],
-    resize: int | None,
-    fit: str,
-    interpolation: str,
-) -> Picture:
-    """A picture cut or squashed to `size`; see `convscope.read`.
+@dataclass(frozen=True)
+class Fit:
+    """The size that a picture is brought to; see `convscope.read`.
+
+    Attributes:
+        height, width: in pixels.
+        resize: length of the shorter side before the crop; None: as short as the crop allows.
+        fit: "crop" or "squash".
+        interpolation: "bilinear" or "bicubic".
+    """
+
+    height: int
+    width: int
+    resize: int | None = None
+    fit: str = "crop"
+    interpolation: str = "bilinear"
+
+    @classmethod
+    def of(
+        cls, size: int | tuple[int, int], resize: int | None, fit: str, interpolation: str
+    ) -> Fit:
+        """Check the options of `convscope.read`.
+
+        Raises:
+            ArgumentError: if one of them is invalid.
+        """
+        if interpolation not in INTERPOLATIONS:
+            msg = f"interpolation must be {' or '.join(map(repr, INTERPOLATIONS))}, not {interpolation!r}."
+            raise ArgumentError(msg)
+        return cls(*both_sides(size), resize, fit, interpolation)
+
+
+def fitted(picture: Picture, fit: Fit) -> Picture:
+    """A picture cut or squashed to a size.
 
     Raises:
         ImageError: if it is far too long.
-        ArgumentError: if `fit`, `interpolation` or `size` is none.
     """
-    if interpolation not in INTERPOLATIONS:
-        msg = f"interpolation must be {' or '.join(map(repr, INTERPOLATIONS))}, not {interpolation!r}."
-        raise ArgumentError(msg)
-    height, width = both_sides(size)
     _check_shape(picture)
-    if fit == "squash":
-        return _resized(picture, height, width, interpolation)
-    return _cropped(picture, height, width, resize, interpolation)
+    if fit.fit == "squash":
+        return _resized(picture, fit.height, fit.width, fit.interpolation)
+    return _cropped(picture, fit)
 
 
 def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -67,10 +92,9 @@ def _lengths(picture: Picture) -> tuple[int, int]:
     return int(picture.shape[-2]), int(picture.shape[-1])
 
 
-def _cropped(
-    picture: Picture, height: int, width: int, resize: int | None, interpolation: str
-) -> Picture:
+def _cropped(picture: Picture, fit: Fit) -> Picture:
     """Shorter side to `resize`, then the centre; as torchvision's transforms round."""
+    height, width, resize = fit.height, fit.width, fit.resize
     rows, columns = _lengths(picture)
     if resize is None or resize < max(height, width):
         scale = max(height / rows, width / columns)
@@ -78,7 +102,7 @@ def _cropped(
     else:
         short = min(rows, columns)
         tall, wide = resize * rows // short, resize * columns // short
-    picture = _resized(picture, tall, wide, interpolation)
+    picture = _resized(picture, tall, wide, fit.interpolation)
     top, left = round((tall - height) / 2), round((wide - width) / 2)
     if isinstance(picture, Image.Image):
         return picture.crop((left, top, left + width, top + height))
@@ -90,5 +114,7 @@ def _resized(picture: Picture, height: int, width: int, interpolation: str) -> P
         return picture
     if isinstance(picture, Image.Image):
         return picture.resize((width, height), INTERPOLATIONS[interpolation])
+    import torch.nn.functional as F
+
     drawn = F.interpolate(picture, (height, width), mode=interpolation, antialias=True)
     return drawn.clamp(0, 1) if interpolation == "bicubic" else drawn

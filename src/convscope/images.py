@@ -5,24 +5,21 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
-import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from convscope.decode import FORMATS, Decode, decode_file, is_picture_name, one_sentence, to_rgb
 from convscope.errors import ArgumentError, ImageError
-from convscope.fitting import fitted
+from convscope.fitting import Fit, fitted
 
 Source = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
-MOST_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
 SAMPLES = ("china", "flower")
 
 
@@ -64,8 +61,7 @@ def listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
         msg = f"There is no folder {folder}."
         raise ImageError(msg)
-    Image.init()
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in Image.EXTENSION)
+    found = sorted(path for path in folder.rglob("*") if is_picture_name(path))
     if not found:
         msg = f"{folder} holds no pictures."
         raise ImageError(msg)
@@ -79,8 +75,13 @@ def read(
     resize: int | None = None,
     fit: str = "crop",
     interpolation: str = "bilinear",
+    decode: Decode = decode_file,
 ) -> Tensor:
     """Read one photograph.
+
+    Files are read if they are JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF or JPEG 2000, whatever
+    their names. A JPEG or JPEG 2000 file that would take more than 1 GB to decode is decoded at a
+    reduced size, and a warning says so; a larger file of another format is refused.
 
     Args:
         source: a path, "sample:china", bytes of a file, a PIL picture, an array (H, W), (H, W, 3)
@@ -91,6 +92,7 @@ def read(
         fit: "crop" keeps the proportions and cuts out the centre, "squash" keeps all and
             changes the proportions.
         interpolation: "bilinear" or "bicubic".
+        decode: decodes files; `decoder.Decoder.decode_file` does so within a time limit.
 
     Returns:
         (1, 3, H, W) pixels in [0, 1].
@@ -102,10 +104,14 @@ def read(
     if fit not in ("crop", "squash"):
         msg = f"fit must be 'crop' or 'squash', not {fit!r}."
         raise ArgumentError(msg)
-    picture = _as_picture(source)
-    if size is None:
-        return _pixels(picture)
-    return _pixels(fitted(picture, size, resize, fit, interpolation))
+    wanted = None if size is None else Fit.of(size, resize, fit, interpolation)
+    file = _file(source)
+    if file is None:
+        return _pixels(_as_picture(source), wanted)
+    decoded = decode(file, _name(source), wanted)
+    if decoded.note:
+        warnings.warn(decoded.note, UserWarning, stacklevel=2)
+    return _pixels(decoded.picture)
 
 
 def mark_of(pixels: Tensor) -> str:
@@ -114,52 +120,55 @@ def mark_of(pixels: Tensor) -> str:
     return hashlib.sha256(values.tobytes()).hexdigest()[:16]
 
 
-def dimensions(data: bytes, name: str = "This upload") -> tuple[int, int]:
-    """Width and height as a file's header says them; nothing is decoded.
-
-    Raises:
-        ImageError: if it is no picture.
-    """
-    if not data:
-        msg = f"{name} is empty."
-        raise ImageError(msg)
-    with _in_one_sentence(name), Image.open(io.BytesIO(data)) as picture:
-        return picture.size
-
-
-def _as_picture(source: Source) -> Image.Image | Tensor:
-    if isinstance(source, Image.Image):
-        with _in_one_sentence("This picture"):
-            return _rgb(source, "This picture")
-    if isinstance(source, Tensor):
-        return _from_tensor(source)
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
+def _file(source: Source) -> Path | bytes | None:
+    """What is to be decoded; None for what already holds pixels."""
     if isinstance(source, bytes):
-        return _decoded(io.BytesIO(source), "This upload", len(source))
-    if isinstance(source, str | Path):
-        return _from_file(source)
-    msg = f"A photograph is a path, a PIL picture, an array or a tensor, not a {type(source).__name__}."
-    raise ImageError(msg)
-
-
-def _from_file(source: str | Path) -> Image.Image:
+        return source
+    if not isinstance(source, str | Path):
+        return None
     if str(source).startswith("sample:"):
-        source = sample(str(source).removeprefix("sample:"))
+        return sample(str(source).removeprefix("sample:"))
     try:
-        return _from_path(Path(source).expanduser())
+        return _existing(Path(source).expanduser())
     except (OSError, RuntimeError) as error:  # a name too long, no permission, nobody's home
         msg = f"{source} cannot be opened: {getattr(error, 'strerror', None) or error}."
         raise ImageError(msg) from None
 
 
-def _from_path(path: Path) -> Image.Image:
+def _name(source: Source) -> str:
+    return "This upload" if isinstance(source, bytes) else str(source)
+
+
+def _existing(path: Path) -> Path:
     if path.is_dir():
         msg = f"{path} is a folder; give one photograph."
         raise ImageError(msg)
     if not path.exists():
         raise ImageError(_missing(path))
-    return _decoded(path, str(path), path.stat().st_size)
+    return path
+
+
+def _as_picture(source: Source) -> Image.Image | Tensor:
+    if isinstance(source, Image.Image):
+        return _from_pillow(source)
+    if isinstance(source, Tensor):
+        return _from_tensor(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    msg = f"A photograph is a path, a PIL picture, an array or a tensor, not a {type(source).__name__}."
+    raise ImageError(msg)
+
+
+def _from_pillow(picture: Image.Image) -> Image.Image:
+    """Its pixels may not be decoded yet, so the same formats are allowed as for files."""
+    if picture.format not in (None, *FORMATS):
+        msg = (
+            f"This picture was opened from a {picture.format} file, which is not decoded here; "
+            'decode it first, if you trust it: picture.convert("RGB").'
+        )
+        raise ImageError(msg)
+    with one_sentence("This picture"):
+        return to_rgb(picture, "This picture")
 
 
 def _missing(path: Path) -> str:
@@ -169,71 +178,13 @@ def _missing(path: Path) -> str:
     return f"There is no file {path}.{hint}"
 
 
-def _decoded(file: Path | io.BytesIO, name: str, size: int) -> Image.Image:
-    if size == 0:
-        msg = f"{name} is empty."
-        raise ImageError(msg)
-    with _in_one_sentence(name), Image.open(file) as picture:
-        return _rgb(picture, name)
-
-
-@contextmanager
-def _in_one_sentence(name: str) -> Iterator[None]:
-    """Whatever Pillow warns of or raises while it decodes, said once and plainly."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (ImageError, PermissionError):
-        raise
-    except UnidentifiedImageError:
-        msg = f"{name} is not a picture of a kind that can be read, such as JPEG, PNG, WebP, GIF, TIFF or BMP."
-        raise ImageError(msg) from None
-    except Image.DecompressionBombError:
-        raise ImageError(_too_large(name)) from None
-    except Exception as error:  # noqa: BLE001 - each of Pillow's formats fails in its own way
-        msg = f"{name} is damaged or cut off and cannot be read whole ({error})."
-        raise ImageError(msg) from None
-
-
-def _too_large(name: str) -> str:
-    return f"{name} has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first."
-
-
-def _rgb(picture: Image.Image, name: str) -> Image.Image:
-    """Any mode as RGB, upright; of an animation the first frame; what is transparent is white."""
-    if picture.width * picture.height > MOST_PIXELS:
-        raise ImageError(_too_large(name))
-    if not picture.width * picture.height:
-        msg = f"{name} has no pixels: it is {picture.width} by {picture.height}."
-        raise ImageError(msg)
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
-    elif picture.mode in ("I", "F"):
-        picture = _deep(picture)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
-
-
-def _deep(picture: Image.Image) -> Image.Image:
-    """32-bit grey: whole numbers run to 65535, as 16-bit files are read; floats to 1 or 255."""
-    values = np.nan_to_num(np.asarray(picture).astype(np.float64))
-    low, high = (255, 65535) if picture.mode == "I" else (1, 255)
-    top = high if values.max() > low else low
-    return Image.fromarray(((values / top).clip(0, 1) * 255).round().astype(np.uint8))
-
-
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image | Tensor:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         msg = f"An array must have the shape (H, W), (H, W, 3) or (H, W, 4), not {array.shape}."
         raise ImageError(msg)
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if array.dtype == np.uint8:
-        return _rgb(Image.fromarray(np.ascontiguousarray(array)), "This array")
+        return to_rgb(Image.fromarray(np.ascontiguousarray(array)), "This array")
     if array.dtype.kind != "f":
         msg = f"An array must hold bytes (uint8) or floats in [0, 1], not {array.dtype}."
         raise ImageError(msg)
@@ -275,7 +226,8 @@ def check_pixels(tensor: Tensor) -> None:
         raise ImageError(msg)
 
 
-def _pixels(picture: Image.Image | Tensor) -> Tensor:
+def _pixels(picture: Image.Image | Tensor, wanted: Fit | None = None) -> Tensor:
     if isinstance(picture, Tensor):
-        return picture.clone()
-    return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)[None].float() / 255
+        return (fitted(picture, wanted) if wanted else picture).clone()
+    values = np.array(fitted(picture, wanted) if wanted else picture, dtype=np.uint8)
+    return torch.from_numpy(values).permute(2, 0, 1)[None].float().div_(255)

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from convscope.decode import Decode, decode_file
 from convscope.entry import (
     channels_taken,
     fastest_order,
@@ -99,10 +100,16 @@ class Network:
         """Eval mode and no gradients of parameters; both are put back on the way out."""
         return frozen(self.module)
 
-    def read(self, source: Source, *, fit: str = "crop") -> Tensor:
+    def read(self, source: Source, *, fit: str = "crop", decode: Decode = decode_file) -> Tensor:
         """One photograph as this network takes it, (1, 3, H, W) in [0, 1]; see `convscope.read`."""
-        how = self.interpolation
-        pixels = read(source, self.input_size, resize=self.resize, fit=fit, interpolation=how)
+        pixels = read(
+            source,
+            self.input_size,
+            resize=self.resize,
+            fit=fit,
+            interpolation=self.interpolation,
+            decode=decode,
+        )
         return pixels.to(self.device)
 
     def photographs(self, images: Tensor | Source) -> Tensor:

@@ -98,11 +98,10 @@ def test_ctrl_c_keeps_what_is_finished(photos, tmp_path):
         str(tmp_path / "s"),
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("s/shards/*.safetensors")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob("s/shards/*.safetensors")) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
     assert 130 == process.returncode
     assert "run the same again to go on." in err
     assert "Traceback" not in err

@@ -12,16 +12,19 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from convscope.decode import collecting_notes
+from convscope.decoder import Decoder
 from convscope.errors import ImageError
-from convscope.images import dimensions, read, sample
+from convscope.images import read, sample
 from convscope.network import Network
 from convscope.render.colour import as_bytes
 
 MOST_BYTES = 24 * 2**20  # of a file
-MOST_PIXELS = 50_000_000  # of a photograph; its colours take three bytes each while it is read
+MAX_DECODE_BYTES = 400 * 2**20  # memory that decoding a photograph may take
+DECODE_SECONDS = 10.0  # time that it may take
+DECODERS = 2  # photographs that are decoded at a time
 KEPT = 48  # photographs; one takes about a megabyte
 PLEASANT = 448  # pixels of a photograph on the page, at least
-_ONE_AT_A_TIME = threading.Lock()  # decoding is what takes memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +36,14 @@ class Photograph:
         name: what to call it.
         pixels: (1, 3, H, W), as the network takes it.
         view: the same cut in more pixels, to be looked at.
+        note: one sentence where it was decoded at a reduced size.
     """
 
     token: str
     name: str
     pixels: Tensor
     view: Image.Image
+    note: str | None = None
 
 
 class Photographs:
@@ -49,6 +54,7 @@ class Photographs:
         self._net, self._kept = net, kept
         self._known: OrderedDict[str, Photograph] = OrderedDict()
         self._changing = threading.Lock()
+        self._decoder = Decoder(DECODERS, seconds=DECODE_SECONDS, max_bytes=MAX_DECODE_BYTES)
 
     def add(self, data: bytes, name: str) -> Photograph:
         """Read a file that somebody brought.
@@ -81,15 +87,25 @@ class Photographs:
             raise ImageError(msg)
         return found
 
-    def _read(self, token: str, data: bytes, name: str) -> Photograph:
-        with _ONE_AT_A_TIME:
-            check_size(data)
-            return Photograph(token, name, self._net.read(data), self._view(data))
+    def decode(self, data: bytes) -> Tensor:
+        """A file that is looked at once and not kept, as the network takes it.
 
-    def _view(self, data: bytes) -> Image.Image:
+        Raises:
+            ImageError: if it is too large or no picture.
+        """
+        return self._net.read(checked_length(data), decode=self._decoder.decode_file)
+
+    def _read(self, token: str, data: bytes, name: str) -> Photograph:
+        notes: list[str] = []
+        decode = collecting_notes(self._decoder.decode_file, notes)
+        pixels = self._net.read(checked_length(data), decode=decode)
         size, options = view_of(self._net)
-        pixels = read(data, size, **options)
-        return Image.fromarray(as_bytes(pixels[0].permute(1, 2, 0).numpy()))
+        view = read(data, size, **options, decode=decode)
+        return Photograph(token, name, pixels, _picture(view), next(iter(notes), None))
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    return Image.fromarray(as_bytes(pixels[0].permute(1, 2, 0).numpy()))
 
 
 def view_of(net: Network) -> tuple[tuple[int, int], dict[str, Any]]:
@@ -100,19 +116,13 @@ def view_of(net: Network) -> tuple[tuple[int, int], dict[str, Any]]:
     return size, {"resize": resize, "interpolation": net.interpolation}
 
 
-def check_size(data: bytes) -> None:
-    """Look at the header alone, before anything is decoded.
+def checked_length(data: bytes) -> bytes:
+    """A file, unless it is too large.
 
     Raises:
-        ImageError: if the file or the picture is too large, or it is no picture.
+        ImageError: if it is.
     """
     if len(data) > MOST_BYTES:
         msg = f"This file is larger than {MOST_BYTES // 2**20} MB; make it smaller first."
         raise ImageError(msg)
-    width, height = dimensions(data, "This file")
-    if width * height > MOST_PIXELS:
-        msg = (
-            f"This picture is {width} by {height} pixels, more than the "
-            f"{MOST_PIXELS // 10**6} million that are read here; make it smaller first."
-        )
-        raise ImageError(msg)
+    return data

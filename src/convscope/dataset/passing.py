@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from convscope.dataset.source import Photographs
+from convscope.decode import collecting_notes
+from convscope.decoder import Decoder
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.hooks import Reader, reading
 from convscope.layers import Layers
@@ -17,7 +19,8 @@ from convscope.network import Network
 from convscope.objective import OUTPUT
 from convscope.outputs import scores_in
 
-READERS = 2  # threads that read files while the network computes
+READERS = 2  # processes that decode files while the network computes
+DECODE_SECONDS = 30.0  # a photograph that takes longer is skipped
 CODE = "code"
 
 
@@ -29,22 +32,28 @@ class Batch:
         pixels: (N, 3, H, W); None where none could be read.
         numbers: N, their numbers in the list.
         skipped: number -> why it could not be read.
+        reduced: number -> why it was decoded at a reduced size.
     """
 
     pixels: Tensor | None
     numbers: Sequence[int]
     skipped: Mapping[int, str]
+    reduced: Mapping[int, str]
 
 
 def batches(
     net: Network, photos: Photographs, numbers: Sequence[int], size: int
 ) -> Iterator[Batch]:
-    """Read photographs batch by batch, the next one while the last one is worked on."""
-    groups = [numbers[i : i + size] for i in range(0, len(numbers), size)]
-    pool = ThreadPoolExecutor(READERS)
+    """Read photographs batch by batch, the next one while the last one is worked on.
 
-    def begin(group: Sequence[int]) -> dict[int, Future[Tensor]]:
-        return {number: pool.submit(photos.read, net, number) for number in group}
+    Files are decoded in child processes, so that none of them can hold up the others for longer than
+    the time limit of `decoder.Decoder`.
+    """
+    groups = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+    pool, decoder = ThreadPoolExecutor(READERS), Decoder(READERS, seconds=DECODE_SECONDS)
+
+    def begin(group: Sequence[int]) -> dict[int, Future[_Read]]:
+        return {number: pool.submit(_read, photos, net, number, decoder) for number in group}
 
     try:
         waiting = begin(groups[0]) if groups else {}
@@ -52,18 +61,33 @@ def batches(
             ready, waiting = waiting, begin(following)
             yield _collected(ready)
     finally:
+        decoder.close()
         pool.shutdown(cancel_futures=True)
 
 
-def _collected(ready: Mapping[int, Future[Tensor]]) -> Batch:
+_Read = tuple[Tensor, str | None]
+
+
+def _read(photos: Photographs, net: Network, number: int, decoder: Decoder) -> _Read:
+    """A photograph, and a note where it was decoded at a reduced size."""
+    notes: list[str] = []
+    pixels = photos.read(net, number, collecting_notes(decoder.decode_file, notes))
+    return pixels, next(iter(notes), None)
+
+
+def _collected(ready: Mapping[int, Future[_Read]]) -> Batch:
     read: dict[int, Tensor] = {}
     skipped: dict[int, str] = {}
+    reduced: dict[int, str] = {}
     for number, future in ready.items():
         try:
-            read[number] = future.result()
+            read[number], note = future.result()
         except ImageError as error:
             skipped[number] = str(error)
-    return Batch(torch.cat(list(read.values())) if read else None, list(read), skipped)
+        else:
+            reduced |= {number: note} if note else {}
+    pixels = torch.cat(list(read.values())) if read else None
+    return Batch(pixels, list(read), skipped, reduced)
 
 
 def pass_by(

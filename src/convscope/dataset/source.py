@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from convscope.decode import Decode, decode_file
 from convscope.errors import ArgumentError, ImageError
 from convscope.images import listed
 from convscope.network import Network
@@ -52,7 +53,7 @@ class Photographs(Protocol):
         """What tells them from others with the same items; "" where the items do."""
         ...
 
-    def read(self, net: Network, number: int) -> Tensor:
+    def read(self, net: Network, number: int, decode: Decode = decode_file) -> Tensor:
         """One of them as `net` takes it, (1, 3, H, W); ImageError where it cannot be read."""
         ...
 
@@ -75,9 +76,9 @@ class Files:
         """The folder."""
         return str(self.root)
 
-    def read(self, net: Network, number: int) -> Tensor:
+    def read(self, net: Network, number: int, decode: Decode = decode_file) -> Tensor:
         """One of them as `net` takes it."""
-        return net.read(self.root / self.items[number].name)
+        return net.read(self.root / self.items[number].name, decode=decode)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +109,15 @@ class FromDataset:
                 sha.update(_bytes(self.dataset[number]))
         return f"-{sha.hexdigest()[:16]}"
 
-    def read(self, net: Network, number: int) -> Tensor:
+    def read(self, net: Network, number: int, decode: Decode = decode_file) -> Tensor:
         """One of them as `net` takes it."""
         try:
             found = self.dataset[number]
         except Exception as error:
             msg = f"Item {number} cannot be read ({error})."
             raise ImageError(msg) from error
-        return net.read(found[0] if isinstance(found, tuple | list) else found)
+        photo = found[0] if isinstance(found, tuple | list) else found
+        return net.read(photo, decode=decode)
 
 
 def photographs(source: Any) -> Photographs:

@@ -10,7 +10,6 @@ import torch
 from convscope.app.asking import Answer, Ask
 from convscope.app.desk import Desk
 from convscope.app.drawn import heat, sprite
-from convscope.app.photos import check_size
 from convscope.app.tabs.channel import none_such
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError
@@ -33,10 +32,9 @@ def frame(desk: Desk, sent: Any) -> Answer:
         msg = "A frame is one picture."
         raise ImageError(msg)
     data = files[0][1]
-    check_size(data)
     ask = Ask(desk, json.loads(str(sent.data.get("ask", "{}"))))
     layer, followed = ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
-    pixels = desk.net.read(data)
+    pixels = desk.photos.decode(data)
     with desk.network() as net:
         acts, warm = _seen(net, pixels, layer)
     return {**_said(net, acts[OUTPUT]), **_tiles(net, acts[layer], layer, followed), "heat": warm}

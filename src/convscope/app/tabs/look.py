@@ -48,6 +48,7 @@ def described(desk: Desk, photo: Photograph) -> Answer:
         "view": jpeg(photo.view),
         "height": photo.pixels.shape[-2],
         "width": photo.pixels.shape[-1],
+        "note": photo.note,
         "classes": [
             {"number": c, "label": desk.net.caption(c), "share": float(odds[c])} for c in best
         ],
