@@ -97,11 +97,17 @@ class Decoder:
         }
         body = file if isinstance(file, bytes) else b""
         with self._an_idle_child() as child:
+            self._refuse_if_closed(name)
             answer, pixels = self._asked_twice(child, request, body)
         if "error" in answer:
             raise ImageError(answer["error"])
         picture = Image.frombytes("RGB", tuple(answer["size"]), pixels)
         return Decoded(picture, answer["note"])
+
+    def _refuse_if_closed(self, name: str) -> None:
+        if not self._end.alive:
+            msg = f"{name} was not decoded: the decoder was closed meanwhile."
+            raise ImageError(msg) from None
 
     def close(self) -> None:
         """End the children, whatever they are doing."""
@@ -142,9 +148,7 @@ class Decoder:
                         "was given up; save it again as a plain JPEG or PNG."
                     )
                     raise ImageError(msg) from None
-                if not self._end.alive:
-                    msg = f"{request['name']} was not decoded: the decoder was closed meanwhile."
-                    raise ImageError(msg) from None
+                self._refuse_if_closed(request["name"])
                 if last:
                     msg = f"{request['name']} makes the decoder crash (exit code {error.code}); it is damaged."
                     raise ImageError(msg) from None
