@@ -149,11 +149,9 @@ def json_bytes(content: Any, indent: int | None = None) -> bytes:
 
 
 def _other_format(there: Any) -> str:
-    later = isinstance(there, int) and there > FORMAT
-    return (
-        f"a {'later' if later else 'earlier'} version of convscope wrote it (format {there}, not {FORMAT}); "
-        f"{'update convscope' if later else 'survey again into another folder'}."
-    )
+    if isinstance(there, int) and there > FORMAT:
+        return f"a later version of convscope wrote it (format {there}, not {FORMAT}); update convscope."
+    return f"an earlier version of convscope wrote it (format {there}, not {FORMAT}); survey again into another folder."
 
 
 _SAID = {
