@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from convscope import decoder as module
 from convscope.dataset import passing
-from convscope.dataset.survey import survey
+from convscope.dataset.survey import open_survey, survey
 from convscope.decode import decode_file
 from convscope.decoder import Decoder
 from convscope.errors import DecoderStartError, ImageError
@@ -111,6 +112,19 @@ def test_a_survey_lists_it_and_goes_on(slow, tmp_path, net, monkeypatch):
     assert 2 == found.count
     assert ["b.jpg"] == list(found.skipped)
     assert "takes longer than 2 seconds to decode" in found.skipped["b.jpg"]
+
+
+def test_a_survey_says_what_it_read_at_a_reduced_size(tmp_path, net, monkeypatch):
+    monkeypatch.setattr(passing, "Decoder", partial(Decoder, max_bytes=200_000))
+    (tmp_path / "photos").mkdir()
+    for name, side in (("a.jpg", 100), ("b.jpg", 400)):
+        picture = Image.fromarray(blocks(side))
+        (tmp_path / "photos" / name).write_bytes(saved(picture, "JPEG"))
+    survey(net, tmp_path / "photos", out=tmp_path / "out", layers="conv:1")
+    found = open_survey(tmp_path / "out")
+    assert ["b.jpg"] == list(found.reduced)
+    assert "400 by 400 pixels; to save memory it was decoded at half" in found.reduced["b.jpg"]
+    assert "decoded at half" in (tmp_path / "out" / "summary.json").read_text("utf-8")
 
 
 def test_a_child_that_somebody_ends_is_started_again(decoder):

@@ -50,6 +50,7 @@ except BaseException:
     os._exit(3)  # 1 may be the watchdog's
 """
 _HEAD = struct.Struct(">II")  # bytes of the JSON part and of what follows it
+_LIBRARY_BYTES = 2**28
 _READY = b"+"
 _TIME_IS_UP = -getattr(signal, "SIGALRM", -1)  # exit code of a child that its watchdog ended
 
@@ -274,12 +275,12 @@ def _answer(
 
 
 def _limit_memory(max_bytes: int) -> None:
-    """A net below the estimate made from the header: twice as much, and what is there already."""
+    """A net below the estimate made from the header: twice as much, and room for the libraries."""
     with suppress(ImportError, OSError, ValueError):  # systems without such a limit
         import resource
 
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-        limit = pages * resource.getpagesize() + 2 * max_bytes
+        limit = pages * resource.getpagesize() + _LIBRARY_BYTES + 2 * max_bytes
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 

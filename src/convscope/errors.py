@@ -20,8 +20,8 @@ class ConvscopeError(Exception):
     """Base class: catch this to catch all of them."""
 
     def __str__(self) -> str:
-        """The sentence itself; KeyError would put quotes around it."""
-        return str(self.args[0]) if self.args else ""
+        """The sentence itself on one line; KeyError would put quotes around it."""
+        return printable(str(self.args[0])) if self.args else ""
 
 
 class LayerNotFoundError(ConvscopeError, KeyError):
@@ -66,6 +66,30 @@ class StoppedError(ConvscopeError):
 
 class DecoderStartError(ConvscopeError):
     """The process that decodes pictures cannot be started."""
+
+
+_JOINERS = "\u200c\u200d"  # Persian words and emoji need them; they neither move nor hide text
+
+
+def printable(text: str) -> str:
+    r"""Text of strangers, such as a file's name, as a person may safely see it: on one line.
+
+    Control characters, escape sequences of terminals, marks that turn the direction of writing
+    and bytes that are not UTF-8 are shown escaped.
+
+    >>> printable("a\n\x1b[31m\u202egpj.\udcff")
+    'a\\n\\x1b[31m\\u202egpj.\\xff'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _JOINERS else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def no_maps(layer: str, shape: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from convscope.decode import FORMATS, Decode, decode_file, is_picture_name, one_sentence, to_rgb
-from convscope.errors import ArgumentError, ImageError
+from convscope.errors import ArgumentError, ImageError, printable
 from convscope.fitting import Fit, fitted
 
 Source = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
@@ -59,11 +59,11 @@ def listed(folder: Path) -> list[Path]:
         ImageError: if there is no such folder, or none in it.
     """
     if not folder.is_dir():
-        msg = f"There is no folder {folder}."
+        msg = f"There is no folder {_name(folder)}."
         raise ImageError(msg)
     found = sorted(path for path in folder.rglob("*") if is_picture_name(path))
     if not found:
-        msg = f"{folder} holds no pictures."
+        msg = f"{_name(folder)} holds no pictures."
         raise ImageError(msg)
     return found
 
@@ -131,17 +131,17 @@ def _file(source: Source) -> Path | bytes | None:
     try:
         return _existing(Path(source).expanduser())
     except (OSError, RuntimeError) as error:  # a name too long, no permission, nobody's home
-        msg = f"{source} cannot be opened: {getattr(error, 'strerror', None) or error}."
+        msg = f"{_name(source)} cannot be opened: {getattr(error, 'strerror', None) or error}."
         raise ImageError(msg) from None
 
 
 def _name(source: Source) -> str:
-    return "This upload" if isinstance(source, bytes) else str(source)
+    return "This upload" if isinstance(source, bytes) else printable(str(source))
 
 
 def _existing(path: Path) -> Path:
     if path.is_dir():
-        msg = f"{path} is a folder; give one photograph."
+        msg = f"{_name(path)} is a folder; give one photograph."
         raise ImageError(msg)
     if not path.exists():
         raise ImageError(_missing(path))
@@ -174,8 +174,8 @@ def _from_pillow(picture: Image.Image) -> Image.Image:
 def _missing(path: Path) -> str:
     beside = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, beside, n=1)
-    hint = f" Did you mean {path.parent / near[0]}?" if near else ""
-    return f"There is no file {path}.{hint}"
+    hint = f" Did you mean {_name(path.parent / near[0])}?" if near else ""
+    return f"There is no file {_name(path)}.{hint}"
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image | Tensor:

@@ -60,6 +60,28 @@ def test_shards_and_merge(run, photos):
     assert (0, "whole") == (code, out.strip())
 
 
+def test_verify_names_damaged_files(run, photos, tmp_path):
+    assert 0 == run("survey", photos, "--layers", "conv:1", "--out", "s")[0]
+    code, out, _ = run("survey", "--verify", "--out", "s")
+    assert (0, "Every file of s is whole.\n") == (code, out)
+    for name in ("shards/00000.safetensors", "summary.json"):
+        path = tmp_path / "s" / name
+        path.write_bytes(path.read_bytes().replace(b"e", b"f", 1))
+    code, out, err = run("survey", "--verify", "-o", "s")
+    assert (2, "") == (code, out)
+    assert "s has files that are damaged or missing: shards/00000.safetensors, summary.json." in err
+    assert 0 == run("survey", photos, "--layers", "conv:1", "--out", "s")[0]
+    assert 0 == run("survey", "--verify", "--out", "s")[0]
+
+
+def test_odd_names_of_photographs_are_shown_escaped(run, photos):
+    (photos / "line\nbreak\x1b[31m.png").write_bytes(b"none")
+    code, _, err = run("survey", photos, "--layers", "conv:1", "--out", "s")
+    assert 0 == code
+    assert "skipped line\\nbreak\\x1b[31m.png: " in err
+    assert "\x1b[31m" not in err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -73,6 +95,19 @@ def test_shards_and_merge(run, photos):
         (("patches", "--out", "a.gif"), "--out a.gif must end in .png or .npz."),
         (("hard", "--classes", "none.json"), "none.json is no JSON file that can be read"),
         (("codes", "none"), "none holds no survey; 'convscope survey' makes one."),
+        (("survey",), "Which photographs? Give PHOTOS, a folder or a list"),
+        (
+            ("survey", "photos", "--verify"),
+            "--verify checks the survey in --out and takes no PHOTOS.",
+        ),
+        (
+            ("survey", "--verify", "-o", "none"),
+            "none holds no survey; 'convscope survey' makes one.",
+        ),
+        (("survey", "photos", "-o", "n" * 300), "(File name too long)"),
+        (("survey", "photos", "-o", "a\0b"), "embedded null byte"),
+        (("survey", "photos", "-o", "photos/tench/0.png"), "is a file; a survey needs a folder."),
+        (("survey", "n" * 300), "There is no folder nnn"),
         (("merge", "none"), "none holds no survey; 'convscope survey' makes one."),
     ],
 )

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 import warnings
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def main() -> None:
-    """Run a command; a user's mistake ends with one sentence and exit code 2."""
+    """Run a command; a user's mistake ends with one sentence and exit code 2, Ctrl-C with 130."""
+    try:
+        _prepare_streams()
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()  # while what fails can still be said
+    except KeyboardInterrupt:
+        _end("stopped.", 130)
+    except BrokenPipeError:
+        _let_go_of_stdout()
+        sys.exit(141)
+    except Exception as error:
+        if (package := _not_imported(error)) is not None:
+            _end(f"{package} cannot be imported ({error}); install convscope again.", 2)
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            _let_go_of_stdout()  # for files, errors of this library say where
+            _end(f"standard output cannot be written ({error.strerror}).", 2)
+        raise
+
+
+def _run() -> None:
     from convscope.cli.commands import app
     from convscope.errors import ConvscopeError, StoppedError
 
@@ -16,17 +43,51 @@ def main() -> None:
     try:
         app()
     except StoppedError as error:
-        sys.stderr.write(f"convscope: {error}\n")
-        sys.exit(130)
+        _end(str(error), 130)
     except ConvscopeError as error:
-        sys.stderr.write(f"convscope: {error}\n")
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+        _end(str(error), 2)
+    except SystemExit as ended:
+        if ended.code == 130:  # typer's, of a Ctrl-C within a command
+            _end("stopped.", 130)
+        raise
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    sys.stderr.write(f"convscope: {sentence}\n")
+    sys.exit(code)
 
 
 def _note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Warnings meant for people as a line; those of libraries about themselves not at all."""
     if category is UserWarning:
-        sys.stderr.write(f"note: {message}\n")
+        from convscope.errors import printable
+
+        sys.stderr.write(f"note: {printable(str(message))}\n")
+
+
+def _prepare_streams() -> None:
+    """Output that is closed is said; what a terminal's encoding lacks is written escaped."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as the process
+    if sys.stdout is None:
+        _end("standard output is closed; results go there.", 2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _not_imported(error: Exception) -> str | None:
+    """The package whose import raised `error`; None where no import did."""
+    frame = error.__traceback__
+    while frame is not None:
+        code, names = frame.tb_frame.f_code, frame.tb_frame.f_globals
+        package = str(names.get("__name__", "")).partition(".")[0]
+        if code.co_name == "<module>" and package != "convscope":
+            return package
+        frame = frame.tb_next
+    return (error.name or "a package") if isinstance(error, ImportError) else None
+
+
+def _let_go_of_stdout() -> None:
+    """Python flushes once more when it ends; let that go nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

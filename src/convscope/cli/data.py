@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli import show
-from convscope.cli.arguments import Json, Layer, Out, Photo, Seed, TableOut, numbers_in
+from convscope.cli.arguments import Json, Layer, Out, Photo, Seed, TableOut, numbers_in, refused
 from convscope.cli.options import NetworkOptions, with_network
 
 KEPT = "stopping; finished parts are kept, and the same command goes on from there"
@@ -26,7 +26,13 @@ Photos = Annotated[
 @with_network
 def survey(
     options: NetworkOptions,
-    photos: Photos,
+    photos: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PHOTOS",
+            help="Folder (a subfolder a class), or a list with a path a line.",
+        ),
+    ] = None,
     layers: Annotated[
         str | None, typer.Option(help="As conv:1-8 or stage:3,stage:5; else all convolutions.")
     ] = None,
@@ -38,13 +44,29 @@ def survey(
     shard: Annotated[
         str, typer.Option(help="Do a part: 2/8 is the second of eight.", metavar="K/N")
     ] = "1/1",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the result.")] = Path(
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Check every file of the survey in --out for damage; takes no PHOTOS."
+        ),
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the survey.")] = Path(
         "survey"
     ),
 ) -> None:
     """What every channel answers to in many photographs, in one pass."""
     from convscope.dataset.survey import survey as run
+    from convscope.errors import ArgumentError, printable
 
+    refused(
+        (verify and photos is not None, "--verify checks the survey in --out and takes no PHOTOS."),
+    )
+    if verify:
+        _verify(out)
+        return
+    if photos is None:
+        msg = "Which photographs? Give PHOTOS, a folder or a list; --verify alone needs none."
+        raise ArgumentError(msg)
     part = _part(shard)
     with show.stoppable(KEPT) as should_stop, show.progress("loading the network") as progress:
         net = options.load()
@@ -53,9 +75,24 @@ def survey(
             progress=progress, should_stop=should_stop,
         )  # fmt: skip
     for name, why in list(found.skipped.items())[:5]:
-        typer.echo(f"skipped {name}: {why}", err=True)
+        typer.echo(printable(f"skipped {name}: {why}"), err=True)
+    for why in list(found.reduced.values())[:5]:
+        typer.echo(printable(why), err=True)
     typer.echo(f"{found.count:,} photographs, {len(found.skipped)} skipped", err=True)
     show.wrote(found.folder)
+
+
+def _verify(folder: Path) -> None:
+    from convscope.dataset.survey import verify_survey
+    from convscope.errors import LoadError, printable
+
+    with show.progress("checking the survey"):
+        damaged = verify_survey(folder)
+    if damaged:
+        named = ", ".join(damaged[:10]) + (f" and {len(damaged) - 10} more" * (len(damaged) > 10))
+        msg = f"{folder} has files that are damaged or missing: {named}. Run the same survey again: they are made anew, the rest is kept."
+        raise LoadError(msg)
+    typer.echo(printable(f"Every file of {folder} is whole."))
 
 
 def merge(

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,9 @@ PATIENCE = 2.0  # seconds without a bar
 
 def wrote(path: Path) -> None:
     """Say where a result is."""
-    typer.echo(str(path))
+    from convscope.errors import printable
+
+    typer.echo(printable(str(path)))
 
 
 def saved(found: Pictures, path: Path) -> Path:
@@ -87,33 +89,40 @@ def check_out(out: Path | None, *allowed: str) -> None:
 
     check_suffix(out, *allowed)
     place = (out or Path("here")).absolute()
-    folder = next(parent for parent in place.parents if parent.exists())
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.stat()  # a name that cannot be: too long, or with a NUL
+        folder = next(parent for parent in place.parents if parent.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        msg = f"{out or folder} cannot be written ({error.strerror}); choose another place with --out."
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        msg = f"{out or place.parent} cannot be written ({why}); choose another place with --out."
         raise ArgumentError(msg) from None
 
 
 def table(found: Table, out: Path | None, *, as_json: bool, title: str) -> None:
     """Print a table for people, or as JSON for scripts; write it where it was asked for."""
+    from convscope.errors import printable
+
     if as_json:
         typer.echo(json.dumps(found.records(), indent=1))
     else:
         _print(found, title)
     if out is not None:
         path = found.save(out)
-        typer.echo(str(path), err=as_json)
+        typer.echo(printable(str(path)), err=as_json)
 
 
 def _print(found: Table, title: str) -> None:
     from rich.console import Console
     from rich.table import Table as Lines
+    from rich.text import Text
 
+    from convscope.errors import printable
     from convscope.results import cell_text
 
-    lines = Lines(title=title, title_justify="left", header_style="bold", box=None)
+    lines = Lines(title=Text(printable(title)), title_justify="left", header_style="bold", box=None)
     for column, cells in zip(found.columns, zip(*found.rows, strict=True), strict=False):
         numeric = all(cell is None or isinstance(cell, int | float) for cell in cells)
         lines.add_column(column, justify="right" if numeric else "left", overflow="fold")
@@ -122,7 +131,7 @@ def _print(found: Table, title: str) -> None:
     for row in found.rows:
         share = dict(zip(found.columns, row, strict=True)).get(found.bar or "")
         bar = [_blocks(float(share or 0))] if found.bar else []
-        lines.add_row(*(cell_text(cell) for cell in row), *bar)
+        lines.add_row(*(Text(cell_text(cell)) for cell in row), *bar)  # no markup in names
     width = None if sys.stdout.isatty() else 160
     Console(width=width).print(lines)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,11 +53,15 @@ class Survey:
         store: the folder.
         manifest: what it is about.
         tallies: layer -> statistics of its channels.
+        skipped: name of a photograph that could not be read -> why.
+        reduced: name of a photograph that was decoded at a reduced size -> why.
     """
 
     store: Store
     manifest: Manifest
     tallies: dict[str, Tally]
+    skipped: Mapping[str, str]
+    reduced: Mapping[str, str]
 
     def __repr__(self) -> str:
         """What it is about."""
@@ -196,8 +200,8 @@ class Survey:
         """What was kept of each photograph that could be read: ids (N,), attributes (N, 3), and where
         codes were asked for codes (N, D), predicted (N,) and probability (N,).
         """  # noqa: D205 - one sentence
-        parts = [self.store.tensors(number) for number in self.manifest.own]
-        parts = [part for part in parts if part]
+        every = (self.store.part(self.manifest, number).images for number in self.manifest.own)
+        parts = [images for images in every if images]
         if not parts:
             raise NotApplicableError(self._empty())
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -210,12 +214,6 @@ class Survey:
     def count(self) -> int:
         """How many photographs were read."""
         return int(next(iter(self.tallies.values())).images) if self.tallies else 0
-
-    @cached_property
-    def skipped(self) -> dict[str, str]:
-        """Photographs that could not be read, and why."""
-        found = {k: v for n in self.manifest.own for k, v in self.store.skipped(n).items()}
-        return {self.items[k].name: why for k, why in found.items()}
 
     @property
     def codes(self) -> Tensor:
@@ -266,10 +264,11 @@ class Survey:
             raise ArgumentError(msg)
 
     def summary(self) -> dict[str, Any]:
-        """What was skipped, and each layer's channels, as plain data."""
+        """What was skipped or reduced, and each layer's channels, as plain data."""
         layers = {layer: self.channel_table(layer).records() for layer in self.layers}
         return {
             "photographs": self.count,
-            "skipped": self.skipped,
+            "skipped": dict(self.skipped),
+            "reduced": dict(self.reduced),
             "layers": layers,
         }

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from convscope.dataset.seal import UNSEALED, is_intact, is_sealed, sealed
 from convscope.dataset.source import Item
-from convscope.errors import NotApplicableError
+from convscope.errors import LoadError, NotApplicableError
 from convscope.network import Network
 from convscope.objective import OUTPUT
 
-FORMAT = 2
+FORMAT = 3
 ROUNDING = 0.02
 SAID = 16
 
@@ -99,18 +100,58 @@ class Manifest:
         """All labels, in order of their names."""
         return sorted({item.label for item in self.items if item.label is not None})
 
-    def json(self) -> str:
-        """As text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False)
+    @property
+    def torch(self) -> str:
+        """The major version of torch."""
+        return self.versions["torch"].partition(".")[0]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What every part carries, to tell which survey it is of."""
+        return {name: getattr(self, name) for name in _SAID if name != "part"}
+
+    def content(self) -> bytes:
+        """As a JSON file with its digest."""
+        return sealed(json_bytes({"digest": UNSEALED, "format": FORMAT, **asdict(self)}))
 
     @classmethod
-    def read(cls, text: str) -> Manifest:
-        """Back from text."""
-        found = json.loads(text)
-        found.pop("format")
-        found["items"] = [Item(**item) for item in found["items"]]
-        found["part"], found["input_size"] = tuple(found["part"]), tuple(found["input_size"])
-        return cls(**found)
+    def read(cls, content: bytes) -> Manifest:
+        """Back from a file.
+
+        Raises:
+            LoadError: if another version wrote it.
+            ValueError: if it is damaged, or none.
+        """
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            msg = "It is no JSON object."
+            raise ValueError(msg)  # noqa: TRY004 - a file of another kind, not a type
+        ours = {"format", "fingerprint", "photographs"} <= found.keys()
+        if ours and found["format"] != FORMAT and is_intact(content) >= is_sealed(content):
+            raise LoadError(_other_format(found["format"]))
+        if not is_intact(content):
+            msg = "Its digest is another one."
+            raise ValueError(msg)
+        try:
+            found.pop("digest")
+            found.pop("format")
+            found["items"] = [Item(**item) for item in found["items"]]
+            found["part"], found["input_size"] = tuple(found["part"]), tuple(found["input_size"])
+            return cls(**found)
+        except (KeyError, TypeError) as error:
+            raise ValueError(str(error)) from None
+
+
+def json_bytes(content: Any, indent: int | None = None) -> bytes:
+    r"""JSON in UTF-8; bytes of a name that are not UTF-8 stand as \\udcff and come back the same."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _other_format(there: Any) -> str:
+    if isinstance(there, int) and there > FORMAT:
+        return f"a later version of convscope wrote it (format {there}, not {FORMAT}); update convscope."
+    return f"an earlier version of convscope wrote it (format {there}, not {FORMAT}); survey again into another folder."
 
 
 _SAID = {
@@ -121,25 +162,35 @@ _SAID = {
     "reading": "its photographs were resized {mine}, not {theirs}",
     "photographs": "its photographs in {place} are others, or were changed since",
     "layers": "its layers are {mine}, not {theirs}",
+    "channels": "its layers have {mine} channels, not {theirs}",
     "top": "it keeps the {mine} strongest, not {theirs}",
     "batch": "it runs {mine} photographs a pass, not {theirs}",
+    "per_shard": "its parts have {mine} photographs each, not {theirs}, as in another version of convscope",
     "whole": "codes are kept: {mine}, not {theirs}",
+    "torch": "it was made with torch {mine}, not {theirs}, which may compute other digits",
     "part": "it is part {mine}, not {theirs}",
 }
 
 
 def differences(there: Manifest, wanted: Manifest, without: Iterable[str] = ()) -> list[str]:
     """What two surveys differ in, as people say it."""
+    mine, theirs = ({**one.facts, "part": one.part} for one in (there, wanted))
+    return different_facts(mine, theirs, without, place=wanted.place)
+
+
+def different_facts(
+    there: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    without: Iterable[str] = (),
+    place: str = "",
+) -> list[str]:
+    """The same for what parts carry."""
     found = []
-    for name, words in _SAID.items():
-        mine, theirs = (getattr(one, name) for one in (there, wanted))
+    for name in wanted:
+        mine, theirs = there.get(name), wanted[name]
         if name not in without and not _alike(mine, theirs):
-            shown = (_brief(value) for value in (mine, theirs))
-            found.append(
-                words.format(
-                    **dict(zip(("mine", "theirs"), shown, strict=True)), place=wanted.place
-                )
-            )
+            words = _SAID[name]
+            found.append(words.format(mine=_brief(mine), theirs=_brief(theirs), place=place))
     return found
 
 
@@ -154,7 +205,7 @@ def _alike(mine: Any, theirs: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, tuple) and len(value) == 2:
+    if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], int):
         return f"{value[0]} by {value[1]}" if max(value) > 16 else f"{value[0]}/{value[1]}"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) if len(value) < 5 else f"{value[0]} to {value[-1]}"

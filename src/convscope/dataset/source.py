@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from convscope.decode import Decode, decode_file
-from convscope.errors import ArgumentError, ImageError
+from convscope.errors import ArgumentError, ImageError, printable
 from convscope.images import listed
 from convscope.network import Network
 
@@ -33,6 +35,11 @@ class Item:
     label: str | None = None
     size: int | None = None
     changed: int | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name as a person may see it; `name` finds the file."""
+        return printable(self.name)
 
 
 class Photographs(Protocol):
@@ -132,8 +139,14 @@ def photographs(source: Any) -> Photographs:
         ArgumentError: if it is something else.
     """
     if isinstance(source, str | Path):
-        path = Path(source).expanduser()
-        return _listed_in(path) if path.is_file() else _inside(path)
+        # os.path answers "no" where Path raises: a name too long, a NUL, nobody's home
+        path = Path(os.path.expanduser(source))  # noqa: PTH111
+        if os.path.isfile(path):  # noqa: PTH113
+            return _listed_in(path)
+        if not os.path.isdir(path):  # noqa: PTH112
+            msg = f"There is no folder {source}."
+            raise ImageError(msg)
+        return _inside(path)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _from_dataset(source)
     msg = f"Photographs come from a folder, a list file or a torch data set with a length, not from {type(source).__name__}."
@@ -150,7 +163,8 @@ def digest(items: Sequence[Item], *, times: bool = True) -> str:
     sha = hashlib.sha256()
     for item in items:
         changed = item.changed if times else None
-        sha.update(f"{item.name}\0{item.label}\0{item.size}\0{changed}\n".encode())
+        line = f"{item.name}\0{item.label}\0{item.size}\0{changed}\n"
+        sha.update(line.encode("utf-8", "surrogatepass"))  # names need not be UTF-8
     return sha.hexdigest()[:16]
 
 
@@ -169,11 +183,16 @@ def _item(root: Path, name: Path, label: str | None) -> Item:
 
 
 def _listed_in(file: Path) -> Files:
+    # Only what ends a line in a list ends it here: names hold other separators, and any bytes.
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
-    except (UnicodeDecodeError, OSError):
+        content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError:
+        content = b"\0"
+    if b"\0" in content:
         msg = f"{file} is no list of photographs: it must be text, with a path a line."
-        raise ImageError(msg) from None
+        raise ImageError(msg)
+    text = content.decode("utf-8", "surrogateescape")
+    lines = text.replace("\r\n", "\n").split("\n")
     named = [line for line in lines if line.strip() and not line.startswith("#")]
     parts = [_split(file.parent, line) for line in named]
     if not parts:
@@ -184,8 +203,9 @@ def _listed_in(file: Path) -> Files:
 
 
 def _split(folder: Path, line: str) -> tuple[str, str | None]:
-    if (folder / line.strip()).is_file():  # its name may hold a comma
-        return line.strip(), None
+    for name in (line, line.strip()):  # it may hold a comma
+        if os.path.isfile(folder / name):  # noqa: PTH113 - as in photographs
+            return name, None
     mark = "\t" if "\t" in line else ","
     name, _, label = line.strip().partition(mark)
     return name.strip(), label.strip() or None

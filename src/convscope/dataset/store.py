@@ -1,37 +1,40 @@
 """A survey as a folder: what it is about, and finished parts that are never half written.
 
-    manifest.json           network, photographs, parameters, versions
-    shards/00003.safetensors  one part of the photographs: a tally a layer, codes and predictions
-    survey.safetensors      all parts together
-    summary.json            skipped files, and numbers of each channel as a table
+    manifest.json            network, photographs, parameters, versions
+    shards/00003.safetensors one part of the photographs: a tally a layer, codes and predictions
+    unfinished.safetensors   the same of the part that is being worked on, now and then
+    survey.safetensors       all parts together, and which photographs were skipped
+    summary.json             skipped files, and numbers of each channel as a table
+    .lock, .lock-holder      held by the run that works in the folder
 
-A part that is there is whole, for it was renamed into place. Whoever stops the work at any moment
-loses at most the part in progress, and what comes out is the same bit for bit.
+A file that is there is whole, for it was renamed into place, and carries its digest, so that rot
+is noticed. Whoever stops the work at any moment loses at most the last seconds, and what comes out
+is the same bit for bit.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
-from torch import Tensor
-
-from convscope.dataset.manifest import Manifest, differences
+from convscope.atomic_write import cannot_be_written, is_draft, write_atomically
+from convscope.dataset.folder_lock import HOLDER, LOCK, only_run_in
+from convscope.dataset.manifest import Manifest, differences, different_facts, json_bytes
+from convscope.dataset.part import TABLE, DamagedError, Part, facts_of
+from convscope.dataset.seal import UNSEALED, is_intact, sealed
 from convscope.dataset.source import digest
-from convscope.dataset.tally import Tally
 from convscope.errors import ArgumentError, LoadError
 
-_OWN_DRAFT = re.compile(
-    r"\.(manifest\.json|summary\.json|survey\.safetensors|\d{5}\.safetensors)\.\d+\.draft"
+MANIFEST, UNFINISHED, TOGETHER, SUMMARY = (
+    *("manifest.json", "unfinished.safetensors"),
+    *("survey.safetensors", "summary.json"),
 )
+_SHARD = re.compile(r"\d{5,}\.safetensors")
+AGAIN = "run the same survey again: what is damaged is made anew, the rest is kept"
 
 
 @dataclass(frozen=True)
@@ -44,137 +47,249 @@ class Store:
         """What the folder holds; None where it holds no survey.
 
         Raises:
-            LoadError: if it is damaged, or of a later version.
+            LoadError: if it is damaged, or of another version.
         """
-        file = self.folder / "manifest.json"
-        if not file.exists():
-            return None
         try:
-            return Manifest.read(file.read_text("utf-8"))
-        except (ValueError, KeyError, TypeError, AttributeError, OSError):
-            msg = f"{file} is damaged, or was written by another version; delete {self.folder} and survey again."
+            return self._manifest()
+        except ValueError as error:
+            if isinstance(error, LoadError):
+                raise
+            msg = f"{self.folder / MANIFEST} is damaged; {AGAIN}."
             raise LoadError(msg) from None
 
-    def begin(self, manifest: Manifest) -> None:
-        """Take the work up, or begin it.
+    def _manifest(self) -> Manifest | None:
+        """The same, with a ValueError where it is damaged."""
+        try:
+            content = (self.folder / MANIFEST).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            msg = f"{self.folder} cannot be read ({getattr(error, 'strerror', None) or error})."
+            raise LoadError(msg) from None
+        try:
+            return Manifest.read(content)
+        except LoadError as error:
+            msg = f"{self.folder} holds a survey, but {error}"
+            raise LoadError(msg) from None
+
+    @contextmanager
+    def taken_up(self, wanted: Manifest) -> Iterator[Manifest]:
+        """Begin the survey that is wanted, or go on with it, while this run alone works in the folder.
+
+        A manifest that is missing or damaged is made again where whole parts prove that they are
+        of this survey. Drafts of runs that were killed are swept.
+
+        Yields:
+            What is worked on: `wanted` but for rounding.
 
         Raises:
-            ArgumentError: if the folder holds something else; the message says what differs.
+            ArgumentError: if the folder holds something else, which is said before anything is
+                written there, or another run works in it.
+            LoadError: if another version wrote it, or it is damaged and nothing proves what it was.
         """
-        there = self.manifest()
-        if there is None:
-            self._refuse_foreign()
-            self._write("manifest.json", manifest.json().encode())
-        elif differing := differences(there, manifest):
-            msg = (
-                f"{self.folder} holds another survey: {'; '.join(differing)}. "
-                "Choose another folder with --out, or delete this one."
-            )
-            raise ArgumentError(msg)
-        for draft in (*self.folder.glob(".*.draft"), *self.folder.glob("shards/.*.draft")):
-            if _OWN_DRAFT.fullmatch(draft.name):
-                draft.unlink(missing_ok=True)
+        self._judge(wanted)
+        with only_run_in(self.folder) as alone:
+            there = self._judge(wanted)  # again: a moment ago another run may have worked here
+            if alone:
+                for draft in filter(is_draft, self._inside()):
+                    draft.unlink(missing_ok=True)
+            if there is None:
+                write_atomically(self.folder / MANIFEST, wanted.content())
+            yield replace(there or wanted, place=wanted.place)
+
+    def _judge(self, wanted: Manifest) -> Manifest | None:
+        """What the folder holds of the survey that is wanted; None where its manifest is to be made."""
+        try:
+            there, damaged = self._manifest(), False
+        except LoadError:
+            raise
+        except ValueError:
+            there, damaged = None, True
+        if there is not None:
+            if differing := differences(there, wanted):
+                raise ArgumentError(self._another(differing))
+            return there
+        self._refuse_foreign()
+        if self._prove(wanted):
+            return None
+        if damaged:
+            msg = f"{self.folder / MANIFEST} is damaged, or no survey's, and no whole part shows what it was; choose another folder with --out."
+            raise LoadError(msg)
+        if self._results():
+            raise ArgumentError(self._foreign())
+        return None
+
+    def _prove(self, wanted: Manifest) -> bool:
+        """Whether a whole part shows that this is the survey that is wanted.
+
+        Raises:
+            ArgumentError: if one shows that it is another.
+        """
+        proven = False
+        for file in self._parts():
+            try:
+                facts = facts_of(file.read_bytes())["survey"]
+            except (DamagedError, OSError):
+                continue
+            if differing := different_facts(facts, wanted.facts, place=wanted.place):
+                raise ArgumentError(self._another(differing))
+            proven = True
+        return proven
+
+    def _another(self, differing: Sequence[str]) -> str:
+        return (
+            f"{self.folder} holds another survey: {'; '.join(differing)}. "
+            "Choose another folder with --out, or delete this one."
+        )
+
+    def _foreign(self) -> str:
+        return f"{self.folder} holds other things than a survey; choose an empty or a new folder with --out."
 
     def _refuse_foreign(self) -> None:
-        if self.folder.is_file():
-            msg = f"{self.folder} is a file; a survey needs a folder."
-            raise ArgumentError(msg)
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            msg = f"{self.folder} holds other things than a survey; choose an empty or a new folder with --out."
-            raise ArgumentError(msg)
+        """Refuse a folder of other things."""
+        try:
+            if self.folder.is_dir():
+                inside = list(self._inside())
+            elif self.folder.exists():
+                msg = f"{self.folder} is a file; a survey needs a folder."
+                raise ArgumentError(msg)
+            else:
+                return
+        except OSError as error:
+            raise ArgumentError(cannot_be_written(self.folder, error)) from None
+        if not all(map(self._is_own, inside)):
+            raise ArgumentError(self._foreign())
+
+    def _inside(self) -> Iterator[Path]:
+        """All that lies in the folder and in `shards`, but `shards` itself."""
+        for path in self.folder.iterdir():
+            if path.name == "shards" and path.is_dir():
+                yield from path.iterdir()
+            else:
+                yield path
+
+    def _is_own(self, path: Path) -> bool:
+        if path.parent == self.folder:
+            own = (MANIFEST, UNFINISHED, TOGETHER, SUMMARY, LOCK, HOLDER)
+            return path.name in own or is_draft(path)
+        return _SHARD.fullmatch(path.name) is not None or is_draft(path)
+
+    def _parts(self) -> list[Path]:
+        """The files of all parts, the unfinished one's too."""
+        found = sorted(p for p in self.folder.glob("shards/*") if _SHARD.fullmatch(p.name))
+        return [
+            *found,
+            *([self.folder / UNFINISHED] if (self.folder / UNFINISHED).exists() else []),
+        ]
+
+    def _results(self) -> list[Path]:
+        """All files of a survey but its manifest."""
+        tables = [self.folder / name for name in (TOGETHER, SUMMARY)]
+        return [*self._parts(), *(path for path in tables if path.exists())]
 
     def shard(self, number: int) -> Path:
-        """The file of one part."""
+        """The file of one part, or of all together."""
+        if number == TABLE:
+            return self.folder / TOGETHER
         return self.folder / "shards" / f"{number:05}.safetensors"
 
-    def put(self, number: int, tensors: Mapping[str, Tensor], skipped: Mapping[int, str]) -> None:
-        """File one part."""
-        notes = {"skipped": json.dumps({str(k): why for k, why in skipped.items()})}
-        self._write(f"shards/{number:05}.safetensors", save(dict(tensors), metadata=notes))
+    def put(self, manifest: Manifest, part: Part) -> None:
+        """File one part, or all together."""
+        write_atomically(self.shard(part.number), part.content(manifest))
+        self.forget_unfinished()
 
-    def tensors(self, number: int, layer: str | None = None) -> dict[str, Tensor]:
-        """What was filed for one part: of a layer, or of the photographs."""
-        prefix = "images/" if layer is None else f"{layer}/"
-        with self._opened(self.shard(number)) as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    def put_unfinished(self, manifest: Manifest, part: Part) -> None:
+        """File what there is of the part that is being worked on."""
+        write_atomically(self.folder / UNFINISHED, part.content(manifest), durable=False)
 
-    def skipped(self, number: int) -> dict[int, str]:
-        """Photographs of one part that could not be read, and why."""
-        with self._opened(self.shard(number)) as file:
-            notes = json.loads((file.metadata() or {}).get("skipped", "{}"))
-        return {int(k): str(why) for k, why in notes.items()}
+    def whole(self, manifest: Manifest, number: int) -> Part | None:
+        """One part, or all together; None where it is missing, unfinished or damaged."""
+        part = self._read(self.shard(number), manifest)
+        seen = len(manifest.numbers(number)) if number != TABLE else 0
+        return part if part and (part.number, part.seen) == (number, seen) else None
+
+    def part(self, manifest: Manifest, number: int) -> Part:
+        """One part.
+
+        Raises:
+            LoadError: if it is missing or damaged.
+        """
+        part = self.whole(manifest, number)
+        if part is None:
+            msg = f"{self.shard(number)} is missing or damaged; {AGAIN}."
+            raise LoadError(msg)
+        return part
+
+    def forget_unfinished(self) -> None:
+        """Delete what there is of a part that is finished by now."""
+        (self.folder / UNFINISHED).unlink(missing_ok=True)
+
+    def unfinished(self, manifest: Manifest) -> Part | None:
+        """What there is of the part that was being worked on; None where nothing usable is."""
+        part = self._read(self.folder / UNFINISHED, manifest)
+        return part if part and part.seen % manifest.batch == 0 else None
 
     @staticmethod
-    def _opened(path: Path) -> Any:
+    def _read(file: Path, manifest: Manifest) -> Part | None:
         try:
-            return safe_open(path, framework="pt")
-        except (OSError, SafetensorError):
-            msg = (
-                f"{path} is missing or damaged; delete it and run the survey again to make it anew."
-            )
-            raise LoadError(msg) from None
-
-    def finish(self, layers: Mapping[str, Tally]) -> None:
-        """File all parts together."""
-        named = {
-            f"{layer}/{name}": tensor
-            for layer, tally in layers.items()
-            for name, tensor in tally.tensors().items()
-        }
-        self._write("survey.safetensors", save(named))
-
-    def finished(self) -> dict[str, Tally] | None:
-        """All parts together; None where they are not yet."""
-        file = self.folder / "survey.safetensors"
-        if not file.exists():
+            return Part.read(file.read_bytes(), manifest)
+        except (OSError, DamagedError):
             return None
-        try:
-            found = load_file(file)
-        except (OSError, SafetensorError):
-            msg = f"{file} is damaged; delete it and run the survey again: finished parts are kept."
-            raise LoadError(msg) from None
-        layers = dict.fromkeys(name.rpartition("/")[0] for name in found)
-        return {layer: Tally.read(_below(found, layer)) for layer in layers}
 
-    def note(self, name: str, content: Any) -> None:
-        """File a table as JSON."""
-        self._write(name, json.dumps(content, indent=1, ensure_ascii=False).encode())
+    def note(self, summary: dict[str, Any]) -> None:
+        """File the summary as JSON with its digest."""
+        write_atomically(
+            self.folder / SUMMARY, sealed(json_bytes({"digest": UNSEALED, **summary}, indent=1))
+        )
+
+    def has_summary(self) -> bool:
+        """Whether there is a summary that is whole."""
+        return _intact(self.folder / SUMMARY)
+
+    def damaged(self) -> list[str]:
+        """The names of all files that are not whole, and of lost parts of a finished survey.
+
+        Raises:
+            LoadError: if there is no survey, or another version wrote it.
+        """
+        try:
+            manifest = self._manifest()
+        except LoadError:
+            raise
+        except ValueError:
+            found = [MANIFEST, *(self._name(p) for p in self._results() if not _intact(p))]
+            return sorted(found)
+        if manifest is None and not self._results():
+            raise LoadError(none_in(self.folder))
+        if manifest is None:
+            return [MANIFEST]
+        shards = [n for n in manifest.shards if self.shard(n).exists()]
+        if self.shard(TABLE).exists():
+            shards = sorted({*shards, *manifest.own, TABLE})
+        found = [self._name(self.shard(n)) for n in shards if self.whole(manifest, n) is None]
+        for name, whole in ((UNFINISHED, self.unfinished(manifest)), (SUMMARY, self.has_summary())):
+            if (self.folder / name).exists() and not whole:
+                found.append(name)
+        return sorted(found)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
     def discard(self) -> None:
         """Delete what was filed."""
-        for file in (*self.folder.glob("shards/*.safetensors"), self.folder / "manifest.json"):
+        for file in (*self._results(), self.folder / MANIFEST):
             file.unlink(missing_ok=True)
 
-    def _write(self, name: str, content: bytes) -> None:
-        path = self.folder / name
-        draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(content)
-            draft.replace(path)
-        except OSError as error:
-            msg = f"{path} cannot be written ({error.strerror})."
-            raise ArgumentError(msg) from None
-        finally:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+
+def _intact(file: Path) -> bool:
+    try:
+        return is_intact(file.read_bytes())
+    except OSError:
+        return False
 
 
-def _below(found: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
-    return {
-        name.rpartition("/")[2]: tensor
-        for name, tensor in found.items()
-        if name.rpartition("/")[0] == layer
-    }
-
-
-def joined(folders: Sequence[Path], out: Path) -> Store:
-    """Put parts of one survey that were run apart together in a new folder.
-
-    Args:
-        folders: of the parts.
-        out: a new folder.
+def found_in(folders: Sequence[Path]) -> dict[int, tuple[Store, Manifest]]:
+    """Where each part of one survey lies that was run in several folders.
 
     Raises:
         LoadError: if a folder holds no survey.
@@ -189,21 +304,21 @@ def joined(folders: Sequence[Path], out: Path) -> Store:
         if digest(manifest.items, times=False) != digest(first.items, times=False):
             msg = f"{store.folder} does not belong to {folders[0]}: its photographs are others."
             raise ArgumentError(msg)
-    found = {n: store for store, _ in parts for n in first.shards if store.shard(n).exists()}
+    found = {n: pair for pair in parts for n in first.shards if pair[0].shard(n).exists()}
     if missing := [n for n in first.shards if n not in found]:
         msg = f"{len(missing)} of {len(first.shards)} parts are missing (the first is {missing[0]}); finish the runs with --shard first."
         raise ArgumentError(msg)
-    whole = Store(out)
-    whole.begin(replace(first, part=(1, 1)))
-    for number, store in found.items():
-        whole._write(f"shards/{number:05}.safetensors", store.shard(number).read_bytes())  # noqa: SLF001
-    return whole
+    return dict(sorted(found.items()))
 
 
 def needed(folder: Path) -> Manifest:
     """What a folder holds; LoadError where that is no survey."""
     manifest = Store(folder).manifest()
     if manifest is None:
-        msg = f"{folder} holds no survey; 'convscope survey' makes one."
-        raise LoadError(msg)
+        raise LoadError(none_in(folder))
     return manifest
+
+
+def none_in(folder: Path) -> str:
+    """What to say of a folder without a survey."""
+    return f"{folder} holds no survey; 'convscope survey' makes one."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from torch import Tensor, nn
 
 from convscope.dataset.findings import Survey
 from convscope.dataset.manifest import Manifest, said_of_pattern
+from convscope.dataset.part import TABLE, Part
 from convscope.dataset.passing import CODE, Batch, batches, head_of, layers_of, map_of, pass_by
 from convscope.dataset.source import Photographs, digest, photographs
-from convscope.dataset.store import Store, joined, needed
+from convscope.dataset.store import Store, found_in, needed
 from convscope.dataset.tally import NotFiniteError, Seen, Tally
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, StoppedError
 from convscope.network import Network
@@ -24,6 +27,7 @@ from convscope.objective import OUTPUT
 Progress = Callable[[int, int, str], None]
 ShouldStop = Callable[[], bool]
 BATCH, LEAST_SHARD, MOST_SHARDS = 32, 256, 128
+FILED_EVERY, FILING_SHARE = 2.0, 0.01  # seconds; share of the time
 ATTRIBUTES = ("brightness", "contrast", "sharpness")
 
 
@@ -64,30 +68,25 @@ def survey(
 
     Raises:
         ArgumentError: if an option is out of range, or `out` holds a survey of another network, of
-            other photographs or other options.
+            other photographs or other options, or another run works in it.
         ImageError: if there are no photographs, or none can be read.
-        StoppedError: if `should_stop` says so; finished parts stay.
+        StoppedError: if `should_stop` says so; all that was looked at is kept.
+        LoadError: if another version wrote what is in `out`.
     """
     photos = photographs(source)
-    manifest = _manifest(net, photos, layers, top, codes=codes, part=shard)
+    wanted = _manifest(net, photos, layers, top, codes=codes, part=shard)
     store = Store(Path(out))
-    store.begin(manifest)
-    done = sum(len(manifest.numbers(n)) for n in manifest.own if store.shard(n).exists())
-    left = [n for n in manifest.own if not store.shard(n).exists()]
-    total = sum(len(manifest.numbers(n)) for n in manifest.own)
-    for number in left:
-        for seen in _shard(net, photos, manifest, store, number):
-            done += seen
+    with store.taken_up(wanted) as manifest:
+        anew = False
+        for done, total in _work(net, photos, manifest, store, should_stop):
+            anew = True
             if progress:
                 progress(done, total, "looking at photographs")
-            if should_stop and should_stop():
-                msg = f"Stopped after {done} of {total} photographs; run the same again to go on."
-                raise StoppedError(msg)
-    return _finished(store, manifest)
+        return _filed(store, manifest, anew=anew)
 
 
 def open_survey(folder: str | Path) -> Survey:
-    """Read a survey that was made before.
+    """Read a survey that was made before; nothing is written, so that it may be read-only.
 
     Raises:
         LoadError: if there is none, or it is damaged.
@@ -98,21 +97,38 @@ def open_survey(folder: str | Path) -> Survey:
     if left:
         msg = f"{folder} is not finished: {len(left)} of {len(manifest.own)} parts are missing. Run the same survey again to go on."
         raise ArgumentError(msg)
-    return _finished(store, manifest)
+    return _read(store, manifest, store.whole(manifest, TABLE) or _together(store, manifest))
+
+
+def verify_survey(folder: str | Path) -> list[str]:
+    """The names of files of a survey that are damaged or lost; empty where all are whole.
+
+    Every bit of every file is read. Running the same survey again makes them anew.
+
+    Raises:
+        LoadError: if there is no survey, or another version wrote it.
+    """
+    return Store(Path(folder)).damaged()
 
 
 def merge(folders: Sequence[str | Path], out: str | Path) -> Survey:
     """Put parts made with `shard` together.
 
     Raises:
-        LoadError: if a folder holds no survey.
+        LoadError: if a folder holds no survey, or a part is damaged.
         ArgumentError: if they do not belong together, or parts are missing.
     """
     if not folders:
         msg = "Give the folders of the parts that are to be put together."
         raise ArgumentError(msg)
-    store = joined([Path(folder) for folder in folders], Path(out))
-    return _finished(store, needed(store.folder))
+    paths, store = [Path(folder) for folder in folders], Store(Path(out))
+    found = found_in(paths)
+    with store.taken_up(replace(needed(paths[0]), part=(1, 1))) as manifest:
+        left = [n for n in manifest.shards if store.whole(manifest, n) is None]
+        for number in left:
+            apart, theirs = found[number]
+            store.put(manifest, apart.part(theirs, number))
+        return _filed(store, manifest, anew=bool(left))
 
 
 def _manifest(
@@ -161,32 +177,100 @@ def _channels(net: Network, layer: str) -> int:
     return map_of(torch.empty(1, *shape), net.layers, layer).shape[1]
 
 
-def _shard(
-    net: Network, photos: Photographs, manifest: Manifest, store: Store, number: int
-) -> Iterator[int]:
-    """Make and file one part, telling after each batch how many photographs it had."""
-    work = _Part(net, manifest)
-    for batch in batches(net, photos, manifest.numbers(number), manifest.batch):
-        work.take(batch)
-        yield len(batch.numbers) + len(batch.skipped)
-    store.put(number, work.tensors(), work.skipped)
+def _work(
+    net: Network,
+    photos: Photographs,
+    manifest: Manifest,
+    store: Store,
+    should_stop: ShouldStop | None,
+) -> Iterator[tuple[int, int]]:
+    """Make and file the parts that are missing, telling after each batch how many photographs are done.
+
+    Raises:
+        StoppedError: if `should_stop` says so; all that was looked at is filed then.
+    """
+    left = [n for n in manifest.own if store.whole(manifest, n) is None]
+    total, missing = (sum(len(manifest.numbers(n)) for n in some) for some in (manifest.own, left))
+    begun = store.unfinished(manifest)
+    begun = begun if begun and begun.number in left else None
+    done = total - missing + (begun.seen if begun else 0)
+    work, pace = _Part(net, manifest, begun) if begun else None, _Pace()
+    with closing(_batches(net, photos, manifest, left, begun)) as read:
+        for batch in read:
+            if work is None:
+                number = min((*batch.numbers, *batch.skipped)) // manifest.per_shard
+                work = _Part(net, manifest, Part(number, 0))
+            work.take(batch)
+            done += len(batch.numbers) + len(batch.skipped)
+            stop = should_stop is not None and should_stop()
+            if work.seen == len(manifest.numbers(work.number)):
+                store.put(manifest, work.part())
+                work, pace = None, _Pace()
+            elif stop or pace.is_due():
+                with pace.paid():
+                    store.put_unfinished(manifest, work.part())
+            yield done, total
+            if stop and done < total:
+                msg = f"Stopped after {done} of {total} photographs; run the same again to go on."
+                raise StoppedError(msg)
+    store.forget_unfinished()
+
+
+def _batches(
+    net: Network,
+    photos: Photographs,
+    manifest: Manifest,
+    left: Sequence[int],
+    begun: Part | None,
+) -> Generator[Batch, None, None]:
+    """First the rest of the part that was begun, then all other parts without a pause between them."""
+    rest = manifest.numbers(begun.number)[begun.seen :] if begun else []
+    others = [n for n in left if begun is None or n != begun.number]
+    for numbers in (rest, [k for n in others for k in manifest.numbers(n)]):
+        if numbers:
+            yield from batches(net, photos, numbers, manifest.batch)
+
+
+class _Pace:
+    """How often an unfinished part is filed: seldom enough to cost a hundredth of the time at most.
+
+    What comes out does not depend on it.
+    """
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + FILED_EVERY
+
+    def is_due(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() >= self._next
+
+    @contextmanager
+    def paid(self) -> Iterator[None]:
+        """While it is filed."""
+        began = time.monotonic()
+        yield
+        ended = time.monotonic()
+        self._next = ended + max(FILED_EVERY, (ended - began) / FILING_SHARE)
 
 
 class _Part:
     """One part of the photographs while it is being worked on."""
 
-    def __init__(self, net: Network, manifest: Manifest) -> None:
+    def __init__(self, net: Network, manifest: Manifest, begun: Part) -> None:
         self.net, self.manifest = net, manifest
         self.head: nn.Module | None = head_of(net) if manifest.whole else None
-        self.tallies: dict[str, Tally] = {}
-        self.kept: list[dict[str, Tensor]] = []
-        self.skipped: dict[int, str] = {}
+        self.number, self.seen = begun.number, begun.seen
+        self.tallies = dict(begun.layers)
+        self.kept = [begun.images] if begun.images else []
+        self.skipped, self.reduced = dict(begun.skipped), dict(begun.reduced)
         names = {name: k for k, name in enumerate(manifest.classes)}
         self.classes = [names.get(item.label or "", -1) for item in manifest.items]
 
     def take(self, batch: Batch) -> None:
         """Look at one batch."""
+        self.seen += len(batch.numbers) + len(batch.skipped)
         self.skipped.update(batch.skipped)
+        self.reduced.update(batch.reduced)
         if batch.pixels is None:
             return
         ids = torch.tensor(batch.numbers)
@@ -209,19 +293,11 @@ class _Part:
         before = self.tallies.get(layer)
         self.tallies[layer] = before.merge(tally) if before else tally
 
-    def tensors(self) -> dict[str, Tensor]:
+    def part(self) -> Part:
         """All that is filed."""
-        images = (
-            {f"images/{name}": torch.cat([k[name] for k in self.kept]) for name in self.kept[0]}
-            if self.kept
-            else {}
-        )
-        layers = {
-            f"{layer}/{name}": tensor
-            for layer, tally in self.tallies.items()
-            for name, tensor in tally.tensors().items()
-        }
-        return {**images, **layers}
+        names = self.kept[0] if self.kept else ()
+        images = {name: torch.cat([kept[name] for kept in self.kept]) for name in names}
+        return Part(self.number, self.seen, self.tallies, images, self.skipped, self.reduced)
 
 
 def seen_of(layer: str, maps: Tensor) -> Seen:
@@ -255,31 +331,48 @@ def attributes(pixels: Tensor) -> Tensor:
     return torch.stack([grey.mean((1, 2)), grey.std((1, 2)), slope], 1)
 
 
-def _finished(store: Store, manifest: Manifest) -> Survey:
-    tallies = store.finished() if manifest.own else {}
-    if tallies is None:
-        parts = {layer: _all_of(store, manifest, layer) for layer in manifest.layers}
-        tallies = {layer: tally for layer, tally in parts.items() if tally is not None}
-        if tallies:
-            store.finish(tallies)
-    if not tallies:  # a part without work, or without a photograph that can be read
-        return Survey(store, manifest, {})
-    found = Survey(store, manifest, tallies)
-    if not (store.folder / "summary.json").exists():
-        store.note("summary.json", found.summary())
+def _filed(store: Store, manifest: Manifest, *, anew: bool) -> Survey:
+    """Put all parts together and file that, unless it is there already and no part was made anew."""
+    table = None if anew else store.whole(manifest, TABLE)
+    if fresh := table is None:
+        try:
+            table = _together(store, manifest)
+        except ImageError:
+            store.discard()
+            raise
+        store.put(manifest, table)
+    found = _read(store, manifest, table)
+    if found.tallies and (fresh or not store.has_summary()):
+        store.note(found.summary())
     return found
 
 
-def _all_of(store: Store, manifest: Manifest, layer: str) -> Tally | None:
-    """All parts of a layer together; None where a part of a survey has no photograph to show."""
-    parts = (store.tensors(number, layer) for number in manifest.own)
-    whole = [Tally.read(part) for part in parts if part]
-    if not whole and manifest.part != (1, 1):
-        return None
-    if not whole:
-        skipped = {k: v for n in manifest.own for k, v in store.skipped(n).items()}
+def _read(store: Store, manifest: Manifest, table: Part) -> Survey:
+    skipped, reduced = (
+        {manifest.items[k].name: why for k, why in notes.items()}
+        for notes in (table.skipped, table.reduced)
+    )
+    return Survey(store, manifest, dict(table.layers), skipped, reduced)
+
+
+def _together(store: Store, manifest: Manifest) -> Part:
+    """All parts together, one after the other, so that memory holds one of them.
+
+    Raises:
+        LoadError: if a part is missing or damaged.
+        ImageError: if none of all photographs can be read.
+    """
+    layers: dict[str, Tally] = {}
+    skipped: dict[int, str] = {}
+    reduced: dict[int, str] = {}
+    for number in manifest.own:
+        part = store.part(manifest, number)
+        skipped.update(part.skipped)
+        reduced.update(part.reduced)
+        for layer, tally in part.layers.items():
+            layers[layer] = layers[layer].merge(tally) if layer in layers else tally
+    if not layers and manifest.part == (1, 1):
         first = next(iter(skipped.values()), "")
-        store.discard()
         msg = f"None of the {len(skipped)} photographs in {manifest.place} can be read. The first: {first}"
         raise ImageError(msg)
-    return reduce(Tally.merge, whole)
+    return Part(TABLE, 0, layers, skipped=skipped, reduced=reduced)

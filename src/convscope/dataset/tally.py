@@ -165,8 +165,35 @@ class Tally:
 
     @classmethod
     def read(cls, tensors: Mapping[str, Tensor]) -> Tally:
-        """Back from a file."""
-        return cls(**{field.name: tensors[field.name] for field in fields(cls)})
+        """Back from a file.
+
+        Raises:
+            ValueError: if tensors are missing, or have shapes that do not belong together.
+        """
+        names = [field.name for field in fields(cls)]
+        if sorted(tensors) != sorted(names):
+            msg = f"Statistics of channels are {', '.join(names)}, not {', '.join(tensors)}."
+            raise ValueError(msg)
+        found = cls(**tensors)
+        shapes = {name: tuple(getattr(found, name).shape) for name in names}
+        if shapes != found._shapes():
+            msg = f"These are no statistics of channels: {shapes}."
+            raise ValueError(msg)
+        return found
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all tensors, as the documentation of the class says them."""
+        channels, classes, kept = len(self.total), len(self.classes), int(self.images)
+        best = (channels, min(int(self.top), kept))
+        return {
+            **dict.fromkeys(("top", "images", "cells"), ()),
+            **dict.fromkeys(("values", "ids", "ys", "xs"), best),
+            **dict.fromkeys(("total", "squares", "positive", "fired"), (channels,)),
+            "histogram": (channels, BINS),
+            "classes": (classes,),
+            "counts": (classes,),
+            "sums": (classes, channels),
+        }
 
 
 def _best(

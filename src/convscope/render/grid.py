@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, printable
 from convscope.render.colour import as_bytes
 from convscope.render.text import font
 
@@ -99,7 +99,7 @@ def sheet(
         if i in empty:
             _cross(draw, x, y, picture.size)
         if i < len(captions):
-            draw.text((x + 2, y + tall + 1), _fitting(captions[i], wide), INK, font(11))
+            draw.text((x + 2, y + tall + 1), _fitting(printable(captions[i]), wide), INK, font(11))
     return page
 
 

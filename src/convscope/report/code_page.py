@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from convscope.dataset.codes import THUMB, CodeMap
+from convscope.errors import printable
 from convscope.report.page import data_uri
 from convscope.results.base import as_array, written
 
@@ -20,8 +21,8 @@ def code_page(found: CodeMap) -> str:
     """One self-contained page: places, grid and seams, hover, zoom, and a search by class or name."""
     across, down = found.seams()
     data = {
-        "names": found.names,
-        "labels": found.labels,
+        "names": list(map(printable, found.names)),
+        "labels": list(map(printable, found.labels)),
         "side": found.side,
         "points": as_array(found.points).round(4).tolist(),
         "grid": found.grid().ravel().tolist(),

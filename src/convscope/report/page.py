@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from convscope.errors import printable
 from convscope.results import Recipe
 from convscope.results.base import written
 
@@ -119,7 +121,11 @@ class Page:
     def html(self) -> str:
         """The page as text."""
         environment = Environment(
-            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            finalize=_shown,
         )
         text = template("page.html")
         return environment.from_string(text).render(
@@ -138,6 +144,13 @@ class Page:
             ArgumentError: if it ends otherwise, or cannot be written.
         """
         return written(Path(path), {".html": lambda: self.html().encode()})
+
+
+def _shown(value: Any) -> Any:
+    """Text of strangers, such as a file's name, as it may be shown; markup and code keep their lines."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "\n".join(map(printable, value.split("\n")))
+    return value
 
 
 def template(name: str) -> str:

@@ -81,7 +81,7 @@ def channel_sheet(net: Network, found: Strongest) -> Pictures:
     side = max(SIDE, *(tile.shape[1] for tile in rows))
     values = torch.cat([torch.from_numpy(enlarged(row, side)) for row in rows])
     blank = [""] * len(found.places)
-    captions = [*found.captions, *blank * (len(rows) - 2), *(p.item.name for p in found.places)]
+    captions = [*found.captions, *blank * (len(rows) - 2), *(p.item.title for p in found.places)]
     recipe = recipe_for(net, "patches", f"{found.layer}:{found.channel}")
     return Pictures(values.permute(0, 3, 1, 2), recipe, captions=captions, scale="pixels")
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import html
 import io
-import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError
 from convscope.render.colour import Floats
 from convscope.results.recipe import Recipe
@@ -80,7 +79,7 @@ def _png_of(picture: Image.Image, recipe: Recipe) -> bytes:
 def written(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:
     """Write a file in the form its suffix names.
 
-    It goes through a draft beside the file, so that none is ever half written.
+    No file is ever half written.
 
     Args:
         path: where.
@@ -93,18 +92,7 @@ def written(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:
     if make is None:
         msg = f"{path.name} must end in {' or '.join(forms)}, for these can be written."
         raise ArgumentError(msg)
-    content = make()
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        return draft.replace(path)
-    except OSError as error:
-        msg = f"{path} cannot be written ({error.strerror})."
-        raise ArgumentError(msg) from None
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+    return write_atomically(path, make())
 
 
 def as_array(tensor: Tensor) -> Floats:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from convscope.errors import printable
 from convscope.render.bars import bars, lines
 from convscope.results.base import Result, written
 from convscope.results.recipe import Recipe
@@ -50,7 +51,7 @@ class Table(Result):
         if self.bar is None:
             return lines(self.columns, [[cell_text(cell) for cell in row] for row in self.rows])
         shares = [float(cell or 0) for cell in self.column(self.bar)]
-        names = [str(cell) for cell in self.column("label")]
+        names = [printable(str(cell)) for cell in self.column("label")]
         return bars(names, [f"{share:.1%}" for share in shares], shares)
 
     def save(self, path: str | Path) -> Path:
@@ -78,7 +79,7 @@ class Table(Result):
     def _csv(self) -> bytes:
         text = io.StringIO(newline="")
         csv.writer(text).writerows([self.columns, *self.rows])
-        return text.getvalue().encode()
+        return text.getvalue().encode("utf-8", "surrogateescape")
 
     def _arrays(self) -> Mapping[str, Any]:
         return {name: np.array(self.column(name)) for name in self.columns}
@@ -94,4 +95,4 @@ def cell_text(cell: Cell) -> str:
         return ""
     if isinstance(cell, float):
         return f"{cell:.3g}"
-    return f"{cell:,}" if isinstance(cell, int) else cell
+    return f"{cell:,}" if isinstance(cell, int) else printable(cell)

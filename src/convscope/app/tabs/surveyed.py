@@ -19,7 +19,7 @@ from convscope.dataset.findings import Survey
 from convscope.dataset.neighbours import neighbours
 from convscope.dataset.patches import Strongest, strongest
 from convscope.dataset.survey import open_survey
-from convscope.errors import ArgumentError, NotApplicableError
+from convscope.errors import ArgumentError, NotApplicableError, printable
 from convscope.network import Network
 from convscope.render.grid import scaled
 from convscope.results import CLIP
@@ -138,7 +138,10 @@ def _classes(survey: Survey, layer: str, k: int) -> list[Answer]:
         rows = survey.top_classes(layer, k).records()
     except NotApplicableError:
         return []
-    return [{"number": -1, "label": str(r["label"]), "share": float(r["share"] or 0)} for r in rows]
+    return [
+        {"number": -1, "label": printable(str(r["label"])), "share": float(r["share"] or 0)}
+        for r in rows
+    ]
 
 
 def _laid_out(found: CodeMap) -> Answer:
@@ -146,8 +149,8 @@ def _laid_out(found: CodeMap) -> Answer:
         "picture": jpeg(found.picture("each", tile=min(48, max(16, WIDE // found.side)))),
         "side": found.side,
         "grid": found.each().flatten().tolist(),
-        "names": [Path(name).name for name in found.names],
-        "labels": found.labels,
+        "names": [printable(Path(name).name) for name in found.names],
+        "labels": list(map(printable, found.labels)),
         "words": found.words(),
         "code": f'convscope.codes(survey, method="{found.recipe.parameters["method"]}")',
     }

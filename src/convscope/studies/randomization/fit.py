@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError, LoadError
 from convscope.studies.randomization.inputs import Samples, whitened
 from convscope.studies.randomization.networks import DESIGNS
@@ -195,23 +196,16 @@ def accuracy(run: Run, samples: Samples) -> float:
 
 
 def _save(run: Run, task: Task, file: Path) -> None:
-    """Through a draft, so that the state is never half written."""
+    """The whole state or none of it."""
     state = {
         "terms": task.terms,
         "module": run.module.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         **{name: getattr(run, name) for name in ("loss", "accuracy", "seconds")},
     }
-    draft = file.with_name(f".{file.name}.{os.getpid()}.draft")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, draft)
-        draft.replace(file)
-    except (OSError, RuntimeError) as error:
-        msg = f"{file} cannot be written ({error})."
-        raise ArgumentError(msg) from None
-    finally:
-        draft.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(file, buffer.getvalue())
 
 
 def _resume(run: Run, task: Task, file: Path) -> None:

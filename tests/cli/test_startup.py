@@ -1,0 +1,69 @@
+"""Before and after a command: what goes wrong there is one sentence too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="shells and signals")
+
+
+def started(words, *, through='exec "$@"', before=None, folder=None, **env):
+    paths = [str(folder)] * (folder is not None) + [p for p in sys.path if p]
+    if before is not None:
+        name, code = before
+        (folder / name).write_text(code)
+    command = ["/bin/sh", "-c", through, "sh", sys.executable, "-m", "convscope", *map(str, words)]
+    everything = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **env}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=everything)
+
+
+def said(code, sentence, done):
+    assert (code, f"convscope: {sentence}\n") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("raises", "words"),
+    [
+        ("ImportError('no torch here')", "no torch here"),
+        ("OSError('libtorch_cpu.so: cannot open')", "libtorch_cpu.so: cannot open"),
+        ("RuntimeError('a processor too old')", "a processor too old"),
+    ],
+)
+def test_a_torch_that_cannot_be_imported(tmp_path, raises, words):
+    done = started(
+        ["predict", "sample:china"], folder=tmp_path, before=("torch.py", f"raise {raises}")
+    )
+    said(2, f"torch cannot be imported ({words}); install convscope again.", done)
+
+
+@pytest.mark.parametrize("module", ["typer.py", "torch.py"])
+def test_ctrl_c_while_packages_are_imported(tmp_path, module):
+    code = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    done = started(["predict", "sample:china"], folder=tmp_path, before=(module, code))
+    said(130, "stopped.", done)
+
+
+def test_output_that_is_closed():
+    said(
+        2,
+        "standard output is closed; results go there.",
+        started(["models"], through='exec "$@" >&-'),
+    )
+    assert 0 == started(["models", "vgg"], through='exec "$@" 2>&-').returncode
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize("words", [["models", "vgg"], ["models", "vgg", "--json"], ["--version"]])
+def test_output_that_is_full(words):
+    done = started(words, through='exec "$@" >/dev/full')
+    said(2, "standard output cannot be written (No space left on device).", done)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_output_that_lacks_characters(encoding):
+    done = started(["predict", "sample:china"], PYTHONIOENCODING=encoding)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "\\u2588" in done.stdout
