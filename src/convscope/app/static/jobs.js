@@ -15,7 +15,7 @@ function begin(kind, options, told) {
     mine.end = new Promise((over) => (mine.over = over));
     trigger("job", { ask: { kind, job: mine.name, ...options } });
     await pause(ANSWERS);
-    if (job === mine && !mine.answered) { halt(); complain("The server has too much to do just now; please try again in a minute."); }
+    if (job === mine && !mine.answered) { halt(); complain(await refused("The server has too much to do just now; please try again in a minute.")); }
   });
 }
 
