@@ -21,6 +21,7 @@ from typing import Any
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from gradio import routes
 
 from convscope.app.attempts import EACH, WHILE
 from convscope.app.brought import Uploads
@@ -125,6 +126,8 @@ def served(
     """
     desk, folder = Desk(net, opened(net, survey)), Folder()
     os.environ["GRADIO_TEMP_DIR"] = str(folder.path)
+    # Gradio read this when it was imported, and would make a folder that all users share.
+    routes.DEFAULT_TEMP_DIR = str(folder.path)  # type: ignore[attr-defined]
     page = gr.mount_gradio_app(
         FastAPI(
             lifespan=_lifespan(folder, desk.uploads),
