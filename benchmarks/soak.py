@@ -138,8 +138,10 @@ class Visitor:
         sent = {"token": self._brought(one), "layer": LAYER, "channel": CHANNEL}
         asked = {"component_id": self.component, "session_hash": self.session}
         found = self._json(
-            self.page.post(
-                "gradio_api/component_server", json={**asked, "fn_name": "unit", "data": sent}
+            self._sent(
+                "POST",
+                "gradio_api/component_server",
+                json={**asked, "fn_name": "unit", "data": sent},
             )
         )
         _check_close("the channel", np.asarray(found["most"]), np.asarray(one.most))
@@ -150,12 +152,13 @@ class Visitor:
         ask = {"kind": "synthesize", "job": name, "target": "class:1", "steps": STEPS, "seed": 0}
         asked = {"fn_index": self.job_number, "session_hash": name, "data": [None]}
         self._json(
-            self.page.post(
+            self._sent(
+                "POST",
                 "gradio_api/queue/join",
                 json={**asked, "event_data": {"ask": ask}},
             )
         )
-        text = self.page.get("gradio_api/queue/data", params={"session_hash": name}).text
+        text = self._sent("GET", "gradio_api/queue/data", params={"session_hash": name}).text
         told = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
         last = next(m["output"] for m in told if m["msg"] == "process_completed")
         if f'"job":"{name}"' not in json.dumps(last, separators=(",", ":")):
@@ -186,7 +189,7 @@ class Visitor:
         body = b'--b\r\ncontent-disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
         path = f"gradio_api/{self.random.choice(['upload', 'component_server'])}"
         sent = body + self.random.randbytes(2_000_000)
-        self._json(self.page.post(path, content=sent, headers=head))
+        self._json(self._sent("POST", path, content=sent, headers=head))
 
     def eps(self) -> None:
         """A photograph that is a program without an end."""
@@ -244,7 +247,8 @@ class Visitor:
     def _form(self, data: bytes) -> Any:
         fields = {"fn_name": "photograph", "component_id": str(self.component)}
         return self._json(
-            self.page.post(
+            self._sent(
+                "POST",
                 "gradio_api/component_server",
                 data={**fields, "session_hash": self.session},
                 files={"file": ("me.jpg", data)},
@@ -258,6 +262,13 @@ class Visitor:
             raise Refused(str(error)) from None
         except httpx.HTTPStatusError as error:
             raise Refused(error.response.text) from None
+
+    def _sent(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """As browsers do, once more where a connection that was kept had just been closed."""
+        try:
+            return self.page.request(method, path, **options)
+        except (httpx.ReadError, httpx.RemoteProtocolError):
+            return self.page.request(method, path, **options)
 
     def _json(self, response: httpx.Response) -> Any:
         with suppress(ValueError):

@@ -39,6 +39,7 @@ from convscope.network import Network
 
 HOST, PORT = "127.0.0.1", 7860
 SHORTEST = 8  # characters of a password
+KEEP_ALIVE = 30  # seconds for which a connection without a question stays open
 SWEPT = 60.0  # seconds from one look at old uploads to the next
 _LOG = logging.getLogger("uvicorn.error")
 _ARENAS = -8  # M_ARENA_MAX of malloc.h
@@ -74,6 +75,7 @@ def launch(
             log_level="warning",
             http=Connection,
             ws="none",
+            timeout_keep_alive=KEEP_ALIVE,
             server_header=False,
             proxy_headers=False,  # they say from where somebody comes, and anybody can write them
             timeout_graceful_shutdown=2,  # open pages keep a connection for as long as they live
