@@ -45,7 +45,8 @@ def png(seed):
 
 def files():
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
-    return [path for path in folder.rglob("*") if path.name != "convscope-app.lock"]
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in found if path.name != "convscope-app.lock"]
 
 
 @pytest.fixture
