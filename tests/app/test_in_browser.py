@@ -6,6 +6,7 @@ import re
 import pytest
 from PIL import Image
 
+from convscope.app.photos import KEPT
 from convscope.images import sample
 from tests.app.conftest import opened, says
 
@@ -276,3 +277,52 @@ def test_every_picture_has_an_alternative_text(page, address):
         "[...document.querySelectorAll('.convscope canvas')].every(c => c.getAttribute('aria-label'))"
     )
     assert named
+
+
+def test_a_photograph_that_was_forgotten_is_brought_again_by_the_page(page, address):
+    opened(page, address)
+    page.set_input_files("input[type=file]", str(sample("flower")))
+    page.wait_for_function("document.querySelector('.says b').textContent === 'golf ball'")
+    forget(page, address)
+    page.get_by_role("tab", name="Layers").click()
+    page.wait_for_selector(SHEET)
+    assert page.locator(".complaint").is_hidden()
+
+
+def forget(page, address):
+    """Bring so many photographs by another way that the page's own is pushed out."""
+    config = page.request.get(f"{address}config").json()
+    number = next(c["id"] for c in config["components"] if c["type"] == "html")
+    form = {"fn_name": "photograph", "session_hash": "a", "component_id": str(number)}
+    for shade in range(KEPT + 1):
+        buffer = io.BytesIO()
+        Image.new("RGB", (32, 32), (shade, 0, 0)).save(buffer, "png")
+        file = {"name": "a.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+        sent = page.request.post(
+            f"{address}gradio_api/component_server", multipart={**form, "file": file}
+        )
+        assert "token" in sent.json()
+
+
+REFUSALS = [
+    (
+        lambda route: route.abort(),
+        "The server cannot be reached: it was stopped, or the connection is cut. Try again later, or load the page again.",
+    ),
+    (lambda route: route.fulfill(status=401), "You are no longer signed in; load the page again."),
+    (
+        lambda route: (
+            route.continue_() if "app_id" in route.request.url else route.fulfill(status=408)
+        ),
+        "The server did not take this: it came too slowly, was too large, or too much came at once. Please try again.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), REFUSALS, ids=["down", "out", "slow"])
+def test_a_question_without_an_answer_says_why(page, address, answer, expected):
+    opened(page, address)
+    page.route(re.compile("gradio_api/(component_server|app_id)"), answer)
+    page.set_input_files("input[type=file]", str(sample("flower")))
+    page.wait_for_selector(".complaint:not([hidden])")
+    assert expected == page.locator(".complaint").inner_text()

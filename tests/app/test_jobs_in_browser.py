@@ -129,3 +129,15 @@ def test_the_word_of_waiting_goes_when_the_maps_are_there(page, address):
     page.wait_for_function(
         "[...document.querySelectorAll('.cards .code code')].some(c => c.textContent.includes('gradcam'))"
     )
+
+
+def test_a_server_that_was_stopped_or_started_again_ends_the_job_in_words(page, address):
+    opened(page, address + "#tab=make")
+    page.get_by_label("Steps").fill("4000")
+    page.get_by_role("button", name="Make it").click()
+    page.wait_for_selector("img.large", timeout=SOON)
+    page.route("**/app_id", lambda route: route.fulfill(json={"app_id": 1}))
+    page.wait_for_selector(".complaint:not([hidden])", timeout=SOON)
+    expected = "The server was started again, so this was lost; please start it once more."
+    assert expected == page.locator(".complaint").inner_text()
+    assert page.get_by_role("button", name="Make it").is_visible()

@@ -7,35 +7,114 @@ before a function of ours is asked. So what is named is looked at before Gradio 
 from __future__ import annotations
 
 import os
+import secrets
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 
 from convscope.errors import ImageError
 
-NONE_OF_OURS = "A photograph is brought as a file; this is none that was uploaded here."
+KEPT, ROOM, AGE = (
+    64,
+    256 * 2**20,
+    300.0,
+)  # uploads that wait to be asked about: how many, bytes, seconds
+NOT_KEPT = (
+    "No such upload is kept here: a file is kept for one question, and for "
+    f"{AGE / 60:g} minutes at most. Please upload it again."
+)
 
 
-def stay_here(blocks: gr.Blocks) -> None:
-    """Let Gradio touch no file and no address but the uploads.
+@dataclass(frozen=True)
+class _Upload:
+    file: IO[bytes]  # without a name, so that it is gone with the server, however that ends
+    size: int
+    since: float
+
+
+class Uploads:
+    """Files that programs uploaded, each with a name of its own that nobody can guess.
+
+    Args:
+        clock: tells seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """None yet."""
+        self._clock, self._changing = clock, threading.Lock()
+        self._kept: OrderedDict[str, _Upload] = OrderedDict()
+
+    def add(self, file: IO[bytes], size: int) -> str:
+        """Keep a file until it is asked about; the oldest go where there are too many.
+
+        Returns:
+            What to call it.
+        """
+        name = secrets.token_urlsafe(24)
+        with self._changing:
+            self._kept[name] = _Upload(file, size, self._clock())
+        self.sweep()
+        return name
+
+    def take(self, name: str) -> bytes:
+        """What was uploaded, which is then kept no longer.
+
+        Raises:
+            ImageError: if it is not kept here.
+        """
+        with self._changing:
+            found = self._kept.pop(name, None)
+        if found is None:
+            raise ImageError(NOT_KEPT)
+        with found.file as file:
+            file.seek(0)
+            return file.read()
+
+    def sweep(self) -> None:
+        """Drop what nobody has asked about for too long, or takes too much room."""
+        with self._changing:
+            while self._kept and self._is_too_much():
+                self._kept.popitem(last=False)[1].file.close()
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def _is_too_much(self) -> bool:
+        room = sum(upload.size for upload in self._kept.values())
+        oldest = next(iter(self._kept.values())).since
+        return len(self._kept) > KEPT or room > ROOM or self._clock() - oldest > AGE
+
+
+def stay_here(blocks: gr.Blocks, uploads: Uploads) -> None:
+    """Let Gradio touch no file and no address but what was uploaded.
 
     Args:
         blocks: the app. Gradio has a check of its own, for apps that it served itself only; this one
             tells it so.
+        uploads: what was uploaded here.
     """
     blocks.has_launched = True
-    looked_at: Any = _looked_at(blocks.validate_inputs)
+    looked_at: Any = _looked_at(blocks.validate_inputs, uploads)
     blocks.validate_inputs = looked_at  # type: ignore[method-assign]
 
 
-def _looked_at(validate: Callable[[Any, list[Any]], None]) -> Callable[[Any, list[Any]], None]:
+def _looked_at(
+    validate: Callable[[Any, list[Any]], None], uploads: Uploads
+) -> Callable[[Any, list[Any]], None]:
     def looked_at(asked: Any, sent: list[Any]) -> None:
         try:
             _check_count(asked, sent)
-            check_files(sent)
+            sent[:] = [_checked(part, uploads) for part in sent]
         except ImageError as error:
             raise gr.Error(str(error), print_exception=False) from None
         validate(asked, sent)
@@ -49,29 +128,41 @@ def _check_count(asked: Any, sent: list[Any]) -> None:
         raise ImageError(msg)
 
 
-def check_files(sent: Any) -> None:
-    """Look into whatever was sent for files that were not uploaded here.
+def _checked(sent: Any, uploads: Uploads) -> Any:
+    """Whatever was sent, each file in it an upload; Gradio copies none of those kept here.
 
     Raises:
-        ImageError: if it names one, in one sentence whether or not there is such a file.
+        ImageError: if it names another file, in one sentence whether or not there is such a file.
     """
-    if isinstance(sent, Mapping):
-        if "path" in sent:
-            _check_named(sent)
-        sent = list(sent.values())
     if isinstance(sent, list | tuple):
-        for part in sent:
-            check_files(part)
+        return [_checked(part, uploads) for part in sent]
+    if not isinstance(sent, Mapping):
+        return sent
+    if "path" in sent and sent["path"] in uploads:
+        return {"path": sent["path"]}
+    if "path" in sent:
+        _uploaded_to_gradio(sent["path"])
+        if not isinstance(sent.get("meta", {}), Mapping):
+            raise ImageError(NOT_KEPT)
+    return {name: _checked(part, uploads) for name, part in sent.items()}
 
 
-def _check_named(sent: Mapping[Any, Any]) -> None:
-    uploaded(sent["path"])
-    if not isinstance(sent.get("meta", {}), Mapping):
-        raise ImageError(NONE_OF_OURS)
+def take(named: Any, uploads: Uploads) -> bytes:
+    """What was uploaded: here, or to Gradio where it serves the app by itself.
+
+    Raises:
+        ImageError: if it is no file that was uploaded.
+    """
+    if named in uploads:
+        return uploads.take(named)
+    try:
+        return _uploaded_to_gradio(named).read_bytes()
+    except OSError:  # Gradio removes what is old
+        raise ImageError(NOT_KEPT) from None
 
 
-def uploaded(named: Any) -> Path:
-    """A file in the app's own folder.
+def _uploaded_to_gradio(named: Any) -> Path:
+    """A file in Gradio's own folder.
 
     Raises:
         ImageError: if it is none, or lies elsewhere behind dots or links.
@@ -84,16 +175,4 @@ def uploaded(named: Any) -> Path:
                 return found
     except (OSError, ValueError):  # no such file, a name too long, or one with a zero in it
         pass
-    raise ImageError(NONE_OF_OURS)
-
-
-def take(named: Any) -> bytes:
-    """What was uploaded, which is then removed.
-
-    Raises:
-        ImageError: if it is no file that was uploaded here.
-    """
-    path = uploaded(named)
-    data = path.read_bytes()
-    path.unlink(missing_ok=True)
-    return data
+    raise ImageError(NOT_KEPT)

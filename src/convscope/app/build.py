@@ -27,6 +27,7 @@ from convscope.app.tabs import (
     occlude,
     surveyed,
 )
+from convscope.app.unread import forget_unread
 from convscope.attribution.occlusion import FILLS
 from convscope.dataset.findings import Survey
 from convscope.network import Network
@@ -71,16 +72,22 @@ def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
     Returns:
         Blocks; `convscope.app.launch` serves them with all that keeps strangers out.
     """
-    desk = Desk(net, surveyed.opened(net, survey))
+    return blocks_of(Desk(net, surveyed.opened(net, survey)))
+
+
+def blocks_of(desk: Desk) -> gr.Blocks:
+    """The app of a desk."""
     with gr.Blocks(
-        title=f"convscope · {net.name}", analytics_enabled=False, delete_cache=STALE
+        title=f"convscope · {desk.net.name}", analytics_enabled=False, delete_cache=STALE
     ) as blocks:
         scope = microscope(facts(desk), functions(desk))
         scope.job(_running(desk), None, scope, **_JOB)
         offer(desk)
-    stay_here(blocks)
+    stay_here(blocks, desk.uploads)
     blocks.state_session_capacity = SESSIONS
-    return blocks.queue(max_size=QUEUED, default_concurrency_limit=TOGETHER)
+    blocks.queue(max_size=QUEUED, default_concurrency_limit=TOGETHER)
+    forget_unread(blocks)
+    return blocks
 
 
 _JOB: dict[str, Any] = {

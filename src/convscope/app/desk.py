@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.app.brought import Uploads
 from convscope.app.photos import Photograph, Photographs
 from convscope.dataset.findings import Survey
 from convscope.errors import ConvscopeError
@@ -51,13 +52,14 @@ class Desk:
     Attributes:
         net: the network.
         photos: the photographs used last.
+        uploads: files that programs sent and have not asked about yet.
         survey: what a data set's survey found; None without one.
     """
 
     def __init__(self, net: Network, survey: Survey | None = None) -> None:
         """Nothing is computed yet."""
         self.net, self.survey = net, survey
-        self.photos = Photographs(net)
+        self.photos, self.uploads = Photographs(net), Uploads()
         self._lock, self._waiting = threading.Lock(), 0
         self._acts: OrderedDict[str, Acts] = OrderedDict()
         self._answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()

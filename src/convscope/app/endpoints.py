@@ -35,6 +35,7 @@ BOUNDS = {  # of the whole numbers, by name
     "size": (16, 320),
     "seed": (0, 2**31),
 }
+SENT = "A photograph is sent as a file or as base64 text."
 _LOG = logging.getLogger("convscope.app")
 Sent = dict[str, Any] | str
 Answer = dict[str, Any]
@@ -133,16 +134,16 @@ def _asked(desk: Desk, photo: Any) -> Photograph:
         return desk.photos.sample(photo.removeprefix("sample:"))
     if isinstance(photo, str):
         return desk.photos.add(_decoded(photo), "photograph")
-    named = photo.get("path") if isinstance(photo, dict) else None
-    return desk.photos.add(take(named), "photograph")
+    if not isinstance(photo, dict) or "path" not in photo:
+        raise ImageError(SENT)
+    return desk.photos.add(take(photo["path"], desk.uploads), "photograph")
 
 
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text.rpartition(",")[2], validate=True)
     except ValueError:
-        msg = "A photograph is sent as a file or as base64 text."
-        raise ImageError(msg) from None
+        raise ImageError(SENT) from None
 
 
 def _rows(values: Tensor) -> list[Any]:

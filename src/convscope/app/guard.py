@@ -14,13 +14,14 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convscope.app.attempts import Attempts
+from convscope.app.body import Bodies, BodyError
 from convscope.app.photos import MOST_BYTES
 
 MOST_JSON = 2**20  # bytes of a question; photographs come as files
 MOST_FILES = MOST_BYTES + 2**16  # bytes of a form with a photograph in it
 # All that the page and gradio_client need; whatever else Gradio can do, this app does not.
 _API = (
-    "info|queue/(join|data|status)|call/(predict|cam|maps|synthesize)(/[0-9a-f]+)?|component_server|upload|upload_progress"
+    "info|queue/(join|data|status)|call/(predict|cam|maps|synthesize)(/[0-9a-f]+)?|component_server|upload"
     "|heartbeat/[\\w-]+|cancel|reset|startup-events|app_id|user|login_check"
 )
 ALLOWED = re.compile(
@@ -28,8 +29,10 @@ ALLOWED = re.compile(
     f"|/(assets|static)/[\\w./@-]+|/gradio_api/({_API})/?"
 )
 CLAIMED = re.compile(b"(x-)?forwarded|x-gradio-server", re.IGNORECASE)
-# What Gradio answers without asking who it is.
-INSIDE = re.compile("/gradio_api/(heartbeat/.*|cancel|reset|startup-events|app_id)/?")
+# What is answered without asking again who it is.
+INSIDE = re.compile(
+    "/gradio_api/(heartbeat/.*|cancel|reset|startup-events|app_id|upload|component_server)/?"
+)
 Admitted = Callable[[Mapping[str, str]], bool]
 POLICY = "; ".join(  # noqa: FLY002 - a rule a line
     (
@@ -56,42 +59,26 @@ HEADERS = {
 }
 
 
-class TooLargeError(Exception):
-    """A body is longer than it may be."""
-
-
-class _Body:
-    """What comes in, counted while it comes: not every body says its length."""
-
-    def __init__(self, receive: Receive, most: int) -> None:
-        self._receive, self._most, self._count = receive, most, 0
-
-    @property
-    def too_large(self) -> bool:
-        return self._count > self._most
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._count += len(message.get("body", b""))
-        if self.too_large:
-            raise TooLargeError
-        return message
-
-
 class Guard:
     """Stands before the whole app and lets through what belongs to it.
 
     Args:
-        app: what is guarded.
+        app: what is guarded. It is asked when a question has come in whole.
         host: the address it listens at.
         admitted: whether somebody with these cookies has come in; None where nobody needs to.
+        bodies: how long and how large a question may be.
     """
 
     def __init__(
-        self, app: ASGIApp, host: str = "127.0.0.1", admitted: Admitted | None = None
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        admitted: Admitted | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
         """Nobody has tried to come in yet."""
         self.app, self.attempts, self.admitted = app, Attempts(), admitted
+        self.bodies = bodies or Bodies()
         self.names = {host, "localhost", socket.gethostname()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,12 +93,12 @@ class Guard:
         if refusal:
             await refusal(scope, receive, send)
             return
-        body = _Body(receive, _most(scope))
-        watched = self._watched(scope, body, send)
         try:
-            await self.app(scope, body.receive, watched)
-        except TooLargeError:
-            await _said(413, "This is too large.")(scope, receive, send)
+            async with self.bodies.whole(receive, _most(scope)) as body:
+                if body is not None:
+                    await self.app(scope, body, self._watched(scope, send))
+        except BodyError as error:
+            await _said(error.status, error.words, closing=True)(scope, receive, send)
 
     def refusal(self, scope: Scope) -> PlainTextResponse | None:
         """Why a request is not let through; None where it is."""
@@ -145,12 +132,10 @@ class Guard:
             return name.lower() in {known.lower() for known in self.names}
         return True
 
-    def _watched(self, scope: Scope, body: _Body, send: Send) -> Send:
-        """Whatever the app makes of a body that was cut off, its answer is not given."""
+    def _watched(self, scope: Scope, send: Send) -> Send:
+        """Who came in is told by the answer."""
 
         async def sending(message: Message) -> None:
-            if body.too_large:
-                raise TooLargeError
             if (
                 message["type"] == "http.response.start"
                 and _is_login(scope)
@@ -202,8 +187,8 @@ def _client(scope: Scope) -> str:
     return str((scope.get("client") or ("unknown",))[0])
 
 
-def _said(status: int, words: str) -> PlainTextResponse:
-    return PlainTextResponse(words, status)
+def _said(status: int, words: str, *, closing: bool = False) -> PlainTextResponse:
+    return PlainTextResponse(words, status, {"connection": "close"} if closing else None)
 
 
 def _with_headers(send: Send) -> Send:

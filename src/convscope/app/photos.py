@@ -7,14 +7,16 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from convscope.decode import collecting_notes
+from convscope.decode import Decoded, collecting_notes
 from convscope.decoder import Decoder
 from convscope.errors import ImageError
+from convscope.fitting import Fit
 from convscope.images import read, sample
 from convscope.network import Network
 from convscope.render.colour import as_bytes
@@ -23,6 +25,7 @@ MOST_BYTES = 24 * 2**20  # of a file
 MAX_DECODE_BYTES = 400 * 2**20  # memory that decoding a photograph may take
 DECODE_SECONDS = 10.0  # time that it may take
 DECODERS = 2  # photographs that are decoded at a time
+MAX_WAITING = 24  # photographs that wait to be decoded; more are refused
 KEPT = 48  # photographs; one takes about a megabyte
 PLEASANT = 448  # pixels of a photograph on the page, at least
 
@@ -55,6 +58,7 @@ class Photographs:
         self._known: OrderedDict[str, Photograph] = OrderedDict()
         self._changing = threading.Lock()
         self._decoder = Decoder(DECODERS, seconds=DECODE_SECONDS, max_bytes=MAX_DECODE_BYTES)
+        self._places = threading.BoundedSemaphore(DECODERS + MAX_WAITING)
 
     def add(self, data: bytes, name: str) -> Photograph:
         """Read a file that somebody brought.
@@ -93,11 +97,20 @@ class Photographs:
         Raises:
             ImageError: if it is too large or no picture.
         """
-        return self._net.read(checked_length(data), decode=self._decoder.decode_file)
+        return self._net.read(checked_length(data), decode=self._decode_in_turn)
+
+    def _decode_in_turn(self, file: Path | bytes, name: str, fit: Fit | None) -> Decoded:
+        if not self._places.acquire(blocking=False):
+            msg = "Too many photographs are being brought just now; please try again in a moment."
+            raise ImageError(msg)
+        try:
+            return self._decoder.decode_file(file, name, fit)
+        finally:
+            self._places.release()
 
     def _read(self, token: str, data: bytes, name: str) -> Photograph:
         notes: list[str] = []
-        decode = collecting_notes(self._decoder.decode_file, notes)
+        decode = collecting_notes(self._decode_in_turn, notes)
         pixels = self._net.read(checked_length(data), decode=decode)
         size, options = view_of(self._net)
         view = read(data, size, **options, decode=decode)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import hmac
 import ipaddress
 import logging
 import os
-import shutil
 import signal
 import socket
 import tempfile
@@ -21,17 +21,26 @@ from typing import Any
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from gradio import routes
 
 from convscope.app.attempts import EACH, WHILE
-from convscope.app.build import build
+from convscope.app.brought import Uploads
+from convscope.app.build import FORMS, blocks_of, functions
+from convscope.app.connection import Connection
+from convscope.app.desk import Desk
+from convscope.app.folder import Folder
+from convscope.app.forms import Forms
 from convscope.app.guard import Guard
 from convscope.app.photos import MOST_BYTES
+from convscope.app.tabs.surveyed import opened
 from convscope.dataset.findings import Survey
 from convscope.errors import ArgumentError
 from convscope.network import Network
 
 HOST, PORT = "127.0.0.1", 7860
 SHORTEST = 8  # characters of a password
+KEEP_ALIVE = 30  # seconds for which a connection without a question stays open
+SWEPT = 60.0  # seconds from one look at old uploads to the next
 _LOG = logging.getLogger("uvicorn.error")
 _ARENAS = -8  # M_ARENA_MAX of malloc.h
 
@@ -64,6 +73,9 @@ def launch(
         config = uvicorn.Config(
             served(net, survey, host=host, auth=auth),
             log_level="warning",
+            http=Connection,
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE,
             server_header=False,
             proxy_headers=False,  # they say from where somebody comes, and anybody can write them
             timeout_graceful_shutdown=2,  # open pages keep a connection for as long as they live
@@ -114,11 +126,18 @@ def served(
 
     Its folder for what is brought is made here and removed when the server stops.
     """
-    folder = Path(tempfile.mkdtemp(prefix="convscope-"))
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    desk, folder = Desk(net, opened(net, survey)), Folder()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder.path)
+    # Gradio read this when it was imported, and would make a folder that all users share.
+    routes.DEFAULT_TEMP_DIR = str(folder.path)  # type: ignore[attr-defined]
     page = gr.mount_gradio_app(
-        FastAPI(lifespan=_folder(folder), docs_url=None, redoc_url=None, openapi_url=None),
-        build(net, survey),
+        FastAPI(
+            lifespan=_lifespan(folder, desk.uploads),
+            docs_url=None,
+            redoc_url=None,
+            openapi_url=None,
+        ),
+        blocks_of(desk),
         path="/",
         auth=_admits(auth) if auth else None,
         auth_message=f"After {EACH} wrong passwords wait {WHILE / 60:g} minutes.",
@@ -131,7 +150,9 @@ def served(
         pwa=False,
         max_file_size=MOST_BYTES,
     )
-    return Guard(page, host, _admitted(page.routes[-1]) if auth else None)
+    asked = functions(desk)
+    app = Forms(page, desk.uploads, {name: asked[name] for name in FORMS})
+    return Guard(app, host, _admitted(page.routes[-1]) if auth else None)
 
 
 def check_auth(host: str, auth: tuple[str, str] | None) -> None:
@@ -212,12 +233,21 @@ def _admits(auth: tuple[str, str]) -> Callable[[str, str], bool]:
     return admits
 
 
-def _folder(folder: Path) -> Callable[[FastAPI], Any]:
+def _lifespan(folder: Folder, uploads: Uploads) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(uploads))
         try:
             yield
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            sweeping.cancel()
+            folder.remove()
 
     return lifespan
+
+
+async def _sweep(uploads: Uploads) -> None:
+    """Drop what is old where nothing new comes."""
+    while True:
+        await asyncio.sleep(SWEPT)
+        uploads.sweep()

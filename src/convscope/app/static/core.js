@@ -20,24 +20,30 @@ function make(what, attributes = {}, ...inside) {
 const percent = (share) => (share >= 0.0995 ? Math.round(100 * share) : (100 * share).toFixed(1)) + " %";
 const short = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 1 ? value.toFixed(2) : value.toFixed(3));
 
+// What the server says of a photograph that others, or a new start of the server, have pushed out.
+const FORGOTTEN = "This photograph is no longer kept here";
+
 // Asks the server; a mistake is shown as one sentence and gives null.
 async function ask(name, sent = {}, told = complain) {
   busy(1);
   try {
-    const found = await server[name](sent);
-    if (found && found.error) return told(found.error);
-    return found;
-  } catch (error) {
-    return complain(refused(String(error)));
+    let found = await server[name](sent);
+    if (found?.error?.startsWith(FORGOTTEN) && await broughtAgain(sent.token)) found = await server[name](sent);
+    if (!found) return complain(await refused("The server did not take this: it came too slowly, was too large, or too much came at once. Please try again."));
+    return found.error ? told(found.error) : found;
   } finally {
     busy(-1);
   }
 }
 
-function refused(words) {
-  if (words.includes("Too Large")) return "This file is too large; make it smaller first.";
-  if (words.includes("Unauthorized")) return "You are no longer signed in; load the page again.";
-  return "The server cannot be reached just now.";
+// Gradio's client keeps to itself why it got no answer, so the server is asked for something small.
+async function refused(otherwise) {
+  try {
+    const { status } = await fetch(new URL("gradio_api/app_id", document.baseURI));
+    return status === 401 ? "You are no longer signed in; load the page again." : otherwise;
+  } catch {
+    return "The server cannot be reached: it was stopped, or the connection is cut. Try again later, or load the page again.";
+  }
 }
 
 let running = 0;

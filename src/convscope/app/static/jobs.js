@@ -13,11 +13,19 @@ function begin(kind, options, told) {
     if (job !== mine) return;
     asked = mine;
     mine.end = new Promise((over) => (mine.over = over));
+    const first = appId();
     trigger("job", { ask: { kind, job: mine.name, ...options } });
     await pause(ANSWERS);
-    if (job === mine && !mine.answered) { halt(); complain("The server has too much to do just now; please try again in a minute."); }
+    if (job === mine && !mine.answered) { halt(); complain(await refused("The server has too much to do just now; please try again in a minute.")); }
+    for (; job === mine; await pause(ANSWERS)) { // a server that was stopped says no last word
+      if (await appId() === await first || job !== mine) continue;
+      finish({});
+      complain(await refused("The server was started again, so this was lost; please start it once more."));
+    }
   });
 }
+
+const appId = async () => (await fetch(new URL("gradio_api/app_id", document.baseURI)).then((answer) => answer.json()).catch(() => ({}))).app_id;
 
 watch("value", () => {
   const answer = props.value;

@@ -31,7 +31,7 @@ async function turnOn(panel) {
 
 async function oneFrame(panel, parts) {
   const file = await squareFrame(film.video);
-  const found = await server.frame({ binary: true, data: { file: new File([file], "frame.jpg"), ask: JSON.stringify({ layer: state.layer, channel: state.channel }) } }).catch(() => ({ error: "The server cannot be reached just now." }));
+  const found = await server.frame({ binary: true, data: { file: new File([file], "frame.jpg"), ask: JSON.stringify({ layer: state.layer, channel: state.channel }) } }) ?? { error: await refused("The server did not take this picture of the camera; please try again.") };
   if (!film.on) return;
   if (found.error) { complain(found.error); return turnOff(); }
   parts.heat.src = found.heat; parts.heat.hidden = !found.heat;

@@ -28,7 +28,14 @@ async function bring(files) {
 async function upload1(file) {
   if (file.size > facts.most_bytes) return complain(`${file.name} is larger than ${Math.round(facts.most_bytes / 2 ** 20)} MB; make it smaller first.`);
   const found = await ask("photograph", { binary: true, data: { file } });
-  return found && { ...found, name: file.name || "photograph" };
+  return found && { ...found, name: file.name || "photograph", file };
+}
+
+// Brings a photograph once more; its name on the server is made of its content and stays.
+async function broughtAgain(token) {
+  const one = photos.find((known) => known.token === token);
+  const found = one?.sample ? await server.sample({ name: one.sample }) : one?.file && await server.photograph({ binary: true, data: { file: one.file } });
+  return Boolean(found && !found.error);
 }
 
 async function sample(name) {
@@ -60,7 +67,7 @@ function drawPhoto() {
 function answer(one) {
   const best = one.classes[0];
   const sure = best.share > 0.9 ? "It is sure:" : best.share > 0.5 ? "Most likely" : "It is not sure; perhaps";
-  return make("div", {}, make("p.says", {}, make("span", {}, sure + " "), make("b", {}, best.label)), bars(one.classes));
+  return make("div", {}, make("p.says", {}, make("span", {}, sure + " "), make("b", {}, best.label)), one.note ? make("p.soft", {}, one.note) : "", bars(one.classes));
 }
 
 function bars(classes, open = aim) {

@@ -1,0 +1,108 @@
+"""A request's body: whole before the app sees any of it, no larger and no slower than it may be.
+
+What is cut off on its way is gone with its connection: it lies in a file without a name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+from starlette.types import Message, Receive
+
+PATIENCE, RATE = 20.0, 2**16  # seconds, and bytes for each of which a client gets another second
+HELD = 256 * 2**20  # bytes of all bodies together
+PIECE = 2**18  # bytes that are handed on at a time
+IN_MEMORY = 2**20  # bytes of a body; more lie in a file
+
+
+class BodyError(Exception):
+    """Why a body is not taken.
+
+    Args:
+        status: of the answer.
+        words: of the answer.
+    """
+
+    def __init__(self, status: int, words: str) -> None:
+        """Both are told to the client."""
+        super().__init__(words)
+        self.status, self.words = status, words
+
+
+class Bodies:
+    """Bodies that come in.
+
+    Args:
+        patience: seconds for which a body is waited for, before what it brings earns it more.
+        held: bytes of all bodies together.
+    """
+
+    def __init__(self, patience: float = PATIENCE, held: int = HELD) -> None:
+        """Nothing has come in yet."""
+        self._patience, self._most_held, self._held = patience, held, 0
+
+    @asynccontextmanager
+    async def whole(self, receive: Receive, most: int) -> AsyncIterator[Receive | None]:
+        """What gives a whole body; None where the client went away before that.
+
+        Raises:
+            BodyError: if it is too large, comes too slowly, or too much comes at once.
+        """
+        with SpooledTemporaryFile(max_size=IN_MEMORY) as kept:
+            try:
+                yield _again(kept, receive) if await self._collect(receive, most, kept) else None
+            finally:
+                self._held -= _size(kept)
+
+    async def _collect(self, receive: Receive, most: int, kept: IO[bytes]) -> bool:
+        count, waited, more = 0, 0.0, True
+        while more:
+            start = time.monotonic()
+            message = await _within(self._patience + count / RATE - waited, receive)
+            waited += time.monotonic() - start
+            if message["type"] == "http.disconnect":
+                return False
+            data, more = message.get("body", b""), message.get("more_body", False)
+            count += len(data)
+            if count > most:
+                raise BodyError(413, "This is too large.")
+            if self._held + len(data) > self._most_held:
+                raise BodyError(503, "Too much is being sent here just now; please try again soon.")
+            self._held += len(data)
+            kept.write(data)
+        return True
+
+
+async def _within(seconds: float, receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout(seconds):
+            return await receive()
+    except TimeoutError:
+        raise BodyError(408, "This came too slowly, or not to its end.") from None
+
+
+def _again(kept: IO[bytes], after: Receive) -> Receive:
+    """A body once more from its beginning, and then what comes after it."""
+    left = _size(kept)
+    kept.seek(0)
+    done = False
+
+    async def receive() -> Message:
+        nonlocal left, done
+        if done:
+            return await after()
+        data = kept.read(PIECE)
+        left -= len(data)
+        done = left <= 0
+        return {"type": "http.request", "body": data, "more_body": not done}
+
+    return receive
+
+
+def _size(kept: IO[bytes]) -> int:
+    return kept.seek(0, 2)
