@@ -102,7 +102,7 @@ class Changed(nn.Module):
     def __init__(self, seed):
         super().__init__()
         torch.manual_seed(seed)
-        drawn = random.Random(seed)
+        drawn = random.Random(seed)  # noqa: S311 - to draw networks, no secrets
         self.convs = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
         self.steps = [
             (drawn.choice(list(SPELLINGS)), drawn.choice(CHANGES)) for _ in range(len(self.convs))
