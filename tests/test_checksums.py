@@ -5,7 +5,6 @@ import random
 import shutil
 import warnings
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +13,8 @@ from safetensors.torch import save_file
 from convscope import checksums
 from convscope.checkpoint import read_state
 from convscope.errors import LoadError
+from tests.conftest import FIXTURES, needs_fixtures
 
-SHARED = Path("/work/shared/weights")
 PUBLISHED = "squeezenet1_1-b8a52dc0.pth"  # torchvision's
 
 
@@ -114,10 +113,10 @@ def test_a_true_hash_says_nothing(weights):
     assert 2 == len(read_state(file.rename(file.with_name(f"w-{stated}.safetensors"))))
 
 
-REAL = sorted(SHARED.glob("*th"))
+REAL = sorted((FIXTURES / "weights").glob("*th"))
 
 
-@pytest.mark.skipif(not REAL, reason="the real checkpoints are not on this machine")
+@needs_fixtures
 @pytest.mark.parametrize("file", REAL, ids=lambda file: file.name)
 def test_real_files_load_and_damaged_copies_are_noticed(file, tmp_path):
     with warnings.catch_warnings():
