@@ -9,6 +9,18 @@ from torch import Tensor
 
 from convscope.errors import NotApplicableError
 
+_REASONS = {
+    "checkpoint": (
+        "This network saves memory by gradient checkpointing in a way that hides gradients "
+        "(use_reentrant=True); build it without checkpointing, or with use_reentrant=False."
+    ),
+    "modified by an inplace operation": (
+        "This network overwrites in place a value that its gradient needs, as x.mul_(2) does "
+        "after x = relu(x), so torch cannot differentiate it; write x = x * 2."
+    ),
+}
+"""Part of torch's message -> what to say where a network hides its gradients."""
+
 
 def gradients_at(
     score: Tensor, kept: list[Tensor], label: str, layers: Sequence[str] = ()
@@ -38,10 +50,7 @@ def optional_gradients(score: Tensor, kept: Sequence[Tensor]) -> Sequence[Tensor
     try:
         return torch.autograd.grad(score, kept, allow_unused=True)
     except RuntimeError as error:
-        if "checkpoint" not in str(error):
+        msg = next((said for part, said in _REASONS.items() if part in str(error)), None)
+        if msg is None:
             raise
-        msg = (
-            "This network saves memory by gradient checkpointing in a way that hides gradients "
-            "(use_reentrant=True); build it without checkpointing, or with use_reentrant=False."
-        )
         raise NotApplicableError(msg) from error

@@ -24,6 +24,7 @@ _MIXING = frozenset(
         ),
         *("multi_head_attention_forward", "interpolate", "upsample", "conv_transpose2d", "flatten"),
         *("roll", "pixel_shuffle", "pixel_unshuffle", "grid_sample", "lp_pool2d"),
+        *("flip", "fliplr", "flipud", "rot90", "reflection_pad2d", "replication_pad2d"),
     )
 )
 
@@ -61,7 +62,9 @@ _PERMUTED: dict[tuple[str | None, tuple[int, ...]], str] = {
 }
 
 
-def field_after(name: str, args: Any, kwargs: Any, before: Field, grid: Pair) -> Field:
+def field_after(
+    name: str, args: Any, kwargs: Any, before: Field, grid: Pair, order: str | None
+) -> Field:
     """The field of a function's result.
 
     Args:
@@ -70,14 +73,19 @@ def field_after(name: str, args: Any, kwargs: Any, before: Field, grid: Pair) ->
         kwargs: its arguments by name.
         before: the field of its inputs together.
         grid: (h, w) of its result; (1, 1) where it is no map.
+        order: of the result, see `order_after`.
     """
-    rule = _RULES.get(name)
+    rule = None if order == "last" else _RULES.get(name)  # rules take rows and columns last
     if rule is not None and before.y is not None and before.x is not None:
-        axes = rule(before.y, before.x, _Call(args, kwargs, before.grid, grid))
+        call = _Call(args, kwargs, before.grid, grid)
+        axes = rule(before.y, before.x, call) if call.follows_the_map() else None
         return Field(*axes, grid) if axes else Field(None, None, grid)
     if rule is not None or name in _MIXING:
         return Field(None, None, grid)
-    return before
+    # Other functions work cell by cell. One that changes the grid, as `cat` along the rows,
+    # moves cells to other places.
+    moved = order is not None and grid not in (before.grid, (1, 1))
+    return Field(None, None, grid) if moved else before
 
 
 class _Call:
@@ -85,6 +93,11 @@ class _Call:
 
     def __init__(self, args: Any, kwargs: Any, before: Pair, grid: Pair) -> None:
         self.args, self.kwargs, self.before, self.grid = args, kwargs, before, grid
+
+    def follows_the_map(self) -> bool:
+        """Whether the rows and columns it takes are those whose field is known."""
+        shape = tuple(self.get(0, "input", None).shape)
+        return len(shape) != 4 or shape[-2:] == self.before
 
     def get(self, place: int, name: str, default: Any) -> Any:
         return self.args[place] if place < len(self.args) else self.kwargs.get(name, default)
@@ -144,6 +157,8 @@ def _adaptive_pooling(y: Axis, x: Axis, call: _Call) -> _Axes:
 
 def _padding(y: Axis, x: Axis, call: _Call) -> _Axes:
     pad = call.get(1, "pad", ())
+    if call.get(2, "mode", "constant") != "constant" and any(pad):
+        return None  # a cell of the border sees pixels at other places
     return y.crop(-pad[2] if len(pad) > 2 else 0), x.crop(-pad[0] if pad else 0)
 
 
@@ -153,7 +168,8 @@ def _indexing(y: Axis, x: Axis, call: _Call) -> _Axes:
         top, _, down = index[2].indices(call.before[0])
         left, _, across = index[3].indices(call.before[1])
         return y.crop(top, down), x.crop(left, across)
-    return (y, x) if call.grid == call.before else None
+    moved = any(not isinstance(part, slice) for part in index[2:])  # as by a list of rows
+    return (y, x) if call.grid == call.before and not moved else None
 
 
 _RULES: dict[str, _Rule] = {

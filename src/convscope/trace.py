@@ -153,14 +153,15 @@ class _Tracer:
         maps = [value for value in inputs if self.orders[id(value)]]
         known = reduce(Field.hull, (self.fields[id(value)] for value in inputs))
         if maps:  # what is no map has no grid to speak of
-            grid = reduce(Field.hull, (self.fields[id(value)] for value in maps)).grid
-            known = replace(known, grid=grid)
+            along = reduce(Field.hull, (self.fields[id(value)] for value in maps))
+            known = replace(known, grid=along.grid)
         order = order_after(name, args, kwargs, self.orders[id(maps[0])] if maps else None)
         for value in made:  # a split makes several
             self.kept.append(value)
-            self.orders[id(value)] = order if value.dim() == 4 else None
-            own = _grid(value, self.orders[id(value)])
-            self.fields[id(value)] = field_after(name, args, kwargs, known, own)
+            own = order if value.dim() == 4 else None
+            grid = _grid(value, own)
+            self.orders[id(value)] = own
+            self.fields[id(value)] = field_after(name, args, kwargs, known, grid, own)
         if isinstance(result, Tensor) or kind_of(func) == "pool":
             self._made(func, name, inputs, made[0])
 
