@@ -312,3 +312,164 @@ def test_bytes_with_a_scale_a_channel_become_weights(tmp_path):
     assert ["conv.weight", "conv.bias", "steps"] == list(found)
     assert [63.5, -128.0] == found["conv.weight"].flatten().tolist()
     assert torch.int8 == found["steps"].dtype
+
+
+# --- numbers of another kind ------------------------------------------------------------------
+
+
+WHOLE = (
+    "w.pth cannot be loaded: '0.weight' is {} there and float32 here; whole numbers stand for "
+    "weights only with the scales they were divided by. Save the weights as floats."
+)
+KINDS = {
+    "int8": (lambda v: v.to(torch.int8), WHOLE.format("int8")),
+    "uint8": (lambda v: v.abs().to(torch.uint8), WHOLE.format("uint8")),
+    "int64": (lambda v: v.long(), WHOLE.format("int64")),
+    "bool": (lambda v: v > 0, WHOLE.format("bool")),
+    "complex": (
+        lambda v: torch.complex(v, v),
+        "w.pth cannot be loaded: '0.weight' is complex64 there and float32 here, which would lose "
+        "its imaginary part.",
+    ),
+    "meta": (
+        lambda v: v.to("meta"),
+        "w.pth cannot be loaded: '0.weight' has a shape but no values (a meta tensor); save the "
+        "weights from a network that is in memory.",
+    ),
+    "quantized": (
+        lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8),
+        "w.pth cannot be loaded: '0.weight' is quantized (qint8); save it as value.dequantize().",
+    ),
+    "sparse": (
+        lambda v: v.to_sparse(),
+        "w.pth cannot be loaded: '0.weight' is sparse (sparse_coo); save it as value.to_dense().",
+    ),
+}
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_another_kind_are_refused_in_a_sentence(kind, partial, state, tmp_path):
+    change, message = KINDS[kind]
+    state["0.weight"] = change(state["0.weight"])
+    module = chain()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    refused(message, fill, module, state, "w.pth", partial=partial)
+    assert same(before, module)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_with_weights_of_another_kind(kind, state, tmp_path):
+    """What a file can hold at all; of the rest torch's reader has no weights to give."""
+    change, message = KINDS[kind]
+    state["0.weight"] = change(state["0.weight"])
+    refused(
+        message, lambda: fill(chain(), read_state(saved(state, tmp_path)), "w.pth", partial=False)
+    )
+
+
+@pytest.mark.parametrize("how", ["to_sparse_csr", "to_sparse_csc", "to_sparse_coo"])
+@pytest.mark.filterwarnings("ignore:Sparse C")
+def test_every_sparse_layout_of_a_matrix(how, state):
+    state["3.weight"] = getattr(state["3.weight"], how)()
+    with pytest.raises(LoadError, match=r"'3\.weight' is sparse \(sparse_\w+\); save it as"):
+        fill(chain(), state, "w.pth", partial=False)
+
+
+def test_a_network_without_memory_is_refused(state):
+    with torch.device("meta"):
+        module = chain()
+    refused(
+        "w.pth cannot be loaded: '0.weight' has no memory in this network, which is on the meta "
+        "device; call to_empty() first.",
+        fill,
+        module,
+        state,
+        "w.pth",
+        partial=False,
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_floats_of_another_width_load(kind, state):
+    module = chain()
+    wide = {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
+    fill(module, wide, "w.pth", partial=False)
+    assert torch.equal(state["0.weight"].to(kind).float(), module[0].weight)
+
+
+class Own(nn.Module):
+    """Weights that are no floats on purpose."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("mask", torch.zeros(2, dtype=torch.bool))
+        self.packed = nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False)
+        self.wave = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", torch.tensor([3, 4])),
+        ("steps", torch.tensor([3, 4], dtype=torch.int8)),
+        ("steps", torch.tensor([3.0, 4.0])),
+        ("mask", torch.tensor([True, False])),
+        ("mask", torch.tensor([1, 0], dtype=torch.uint8)),
+        ("packed", torch.tensor([-3, 4], dtype=torch.int8)),
+        ("wave", torch.tensor([1 + 2j, 3])),
+        ("wave", torch.tensor([1.0, 3.0])),
+    ],
+)
+def test_what_a_network_keeps_in_that_kind_loads(name, value):
+    module = Own()
+    fill(module, {**module.state_dict(), name: value}, "w.pth", partial=False)
+    assert torch.equal(value.to(module.state_dict()[name].dtype), module.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "own"),
+    [
+        ("steps", torch.tensor([3.5, 4]), "float32", "int64"),
+        ("mask", torch.tensor([2, 0]), "int64", "bool"),
+        ("packed", torch.tensor([300, 4]), "int64", "int8"),
+    ],
+)
+def test_what_it_cannot_hold_is_refused(name, value, kind, own):
+    module = Own()
+    message = f"w.pth cannot be loaded: {name!r} is {kind} there and {own} here, which cannot hold its values."
+    refused(message, fill, module, {**module.state_dict(), name: value}, "w.pth", partial=False)
+
+
+def test_a_scale_of_another_length_is_no_scale(state, tmp_path):
+    state |= {"0.weight": state["0.weight"].to(torch.int8), "0.weight.scale": torch.ones(7)}
+    with pytest.raises(LoadError, match=r"1 are unexpected, the first '0\.weight\.scale'"):
+        fill(chain(), read_state(saved(state, tmp_path)), "w.pth", partial=False)
+
+
+def test_weights_that_are_not_finite_are_said_at_loading(state):
+    state["0.weight"][0, 0, 0, :2] = torch.tensor([float("nan"), float("inf")])
+    state["1.running_var"][1] = float("inf")
+    module = chain()
+    with pytest.warns(UserWarning, match="are not finite") as told:
+        fill(module, state, "w.pth", partial=False)
+    assert [str(one.message) for one in told] == [
+        "w.pth: 2 of 108 numbers of '0.weight' are not finite (NaN or infinity), nor are some of "
+        "1 other tensors. Training may have diverged; what depends on them will be refused."
+    ]
+    assert module[0].weight.isnan().any(), "they can be looked at"
+
+
+def test_numbers_too_large_for_half_precision_are_said(state):
+    state["3.bias"][0] = 1e6
+    with pytest.warns(UserWarning, match=r"1 of 2 numbers of '3\.bias' are not finite"):
+        fill(chain().half(), state, "w.pth", partial=False)
+
+
+def test_a_mask_of_infinities_that_the_network_makes_itself_is_no_news():
+    module = nn.Module()
+    module.register_buffer("mask", torch.full((2,), -float("inf")))
+    fill(module, module.state_dict(), "w.pth", partial=False)

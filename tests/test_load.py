@@ -373,7 +373,9 @@ def test_a_damaged_file_in_the_folder_is_named(server, cache):
     damaged = cache / server.file_name
     damaged.write_bytes(server.content[:5000])
     refused(
-        f"{damaged} is no checkpoint that can be read (...); it may be cut off or of another kind.",
+        f"{damaged} is damaged or was changed: the file of this name that torchvision publishes has "
+        f"a SHA-256 that begins with {server.file_name[14:22]}, and this one's begins with ... "
+        "Delete it and fetch it again; weights that were changed on purpose need another name.",
         "squeezenet1_1",
     )
 

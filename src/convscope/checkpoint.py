@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscope.checksums import check_integrity
 from convscope.errors import LoadError, closest
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
@@ -23,12 +24,13 @@ def read_state(file: str | Path) -> dict[str, Tensor]:
     Only tensors are read (`weights_only=True`): a file cannot run code.
 
     Raises:
-        LoadError: if there is no such file, or it holds no weights.
+        LoadError: if there is no such file, it is damaged, or it holds no weights.
     """
     path = Path(file).expanduser()
     if not path.is_file():
         msg = f"There is no file of weights {path}."
         raise LoadError(msg)
+    check_integrity(path)
     return _unwrapped(_read(path), path)
 
 
@@ -76,7 +78,7 @@ def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:
 
 def _as_floats(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights kept as int8 with a scale an output channel beside them, as this project's are."""
-    scales = {f"{k}.scale" for k, value in state.items() if value.dtype == torch.int8} & set(state)
+    scales = {f"{k}.scale" for k, v in state.items() if _is_scaled(v, state.get(f"{k}.scale"))}
     return {
         name: value.float() * state[f"{name}.scale"].view(-1, *[1] * (value.dim() - 1))
         if f"{name}.scale" in scales
@@ -84,6 +86,12 @@ def _as_floats(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, value in state.items()
         if name not in scales
     }
+
+
+def _is_scaled(value: Tensor, scale: Tensor | None) -> bool:
+    if value.dtype != torch.int8 or scale is None:
+        return False
+    return value.dim() > 0 and scale.numel() == len(value)
 
 
 def _is_state(found: Mapping[Any, Any]) -> bool:
@@ -106,7 +114,7 @@ def fill(
         Names of the module's weights that were not loaded; empty unless `partial`.
 
     Raises:
-        LoadError: if names or shapes do not fit.
+        LoadError: if names, shapes or kinds of numbers do not fit.
     """
     own = module.state_dict()
     state = _without_prefix(state, own)
@@ -115,12 +123,15 @@ def fill(
     if not partial and (missing or extra):
         raise LoadError(_mismatch(name, missing, extra, own))
     _check_shapes(name, state, own)
+    _check_kinds(name, state, own)
     fitting = {key: value for key, value in state.items() if key in own}
     if not fitting:
         msg = f"Nothing in {name} fits this network. {_mismatch(name, missing, extra, own)}"
         raise LoadError(msg)
+    usual = {key for key, value in own.items() if _is_finite(value)}
     own.update(fitting)  # keeps what torch notes on versions, which mnasnet asks for
     module.load_state_dict(own)
+    _tell_not_finite(name, {k: v for k, v in module.state_dict().items() if k in usual})
     return frozenset(missing)
 
 
@@ -150,3 +161,67 @@ def _check_shapes(name: str, state: dict[str, Tensor], own: Mapping[str, Tensor]
                 f"there and {tuple(own[key].shape)} here."
             )
             raise LoadError(msg)
+
+
+def _check_kinds(name: str, state: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse numbers that would mean something else in the module's own kind."""
+    for key, value in state.items():
+        if key not in own:
+            continue
+        reason = _misfit(value, own[key])
+        if reason:
+            msg = f"{name} cannot be loaded: {key!r} {reason}"
+            raise LoadError(msg)
+
+
+def _misfit(value: Tensor, own: Tensor) -> str | None:
+    """Why a tensor cannot stand in for a module's own."""
+    kind, wanted = (str(t.dtype).removeprefix("torch.") for t in (value, own))
+    reason = None
+    if own.is_meta:
+        reason = (
+            "has no memory in this network, which is on the meta device; call to_empty() first."
+        )
+    elif value.is_meta:
+        reason = (
+            "has a shape but no values (a meta tensor); save the weights from a network that "
+            "is in memory."
+        )
+    elif value.is_quantized:
+        reason = f"is quantized ({kind}); save it as value.dequantize()."
+    elif value.layout != torch.strided:
+        layout = str(value.layout).removeprefix("torch.")
+        reason = f"is sparse ({layout}); save it as value.to_dense()."
+    elif value.is_complex() and not own.is_complex():
+        reason = f"is {kind} there and {wanted} here, which would lose its imaginary part."
+    elif own.is_floating_point() or own.is_complex():
+        if not (value.is_floating_point() or value.is_complex()):
+            reason = f"is {kind} there and {wanted} here; {_AS_FLOATS}"
+    elif not torch.equal(value.to(own.dtype).to(value.dtype), value):  # a counter, or a mask
+        reason = f"is {kind} there and {wanted} here, which cannot hold its values."
+    return reason
+
+
+_AS_FLOATS = (
+    "whole numbers stand for weights only with the scales they were divided by. Save the weights "
+    "as floats."
+)
+
+
+def _is_finite(value: Tensor) -> bool:
+    return value.is_meta or not value.is_floating_point() or bool(value.isfinite().all())
+
+
+def _tell_not_finite(name: str, loaded: Mapping[str, Tensor]) -> None:
+    """Warn of NaN and infinity; a mask of infinities that the network makes itself is no news."""
+    bad = [key for key, value in loaded.items() if not _is_finite(value)]
+    if bad:
+        first = loaded[bad[0]]
+        count = first.numel() - int(first.isfinite().sum())
+        more = f", nor are some of {len(bad) - 1} other tensors" if bad[1:] else ""
+        warnings.warn(
+            f"{name}: {count} of {first.numel()} numbers of {bad[0]!r} are not finite (NaN or "
+            f"infinity){more}. Training may have diverged; what depends on them will be refused.",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from convscope.checkpoint import fill, read_state
+from convscope.checksums import check_integrity
 from convscope.errors import LoadError, closest
 from convscope.images import Standardize
 from convscope.network import Network
@@ -22,6 +25,8 @@ def timm_network(name: str, weights: str | Path | None, *, partial: bool) -> Net
         near = closest(name.partition(".")[0], timm.list_models())
         msg = f"timm has no network {name!r}; the closest are {near}."
         raise LoadError(msg)
+    if weights is None:
+        _check_cached(timm, name)
     module = _created(timm, name, pretrained=weights is None)
     missing: frozenset[str] = frozenset()
     if weights is not None:
@@ -42,6 +47,22 @@ def _timm() -> Any:
         msg = "timm is not installed; install it with: pip install 'convscope[timm]'."
         raise LoadError(msg) from None
     return timm
+
+
+def _check_cached(timm: Any, name: str) -> None:
+    """Notice a file of weights in torch's cache that was damaged since it was fetched.
+
+    Files of the hub of Hugging Face lie in its own cache and state no hash in their names.
+    """
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # no such set of weights, as is said when it is made
+        return
+    if config is None or config.hf_hub_id or not config.url:
+        return
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
+    if file.is_file():
+        check_integrity(file)
 
 
 def _created(timm: Any, name: str, *, pretrained: bool) -> Any:

@@ -18,21 +18,21 @@ from convscope.synthesis.passes import redirected
 SPELLINGS = {
     "relu": (math.inf, F.relu),
     "relu, in place": (math.inf, lambda x: F.relu(x, inplace=True)),
-    "relu, in place by place": (math.inf, lambda x: F.relu(x, True)),  # noqa: FBT003 - as users do
+    "relu, in place by place": (math.inf, lambda x: F.relu(x, True)),
     "relu_": (math.inf, torch.relu_),
     "ReLU": (math.inf, nn.ReLU()),
     "ReLU6": (6, nn.ReLU6()),
     "ReLU6, in place": (6, nn.ReLU6(inplace=True)),
     "relu6": (6, F.relu6),
     "relu6, in place": (6, lambda x: F.relu6(x, inplace=True)),
-    "relu6, in place by place": (6, lambda x: F.relu6(x, True)),  # noqa: FBT003 - as users do
+    "relu6, in place by place": (6, lambda x: F.relu6(x, True)),
     "Hardtanh": (6, nn.Hardtanh(0, 6)),
     "Hardtanh, floats, in place": (6, nn.Hardtanh(0.0, 6.0, inplace=True)),
     "Hardtanh, by name": (6, nn.Hardtanh(max_val=6, min_val=0.0)),
     "hardtanh, by name": (6, lambda x: F.hardtanh(x, min_val=0, max_val=6)),
     "hardtanh, half by name": (6, lambda x: F.hardtanh(x, 0, max_val=6.0)),
     "hardtanh, in place": (6, lambda x: F.hardtanh(x, 0, 6, inplace=True)),
-    "hardtanh, in place by place": (6, lambda x: F.hardtanh(x, 0.0, 6, True)),  # noqa: FBT003
+    "hardtanh, in place by place": (6, lambda x: F.hardtanh(x, 0.0, 6, True)),
     "hardtanh_": (6, lambda x: F.hardtanh_(x, 0, 6)),
 }
 RULES = {"guided": guided, "deconvnet": deconvnet, "redirected": redirected}

@@ -1,0 +1,109 @@
+"""Whether a file of weights is what its name and its own checksums say."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile, ZipInfo, is_zipfile
+
+from convscope.errors import LoadError
+
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # as torch hub names its files
+_CHUNK = 1 << 20
+
+
+def check_integrity(path: Path) -> None:
+    """Compare a file with the hash in its name, or else with the checksums inside it.
+
+    The hash is compared where the name has one. Files that `torch.save` wrote from torch 1.6 on
+    are zip archives with a CRC-32 for each tensor, which torch itself does not read. Other
+    formats, safetensors and older pickles, have no checksum.
+
+    Raises:
+        LoadError: if the file is damaged, or another one than that published under its name.
+    """
+    stated = _HASH_IN_NAME.search(path.name)
+    if stated and _matches(path, stated[1]):
+        return
+    if is_zipfile(path):
+        _check_archive(path)
+
+
+def _matches(path: Path, stated: str) -> bool:
+    """Whether the SHA-256 of a file begins as stated; refused, or said, where it does not."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()[: len(stated)]
+    if found == stated:
+        return True
+    source = _publisher(path.name)
+    if source:
+        msg = (
+            f"{path} is damaged or was changed: the file of this name that {source} publishes has "
+            f"a SHA-256 that begins with {stated}, and this one's begins with {found}. Delete it "
+            "and fetch it again; weights that were changed on purpose need another name."
+        )
+        raise LoadError(msg)
+    if not stated.isdecimal():  # such a name may end in a date
+        warnings.warn(
+            f"{path} may be damaged: its name says that its SHA-256 begins with {stated}, but it "
+            f"begins with {found}.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return False
+
+
+def _publisher(name: str) -> str | None:
+    """Which library publishes weights under a file name; what is asked for mismatches alone."""
+    if name in _torchvision_files():
+        return "torchvision"
+    return "timm" if name in _timm_files() else None
+
+
+def _torchvision_files() -> set[str]:
+    from torchvision.models import get_model_weights, list_models
+
+    return {
+        str(one.url).rpartition("/")[2]
+        for model in list_models()
+        for one in get_model_weights(model)
+    }
+
+
+def _timm_files() -> Iterator[str]:
+    try:
+        import timm
+    except ImportError:
+        return
+    for model in timm.list_pretrained():
+        config = timm.get_pretrained_cfg(model)
+        if config and config.url:
+            yield str(config.url).rpartition("/")[2]
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        archive = ZipFile(path)
+    except BadZipFile:
+        return  # torch says what is wrong
+    with archive:
+        for member in archive.infolist():
+            if member.CRC and not _is_whole(archive, member):  # 0: written without checksums
+                msg = (
+                    f"{path} is damaged: the checksum of {member.filename!r} inside it is wrong. "
+                    "Fetch it again, or save it again."
+                )
+                raise LoadError(msg)
+
+
+def _is_whole(archive: ZipFile, member: ZipInfo) -> bool:
+    try:
+        with archive.open(member) as content:
+            while content.read(_CHUNK):
+                pass
+    except (BadZipFile, EOFError, OSError, RuntimeError):  # RuntimeError: encrypted, or unknown
+        return False
+    return True
