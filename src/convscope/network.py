@@ -25,6 +25,7 @@ from convscope.images import Source, check_pixels, read
 from convscope.layers import Layers
 from convscope.objective import INPUT, OUTPUT, Acts, Objective, total
 from convscope.outputs import Selector, scores_in
+from convscope.rounding import OTHER_SCALE, may_be_rounding, without_rounding
 from convscope.trace import trace
 from convscope.weights import free_bytes, remembered_fingerprint
 
@@ -196,18 +197,31 @@ class Network:
 
         Returns:
             Activations of these layers and of those the objective reads; one gradient a layer,
-            float32 and of the layer's own shape.
+            float32 and of the layer's own shape, zero for an image where it is mere rounding.
 
         Raises:
             NotApplicableError: if the objective does not depend on a layer.
         """
+        acts, grads = self._gradients(objective, pixels, layers)
+        score = objective.read(acts).detach()
+        found = zip(grads, layers, strict=True)
+        if any(may_be_rounding(grad, acts[layer], score) for grad, layer in found):
+            _, again = self._gradients(objective, pixels, layers, OTHER_SCALE)
+            pairs = zip(grads, again, strict=True)
+            grads = [without_rounding(grad, other / OTHER_SCALE) for grad, other in pairs]
+        return acts, grads
+
+    def _gradients(
+        self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float = 1
+    ) -> tuple[Acts, list[Tensor]]:
+        """The gradients of the objective times `scale`."""
         wanted = dict.fromkeys((*layers, *objective.layers))
         with self._pass():  # to the end: modules that save memory run once more on the way back
             seen = self._seen(pixels, tuple(wanted), leaf=True)
             acts = self._named(seen, tuple(wanted))
             kept = [seen[layer] for layer in layers]
             score = total(objective, acts)
-            grads = gradients_at(score, kept, objective.label, layers)
+            grads = gradients_at(scale * score, kept, objective.label, layers)
         return acts, [grad.float() for grad in grads]
 
     def pixel_gradients(
@@ -221,13 +235,25 @@ class Network:
             seed: activations -> what is differentiated instead of the objective's sum.
 
         Returns:
-            Values (N,) and gradients of the pixels' shape, float32.
+            Values (N,) and gradients of the pixels' shape, float32, zero for an image where it
+            is mere rounding.
         """
+        score, gradient = self._pixel_gradients(objective, pixels, seed)
+        if may_be_rounding(gradient, pixels, score):
+            _, again = self._pixel_gradients(objective, pixels, seed, OTHER_SCALE)
+            gradient = without_rounding(gradient, again / OTHER_SCALE)
+        return score, gradient
+
+    def _pixel_gradients(
+        self, objective: Objective, pixels: Tensor, seed: Seed | None, scale: float = 1
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient of the objective, or of the seed, times `scale`."""
         with self._pass(), torch.enable_grad():
             x = pixels.detach().clone().requires_grad_()
             acts = self.run(x, objective.layers)
             score = total(objective, acts)
-            (gradient,) = gradients_at(seed(acts) if seed else score, [x], objective.label)
+            score = seed(acts) if seed else score
+            (gradient,) = gradients_at(scale * score, [x], objective.label)
         return objective.read(acts).detach(), gradient.float()
 
     def settled(self, objective: Objective, one: Tensor) -> Objective:

@@ -19,6 +19,7 @@ from convscope.network import Network
 from convscope.objective import OUTPUT, Objective, as_objective
 from convscope.replay import Tail, in_batches
 from convscope.results import Heatmap, Strip, recipe_for
+from convscope.rounding import without_cancelled
 
 Maker = Callable[[Network, Tensor, Objective, str], Tensor]
 """Network, pixels, objective and layer -> map (N, h, w), before rectification."""
@@ -125,7 +126,12 @@ def cam_strip(
         asked = question.among(first, last)
         acts, gradients = net.gradients(asked, pixels[first:last], places)
         return [
-            formula(net.layers.maps(acts[place].detach(), place), net.layers.maps(gradient, place))
+            mapped(
+                formula,
+                net.layers.maps(acts[place].detach(), place),
+                net.layers.maps(gradient, place),
+                net.dtype,
+            )
             for place, gradient in zip(places, gradients, strict=True)
         ]
 
@@ -165,9 +171,15 @@ def by_formula(formula: Formula) -> Maker:
     """The map that a formula makes from activations and gradients."""
 
     def make(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
-        return formula(*_read(net, pixels, objective, layer))
+        return mapped(formula, *_read(net, pixels, objective, layer), net.dtype)
 
     return make
+
+
+def mapped(formula: Formula, a: Tensor, g: Tensor, dtype: torch.dtype) -> Tensor:
+    """A formula's map, zero for an image where its terms cancel but for their rounding."""
+    weights = g.abs().mean((-2, -1), keepdim=True)
+    return without_cancelled(formula(a, g), (weights * a.abs()).sum(1), dtype)
 
 
 def _read(net: Network, pixels: Tensor, objective: Objective, layer: str) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from convscope.hooks import Site, watch
 from convscope.network import Network
 from convscope.objective import INPUT, OUTPUT, Objective, total
 from convscope.outputs import scores_in
+from convscope.rounding import without_cancelled
 
 Parts = tuple[Tensor, list[Tensor], Tensor]
 
@@ -38,6 +39,9 @@ def fullgrad(net: Network, pixels: Tensor, objective: Objective, _layer: str = "
     they count in `parts_of_score`.
     """
     own, biases, _ = parts_of_score(net, pixels, objective)
+    parts = [own, *biases]
+    terms = torch.stack([part.abs().flatten(1).sum(1) for part in parts]).sum(0)[:, None]
+    own, *biases = (without_cancelled(part, terms, net.dtype) for part in parts)
     found = _unit(own).sum(1)
     for part in biases:
         found = found + _enlarged(_unit(part), pixels).sum(1)

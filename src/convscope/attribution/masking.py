@@ -27,6 +27,7 @@ from convscope.objective import Objective, total
 from convscope.precision import computing
 from convscope.replay import Tail, in_batches
 from convscope.replay_linear import without_each_channel
+from convscope.rounding import is_constant
 
 
 @torch.no_grad()
@@ -73,6 +74,8 @@ def ablationcam(
         watched = Watch(i * count, len(pixels) * count, "channels removed", progress, should_stop)
         y = total(question, tail.acts)
         drops = watched.through(_drops(tail, question))
+        if is_constant([float(y), *(y - drops).tolist()], net.dtype):
+            drops = torch.zeros_like(drops)
         weights = drops / (y.abs() if y != 0 else 1)
         maps.append(torch.einsum("k,khw->hw", weights, clean[0].to(weights)).float())
     return torch.stack(maps)

@@ -17,6 +17,7 @@ from convscope.images import Source
 from convscope.network import Network
 from convscope.objective import OUTPUT, Acts, Objective, as_objective, total
 from convscope.results import Heatmap, recipe_for
+from convscope.rounding import is_constant
 from convscope.seeds import seeded
 
 FILLS = ("grey", "black", "white", "mean", "blur", "noise")
@@ -220,7 +221,9 @@ def _drops(
         watch.did(len(which))
         if watch.stopped:
             break
-    return drops
+    done = drops[~drops.isnan()].tolist()
+    constant = is_constant([float(before), *(float(before) - drop for drop in done)])
+    return 0 * drops if constant else drops  # what was not done stays so
 
 
 def _read(objective: Objective, acts: Acts) -> Tensor:

@@ -23,6 +23,7 @@ from convscope.network import Network
 from convscope.objective import Acts, Objective, as_objective, probability, scores
 from convscope.replay import in_batches
 from convscope.results import Heatmap, recipe_for
+from convscope.rounding import is_constant
 from convscope.seeds import seeded
 
 
@@ -97,26 +98,30 @@ def weighed(
         keep: mean of a mask.
 
     Returns:
-        (N, H, W), and the number of masks.
+        (N, H, W), the same everywhere where every mask has the same score; and the number of masks.
     """
     inputs = [entered(net, picture) for picture in pixels.split(1)]
     sums = torch.zeros(len(pixels), *inputs[0].shape[-2:], device=net.device, dtype=torch.float32)
-    done = 0
+    done, scored = 0, [list[Tensor]() for _ in inputs]
     for batch in masks:
         for i, (x, question) in enumerate(zip(inputs, asked, strict=True)):
-            sums[i] += _sum_of(net, question, x, batch)
+            found = _scores(net, question, x, batch)
+            sums[i] += torch.einsum("b,bhw->hw", found, batch[:, 0])
+            scored[i] += found.aminmax()
         done += len(batch)
+    for i, ends in enumerate(scored):
+        if ends and is_constant([float(end) for end in ends], net.dtype):
+            sums[i] = sums[i].mean()  # the rest is how often the masks show each pixel
     return sums / max(done * keep, 1e-30), done
 
 
-def _sum_of(net: Network, question: Objective, x: Tensor, masks: Tensor) -> Tensor:
-    """Sum of score times mask over a batch, which is run in parts where memory is short."""
+def _scores(net: Network, question: Objective, x: Tensor, masks: Tensor) -> Tensor:
+    """Scores under a batch of masks, which is run in parts where memory is short."""
 
     def work(first: int, last: int) -> Tensor:
         return masked_scores(net, question, x, masks[first:last])
 
-    found = torch.cat(list(in_batches(len(masks), len(masks), work)))
-    return torch.einsum("b,bhw->hw", found, masks[:, 0])
+    return torch.cat(list(in_batches(len(masks), len(masks), work)))
 
 
 def _grids(

@@ -16,6 +16,7 @@ from convscope.render.grid import scaled, sheet
 from convscope.render.overlay import overlay, without_evidence
 from convscope.results.base import Result, as_array
 from convscope.results.recipe import Recipe
+from convscope.rounding import is_constant
 
 NO_EVIDENCE = "no positive evidence"
 CLIP = 0.998  # of a projection, the few strongest of whose pixels would leave all others grey
@@ -42,7 +43,14 @@ class Heatmap(Result):
 
     def has_evidence(self, index: int = 0) -> bool:
         """Whether any value of a map is above zero, or what stands for it."""
+        if self.zero is not None and self.is_flat(index):
+            return False  # the value that stands for zero is its mean
         return bool(self.evidence(index).max() > 0)
+
+    def is_flat(self, index: int = 0) -> bool:
+        """Whether a map has the same value, other than 0, everywhere but for rounding."""
+        low, high = (float(end) for end in self.values[index].aminmax())
+        return self.values[index].numel() > 1 and (low, high) != (0, 0) and is_constant([low, high])
 
     def evidence(self, index: int = 0) -> Tensor:
         """The part of one map that speaks for the answer, (h, w), at least 0."""
@@ -73,7 +81,7 @@ class Heatmap(Result):
         photo = as_array(_in_colour(self.images[index]))
         heat = as_array(self.evidence(index))
         top = float(heat.max()) if scale is None else scale
-        if not heat.max() > 0 or not top > 0:
+        if not self.has_evidence(index) or not top > 0:
             return without_evidence(photo, NO_EVIDENCE)
         share = (heat / top).clip(0, 1)
         return overlay(photo, share, opacity=opacity, colours=colours, base=base)
@@ -107,6 +115,8 @@ class Heatmap(Result):
     def words(self) -> str:
         """Method, question, and where the map is strongest."""
         what = f"{self.recipe.method} map for {self.recipe.objective} ({self.recipe.network})"
+        if self.is_flat():
+            return f"{what}: flat, the same everywhere"
         if not self.has_evidence():
             return f"{what}: {NO_EVIDENCE}"
         height, width = self.values.shape[-2:]
