@@ -83,15 +83,17 @@ class _Rewritten(torch.autograd.Function):
         clamped = torch.clamp_ if in_place else torch.clamp
         result = clamped(x, 0, None if top == float("inf") else top)
         if ctx.needs_input_grad[0]:
-            gate = Gate.of(result, top)
-            ctx.save_for_backward(gate.below, gate.above)
+            ctx.gate = Gate.of(result, top)
+        if torch._C._autograd._top_saved_tensors_default_hooks(True):  # noqa: SLF001, FBT003 - torch has no public question
+            # Checkpointing compares with what a plain ReLU saves when it runs the part again.
+            ctx.save_for_backward(result)
         ctx.rule = rule
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Apply the rule."""
-        return ctx.rule(gradients[0], Gate(*ctx.saved_tensors)), None, None, None
+        return ctx.rule(gradients[0], ctx.gate), None, None, None
 
 
 _PLACES = {"relu": 1, "relu6": 1, "hardtanh": 3}  # of `inplace` among the arguments
