@@ -29,7 +29,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from convscope.images import sample
+from convscope.images.read import sample
 from timing import table
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream"]

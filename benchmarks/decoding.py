@@ -18,9 +18,9 @@ from pathlib import Path
 
 import convscope
 from convscope.dataset import passing
-from convscope.decode import decode_file
-from convscope.decoder import Decoder
-from convscope.images import sample
+from convscope.images.decode import decode_file
+from convscope.images.decoding_process import Decoder
+from convscope.images.read import sample
 from timing import table
 
 

@@ -15,7 +15,7 @@ from torchvision import models
 
 import convscope
 from convscope.attribution.formulas import FORMULAS, eigencam
-from convscope.objective import logit
+from convscope.objectives.makers import logit
 from timing import Work, ratios, table
 
 AVERAGES = ("smoothgrad", "integrated")

@@ -20,7 +20,7 @@ from torchvision import models
 
 import convscope
 from convscope.attribution.masking import ablationcam, scorecam
-from convscope.objective import logit
+from convscope.objectives.makers import logit
 from timing import Work, ratios, table
 
 LAYERS = {"resnet18": "layer4", "vgg16": "features.29"}

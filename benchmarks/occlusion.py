@@ -17,7 +17,7 @@ from captum.attr import Occlusion
 from torch import Tensor
 
 from convscope.attribution.occlusion import occlusion
-from convscope.network import Network
+from convscope.network.network import Network
 
 BATCHES = (1, 4, 16, 32)
 

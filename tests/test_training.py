@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import convscope
-from convscope.bundled.architecture import plain_chain
+from convscope.loading.bundled.architecture import plain_chain
 
 ROOT = Path(__file__).parents[1]
 

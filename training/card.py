@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from convscope.bundled.architecture import plain_chain
+from convscope.loading.bundled.architecture import plain_chain
 from convscope.view.filters import noise_scores
 from photographs import Photographs, read_split
 from train import MEAN, STD

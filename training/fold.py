@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from convscope.bundled.architecture import plain_chain
+from convscope.loading.bundled.architecture import plain_chain
 
 
 def folded(trained: nn.Sequential) -> nn.Sequential:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from convscope.bundled.architecture import plain_chain
+from convscope.loading.bundled.architecture import plain_chain
 from fold import folded, to_bytes
 from photographs import Photographs, hold_out, random_views, read_split
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from convscope.attribution.pixels import deconv_top
 from convscope.errors import ArgumentError
-from convscope.images import Source, read
-from convscope.layers import Layers
-from convscope.load import load
-from convscope.network import Network
+from convscope.images.read import Source, read
+from convscope.loading.load import load
+from convscope.network.network import Network
 from convscope.results import Findings, Pictures, recipe_for
 from convscope.synthesis.make import synthesize
 from convscope.synthesis.plans import RECIPES
+from convscope.tracing.layers import Layers
 from convscope.view.maps import maps
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import convscope
-from convscope.images import sample
+from convscope.images.read import sample
 from tests.conftest import tiny_module
 
 gradio = pytest.importorskip("gradio", reason="the extra 'app' is not installed")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from convscope.app.photos import KEPT
-from convscope.images import sample
+from convscope.images.read import sample
 from tests.app.conftest import opened, says
 
 pytestmark = pytest.mark.browser

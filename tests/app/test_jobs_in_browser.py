@@ -2,7 +2,7 @@
 
 import pytest
 
-from convscope.images import sample
+from convscope.images.read import sample
 from tests.app.conftest import opened
 
 pytestmark = pytest.mark.browser

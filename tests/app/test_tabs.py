@@ -20,7 +20,7 @@ from convscope.app.drawn import sprite
 from convscope.app.photos import KEPT, MOST_BYTES, Photographs
 from convscope.app.tabs.network import sweep_of
 from convscope.errors import ImageError
-from convscope.images import sample
+from convscope.images.read import sample
 from tests.app.conftest import tiny
 from tests.app.test_jobs import jobs
 

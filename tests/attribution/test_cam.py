@@ -7,7 +7,7 @@ from torchvision import models
 
 import convscope
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.objective import Objective
+from convscope.objectives.makers import Objective
 from tests.conftest import tiny_module
 
 

@@ -12,7 +12,7 @@ from convscope.attribution.formulas import FORMULAS
 from convscope.attribution.fullgrad import parts_of_score
 from convscope.attribution.rivals import against_rivals
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.objective import logit
+from convscope.objectives.makers import logit
 from tests.conftest import assert_untouched, state_of
 
 

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import convscope
-from convscope import replay
 from convscope.attribution import masked
 from convscope.attribution.masking import _drops, ablationcam, scorecam
 from convscope.attribution.rise import rise, weighed
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
-from convscope.objective import Objective, channel, logit, predicted, probability
+from convscope.execution import tail as replay
+from convscope.objectives.makers import Objective, channel, logit, predicted, probability
 from tests.conftest import assert_untouched, state_of, tiny_module
 
 LAYERS = ["stem", "act#1", "pool#1", "mid", "norm", "last", "act#2"]

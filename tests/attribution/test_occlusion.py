@@ -10,10 +10,10 @@ from torch import nn
 
 import convscope
 from convscope import Network
-from convscope.attribution.incremental.under_windows import scores_under_windows, under_windows
 from convscope.attribution.occlusion import FILLS, covers, occlusion, places, spread
 from convscope.errors import ArgumentError, TargetError
-from convscope.objective import channel, logit, predicted, probability
+from convscope.execution.incremental.under_windows import scores_under_windows, under_windows
+from convscope.objectives.makers import channel, logit, predicted, probability
 
 
 class OneConv(nn.Module):

@@ -7,7 +7,7 @@ from torchvision.models import detection
 
 import convscope
 from convscope.errors import NotApplicableError, TargetError
-from convscope.grids import as_map, layout
+from convscope.tracing.layouts import as_map, layout
 
 
 class Transformer(nn.Module):

@@ -6,8 +6,8 @@ from torch import nn
 
 import convscope
 from convscope.errors import TargetError
-from convscope.network import Network
-from convscope.objective import segment
+from convscope.network.network import Network
+from convscope.objectives.makers import segment
 
 
 class Segmenter(nn.Module):

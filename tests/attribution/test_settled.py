@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import convscope
 from convscope.attribution.fullgrad import parts_of_score
-from convscope.objective import as_objective, logit, predicted
+from convscope.objectives.makers import as_objective, logit, predicted
 
 
 class Pooled(nn.Module):

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import convscope
-from convscope.attribution.incremental.recompute import Incremental
-from convscope.attribution.incremental.under_windows import scores_under_windows
 from convscope.attribution.rise import rise
 from convscope.errors import StoppedError
+from convscope.execution.incremental.recompute import Incremental
+from convscope.execution.incremental.under_windows import scores_under_windows
 
 
 class Small(nn.Module):

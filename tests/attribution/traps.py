@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from convscope import Network
-from convscope.images import Standardize
+from convscope.images.read import Standardize
 
 SIDE = 24
 

@@ -11,7 +11,7 @@ from convscope.checks.curves import Curve, blur, curve, trust
 from convscope.checks.pointing import pointing
 from convscope.checks.randomize import randomization, rank_correlation, structural_similarity
 from convscope.errors import ArgumentError, NotApplicableError, TargetError
-from convscope.objective import Objective, logit
+from convscope.objectives.makers import Objective, logit
 from convscope.report.compare import compare, watched
 from convscope.results import Heatmap, Recipe
 from tests.conftest import assert_untouched, state_of

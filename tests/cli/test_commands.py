@@ -239,7 +239,7 @@ def test_interrupt(run, monkeypatch, tmp_path):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convscope.network.Network.activations", stop)
+    monkeypatch.setattr("convscope.network.network.Network.activations", stop)
     code, out, _ = run("predict", "sample:china")
     assert (130, "") == (code, out)
     assert [] == list(tmp_path.iterdir())

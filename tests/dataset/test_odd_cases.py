@@ -17,7 +17,7 @@ from convscope.dataset.probe import probe
 from convscope.dataset.source import photographs
 from convscope.dataset.survey import merge, survey
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
-from convscope.images import Standardize
+from convscope.images.read import Standardize
 from tests.dataset.conftest import draw
 
 

@@ -11,7 +11,7 @@ from convscope.dataset.neighbours import code, nearest, neighbours
 from convscope.dataset.patches import framed, patches, strongest
 from convscope.dataset.survey import survey
 from convscope.errors import ArgumentError, TargetError
-from convscope.likeness import direction
+from convscope.objectives.similarity import direction
 from tests.dataset.conftest import draw
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from convscope.errors import ArgumentError, LayerNotFoundError, StoppedError
-from convscope.objective import logit, probability
+from convscope.objectives.makers import logit, probability
 from convscope.studies import invariance as study
 from convscope.studies.invariance import MOVES, invariance, measured, moved
 from tests.conftest import assert_untouched, state_of

@@ -24,7 +24,7 @@ from convscope import (
     synthesize,
 )
 from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, TargetError
-from convscope.relus import Gate
+from convscope.execution.relu_rules import Gate
 from convscope.results import Pictures
 from convscope.synthesis.asked import LEAD, as_asked
 from convscope.synthesis.canvas import Fourier, Start

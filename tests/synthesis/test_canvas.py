@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from convscope.errors import NotApplicableError
-from convscope.images import read
+from convscope.images.read import read
 from convscope.synthesis.canvas import Fourier, Opaque, Phase, Pixels, Start
 from convscope.synthesis.colour import mixed, mixing, separated
 from convscope.synthesis.plans import RECIPES

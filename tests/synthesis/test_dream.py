@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import convscope
 from convscope import Dreaming, dream, energy, zoom
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images import read
+from convscope.images.read import read
 from convscope.synthesis.dream import dreamt
 from convscope.synthesis.tiles import tiled
 from tests.conftest import assert_untouched, state_of

@@ -30,7 +30,7 @@ from convscope.app.tabs import (
 from convscope.app.unread import forget_unread
 from convscope.attribution.occlusion import FILLS
 from convscope.dataset.findings import Survey
-from convscope.network import Network
+from convscope.network.network import Network
 
 ASKED: dict[str, Callable[..., Answer]] = {
     "sample": look.sample,

@@ -17,10 +17,10 @@ from convscope.app.brought import Uploads
 from convscope.app.photos import Photograph, Photographs
 from convscope.dataset.findings import Survey
 from convscope.errors import ConvscopeError
-from convscope.network import Network
-from convscope.objective import OUTPUT, Acts
+from convscope.network.network import Network
+from convscope.objectives.makers import OUTPUT, Acts
 from convscope.results import Pictures
-from convscope.rows import LayerRow
+from convscope.tracing.layer_row import LayerRow
 
 MOST_WAITING = 24  # visitors; more are told to come back
 ROOM = 64 * 2**20  # bytes of activations that are remembered

@@ -22,7 +22,7 @@ from convscope.app.drawn import png
 from convscope.app.photos import Photograph
 from convscope.app.tabs.look import mapped
 from convscope.errors import ArgumentError, ConvscopeError, ImageError
-from convscope.objective import parse
+from convscope.objectives.makers import parse
 from convscope.render.colour import as_bytes
 from convscope.synthesis.make import synthesize as make
 from convscope.view.maps import maps as view_maps

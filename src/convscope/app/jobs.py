@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from convscope.app.asking import TROUBLE, Answer, Ask
 from convscope.app.desk import Desk
 from convscope.errors import ArgumentError, ConvscopeError, StoppedError
-from convscope.network import Network
+from convscope.network.network import Network
 
 EVERY = 0.3  # seconds between two answers; also how soon a closed page is noticed
 Progress = Callable[[int, int, str], None]

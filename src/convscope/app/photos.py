@@ -13,12 +13,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from convscope.decode import Decoded, collecting_notes
-from convscope.decoder import Decoder
 from convscope.errors import ImageError
-from convscope.fitting import Fit
-from convscope.images import read, sample
-from convscope.network import Network
+from convscope.images.decode import Decoded, collecting_notes
+from convscope.images.decoding_process import Decoder
+from convscope.images.read import read, sample
+from convscope.images.resize import Fit
+from convscope.network.network import Network
 from convscope.render.colour import as_bytes
 
 MOST_BYTES = 24 * 2**20  # of a file

@@ -35,7 +35,7 @@ from convscope.app.photos import MOST_BYTES
 from convscope.app.tabs.surveyed import opened
 from convscope.dataset.findings import Survey
 from convscope.errors import ArgumentError
-from convscope.network import Network
+from convscope.network.network import Network
 
 HOST, PORT = "127.0.0.1", 7860
 SHORTEST = 8  # characters of a password

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from convscope.attribution.masked import Progress, ShouldStop, Watch
-from convscope.network import Network
-from convscope.objective import Objective
-from convscope.replay import in_batches
-from convscope.seeds import FEW, checked
+from convscope.execution.batching import in_batches
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective
+from convscope.randomness import FEW, checked
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 PANEL = 50  # places of a Gauss-Legendre sum on one stretch

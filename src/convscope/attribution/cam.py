@@ -14,12 +14,13 @@ from convscope.attribution.fullgrad import fullgrad
 from convscope.attribution.masking import ablationcam, scorecam
 from convscope.attribution.rivals import against_rivals
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import OUTPUT, Objective, as_objective
-from convscope.replay import Tail, in_batches
+from convscope.execution.batching import in_batches
+from convscope.execution.tail import Tail
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.network.rounding import without_cancelled
+from convscope.objectives.makers import OUTPUT, Objective, as_objective
 from convscope.results import Heatmap, Strip, recipe_for
-from convscope.rounding import without_cancelled
 
 Maker = Callable[[Network, Tensor, Objective, str], Tensor]
 """Network, pixels, objective and layer -> map (N, h, w), before rectification."""

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
-from convscope.gradients import optional_gradients
-from convscope.hooks import Site, watch
-from convscope.network import Network
-from convscope.objective import INPUT, OUTPUT, Objective, total
-from convscope.outputs import scores_in
-from convscope.rounding import without_cancelled
+from convscope.network.gradients import optional_gradients
+from convscope.network.network import Network
+from convscope.network.rounding import without_cancelled
+from convscope.objectives.makers import INPUT, OUTPUT, Objective, total
+from convscope.objectives.outputs import scores_in
+from convscope.tracing.hooks import Site, watch
 
 Parts = tuple[Tensor, list[Tensor], Tensor]
 

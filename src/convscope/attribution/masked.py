@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from convscope.errors import StoppedError
-from convscope.hooks import watch
-from convscope.network import Network
-from convscope.objective import INPUT, OUTPUT, Objective, total
-from convscope.outputs import scores_in
-from convscope.precision import computing
+from convscope.execution.precision import computing
+from convscope.network.network import Network
+from convscope.objectives.makers import INPUT, OUTPUT, Objective, total
+from convscope.objectives.outputs import scores_in
+from convscope.tracing.hooks import watch
 
 Progress = Callable[[int, int, str], None]
 ShouldStop = Callable[[], bool]

@@ -22,12 +22,13 @@ from convscope.attribution.masked import (
     entered,
     masked_scores,
 )
-from convscope.network import Network
-from convscope.objective import Objective, total
-from convscope.precision import computing
-from convscope.replay import Tail, in_batches
-from convscope.replay_linear import without_each_channel
-from convscope.rounding import is_constant
+from convscope.execution.batching import in_batches
+from convscope.execution.precision import computing
+from convscope.execution.tail import Tail
+from convscope.execution.tail_linear import without_each_channel
+from convscope.network.network import Network
+from convscope.network.rounding import is_constant
+from convscope.objectives.makers import Objective, total
 
 
 @torch.no_grad()

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convscope.attribution.incremental.boxes import Ints, Pair
-from convscope.attribution.incremental.under_windows import under_windows
-from convscope.attribution.incremental.windows import Windows
 from convscope.errors import ArgumentError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import OUTPUT, Acts, Objective, as_objective, total
+from convscope.execution.incremental.boxes import Ints, Pair
+from convscope.execution.incremental.under_windows import under_windows
+from convscope.execution.incremental.windows import Windows
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.network.rounding import is_constant
+from convscope.objectives.makers import OUTPUT, Acts, Objective, as_objective, total
+from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
-from convscope.rounding import is_constant
-from convscope.seeds import seeded
 
 FILLS = ("grey", "black", "white", "mean", "blur", "noise")
 REDUCTIONS = ("mean", "sum")

@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convscope.attribution.incremental.boxes import Pair
-from convscope.attribution.incremental.under_windows import under_windows
-from convscope.attribution.incremental.windows import Windows
 from convscope.attribution.occlusion import covers, places, sizes
 from convscope.attribution.pixels import deconv
-from convscope.classes import class_of
 from convscope.errors import ArgumentError, StoppedError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import OUTPUT, channel, predicted, scores, shares, total
+from convscope.execution.incremental.boxes import Pair
+from convscope.execution.incremental.under_windows import under_windows
+from convscope.execution.incremental.windows import Windows
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.objectives.activations import class_of
+from convscope.objectives.makers import OUTPUT, channel, predicted, scores, shares, total
 from convscope.render.colour import coloured
 from convscope.render.grid import sheet
 from convscope.results import Heatmap, Recipe, Result, recipe_for

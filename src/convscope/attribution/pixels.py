@@ -15,10 +15,10 @@ from convscope.attribution.cam import cam
 from convscope.attribution.masked import Progress, ShouldStop
 from convscope.attribution.rewritten import deconvnet, guided, rewritten
 from convscope.errors import ArgumentError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import Acts, Objective, as_objective, channel
-from convscope.replay import in_batches
+from convscope.execution.batching import in_batches
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.objectives.makers import Acts, Objective, as_objective, channel
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
 Maker = Callable[[Network, Tensor, Objective, int, int], tuple[Tensor, Tensor, dict[str, object]]]

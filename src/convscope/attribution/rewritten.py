@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
-from convscope.network import Network, Seed
-from convscope.objective import OUTPUT, Objective
-from convscope.relus import Gate, Rule, rewrite_relu
+from convscope.execution.relu_rules import Gate, Rule, rewrite_relu
+from convscope.network.network import Network, Seed
+from convscope.objectives.makers import OUTPUT, Objective
 
 
 def guided(gradient: Tensor, gate: Gate) -> Tensor:

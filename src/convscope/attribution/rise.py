@@ -18,13 +18,13 @@ from convscope.attribution.masked import (
     masked_scores,
 )
 from convscope.errors import ArgumentError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import Acts, Objective, as_objective, probability, scores
-from convscope.replay import in_batches
+from convscope.execution.batching import in_batches
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.network.rounding import is_constant
+from convscope.objectives.makers import Acts, Objective, as_objective, probability, scores
+from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
-from convscope.rounding import is_constant
-from convscope.seeds import seeded
 
 
 def rise(

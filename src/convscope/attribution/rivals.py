@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from convscope.classes import class_of
 from convscope.errors import NotApplicableError
-from convscope.objective import OUTPUT, Acts, Objective, predicted, scores
+from convscope.objectives.activations import class_of
+from convscope.objectives.makers import OUTPUT, Acts, Objective, predicted, scores
 
 
 def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6) -> Objective:

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.network import Network
-from convscope.objective import Objective
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective
+from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, Recipe
-from convscope.seeds import seeded
 
 Score = Callable[[Tensor], Tensor]
 """Pictures (B, C, H, W) -> their scores (B,)."""

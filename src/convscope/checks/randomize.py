@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
-from convscope.network import Network
+from convscope.network.network import Network
+from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, recipe_for
-from convscope.seeds import seeded
 
 Method = Callable[[Network, Tensor], Heatmap]
 Progress = Callable[[int, int, str], None]

@@ -65,7 +65,7 @@ def models(
     out: TableOut = None,
 ) -> None:
     """What can be loaded: size, input and accuracy where known."""
-    from convscope.models import models as listed
+    from convscope.report.available_models import models as listed
 
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
     show.table(listed(word), out, as_json=as_json, title="Networks that can be loaded")

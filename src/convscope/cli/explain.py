@@ -213,7 +213,7 @@ def _check_panels(
 def _class_in(target: str | None) -> int | str | None:
     """The class that a target names; None for none."""
     from convscope.errors import ArgumentError
-    from convscope.objective import parse
+    from convscope.objectives.makers import parse
 
     if target is None:
         return None

@@ -13,7 +13,7 @@ from convscope.cli.arguments import FILMS, Film, Precision, Steps, Target, numbe
 from convscope.cli.options import NetworkOptions, size_in, with_network
 
 if TYPE_CHECKING:
-    from convscope.network import Network
+    from convscope.network.network import Network
     from convscope.results import Pictures
     from convscope.synthesis.plans import Plan
 
@@ -65,7 +65,7 @@ def synthesize(
     out: Film = None,
 ) -> None:
     """What a channel, a layer or a class wants to see."""
-    from convscope.images import listed
+    from convscope.images.read import listed
     from convscope.synthesis import make
     from convscope.synthesis.given import plan_for
     from convscope.synthesis.growth import growth

@@ -13,7 +13,7 @@ import typer
 from convscope.cli.arguments import LARGEST_SEED
 
 if TYPE_CHECKING:
-    from convscope.network import Network
+    from convscope.network.network import Network
 
 _PANEL = "The network"
 
@@ -67,7 +67,7 @@ class NetworkOptions:
 
     def load(self) -> Network:
         """The network that the options describe."""
-        from convscope.load import load
+        from convscope.loading.load import load
 
         return load(
             self.model,

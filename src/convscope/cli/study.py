@@ -170,7 +170,7 @@ def evolution(
     out: OutFolder = Path("evolution"),
 ) -> None:
     """The strongest patch of a channel, checkpoint by checkpoint."""
-    from convscope.images import listed
+    from convscope.images.read import listed
     from convscope.studies.evolution import evolution as study
 
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:

@@ -38,7 +38,7 @@ def arithmetic(
     ] = Path("convolution.gif"),
 ) -> None:
     """An animated convolution: which cells of the input make which cell of the output."""
-    from convscope.arithmetic import arithmetic as animate
+    from convscope.view.convolution_arithmetic import arithmetic as animate
 
     show.check_suffix(out, *FORMS)
     film = animate(

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from convscope.dataset.findings import Survey
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images import read
+from convscope.images.read import read
+from convscope.randomness import FEW, checked
 from convscope.render.grid import PAPER
 from convscope.results import Recipe, Result
 from convscope.results.base import as_array
-from convscope.seeds import FEW, checked
 
 THUMB, SEAM = 48, 3
 KINDS = ("points", "each", "grid", "seams")

@@ -17,8 +17,8 @@ from convscope.dataset.patches import Strongest, projected
 from convscope.dataset.survey import Progress, ShouldStop
 from convscope.dataset.tally import Seen, Tally
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
-from convscope.network import Network
-from convscope.seeds import FEW, checked, seeded
+from convscope.network.network import Network
+from convscope.randomness import FEW, checked, seeded
 
 CELLS = 16  # taken of each photograph's map
 MOST = 500  # photographs

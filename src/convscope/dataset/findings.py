@@ -16,7 +16,7 @@ from convscope.dataset.source import Files, Item
 from convscope.dataset.store import Store
 from convscope.dataset.tally import Tally
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, TargetError, closest
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.results import Cell, Recipe, Table
 
 NEARLY_DEAD = 0.001

@@ -12,8 +12,8 @@ import torch
 from convscope.dataset.seal import UNSEALED, is_intact, is_sealed, sealed
 from convscope.dataset.source import Item
 from convscope.errors import LoadError, NotApplicableError
-from convscope.network import Network
-from convscope.objective import OUTPUT
+from convscope.network.network import Network
+from convscope.objectives.makers import OUTPUT
 
 FORMAT = 3
 ROUNDING = 0.02

@@ -8,8 +8,8 @@ from torch import Tensor
 from convscope.dataset.findings import Survey
 from convscope.dataset.passing import CODE, head_of, pass_by
 from convscope.errors import ArgumentError
-from convscope.images import Source
-from convscope.network import Network
+from convscope.images.read import Source
+from convscope.network.network import Network
 from convscope.results import Pictures, Table, recipe_for
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from convscope.dataset.source import Photographs
-from convscope.decode import collecting_notes
-from convscope.decoder import Decoder
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
-from convscope.hooks import Reader, reading
-from convscope.layers import Layers
-from convscope.network import Network
-from convscope.objective import OUTPUT
-from convscope.outputs import scores_in
+from convscope.images.decode import collecting_notes
+from convscope.images.decoding_process import Decoder
+from convscope.network.network import Network
+from convscope.objectives.makers import OUTPUT
+from convscope.objectives.outputs import scores_in
+from convscope.tracing.hooks import Reader, reading
+from convscope.tracing.layers import Layers
 
 READERS = 2  # processes that decode files while the network computes
 DECODE_SECONDS = 30.0  # a photograph that takes longer is skipped

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from convscope.dataset.findings import Place, Survey
 from convscope.errors import ArgumentError
-from convscope.likeness import direction
-from convscope.network import Network
-from convscope.objective import Objective
-from convscope.objective import channel as channel_of
-from convscope.receptive import Axis, box
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective
+from convscope.objectives.makers import channel as channel_of
+from convscope.objectives.similarity import direction
 from convscope.results import Pictures, recipe_for
+from convscope.tracing.receptive_field import Axis, box
 
 OUTSIDE = 0.1  # grey beyond the border of a photograph
 TOLERANCE = 1e-3

@@ -15,9 +15,9 @@ from convscope.dataset.passing import batches, layers_of, pass_by
 from convscope.dataset.source import Photographs, photographs
 from convscope.dataset.survey import BATCH, Progress, ShouldStop
 from convscope.errors import NotApplicableError, StoppedError
-from convscope.network import Network
+from convscope.network.network import Network
+from convscope.randomness import FEW, checked
 from convscope.results import Cell, Chart, Table, recipe_for
-from convscope.seeds import FEW, checked
 
 GRID, MOST, HELD_OUT, LEAST = 2, 4000, 5, 10
 COLUMNS = ("layer", "features", "accuracy", "on training photographs")

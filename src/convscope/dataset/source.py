@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from convscope.decode import Decode, decode_file
 from convscope.errors import ArgumentError, ImageError, printable
-from convscope.images import listed
-from convscope.network import Network
+from convscope.images.decode import Decode, decode_file
+from convscope.images.read import listed
+from convscope.network.network import Network
 
 
 @dataclass(frozen=True)

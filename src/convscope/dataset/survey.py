@@ -21,8 +21,8 @@ from convscope.dataset.source import Photographs, digest, photographs
 from convscope.dataset.store import Store, found_in, needed
 from convscope.dataset.tally import NotFiniteError, Seen, Tally
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, StoppedError
-from convscope.network import Network
-from convscope.objective import OUTPUT
+from convscope.network.network import Network
+from convscope.objectives.makers import OUTPUT
 
 Progress = Callable[[int, int, str], None]
 ShouldStop = Callable[[], bool]

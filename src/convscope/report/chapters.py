@@ -7,11 +7,11 @@ from torch import Tensor
 
 from convscope.attribution.pixels import deconv_top
 from convscope.errors import NotApplicableError
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.render.colour import as_bytes
 from convscope.report.page import Box, Chapter, Figure
 from convscope.results import Table
-from convscope.rows import LayerRow
+from convscope.tracing.layer_row import LayerRow
 from convscope.view.filters import filter_table, filters
 from convscope.view.maps import maps
 

@@ -11,9 +11,9 @@ from convscope.catalog import CATALOG
 from convscope.checks.curves import trust
 from convscope.checks.randomize import randomization
 from convscope.errors import ArgumentError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import Objective, as_objective
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective, as_objective
 from convscope.report.compare import FAMILIES, watched
 from convscope.results import Chart, Heatmap, Table, recipe_for
 

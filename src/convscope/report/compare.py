@@ -13,9 +13,9 @@ from torch import Tensor
 from convscope.catalog import CATALOG, Method
 from convscope.checks.curves import areas
 from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import Objective, as_objective, improbability, logit, probability
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective, as_objective, improbability, logit, probability
 from convscope.render.grid import sheet
 from convscope.results import Cell, Heatmap, Recipe, Result, Table, recipe_for
 from convscope.results.base import as_array

@@ -12,8 +12,8 @@ from convscope.attribution.cam import cam
 from convscope.catalog import CATALOG
 from convscope.checks.curves import trust
 from convscope.errors import NotApplicableError
-from convscope.network import Network
-from convscope.objective import Objective, as_objective, class_number, logit
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective, as_objective, class_number, logit
 from convscope.report.chapters import picture_of
 from convscope.report.compare import watched
 from convscope.report.page import Chapter, Figure

@@ -11,7 +11,7 @@ from torch import Tensor
 from convscope.attribution.cam import cam
 from convscope.dataset.findings import Survey
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.results import Chart
 
 BINS = 8

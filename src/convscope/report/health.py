@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convscope.dataset.findings import Survey
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.results import Cell, Table
 from convscope.view.duplicates import ALIKE, alike
 from convscope.view.filters import noise_scores, weights_of

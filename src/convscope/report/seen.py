@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convscope.dataset.findings import Survey
 from convscope.dataset.patches import strongest
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.render.colour import Floats
 from convscope.render.grid import sheet
 from convscope.report.page import Chapter, Figure

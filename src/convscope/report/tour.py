@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from convscope.dataset.findings import Survey
-from convscope.images import Source, read
-from convscope.network import Network
-from convscope.objective import Objective, predicted
+from convscope.images.read import Source, read
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective, predicted
 from convscope.report.chapters import activations, driven, first_filters, network, says
 from convscope.report.evidence import answer_in, evidence, otherwise
 from convscope.report.page import Chapter, Page

@@ -14,7 +14,7 @@ from convscope.dataset.findings import Survey
 from convscope.dataset.patches import Strongest, framed, strongest
 from convscope.dataset.tally import edges
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.render.chart import chart
 from convscope.render.colour import Floats
 from convscope.render.grid import scaled, tiled

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
-from convscope.network import Network
-from convscope.objective import channel
+from convscope.network.network import Network
+from convscope.objectives.makers import channel
 from convscope.render.colour import Floats
 from convscope.render.grid import sheet
 from convscope.render.overlay import overlay

@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
+from convscope.network.rounding import is_constant
 from convscope.render.colour import as_bytes
 from convscope.render.grid import scaled, sheet
 from convscope.render.overlay import overlay, without_evidence
 from convscope.results.base import Result, as_array
 from convscope.results.recipe import Recipe
-from convscope.rounding import is_constant
 
 NO_EVIDENCE = "no positive evidence"
 CLIP = 0.998  # of a projection, the few strongest of whose pixels would leave all others grey

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from convscope.network import Network
+from convscope.network.network import Network
 
 
 @dataclass(frozen=True)

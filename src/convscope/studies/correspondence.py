@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError, StoppedError
-from convscope.images import Source, mark_of, read
-from convscope.network import Network
+from convscope.images.read import Source, mark_of, read
+from convscope.network.network import Network
+from convscope.randomness import seeded
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.seeds import seeded
 from convscope.studies.kept import kept, marks_of
 
 Progress = Callable[[int, int, str], None]

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from convscope.checkpoint import fill, read_state
 from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
-from convscope.network import Network
+from convscope.loading.checkpoint import fill, read_state
+from convscope.network.network import Network
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.kept import kept, marks_of
 from convscope.studies.strongest import Strongest, strongest, view

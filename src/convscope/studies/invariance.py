@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.classes import class_of
 from convscope.errors import ArgumentError, StoppedError
-from convscope.images import Source, mark_of
-from convscope.network import Network
-from convscope.objective import OUTPUT, Acts, scores, shares
+from convscope.images.read import Source, mark_of
+from convscope.network.network import Network
+from convscope.objectives.activations import class_of
+from convscope.objectives.makers import OUTPUT, Acts, scores, shares
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.kept import kept, marks_of
 

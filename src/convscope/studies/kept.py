@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.dataset.manifest import said_of_pattern
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.results.base import written
 
 

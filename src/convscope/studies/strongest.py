@@ -10,10 +10,10 @@ from torch import Tensor
 
 from convscope.attribution.pixels import deconv
 from convscope.errors import NotApplicableError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import channel, neuron
-from convscope.receptive import box
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.objectives.makers import channel, neuron
+from convscope.tracing.receptive_field import box
 
 _AROUND = 0.5  # what is drawn outside the photograph
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NoGradientError, NotApplicableError
-from convscope.network import Network
+from convscope.network.network import Network
+from convscope.randomness import seeded
 from convscope.results import Pictures, Recipe, recipe_for
-from convscope.seeds import seeded
 from convscope.synthesis.asked import Asked, Asking, as_asked
 from convscope.synthesis.canvas import Canvas, Start
 from convscope.synthesis.given import plan_for, size_for, with_side

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.objective import Acts, Objective, as_objective
+from convscope.objectives.makers import Acts, Objective, as_objective
 
 Asking = Objective | str | int
 LEAD = 0.05  # by what share of itself a channel is to be ahead of the strongest other

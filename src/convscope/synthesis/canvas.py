@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
-from convscope.seeds import seeded
+from convscope.randomness import seeded
 from convscope.synthesis.colour import mixed, separated
 from convscope.synthesis.spectrum import frequencies
 

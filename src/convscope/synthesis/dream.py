@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images import Source, mark_of, read
-from convscope.network import Network
-from convscope.objective import Acts, Objective, as_objective, energy
+from convscope.images.read import Source, mark_of, read
+from convscope.network.network import Network
+from convscope.objectives.makers import Acts, Objective, as_objective, energy
+from convscope.randomness import seeded
 from convscope.results import Pictures, recipe_for
-from convscope.seeds import seeded
 from convscope.synthesis.asked import Asked
 from convscope.synthesis.make import Look, Progress, Stop
 from convscope.synthesis.passes import Passes, computed

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from convscope.classes import in_range
 from convscope.errors import NotApplicableError
-from convscope.images import Source, mark_of
-from convscope.network import Network
-from convscope.objective import OUTPUT, Acts, Objective, class_number, logit, scores, shares
+from convscope.images.read import Source, mark_of
+from convscope.network.network import Network
+from convscope.objectives.activations import in_range
+from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, logit, scores, shares
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.ascent import ascend
 from convscope.synthesis.make import Progress, Stop

@@ -6,7 +6,7 @@ from dataclasses import replace
 from numbers import Integral
 
 from convscope.errors import ArgumentError
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.synthesis.plans import RECIPES, Plan
 
 SMALLEST, LARGEST = 8, 4096  # pixels of a side

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.results import Pictures
 from convscope.synthesis.ascent import ascend, starting
 from convscope.synthesis.asked import Asking

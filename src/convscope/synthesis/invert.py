@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from convscope.images import Source, mark_of
-from convscope.likeness import distance, likeness
-from convscope.network import Network
-from convscope.objective import Acts, Objective
+from convscope.images.read import Source, mark_of
+from convscope.network.network import Network
+from convscope.objectives.makers import Acts, Objective
+from convscope.objectives.similarity import distance, likeness
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.canvas import Fourier
 from convscope.synthesis.given import plan_for

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
-from convscope.likeness import diversity
-from convscope.network import Network
-from convscope.objective import INPUT, OUTPUT, Acts, Objective, as_objective, channel
+from convscope.network.network import Network
+from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, as_objective, channel
+from convscope.objectives.similarity import diversity
 from convscope.results import Pictures
 from convscope.synthesis.ascent import Ascent, Step
 from convscope.synthesis.asked import Asked, Asking, as_asked

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NoGradientError
-from convscope.gradients import optional_gradients
-from convscope.network import Network
-from convscope.objective import Acts
-from convscope.relus import Gate, rewrite_relu
+from convscope.execution.relu_rules import Gate, rewrite_relu
+from convscope.network.gradients import optional_gradients
+from convscope.network.network import Network
+from convscope.objectives.makers import Acts
 from convscope.synthesis.asked import Asked
 from convscope.synthesis.sizes import AnySize
 from convscope.synthesis.transforms import Drawn

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.images import SAMPLES, Source
-from convscope.network import Network
-from convscope.objective import Acts
+from convscope.images.read import SAMPLES, Source
+from convscope.network.network import Network
+from convscope.objectives.makers import Acts
 from convscope.results import Cell, Chart, Pictures, Table, recipe_for
 from convscope.synthesis.asked import Asked, Asking, as_asked
 from convscope.synthesis.sizes import AnySize

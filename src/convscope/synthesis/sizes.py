@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
-from convscope.network import Network
-from convscope.objective import Acts
+from convscope.network.network import Network
+from convscope.objectives.makers import Acts
 
 Size = tuple[int, int]
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.images import SAMPLES, read
+from convscope.images.read import SAMPLES, read
 from convscope.synthesis.colour import separated
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.images import mark_of
+from convscope.images.read import mark_of
 from convscope.synthesis.canvas import Canvas, Fourier, Grey, Opaque, Start
 from convscope.synthesis.plans import RECIPES, Plan, phases
 from convscope.synthesis.priors import Sparing

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.results import Table, recipe_for
 from convscope.view.filters import weights_of
 

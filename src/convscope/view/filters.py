@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.results import Cell, Pictures, Table, recipe_for
 
 

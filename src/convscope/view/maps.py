@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import channel
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.objectives.makers import channel
 from convscope.results import Pictures, Strip, recipe_for
-from convscope.rows import LayerRow
+from convscope.tracing.layer_row import LayerRow
 
 
 @torch.no_grad()

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.images import Source
-from convscope.network import Network
-from convscope.objective import OUTPUT, scores, shares
-from convscope.question import check_finite
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.objectives.makers import OUTPUT, scores, shares
+from convscope.objectives.objective import check_finite
 from convscope.results import Cell, Table, recipe_for
 
 COLUMNS = ("photo", "class", "label", "probability", "score")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.results import Cell, Table, cell_text, recipe_for
-from convscope.rows import LayerRow, Number
+from convscope.tracing.layer_row import LayerRow, Number
 
 COLUMNS = (
     *("layer", "stage", "name", "kind", "features", "shape"),

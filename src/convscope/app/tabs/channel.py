@@ -12,9 +12,9 @@ from convscope.app.photos import Photograph
 from convscope.app.tabs.layers import sees, values
 from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.objective import channel
-from convscope.receptive import box
+from convscope.objectives.makers import channel
 from convscope.results.base import as_array
+from convscope.tracing.receptive_field import box
 
 BINS = 32
 STRONGEST = 4

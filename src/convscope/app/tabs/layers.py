@@ -10,8 +10,8 @@ from convscope.app.asking import Answer, Ask
 from convscope.app.desk import Desk
 from convscope.app.drawn import sprite
 from convscope.app.photos import Photograph
-from convscope.receptive import Axis
-from convscope.rows import LayerRow
+from convscope.tracing.layer_row import LayerRow
+from convscope.tracing.receptive_field import Axis
 
 
 def listed(desk: Desk) -> list[Answer]:

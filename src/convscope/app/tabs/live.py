@@ -13,8 +13,8 @@ from convscope.app.drawn import heat, sprite
 from convscope.app.tabs.channel import none_such
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError
-from convscope.network import Network
-from convscope.objective import OUTPUT, predicted, scores, shares
+from convscope.network.network import Network
+from convscope.objectives.makers import OUTPUT, predicted, scores, shares
 from convscope.results.base import as_array
 
 SIDE = (320, 320)

@@ -17,8 +17,8 @@ from convscope.attribution.cam import CAMS, SLOW, cam
 from convscope.attribution.pixels import AVERAGED, SALIENCIES, saliency
 from convscope.checks.curves import trust
 from convscope.errors import ImageError
-from convscope.network import Network
-from convscope.objective import OUTPUT, as_objective, probability, scores, shares
+from convscope.network.network import Network
+from convscope.objectives.makers import OUTPUT, as_objective, probability, scores, shares
 from convscope.results import Heatmap
 from convscope.results.base import as_array
 

@@ -18,8 +18,8 @@ from convscope.app.growth import Growth, remark, stopped
 from convscope.app.jobs import Newest, Pace, Stop, told
 from convscope.app.photos import view_of
 from convscope.errors import ArgumentError, StoppedError
-from convscope.images import read
-from convscope.objective import parse
+from convscope.images.read import read
+from convscope.objectives.makers import parse
 from convscope.render.colour import as_bytes
 from convscope.results import Pictures
 from convscope.synthesis.ascent import Step, ascend

@@ -8,10 +8,10 @@ from torch import nn
 
 from convscope.app.asking import Answer, Ask
 from convscope.app.desk import Desk
-from convscope.arithmetic import Sweep, arithmetic, words
 from convscope.errors import NotApplicableError
 from convscope.report.chapters import network as chapter
 from convscope.results import cell_text
+from convscope.view.convolution_arithmetic import Sweep, arithmetic, words
 from convscope.view.table import layer_table
 
 

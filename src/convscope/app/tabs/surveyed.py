@@ -20,7 +20,7 @@ from convscope.dataset.neighbours import neighbours
 from convscope.dataset.patches import Strongest, strongest
 from convscope.dataset.survey import open_survey
 from convscope.errors import ArgumentError, NotApplicableError, printable
-from convscope.network import Network
+from convscope.network.network import Network
 from convscope.render.grid import scaled
 from convscope.results import CLIP
 

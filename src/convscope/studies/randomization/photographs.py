@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError, ImageError
-from convscope.images import listed, read
-from convscope.seeds import seeded
+from convscope.images.read import listed, read
+from convscope.randomness import seeded
 from convscope.studies.randomization.inputs import Samples
 from convscope.studies.randomization.networks import SIDE
 

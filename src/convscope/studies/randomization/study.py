@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from convscope.errors import ArgumentError, StoppedError, closest
+from convscope.randomness import FEW, checked
 from convscope.results import Cell, Findings, Recipe, Table
-from convscope.seeds import FEW, checked
 from convscope.studies.randomization import inputs
 from convscope.studies.randomization.charts import charts, first_layers, told_in_words
 from convscope.studies.randomization.fit import Run, Task, accuracy, learn

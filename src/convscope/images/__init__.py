@@ -1,0 +1,1 @@
+"""Photographs in: files, arrays and tensors become pixels."""

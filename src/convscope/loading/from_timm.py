@@ -1,0 +1,108 @@
+"""Networks of timm, an optional package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convscope.errors import LoadError, closest
+from convscope.images.read import Standardize
+from convscope.loading.checkpoint import fill, read_state
+from convscope.loading.checksums import check_integrity
+from convscope.network.network import Network
+
+
+def timm_network(name: str, weights: str | Path | None, *, partial: bool) -> Network:
+    """Load `name` of timm, its own weights or those of a file.
+
+    Raises:
+        LoadError: if timm is not installed, has no such network, or cannot fetch its weights.
+    """
+    timm = _timm()
+    if not timm.is_model(name):
+        near = closest(name.partition(".")[0], timm.list_models())
+        msg = f"timm has no network {name!r}; the closest are {near}."
+        raise LoadError(msg)
+    if weights is None:
+        _check_cached(timm, name)
+    module = _created(timm, name, pretrained=weights is None)
+    missing: frozenset[str] = frozenset()
+    if weights is not None:
+        missing = fill(module, read_state(weights), str(weights), partial=partial)
+    return Network(
+        module.eval(),
+        name=name,
+        spec=f"timm:{name}" if weights is None else None,
+        missing=missing,
+        **_facts(timm, module),
+    )
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError:
+        msg = "timm is not installed; install it with: pip install 'convscope[timm]'."
+        raise LoadError(msg) from None
+    return timm
+
+
+def _check_cached(timm: Any, name: str) -> None:
+    """Notice a file of weights in torch's cache that was damaged since it was fetched.
+
+    Files of the hub of Hugging Face lie in its own cache and state no hash in their names.
+    """
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # no such set of weights, as is said when it is made
+        return
+    if config is None or config.hf_hub_id or not config.url:
+        return
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
+    if file.is_file():
+        check_integrity(file)
+
+
+def _created(timm: Any, name: str, *, pretrained: bool) -> Any:
+    try:
+        return timm.create_model(name, pretrained=pretrained)
+    except Exception as error:  # noqa: BLE001 - the hub's client has a tree of errors of its own
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        msg = (
+            f"{name} of timm cannot be had ({reason}). {_wanted(timm, name)}"
+            "The network 'bundled' works without any download."
+        )
+        raise LoadError(msg) from None
+
+
+def _wanted(timm: Any, name: str) -> str:
+    """Which file would have been fetched, where timm knows."""
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # no such set of weights
+        return ""
+    place = f"model.safetensors of {config.hf_hub_id}" if config.hf_hub_id else config.url
+    return f"Its weights are the file {place}; give that as weights, or a checkpoint of your own. "
+
+
+def _facts(timm: Any, module: Any) -> dict[str, Any]:
+    config = timm.data.resolve_model_data_config(module)
+    _, height, width = config["input_size"]
+    return {
+        "normalize": Standardize(tuple(config["mean"]), tuple(config["std"])),
+        "input_size": (height, width),
+        "resize": int(min(height, width) / config.get("crop_pct", 1.0)),
+        "labels": _labels(module),
+        "interpolation": "bicubic" if config.get("interpolation") == "bicubic" else "bilinear",
+    }
+
+
+def _labels(module: Any) -> tuple[str, ...]:
+    """Names by torchvision for the thousand classes, which timm orders in the same way."""
+    if getattr(module, "num_classes", None) != 1000:
+        return ()
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])

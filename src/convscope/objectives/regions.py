@@ -1,0 +1,131 @@
+"""Questions about a part of a photograph: a segment of a segmentation, a box of a detector."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from convscope.errors import NotApplicableError, TargetError
+from convscope.objectives.activations import OUTPUT, Acts, class_number, in_range
+from convscope.objectives.objective import Objective
+from convscope.objectives.outputs import Detections
+
+
+def segment(c: int | str, mask: Tensor | None = None) -> Objective:
+    """Mean score of a class over a part of a segmentation, (N, K, H, W).
+
+    Methods that change the photograph keep to the part that belongs to it unchanged.
+
+    Args:
+        c: the class, by number or by name.
+        mask: (H, W) or (N, H, W), true where to look; None: where the class is predicted.
+    """
+
+    def where(acts: Acts) -> Tensor:
+        return _answered(acts, c) if mask is None else mask.to(acts[OUTPUT].device).bool()
+
+    def read(acts: Acts) -> Tensor:
+        output = _segmentation(acts)
+        part = _fitting(where(acts), output)
+        size = part.flatten(1).sum(1)
+        if not bool((size > 0).all()):
+            msg = f"No pixel is taken for class {c!r}; give a mask to look at another part."
+            raise TargetError(msg)
+        own = output[:, in_range(class_number(c, acts.labels), output.shape[1])]
+        return (own * part).flatten(1).sum(1) / size
+
+    def some(first: int, last: int) -> Objective:
+        return segment(c, None if mask is None else mask[first:last])
+
+    return Objective(
+        f"segment:{c}",
+        (OUTPUT,),
+        read,
+        settle=(lambda acts: segment(c, _answered(acts, c))) if mask is None else None,
+        some=some if mask is not None and mask.dim() == 3 and len(mask) > 1 else None,
+    )
+
+
+def _segmentation(acts: Acts) -> Tensor:
+    """The network's scores as (N, K, H, W)."""
+    output = acts[OUTPUT]
+    if output.dim() != 4:
+        msg = f"A segmentation gives (N, K, H, W), but this network returns {tuple(output.shape)}."
+        raise TargetError(msg)
+    return output
+
+
+def _answered(acts: Acts, c: int | str) -> Tensor:
+    """Where a segmentation predicts a class, (N, H, W)."""
+    output = _segmentation(acts)
+    return output.argmax(1) == in_range(class_number(c, acts.labels), output.shape[1])
+
+
+def _fitting(mask: Tensor, output: Tensor) -> Tensor:
+    """A mask as (N, H, W) for an output (N, K, H, W)."""
+    if mask.shape[-2:] != output.shape[-2:]:
+        msg = f"The mask has {tuple(mask.shape[-2:])} cells, the segmentation {tuple(output.shape[-2:])}."
+        raise TargetError(msg)
+    if mask.dim() == 3 and len(mask) not in (1, len(output)):
+        msg = (
+            f"There are {len(mask)} masks for {len(output)} photographs; give one for all, or one "
+            "for each."
+        )
+        raise TargetError(msg)
+    return mask.expand(len(output), -1, -1)
+
+
+def box(k: int = 0) -> Objective:
+    """Score of the `k`-th box (from 0, the surest first) that a detector of torchvision finds.
+
+    Where a method changes the photograph, it is the score of the box of the same class that
+    overlaps most with this one (intersection over union); 0 where none does.
+    """
+
+    def settle(acts: Acts) -> Objective:
+        return _box_near(k, _with_box(acts, k)[0, k])
+
+    return Objective(f"box:{k}", (OUTPUT,), lambda acts: _with_box(acts, k)[:, k, 0], settle=settle)
+
+
+def _box_near(k: int, sought: Tensor) -> Objective:
+    """Score of the detection that overlaps most with a row of `Detections`."""
+
+    def read(acts: Acts) -> Tensor:
+        from torchvision.ops import box_iou
+
+        found = _detections(acts)
+        if not found.shape[1]:
+            return found.sum((1, 2))
+        own, same = sought.to(found), found[..., 5] == sought[5].to(found)
+        overlap = box_iou(found[..., 1:5].flatten(0, 1), own[None, 1:5]).view(same.shape) * same
+        best, place = overlap.max(1)
+        return found[..., 0].gather(1, place[:, None])[:, 0] * (best > 0)
+
+    return Objective(f"box:{k}", (OUTPUT,), read)
+
+
+def _detections(acts: Acts) -> Tensor:
+    found = acts[OUTPUT]
+    if not isinstance(found, Detections):
+        msg = (
+            "This network is no detector whose boxes are known, so there is no box to explain; "
+            "ask about a class, as class:0."
+        )
+        raise NotApplicableError(msg)
+    return found.as_subclass(Tensor)
+
+
+def _with_box(acts: Acts, k: int) -> Tensor:
+    """The detections, where every photograph has so many."""
+    found = _detections(acts)
+    counts = (found[..., 0] > 0).sum(1)
+    if not bool((counts > 0).all()):
+        msg = (
+            f"Nothing was detected in photograph {int(counts.argmin())}, so there is no box to "
+            "explain; another photograph or a lower score threshold of the detector may help."
+        )
+        raise NotApplicableError(msg)
+    if k >= int(counts.min()):
+        msg = f"There is no box {k} in every photograph; box:0 is the surest."
+        raise TargetError(msg)
+    return found

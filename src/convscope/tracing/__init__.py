@@ -1,0 +1,1 @@
+"""What runs in a network: hooks, the table of layers, receptive fields."""

@@ -1,0 +1,115 @@
+"""One line of the table of layers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from torch import nn
+
+from convscope.tracing.receptive_field import Axis, Field
+from convscope.tracing.trace import Call, Run
+
+Number = float | tuple[float, float] | None
+_FEATURES = re.compile(r"(?:^|\.)features\.(\d+)$")
+_KINDS: tuple[tuple[str, str], ...] = (
+    ("Conv", "conv"),
+    ("Norm", "norm"),
+    ("Pool", "pool"),
+    ("Linear", "linear"),
+    ("Dropout", "dropout"),
+    ("Flatten", "flatten"),
+)
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One line of the table of layers.
+
+    Attributes:
+        address: the shortest way to name it.
+        name: the module's name; `name#run`, `act:k` or `pool:k` for a value that no module's
+            last run returns.
+        kind: conv, norm, act, pool, linear, dropout, flatten, block, or the module's class.
+        conv: number of the convolution from 1, in the order in which they run.
+        stage: number of the convolution or pooling from 1 whose value, after norm and
+            activation, this is.
+        index: i of `features.i`.
+        shape: of the output for one image, without the batch.
+        receptive_field: pixels that one cell sees, (rows, columns) where these differ; None
+            where it is the whole image or cannot be told.
+        stride: pixels between neighbouring cells, likewise.
+        offset: pixel at the centre of cell 0, likewise.
+        parameters: how many numbers the module has learnt, blocks with all they hold.
+        calls: how often it runs in one pass.
+    """
+
+    address: str
+    name: str
+    kind: str
+    conv: int | None
+    stage: int | None
+    index: int | None
+    shape: tuple[int, ...]
+    receptive_field: Number
+    stride: Number
+    offset: Number
+    parameters: int
+    calls: int
+
+
+def has_children(module: nn.Module) -> bool:
+    """Whether a module is made of other modules."""
+    return next(module.children(), None) is not None
+
+
+def module_row(run: Run, conv: int | None, stage: int | None) -> LayerRow:
+    """The line of a module, by its last run."""
+    index = _FEATURES.search(run.name)
+    address = f"conv:{conv}" if conv else f"stage:{stage}" if stage else run.name
+    return LayerRow(
+        address,
+        run.name,
+        _kind(run.module),
+        conv,
+        stage,
+        int(index.group(1)) if index else None,
+        run.shape,
+        *_view(run.field),
+        sum(p.numel() for p in run.module.parameters()),
+        run.number,
+    )
+
+
+def function_row(value: Run | Call, name: str, stage: int | None) -> LayerRow:
+    """The line of a value that no module's last run returns."""
+    kind = value.kind if isinstance(value, Call) else _kind(value.module)
+    address = f"stage:{stage}" if stage else name
+    view = _view(value.field)
+    return LayerRow(address, name, kind, None, stage, None, value.shape, *view, 0, 1)
+
+
+def _kind(module: nn.Module) -> str:
+    if has_children(module):
+        return "block"
+    name = type(module).__name__
+    if type(module).__module__ == "torch.nn.modules.activation":
+        return "act"
+    return next((kind for part, kind in _KINDS if part in name), name)
+
+
+def _view(field: Field | None) -> tuple[Number, Number, Number]:
+    if field is None or field.y is None or field.x is None:
+        return None, None, None
+    y, x = field.y, field.x
+    return _one(y, x, "size"), _one(y, x, "stride"), _one(y, x, "offset")
+
+
+def _one(y: Axis, x: Axis, what: str) -> Number:
+    first, second = _plain(getattr(y, what)), _plain(getattr(x, what))
+    return first if first == second else (first, second)
+
+
+def _plain(value: float) -> float:
+    """A whole number as an int, for a table that reads well."""
+    return int(value) if value == int(value) else value
