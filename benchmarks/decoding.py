@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import convscope
-from convscope.dataset import passing
+from convscope.dataset import forward_batches as passing
 from convscope.images.decode import decode_file
 from convscope.images.decoding_process import Decoder
 from convscope.images.read import sample

@@ -19,7 +19,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torchvision import models
 
 import convscope
-from convscope.attribution.masking import ablationcam, scorecam
+from convscope.attribution.score_and_ablation_cam import ablationcam, scorecam
 from convscope.objectives.makers import logit
 from timing import Work, ratios, table
 

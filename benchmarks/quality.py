@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import convscope
-from convscope.synthesis.asked import as_asked
+from convscope.synthesis.batch_objective import as_asked
 from convscope.synthesis.quality import quality, real_scores
 from timing import table
 

@@ -21,7 +21,7 @@ import torchvision
 from torch import Tensor
 
 import convscope
-from convscope.dataset.passing import batches
+from convscope.dataset.forward_batches import batches
 from convscope.dataset.source import photographs
 from convscope.dataset.survey import BATCH
 from timing import Work, extra_mebibytes, ratios, table

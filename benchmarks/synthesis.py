@@ -22,7 +22,7 @@ from torchvision import models
 from torchvision.transforms.functional import rotate
 
 import convscope
-from convscope.synthesis.canvas import Fourier, Start
+from convscope.synthesis.parametrizations import Fourier, Start
 from timing import Work, ratios, table
 
 LAYERS = {"conv2_2": "features.7", "conv3_3": "features.14", "conv5_3": "features.28"}

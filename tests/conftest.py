@@ -58,7 +58,7 @@ def tiny_module():
 @pytest.fixture(autouse=True, scope="session")
 def _short_tours():
     """Pictures of a tour take few steps here; test_wanted makes real ones."""
-    from convscope.report import wanted
+    from convscope.report import synthesis_chapter as wanted
 
     wanted.STEPS = 4
 

@@ -16,11 +16,11 @@ from convscope.attribution.occlusion import occlusion
 from convscope.attribution.pixels import SALIENCIES, saliency
 from convscope.attribution.rise import rise
 from convscope.results import Result
+from convscope.synthesis.adversarial import fool
 from convscope.synthesis.dream import dream
-from convscope.synthesis.fool import fool
 from convscope.synthesis.invert import caricature, invert
-from convscope.synthesis.make import synthesize
-from convscope.synthesis.plans import RECIPES
+from convscope.synthesis.presets import RECIPES
+from convscope.synthesis.synthesize import synthesize
 from convscope.view.filters import filters
 from convscope.view.maps import maps, through
 from convscope.view.predict import predict

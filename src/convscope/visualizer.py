@@ -15,8 +15,8 @@ from convscope.images.read import Source, read
 from convscope.loading.load import load
 from convscope.network.network import Network
 from convscope.results import Findings, Pictures, recipe_for
-from convscope.synthesis.make import synthesize
-from convscope.synthesis.plans import RECIPES
+from convscope.synthesis.presets import RECIPES
+from convscope.synthesis.synthesize import synthesize
 from convscope.tracing.layers import Layers
 from convscope.view.maps import maps
 

@@ -46,7 +46,7 @@ def client_of(net, **options):
 
 @pytest.fixture
 def desk():
-    from convscope.app.desk import Desk
+    from convscope.app.shared_state import Desk
 
     return Desk(tiny())
 

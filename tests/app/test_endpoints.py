@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
-from convscope.app.brought import NOT_KEPT
+from convscope.app.uploads import NOT_KEPT
 from convscope.images.read import sample
 
 # Gradio counts its jobs with words of pandas that pandas is about to drop.

@@ -12,8 +12,8 @@ from tests.app.conftest import client_of, tiny
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
-from convscope.app.attempts import EACH, Attempts
 from convscope.app.guard import MOST_FILES, MOST_JSON, Guard
+from convscope.app.login_limit import EACH, Attempts
 from convscope.app.serve import check_auth, launch, page_address
 from convscope.errors import ArgumentError
 

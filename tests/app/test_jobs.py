@@ -15,10 +15,10 @@ pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
 from convscope.app import endpoints
 from convscope.app.build import JOBS
-from convscope.app.desk import MADE, PLACES
-from convscope.app.growth import Growth
 from convscope.app.jobs import run
+from convscope.app.shared_state import MADE, PLACES
 from convscope.app.tabs import look
+from convscope.app.timelapse import Growth
 from convscope.results import Pictures, recipe_for
 from tests.app.conftest import tiny
 

@@ -14,10 +14,10 @@ import convscope
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
-from convscope.app.asking import TROUBLE, Ask, answering
-from convscope.app.desk import MOST_WAITING, Desk
-from convscope.app.drawn import sprite
+from convscope.app.image_encoding import sprite
+from convscope.app.page_requests import TROUBLE, Ask, answering
 from convscope.app.photos import KEPT, MOST_BYTES, Photographs
+from convscope.app.shared_state import MOST_WAITING, Desk
 from convscope.app.tabs.network import sweep_of
 from convscope.errors import ImageError
 from convscope.images.read import sample

@@ -18,10 +18,10 @@ from tests.app.test_endpoints import call
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
-from convscope.app.brought import AGE, KEPT, NOT_KEPT, ROOM, Uploads
 from convscope.app.connection import Connection
 from convscope.app.forms import BROKEN
 from convscope.app.serve import served
+from convscope.app.uploads import AGE, KEPT, NOT_KEPT, ROOM, Uploads
 from convscope.errors import ImageError
 
 # Gradio counts its jobs with words of pandas that pandas is about to drop.

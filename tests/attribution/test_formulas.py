@@ -8,9 +8,9 @@ from torch import nn
 
 import convscope
 from convscope.attribution.cam import CAMS, fused
+from convscope.attribution.finer_cam import against_rivals
 from convscope.attribution.formulas import FORMULAS
 from convscope.attribution.fullgrad import parts_of_score
-from convscope.attribution.rivals import against_rivals
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.objectives.makers import logit
 from tests.conftest import assert_untouched, state_of

@@ -5,10 +5,10 @@ import torch
 
 import convscope
 from convscope.attribution.cam import CAMS, SLOW
-from convscope.attribution.panels import class_maps, five_panels
+from convscope.attribution.occlusion_figures import class_maps, five_panels
 from convscope.attribution.pixels import SALIENCIES
+from convscope.diagnostics.compare import compare
 from convscope.errors import NotApplicableError
-from convscope.report.compare import compare
 from convscope.report.tour import tour
 
 METHODS = {

@@ -12,7 +12,7 @@ import convscope
 from convscope import Network
 from convscope.attribution.occlusion import FILLS, covers, occlusion, places, spread
 from convscope.errors import ArgumentError, TargetError
-from convscope.execution.incremental.under_windows import scores_under_windows, under_windows
+from convscope.execution.incremental.choose_algorithm import scores_under_windows, under_windows
 from convscope.objectives.makers import channel, logit, predicted, probability
 
 

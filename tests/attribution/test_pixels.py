@@ -9,7 +9,7 @@ from torch import nn
 from torchvision import models
 
 import convscope
-from convscope.attribution.averaged import gauss
+from convscope.attribution.averaged_gradients import gauss
 from convscope.attribution.pixels import SALIENCIES, deconvnet, guided, rewritten
 from convscope.errors import ArgumentError, NotApplicableError
 from tests.conftest import assert_untouched, state_of, tiny_module
@@ -157,7 +157,7 @@ class Difference(nn.Module):
 
 @pytest.mark.parametrize("other", [False, True])
 def test_integrated_gradients_do_not_see_how_a_function_is_written(other):
-    from convscope.attribution.averaged import integrated
+    from convscope.attribution.averaged_gradients import integrated
 
     net = convscope.Network(Difference(other=other), input_size=(1, 1))
     x = torch.tensor([3.0, 1.0, 0.0]).view(1, 3, 1, 1)

@@ -7,12 +7,16 @@ import torch
 from torch import nn
 
 import convscope
-from convscope.checks.curves import Curve, blur, curve, trust
-from convscope.checks.pointing import pointing
-from convscope.checks.randomize import randomization, rank_correlation, structural_similarity
+from convscope.checks.deletion_insertion import Curve, blur, curve, trust
+from convscope.checks.pointing_game import pointing
+from convscope.checks.randomization_check import (
+    randomization,
+    rank_correlation,
+    structural_similarity,
+)
+from convscope.diagnostics.compare import compare, watched
 from convscope.errors import ArgumentError, NotApplicableError, TargetError
 from convscope.objectives.makers import Objective, logit
-from convscope.report.compare import compare, watched
 from convscope.results import Heatmap, Recipe
 from tests.conftest import assert_untouched, state_of
 

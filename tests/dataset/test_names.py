@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from convscope.dataset.codes import codes
-from convscope.dataset.neighbours import nearest
-from convscope.dataset.patches import strongest
+from convscope.dataset.embedding_map import codes
+from convscope.dataset.nearest_images import nearest
 from convscope.dataset.source import digest, photographs
 from convscope.dataset.survey import merge, open_survey, survey, verify_survey
+from convscope.dataset.top_patches import strongest
 from convscope.errors import ImageError, printable
-from convscope.report.code_page import code_page
-from convscope.report.units import channel_page, channel_sheet
+from convscope.report.channel_pages import channel_page, channel_sheet
+from convscope.report.embedding_map_page import code_page
 from tests.dataset.conftest import draw
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")

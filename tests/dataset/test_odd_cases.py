@@ -9,13 +9,13 @@ from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 import convscope
-from convscope.dataset.codes import codes
-from convscope.dataset.directions import along, groups
-from convscope.dataset.neighbours import code
-from convscope.dataset.patches import patches, strongest
-from convscope.dataset.probe import probe
+from convscope.dataset.directions_and_groups import along, groups
+from convscope.dataset.embedding_map import codes
+from convscope.dataset.linear_probe import probe
+from convscope.dataset.nearest_images import code
 from convscope.dataset.source import photographs
 from convscope.dataset.survey import merge, survey
+from convscope.dataset.top_patches import patches, strongest
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.read import Standardize
 from tests.dataset.conftest import draw

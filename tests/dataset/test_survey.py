@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import convscope
-from convscope.dataset.passing import default_layers, head_of, layers_of
+from convscope.dataset.forward_batches import default_layers, head_of, layers_of
 from convscope.dataset.survey import merge, open_survey, survey
 from convscope.errors import (
     ArgumentError,

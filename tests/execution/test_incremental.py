@@ -11,8 +11,8 @@ from torch import nn
 from convscope import Network
 from convscope.errors import ArgumentError
 from convscope.execution.incremental.boxes import Span
+from convscope.execution.incremental.choose_algorithm import scores_under_windows, under_windows
 from convscope.execution.incremental.recompute import Incremental
-from convscope.execution.incremental.under_windows import scores_under_windows, under_windows
 from convscope.execution.incremental.windows import Windows
 from tests.attribution.traps import SIDE, TRAPS, Shapes, conv, made
 
@@ -119,7 +119,7 @@ def test_a_span_holds_all_cells_that_read_a_changed_one(first, size, move):
 def test_chunk_size_changes_nothing(net, images, most, monkeypatch):
     corners = every(4, (4, 4), 16)
     expected = scores_under_windows(net, images[:1], corners, (4, 4), torch.tensor(0.5))
-    monkeypatch.setattr("convscope.execution.incremental.under_windows.MOST", most)
+    monkeypatch.setattr("convscope.execution.incremental.choose_algorithm.MOST", most)
     found = scores_under_windows(
         net, images[:1], corners, (4, 4), torch.tensor(0.5), engine="incremental"
     )

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import convscope
-from convscope.attribution.rewritten import deconvnet, guided, rewritten
+from convscope.attribution.modified_relu_gradients import deconvnet, guided, rewritten
 from convscope.errors import NotApplicableError
 from convscope.execution.relu_rules import Gate, rewrite_relu
-from convscope.synthesis.passes import redirected
+from convscope.synthesis.forward_backward import redirected
 
 SPELLINGS = {
     "relu": (math.inf, F.relu),

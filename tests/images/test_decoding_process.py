@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.dataset import passing
+from convscope.dataset import forward_batches as passing
 from convscope.dataset.survey import open_survey, survey
 from convscope.errors import DecoderStartError, ImageError
 from convscope.images import decoding_process as module

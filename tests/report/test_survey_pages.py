@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope.dataset.patches import strongest
 from convscope.dataset.survey import survey
+from convscope.dataset.top_patches import strongest
+from convscope.diagnostics.accuracy_by_attribute import accuracy_by
+from convscope.diagnostics.channel_health import health
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.report.hard import accuracy_by
-from convscope.report.health import health
+from convscope.report.channel_pages import channel_page, channel_sheet, layer_sheet
 from convscope.report.tour import tour
-from convscope.report.units import channel_page, channel_sheet, layer_sheet
 from convscope.view.duplicates import alike, duplicates
 
 

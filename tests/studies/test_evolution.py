@@ -12,7 +12,7 @@ import convscope
 from convscope.errors import ArgumentError, LoadError, StoppedError
 from convscope.studies import evolution as study
 from convscope.studies.evolution import at, evolution
-from convscope.studies.strongest import Strongest, strongest, view
+from convscope.studies.top_activations import Strongest, strongest, view
 from tests.conftest import assert_untouched, state_of
 
 ROOT = Path(__file__).parents[2]

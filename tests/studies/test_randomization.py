@@ -7,7 +7,9 @@ from PIL import Image
 
 import convscope
 from convscope.errors import ArgumentError, ImageError, StoppedError
-from convscope.studies.randomization import fit, inputs, photographs
+from convscope.studies.randomization import corruptions as inputs
+from convscope.studies.randomization import photographs
+from convscope.studies.randomization import train as fit
 from convscope.studies.randomization.networks import DESIGNS
 from convscope.studies.randomization.study import randomization_study
 

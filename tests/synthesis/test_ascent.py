@@ -26,17 +26,17 @@ from convscope import (
 from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, TargetError
 from convscope.execution.relu_rules import Gate
 from convscope.results import Pictures
-from convscope.synthesis.asked import LEAD, as_asked
-from convscope.synthesis.canvas import Fourier, Start
-from convscope.synthesis.given import plan_for
-from convscope.synthesis.passes import Passes, redirected
-from convscope.synthesis.plans import (
+from convscope.synthesis.any_size import AnySize
+from convscope.synthesis.batch_objective import LEAD, as_asked
+from convscope.synthesis.forward_backward import Passes, redirected
+from convscope.synthesis.parametrizations import Fourier, Start
+from convscope.synthesis.presets import (
     box_blurred,
     centred,
     standardised,
     with_contrast,
 )
-from convscope.synthesis.sizes import AnySize
+from convscope.synthesis.validate import plan_for
 from tests.conftest import assert_untouched, state_of
 
 FEW = {"steps": 12, "precision": "float32"}

@@ -9,7 +9,7 @@ from convscope import Dreaming, dream, energy, zoom
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import read
 from convscope.synthesis.dream import dreamt
-from convscope.synthesis.tiles import tiled
+from convscope.synthesis.tiled_gradient import tiled
 from tests.conftest import assert_untouched, state_of
 
 SMALL = Dreaming(octaves=2, steps=3, jitter=4)

@@ -6,7 +6,7 @@ from torch import nn
 
 import convscope
 from convscope import channel, logit, quality, synthesize
-from convscope.synthesis.asked import as_asked
+from convscope.synthesis.batch_objective import as_asked
 from convscope.synthesis.quality import COLUMNS, quality_chart, real_scores
 
 

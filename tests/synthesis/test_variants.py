@@ -9,8 +9,8 @@ from torch import nn
 import convscope
 from convscope import RECIPES, synthesize
 from convscope.errors import ArgumentError
-from convscope.synthesis.canvas import Fourier, Grey, Opaque, Pixels, Start
-from convscope.synthesis.plans import centred
+from convscope.synthesis.parametrizations import Fourier, Grey, Opaque, Pixels, Start
+from convscope.synthesis.presets import centred
 from convscope.synthesis.priors import Decay
 from convscope.synthesis.variants import in_grey, with_opacity, with_spectrum
 

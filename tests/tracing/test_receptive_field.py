@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import convscope
-from convscope.dataset.patches import Strongest
+from convscope.dataset.top_patches import Strongest
 from convscope.tracing.receptive_field import box
 
 SIDE = (11, 13)

@@ -10,14 +10,14 @@ from typing import Any
 import gradio as gr
 
 from convscope.app import jobs
-from convscope.app.asking import Answer, answering
-from convscope.app.brought import stay_here
 from convscope.app.component import microscope
-from convscope.app.desk import Desk
 from convscope.app.endpoints import offer
+from convscope.app.page_requests import Answer, answering
 from convscope.app.photos import MOST_BYTES
+from convscope.app.shared_state import Desk
 from convscope.app.tabs import (
     channel,
+    embedding_map_tab,
     filters,
     layers,
     live,
@@ -25,11 +25,11 @@ from convscope.app.tabs import (
     make,
     network,
     occlude,
-    surveyed,
 )
 from convscope.app.unread import forget_unread
+from convscope.app.uploads import stay_here
 from convscope.attribution.occlusion import FILLS
-from convscope.dataset.findings import Survey
+from convscope.dataset.survey_result import Survey
 from convscope.network.network import Network
 
 ASKED: dict[str, Callable[..., Answer]] = {
@@ -44,8 +44,8 @@ ASKED: dict[str, Callable[..., Answer]] = {
     "download": make.download,
     "strip": network.strip,
     "moving": network.moving,
-    "surveyed": surveyed.channel,
-    "nearest": surveyed.nearest,
+    "surveyed": embedding_map_tab.channel,
+    "nearest": embedding_map_tab.nearest,
     "stop": jobs.stop,
 }
 FORMS: dict[str, Callable[..., Answer]] = {"photograph": look.uploaded, "frame": live.frame}
@@ -55,7 +55,7 @@ JOBS: dict[str, jobs.Job] = {
     "invert": make.inverted,
     "explain": look.explained,
     "occlude": occlude.occlude,
-    "map": surveyed.mapped,
+    "map": embedding_map_tab.mapped,
 }
 STALE = (300, 300)  # seconds: how often, and how old, files that nobody asked about are removed
 SESSIONS = 64  # pages of which Gradio remembers what they sent; a program's every call is one
@@ -72,7 +72,7 @@ def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
     Returns:
         Blocks; `convscope.app.launch` serves them with all that keeps strangers out.
     """
-    return blocks_of(Desk(net, surveyed.opened(net, survey)))
+    return blocks_of(Desk(net, embedding_map_tab.opened(net, survey)))
 
 
 def blocks_of(desk: Desk) -> gr.Blocks:

@@ -15,16 +15,16 @@ from gradio.events import api
 from PIL import Image
 from torch import Tensor
 
-from convscope.app.asking import TROUBLE, whole
-from convscope.app.brought import take
-from convscope.app.desk import Desk
-from convscope.app.drawn import png
+from convscope.app.image_encoding import png
+from convscope.app.page_requests import TROUBLE, whole
 from convscope.app.photos import Photograph
+from convscope.app.shared_state import Desk
 from convscope.app.tabs.look import mapped
+from convscope.app.uploads import take
 from convscope.errors import ArgumentError, ConvscopeError, ImageError
 from convscope.objectives.makers import parse
 from convscope.render.colour import as_bytes
-from convscope.synthesis.make import synthesize as make
+from convscope.synthesis.synthesize import synthesize as make
 from convscope.view.maps import maps as view_maps
 from convscope.view.predict import predict as view_predict
 

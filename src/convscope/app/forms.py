@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from convscope.app.brought import Uploads
+from convscope.app.uploads import Uploads
 
 FIELDS, FILES = 16, 12  # of a form
 API = "/gradio_api/"

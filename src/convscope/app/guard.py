@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from convscope.app.attempts import Attempts
 from convscope.app.body import Bodies, BodyError
+from convscope.app.login_limit import Attempts
 from convscope.app.photos import MOST_BYTES
 
 MOST_JSON = 2**20  # bytes of a question; photographs come as files

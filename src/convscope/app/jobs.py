@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from convscope.app.asking import TROUBLE, Answer, Ask
-from convscope.app.desk import Desk
+from convscope.app.page_requests import TROUBLE, Answer, Ask
+from convscope.app.shared_state import Desk
 from convscope.errors import ArgumentError, ConvscopeError, StoppedError
 from convscope.network.network import Network
 

@@ -23,17 +23,17 @@ import uvicorn
 from fastapi import FastAPI
 from gradio import routes
 
-from convscope.app.attempts import EACH, WHILE
-from convscope.app.brought import Uploads
 from convscope.app.build import FORMS, blocks_of, functions
 from convscope.app.connection import Connection
-from convscope.app.desk import Desk
 from convscope.app.folder import Folder
 from convscope.app.forms import Forms
 from convscope.app.guard import Guard
+from convscope.app.login_limit import EACH, WHILE
 from convscope.app.photos import MOST_BYTES
-from convscope.app.tabs.surveyed import opened
-from convscope.dataset.findings import Survey
+from convscope.app.shared_state import Desk
+from convscope.app.tabs.embedding_map_tab import opened
+from convscope.app.uploads import Uploads
+from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError
 from convscope.network.network import Network
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convscope.attribution.finer_cam import against_rivals
 from convscope.attribution.formulas import FORMULAS, Formula, gradcam
 from convscope.attribution.fullgrad import fullgrad
-from convscope.attribution.masking import ablationcam, scorecam
-from convscope.attribution.rivals import against_rivals
+from convscope.attribution.score_and_ablation_cam import ablationcam, scorecam
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.execution.tail import Tail

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError
 from convscope.execution.incremental.boxes import Ints, Pair
-from convscope.execution.incremental.under_windows import under_windows
+from convscope.execution.incremental.choose_algorithm import under_windows
 from convscope.execution.incremental.windows import Windows
 from convscope.images.read import Source
 from convscope.network.network import Network

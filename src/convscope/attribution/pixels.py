@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.attribution.averaged import integrated, smoothed, varied
+from convscope.attribution.averaged_gradients import integrated, smoothed, varied
 from convscope.attribution.cam import cam
-from convscope.attribution.masked import Progress, ShouldStop
-from convscope.attribution.rewritten import deconvnet, guided, rewritten
+from convscope.attribution.masked_forward import Progress, ShouldStop
+from convscope.attribution.modified_relu_gradients import deconvnet, guided, rewritten
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.images.read import Source

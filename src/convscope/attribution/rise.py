@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.attribution.masked import (
+from convscope.attribution.masked_forward import (
     Progress,
     ShouldStop,
     Watch,

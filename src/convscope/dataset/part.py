@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from convscope.dataset.channel_statistics import Tally
 from convscope.dataset.manifest import Manifest, different_facts
 from convscope.dataset.seal import UNSEALED, is_intact, sealed
-from convscope.dataset.tally import Tally
 
 TABLE = -1
 """The number of all parts together."""

@@ -13,13 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convscope.dataset.findings import Survey
+from convscope.dataset.channel_statistics import NotFiniteError, Seen, Tally
+from convscope.dataset.forward_batches import (
+    CODE,
+    Batch,
+    batches,
+    head_of,
+    layers_of,
+    map_of,
+    pass_by,
+)
 from convscope.dataset.manifest import Manifest, said_of_pattern
 from convscope.dataset.part import TABLE, Part
-from convscope.dataset.passing import CODE, Batch, batches, head_of, layers_of, map_of, pass_by
 from convscope.dataset.source import Photographs, digest, photographs
 from convscope.dataset.store import Store, found_in, needed
-from convscope.dataset.tally import NotFiniteError, Seen, Tally
+from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, StoppedError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT

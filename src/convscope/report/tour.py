@@ -8,15 +8,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from convscope.dataset.findings import Survey
+from convscope.dataset.survey_result import Survey
 from convscope.images.read import Source, read
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective, predicted
 from convscope.report.chapters import activations, driven, first_filters, network, says
-from convscope.report.evidence import answer_in, evidence, otherwise
+from convscope.report.evidence_chapter import answer_in, evidence, otherwise
 from convscope.report.page import Chapter, Page
-from convscope.report.seen import seen
-from convscope.report.wanted import wanted
+from convscope.report.synthesis_chapter import wanted
+from convscope.report.top_patches_chapter import seen
 from convscope.results import Table
 from convscope.view.predict import predict
 

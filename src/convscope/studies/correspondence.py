@@ -18,7 +18,7 @@ from convscope.images.read import Source, mark_of, read
 from convscope.network.network import Network
 from convscope.randomness import seeded
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.kept import kept, marks_of
+from convscope.studies.disk_cache import kept, marks_of
 
 Progress = Callable[[int, int, str], None]
 Box = tuple[int, int, int, int]

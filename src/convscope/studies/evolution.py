@@ -16,8 +16,8 @@ from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
 from convscope.loading.checkpoint import fill, read_state
 from convscope.network.network import Network
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.kept import kept, marks_of
-from convscope.studies.strongest import Strongest, strongest, view
+from convscope.studies.disk_cache import kept, marks_of
+from convscope.studies.top_activations import Strongest, strongest, view
 
 Progress = Callable[[int, int, str], None]
 COLUMNS = ("channel", "checkpoint", "activation", "photograph", "row", "column")

@@ -17,7 +17,7 @@ from convscope.network.network import Network
 from convscope.objectives.activations import class_of
 from convscope.objectives.makers import OUTPUT, Acts, scores, shares
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.kept import kept, marks_of
+from convscope.studies.disk_cache import kept, marks_of
 
 Progress = Callable[[int, int, str], None]
 Line = tuple[list[float], list[float]]

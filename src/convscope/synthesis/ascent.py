@@ -12,12 +12,12 @@ from convscope.errors import NoGradientError, NotApplicableError
 from convscope.network.network import Network
 from convscope.randomness import seeded
 from convscope.results import Pictures, Recipe, recipe_for
-from convscope.synthesis.asked import Asked, Asking, as_asked
-from convscope.synthesis.canvas import Canvas, Start
-from convscope.synthesis.given import plan_for, size_for, with_side
-from convscope.synthesis.passes import Passes, batch_for, computed
-from convscope.synthesis.plans import Plan, box_blurred
+from convscope.synthesis.batch_objective import Asked, Asking, as_asked
+from convscope.synthesis.forward_backward import Passes, batch_for, computed
+from convscope.synthesis.parametrizations import Canvas, Start
+from convscope.synthesis.presets import Plan, box_blurred
 from convscope.synthesis.transforms import Behind, Crops, Drawn, Moment, over
+from convscope.synthesis.validate import plan_for, size_for, with_side
 
 REDIRECTED = 16  # steps in which gradients find a way through shut ReLUs
 CHECKS = 8  # times that the pictures are scored as they are

@@ -22,10 +22,10 @@ from convscope.network.network import Network
 from convscope.objectives.makers import Acts, Objective, as_objective, energy
 from convscope.randomness import seeded
 from convscope.results import Pictures, recipe_for
-from convscope.synthesis.asked import Asked
-from convscope.synthesis.make import Look, Progress, Stop
-from convscope.synthesis.passes import Passes, computed
-from convscope.synthesis.tiles import tiled
+from convscope.synthesis.batch_objective import Asked
+from convscope.synthesis.forward_backward import Passes, computed
+from convscope.synthesis.synthesize import Look, Progress, Stop
+from convscope.synthesis.tiled_gradient import tiled
 
 SMALLEST = 64  # pixels of the smallest octave's shorter side
 

@@ -15,13 +15,13 @@ from convscope.network.network import Network
 from convscope.objectives.makers import Acts, Objective
 from convscope.objectives.similarity import distance, likeness
 from convscope.results import Pictures, recipe_for
-from convscope.synthesis.canvas import Fourier
-from convscope.synthesis.given import plan_for
-from convscope.synthesis.make import Look, Progress, Stop, synthesize
-from convscope.synthesis.passes import computed
-from convscope.synthesis.plans import Plan
+from convscope.synthesis.forward_backward import computed
+from convscope.synthesis.parametrizations import Fourier
+from convscope.synthesis.presets import Plan
 from convscope.synthesis.priors import TotalVariation
+from convscope.synthesis.synthesize import Look, Progress, Stop, synthesize
 from convscope.synthesis.transforms import Move
+from convscope.synthesis.validate import plan_for
 
 SMOOTH = 1.0  # weight of the total variation, against a distance of 1 for an empty picture
 INVERSION = Plan(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from convscope.synthesis.canvas import Pixels
+from convscope.synthesis.parametrizations import Pixels
 from convscope.synthesis.transforms import blurred
 
 Prior = Callable[[Tensor, Tensor], Tensor]

@@ -13,8 +13,8 @@ from convscope.images.read import SAMPLES, Source
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts
 from convscope.results import Cell, Chart, Pictures, Table, recipe_for
-from convscope.synthesis.asked import Asked, Asking, as_asked
-from convscope.synthesis.sizes import AnySize
+from convscope.synthesis.any_size import AnySize
+from convscope.synthesis.batch_objective import Asked, Asking, as_asked
 from convscope.synthesis.spectrum import power_slope
 from convscope.synthesis.transforms import Moment, Move, Shift, Transform, over
 

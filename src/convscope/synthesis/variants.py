@@ -10,8 +10,8 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError
 from convscope.images.read import mark_of
-from convscope.synthesis.canvas import Canvas, Fourier, Grey, Opaque, Start
-from convscope.synthesis.plans import RECIPES, Plan, phases
+from convscope.synthesis.parametrizations import Canvas, Fourier, Grey, Opaque, Start
+from convscope.synthesis.presets import RECIPES, Plan, phases
 from convscope.synthesis.priors import Sparing
 from convscope.synthesis.spectrum import mean_magnitude
 from convscope.synthesis.transforms import Behind

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from convscope.app.asking import Answer, Ask
-from convscope.app.desk import Desk
-from convscope.app.drawn import heat, jpeg
+from convscope.app.image_encoding import heat, jpeg
+from convscope.app.page_requests import Answer, Ask
 from convscope.app.photos import Photograph
+from convscope.app.shared_state import Desk
 from convscope.app.tabs.layers import sees, values
 from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from convscope.app.asking import Answer, Ask
-from convscope.app.desk import Desk
-from convscope.app.drawn import tiles
+from convscope.app.image_encoding import tiles
+from convscope.app.page_requests import Answer, Ask
+from convscope.app.shared_state import Desk
 from convscope.render.grid import scaled
 from convscope.view.duplicates import duplicates
 from convscope.view.filters import filter_table, filters

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from convscope.app.asking import Answer, Ask
-from convscope.app.desk import Desk
-from convscope.app.drawn import sprite
+from convscope.app.image_encoding import sprite
+from convscope.app.page_requests import Answer, Ask
 from convscope.app.photos import Photograph
+from convscope.app.shared_state import Desk
 from convscope.tracing.layer_row import LayerRow
 from convscope.tracing.receptive_field import Axis
 

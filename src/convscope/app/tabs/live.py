@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from convscope.app.asking import Answer, Ask
-from convscope.app.desk import Desk
-from convscope.app.drawn import heat, sprite
+from convscope.app.image_encoding import heat, sprite
+from convscope.app.page_requests import Answer, Ask
+from convscope.app.shared_state import Desk
 from convscope.app.tabs.channel import none_such
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError

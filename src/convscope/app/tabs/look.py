@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convscope.app.asking import Answer, Ask
-from convscope.app.desk import Desk
-from convscope.app.drawn import heat, jpeg
+from convscope.app.image_encoding import heat, jpeg
 from convscope.app.jobs import Stop, told
+from convscope.app.page_requests import Answer, Ask
 from convscope.app.photos import Photograph
+from convscope.app.shared_state import Desk
 from convscope.attribution.cam import CAMS, SLOW, cam
 from convscope.attribution.pixels import AVERAGED, SALIENCIES, saliency
-from convscope.checks.curves import trust
+from convscope.checks.deletion_insertion import trust
 from convscope.errors import ImageError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, as_objective, probability, scores, shares

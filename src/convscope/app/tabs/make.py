@@ -11,12 +11,12 @@ from typing import Any
 
 from PIL import Image
 
-from convscope.app.asking import Answer, Ask
-from convscope.app.desk import Desk, Made
-from convscope.app.drawn import jpeg
-from convscope.app.growth import Growth, remark, stopped
+from convscope.app.image_encoding import jpeg
 from convscope.app.jobs import Newest, Pace, Stop, told
+from convscope.app.page_requests import Answer, Ask
 from convscope.app.photos import view_of
+from convscope.app.shared_state import Desk, Made
+from convscope.app.timelapse import Growth, remark, stopped
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import read
 from convscope.objectives.makers import parse
@@ -24,9 +24,9 @@ from convscope.render.colour import as_bytes
 from convscope.results import Pictures
 from convscope.synthesis.ascent import Step, ascend
 from convscope.synthesis.dream import Dreaming, dream
-from convscope.synthesis.given import plan_for
 from convscope.synthesis.invert import invert
-from convscope.synthesis.plans import RECIPES
+from convscope.synthesis.presets import RECIPES
+from convscope.synthesis.validate import plan_for
 
 KINDS = {".png": "image/png", ".gif": "image/gif", ".json": "application/json"}
 

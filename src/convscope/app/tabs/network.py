@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from torch import nn
 
-from convscope.app.asking import Answer, Ask
-from convscope.app.desk import Desk
+from convscope.app.page_requests import Answer, Ask
+from convscope.app.shared_state import Desk
 from convscope.errors import NotApplicableError
 from convscope.report.chapters import network as chapter
 from convscope.results import cell_text

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from convscope.app.asking import Answer, Ask
-from convscope.app.desk import Desk
-from convscope.app.drawn import heat
+from convscope.app.image_encoding import heat
 from convscope.app.jobs import Stop, told
+from convscope.app.page_requests import Answer, Ask
 from convscope.app.photos import Photograph
+from convscope.app.shared_state import Desk
 from convscope.attribution.occlusion import FILLS
-from convscope.attribution.panels import class_maps
+from convscope.attribution.occlusion_figures import class_maps
 from convscope.errors import ArgumentError
 from convscope.results import Heatmap
 from convscope.results.base import as_array

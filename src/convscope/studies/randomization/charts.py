@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from convscope.results import Beside, Chart, Pictures, Recipe, Result
-from convscope.studies.randomization import inputs
-from convscope.studies.randomization.fit import SMALL, Run
+from convscope.studies.randomization import corruptions as inputs
 from convscope.studies.randomization.networks import SIDE
+from convscope.studies.randomization.train import SMALL, Run
 
 Curves = Mapping[tuple[str, str], Run]  # (network, input) -> run
 Points = Mapping[

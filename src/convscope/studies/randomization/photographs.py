@@ -11,7 +11,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, ImageError
 from convscope.images.read import listed, read
 from convscope.randomness import seeded
-from convscope.studies.randomization.inputs import Samples
+from convscope.studies.randomization.corruptions import Samples
 from convscope.studies.randomization.networks import SIDE
 
 WHOLE = 32  # side of a photograph, of which the centre is kept

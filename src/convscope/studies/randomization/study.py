@@ -12,11 +12,11 @@ import torch
 from convscope.errors import ArgumentError, StoppedError, closest
 from convscope.randomness import FEW, checked
 from convscope.results import Cell, Findings, Recipe, Table
-from convscope.studies.randomization import inputs
+from convscope.studies.randomization import corruptions as inputs
 from convscope.studies.randomization.charts import charts, first_layers, told_in_words
-from convscope.studies.randomization.fit import Run, Task, accuracy, learn
 from convscope.studies.randomization.networks import DESIGNS
 from convscope.studies.randomization.photographs import photographs
+from convscope.studies.randomization.train import Run, Task, accuracy, learn
 
 Progress = Callable[[int, int, str], None]
 COLUMNS = (

@@ -1,0 +1,79 @@
+"""From what a page sends to what it gets: one plain sentence instead of an error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from convscope.app.photos import Photograph
+from convscope.app.shared_state import Desk
+from convscope.errors import ArgumentError, ConvscopeError
+
+Answer = dict[str, Any]
+_LOG = logging.getLogger("convscope.app")
+TROUBLE = "Something went wrong here; the person who runs this app finds it in the server's log."
+
+
+class Ask:
+    """What a page sent, read with care.
+
+    Args:
+        desk: whom it is sent to.
+        sent: names and values.
+    """
+
+    def __init__(self, desk: Desk, sent: Any) -> None:
+        """Anything that is no set of names counts as nothing."""
+        self._desk = desk
+        self._sent: Mapping[str, Any] = sent if isinstance(sent, Mapping) else {}
+
+    @property
+    def photo(self) -> Photograph:
+        """The photograph it is about."""
+        return self._desk.photos[self._sent.get("token")]
+
+    def text(self, name: str, default: str = "") -> str:
+        """A short text."""
+        value = self._sent.get(name)
+        return default if value is None else str(value)[:200]
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number within bounds."""
+        return whole(name, self._sent.get(name, default), low, high)
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number within bounds.
+
+    Raises:
+        ArgumentError: if it is none, or outside.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high or value != int(value):
+        msg = f"{name} must be a whole number from {low} to {high}, not {str(value)[:40]!r}."
+        raise ArgumentError(msg)
+    return int(value)
+
+
+def answering(
+    desk: Desk, function: Callable[[Desk, Any], Answer], *, raw: bool = False
+) -> Callable[[Any], Answer]:
+    """A function for the page, which never raises: a mistake becomes the answer's `error`.
+
+    Args:
+        desk: whom the page asks.
+        function: what answers.
+        raw: hand on what was sent as it is, for what is no set of names.
+    """
+
+    def answer(sent: Any) -> Answer:
+        try:
+            return function(desk, sent if raw else Ask(desk, sent))
+        except ConvscopeError as error:
+            return {"error": str(error)}
+        except Exception:  # noqa: BLE001 - no path and no traceback may reach the page
+            _LOG.exception("%s failed", function.__name__)
+            return {"error": TROUBLE}
+
+    return answer

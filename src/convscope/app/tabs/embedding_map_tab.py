@@ -1,0 +1,156 @@
+"""What a survey of many photographs adds: strongest patches, classes, and a map of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convscope.app.image_encoding import jpeg, tiles
+from convscope.app.jobs import Stop, told
+from convscope.app.page_requests import Answer, Ask
+from convscope.app.shared_state import Desk
+from convscope.attribution.pixels import deconv
+from convscope.dataset.embedding_map import CodeMap, codes
+from convscope.dataset.nearest_images import neighbours
+from convscope.dataset.survey import open_survey
+from convscope.dataset.survey_result import Survey
+from convscope.dataset.top_patches import Strongest, strongest
+from convscope.errors import ArgumentError, NotApplicableError, printable
+from convscope.network.network import Network
+from convscope.render.grid import scaled
+from convscope.results import CLIP
+
+TOP, NEAR = 9, 8
+WIDE = 1000  # pixels of a map, about
+MOST = 2500  # photographs on a map
+
+
+def opened(net: Network, given: Survey | str | Path | None) -> Survey | None:
+    """A survey, or the folder of one, as the survey of this network; None stays None.
+
+    Raises:
+        ArgumentError: if it is one of another network, or its name is empty.
+        LoadError: if the folder holds none.
+    """
+    if isinstance(given, str) and not given.strip():
+        msg = f"--survey must be the folder that convscope survey made, not {given!r}."
+        raise ArgumentError(msg)
+    found = open_survey(given) if isinstance(given, str | Path) else given
+    if found is not None:
+        found.check(net)
+    return found
+
+
+def channel(desk: Desk, ask: Ask) -> Answer:
+    """The patches that fired a channel most, projected back, with its classes and histogram."""
+    layer, k = ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
+    survey = _needed(desk)
+    known = _layer(desk.net, survey, layer)
+    return dict(desk.once(("surveyed", known, k), lambda: _channel(desk, survey, known, k)))
+
+
+def nearest(desk: Desk, ask: Ask) -> Answer:
+    """The photographs of the survey that look most like one to the network."""
+    photo, survey = ask.photo, _needed(desk)
+    with desk.network() as net:
+        found = neighbours(net, survey, photo.pixels, top=NEAR)
+    pictures = [jpeg(frame) for frame in found.frames()[1:]]
+    pairs = zip(pictures, found.captions[1:], strict=True)
+    return {
+        "parts": [{"picture": picture, "label": label} for picture, label in pairs],
+        "code": "convscope.neighbours(net, survey, photo)",
+    }
+
+
+def mapped(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
+    """All photographs of the survey on a plane, those that look alike together."""
+    del stop  # placing them cannot be stopped; it takes seconds
+    survey, method = _needed(desk), ask.text("method", "tsne")
+    key = ("map", method)
+    if not desk.knows(key):
+        found: list[CodeMap] = []
+        yield from told(
+            desk,
+            lambda _net, progress, _stop: codes(
+                survey, method=method, most=MOST, progress=progress
+            ),
+            lambda: False,
+            found,
+            asks=False,
+        )
+        desk.once(key, lambda: _laid_out(found[0]))
+    yield {**desk.once(key, dict), "method": method, "done": True}
+
+
+def _needed(desk: Desk) -> Survey:
+    if desk.survey is None:
+        msg = "There is no survey here; start the app with convscope app --survey FOLDER."
+        raise ArgumentError(msg)
+    return desk.survey
+
+
+def _layer(net: Network, survey: Survey, layer: str) -> str:
+    """The survey's own name of a layer, or of the convolution whose values a stage rectifies."""
+    names = {net.layers.find(own).name: own for own in survey.layers}
+    row = net.layers.find(layer)
+    if row.name in names:
+        return names[row.name]
+    before = net.layers[: list(net.layers).index(row)] if row.kind != "pool" else []
+    same = [r for r in before if r.conv and r.shape == row.shape and r.name in names]
+    return names[same[-1].name] if same else layer
+
+
+def _channel(desk: Desk, survey: Survey, layer: str, k: int) -> Answer:
+    with desk.network() as net:
+        found = strongest(net, survey, layer, k, top=TOP)
+        driven = _driven(net, found)
+    parts = found.cut(found.pixels).permute(0, 2, 3, 1).cpu()
+    return {
+        "layer": layer,
+        "patches": tiles(parts),
+        "driven": driven,
+        "captions": found.captions,
+        "classes": _classes(survey, layer, k),
+        "histogram": survey.tally(layer).histogram[k].tolist(),
+        "photographs": int(survey.tally(layer).images),
+        "state": survey.states(layer)[k],
+        "code": f'convscope.patches(net, survey, "{layer}", {k})',
+    }
+
+
+def _driven(net: Network, found: Strongest) -> Any:
+    """What in each patch drives the channel; None where nothing can be projected."""
+    try:
+        projected = deconv(net, found.pixels, found.objective, only="max").projection
+    except NotApplicableError:
+        return None
+    parts: Tensor = found.cut(projected, 0.0) if projected is not None else torch.zeros(0)
+    drawn = scaled(parts.permute(0, 2, 3, 1).cpu().numpy(), signed=True, clip=CLIP)
+    return tiles(torch.from_numpy(drawn))
+
+
+def _classes(survey: Survey, layer: str, k: int) -> list[Answer]:
+    try:
+        rows = survey.top_classes(layer, k).records()
+    except NotApplicableError:
+        return []
+    return [
+        {"number": -1, "label": printable(str(r["label"])), "share": float(r["share"] or 0)}
+        for r in rows
+    ]
+
+
+def _laid_out(found: CodeMap) -> Answer:
+    return {
+        "picture": jpeg(found.picture("each", tile=min(48, max(16, WIDE // found.side)))),
+        "side": found.side,
+        "grid": found.each().flatten().tolist(),
+        "names": [printable(Path(name).name) for name in found.names],
+        "labels": list(map(printable, found.labels)),
+        "words": found.words(),
+        "code": f'convscope.codes(survey, method="{found.recipe.parameters["method"]}")',
+    }

@@ -1,0 +1,291 @@
+"""Commands that ask where the evidence lies, and whether the answer can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convscope.cli import show
+from convscope.cli.arguments import Colours, Fit, Json, Out, Photo, Target, refused
+from convscope.cli.options import NetworkOptions, with_network
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from convscope.results import Heatmap, Result
+
+Opacity = Annotated[float, typer.Option(help="Share of the heat map, 0 to 1.")]
+Half = Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster, less exact.")]
+Base = Annotated[str, typer.Option(help="The photograph in colour or grey.")]
+
+
+@with_network
+def cam(
+    options: NetworkOptions,
+    photo: Photo,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", "-l", help="A layer, or several with commas, which are fused."),
+    ] = None,
+    target: Target = None,
+    method: Annotated[str, typer.Option(help="Which member of the family.")] = "gradcam",
+    strip: Annotated[
+        bool, typer.Option("--strip", help="At every convolution, from edges to objects.")
+    ] = False,
+    precision: Half = "float32",
+    opacity: Opacity = 0.5,
+    colours: Colours = "heat",
+    base: Base = "colour",
+    fit: Fit = "crop",
+    out: Out = None,
+) -> None:
+    """Where the evidence for a class lies: a class activation map over the photograph."""
+    from convscope.attribution.cam import cam as explain
+    from convscope.attribution.cam import cam_strip
+
+    show.check_suffix(out)
+    refused(
+        (
+            strip and precision != "float32",
+            "--strip is computed in float32; leave --precision out.",
+        ),
+        (strip and layer is not None, "--strip shows every convolution; leave --layer out."),
+    )
+    with show.progress("asking the network") as progress:
+        net = options.load()
+        pixels = net.read(photo, fit=fit)
+        if strip:
+            found = cam_strip(net, pixels, target, method=method)
+        else:
+            places = layer.split(",") if layer and "," in layer else layer
+            heat = explain(
+                *(net, pixels, target),
+                method=method,
+                layer=places,
+                precision=precision,
+                progress=progress,
+            )
+    if strip:
+        show.wrote(found.save(out or Path("cam-strip.png")))
+        return
+    drawn = heat.picture(opacity=opacity, colours=colours, base=base)
+    _save(heat, drawn, out or Path("cam.png"))
+
+
+@with_network
+def saliency(
+    options: NetworkOptions,
+    photo: Photo,
+    target: Target = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="gradient, inputxgradient, smoothgrad, vargrad, integrated, guided, deconvnet or guidedgradcam."
+        ),
+    ] = "gradient",
+    samples: Annotated[int, typer.Option(help="Noisy copies or steps, where there are any.")] = 50,
+    colour: Annotated[
+        bool, typer.Option("--colour", help="The gradient in its own colours, zero mid-grey.")
+    ] = False,
+    opacity: Opacity = 1.0,
+    colours: Colours = "heat",
+    fit: Fit = "crop",
+    out: Out = None,
+) -> None:
+    """How much each pixel matters for a class, or for any channel."""
+    from convscope.attribution.pixels import saliency as explain
+
+    show.check_suffix(out)
+    with show.progress("asking the network") as progress:
+        net = options.load()
+        pixels = net.read(photo, fit=fit)
+        chosen: dict[str, Any] = {"method": method, "samples": samples, "seed": options.seed}
+        heat = explain(net, pixels, target, progress=progress, **chosen)
+    drawn = heat.projected() if colour else heat.picture(opacity=opacity, colours=colours)
+    _save(heat, drawn, out or Path("saliency.png"))
+
+
+@with_network
+def deconv(
+    options: NetworkOptions,
+    photo: Photo,
+    layer: Annotated[str, typer.Option("--layer", "-l", help="A layer with maps.")] = "conv:3",
+    channel: Annotated[int | None, typer.Option(help="One channel.")] = None,
+    top: Annotated[int, typer.Option(help="So many channels, the strongest first.")] = 12,
+    only: Annotated[str, typer.Option(help="map: the whole map; max: its strongest cell.")] = "map",
+    fit: Fit = "crop",
+    out: Out = None,
+) -> None:
+    """What in the photograph drives a channel: DeconvNet projections."""
+    from convscope.attribution.pixels import deconv as project
+    from convscope.attribution.pixels import deconv_top
+
+    show.check_suffix(out)
+    found: Result
+    with show.progress("asking the network"):
+        net = options.load()
+        pixels = net.read(photo, fit=fit)
+        if channel is None:
+            found = deconv_top(net, pixels, layer, top=top, only=only)
+        else:
+            found = heat = project(net, pixels, f"{layer}:{channel}", only=only)
+    path = out or Path(f"deconv-{layer.replace(':', '-')}.png")
+    if channel is None:
+        show.wrote(found.save(path))
+    else:
+        _save(heat, heat.projected(), path)
+
+
+@with_network
+def occlusion(
+    options: NetworkOptions,
+    photo: Photo,
+    target: Target = None,
+    window: Annotated[int, typer.Option(help="Side of the window in pixels.")] = 32,
+    stride: Annotated[int, typer.Option(help="Pixels from one window to the next.")] = 8,
+    fill: Annotated[str, typer.Option(help="grey, black, white, mean, blur or noise.")] = "grey",
+    reduce: Annotated[str, typer.Option(help="mean or sum of the windows over a pixel.")] = "mean",
+    classes: Annotated[
+        bool, typer.Option("--classes", help="One map for each of the top-5 classes, 0 to 1.")
+    ] = False,
+    panels: Annotated[
+        bool, typer.Option("--panels", help="The five panels of Zeiler and Fergus.")
+    ] = False,
+    precision: Half = "float32",
+    opacity: Opacity = 0.5,
+    colours: Colours = "heat",
+    fit: Fit = "crop",
+    out: Out = None,
+) -> None:
+    """Cover a window at every place: where the score falls, the evidence was."""
+    from convscope.attribution.occlusion import occlusion as explain
+    from convscope.attribution.occlusion_figures import class_maps, five_panels
+
+    show.check_suffix(out)
+    _check_panels(target, reduce, precision, classes=classes, panels=panels)
+    given: dict[str, Any] = {"window": window, "stride": stride, "fill": fill, "seed": options.seed}
+    found: Result
+    with show.progress("asking the network") as progress:
+        net = options.load()
+        pixels = net.read(photo, fit=fit)
+        if panels:
+            asked = _class_in(target)
+            found = five_panels(net, pixels, asked, progress=progress, **given)
+        elif classes:
+            found = heat = class_maps(net, pixels, progress=progress, **given)
+        else:
+            given |= {"reduce": reduce, "precision": precision}
+            found = heat = explain(net, pixels, target, progress=progress, **given)
+    if panels:
+        show.wrote(found.save(out or Path("panels.png")))
+    elif classes:
+        drawn = heat.side_by_side(opacity=opacity, colours=colours, scale=1.0)
+        _save(heat, drawn, out or Path("classes.png"))
+    else:
+        drawn = heat.picture(opacity=opacity, colours=colours)
+        _save(heat, drawn, out or Path("occlusion.png"))
+
+
+def _check_panels(
+    target: str | None, reduce: str, precision: str, *, classes: bool, panels: bool
+) -> None:
+    """Refuse options of which one would be ignored."""
+    either, name = panels or classes, "--panels" if panels else "--classes"
+    refused(
+        (panels and classes, "--panels and --classes are two pictures; ask for one of them."),
+        (
+            classes and target is not None,
+            "--classes shows the five most probable classes; leave --target out.",
+        ),
+        (
+            either and reduce != "mean",
+            f"{name} reads each window by itself, so there is nothing to --reduce; leave it out.",
+        ),
+        (
+            either and precision != "float32",
+            "--panels and --classes are computed in float32; leave --precision out.",
+        ),
+    )
+
+
+def _class_in(target: str | None) -> int | str | None:
+    """The class that a target names; None for none."""
+    from convscope.errors import ArgumentError
+    from convscope.objectives.makers import parse
+
+    if target is None:
+        return None
+    found = parse(target).c
+    if found is None:
+        msg = f"The panels watch one class, as --target class:church, not {target!r}."
+        raise ArgumentError(msg)
+    return found
+
+
+@with_network
+def compare(
+    options: NetworkOptions,
+    photo: Photo,
+    target: Target = None,
+    methods: Annotated[str, typer.Option(help="Names with commas; else all.")] = "",
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """All methods on one photograph as one sheet, with run time, deletion and insertion."""
+    from convscope.diagnostics.compare import compare as run
+
+    show.check_suffix(out)
+    names = [name.strip() for name in methods.split(",") if name.strip()] or None
+    with show.progress("asking the network") as progress:
+        net = options.load()
+        pixels = net.read(photo)
+        found = run(net, pixels, target, methods=names, seed=options.seed, progress=progress)
+    show.table(found.table(), None, as_json=as_json, title=f"{net.name} on {photo}")
+    typer.echo(str(found.save(out or Path("compare.png"))), err=True)
+
+
+@with_network
+def check(
+    options: NetworkOptions,
+    photo: Photo,
+    target: Target = None,
+    method: Annotated[str, typer.Option(help="Any method that makes a map.")] = "gradcam",
+    weights_check: Annotated[
+        str, typer.Option("--randomize", help="Also make weights random: cascading or single.")
+    ] = "",
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """May a map be trusted? Deletion and insertion curves, and maps of random weights."""
+    from convscope.diagnostics.map_check import checked
+
+    show.check_suffix(out)
+    with show.progress("asking the network") as progress:
+        net = options.load()
+        found = checked(
+            net,
+            net.read(photo),
+            target,
+            method=method,
+            randomize=weights_check,
+            seed=options.seed,
+            progress=progress,
+        )
+    path = found.chart.save(out or Path("check.png"))
+    show.table(found.table, None, as_json=as_json, title=f"{method} of {net.name} on {photo}")
+    for sentence in found.sentences:
+        typer.echo(sentence, err=as_json)
+    typer.echo(str(path), err=True)
+
+
+def _save(heat: Heatmap, drawn: Image.Image, path: Path) -> None:
+    from convscope.results import saved_picture
+
+    png = path.suffix.lower() == ".png"
+    show.wrote(saved_picture(drawn, heat.recipe, path) if png else heat.save(path))
+    typer.echo(heat.words(), err=True)
+
+
+COMMANDS = (cam, saliency, deconv, occlusion, compare, check)

@@ -1,0 +1,333 @@
+"""Commands that look at many photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli import show
+from convscope.cli.arguments import Json, Layer, Out, Photo, Seed, TableOut, numbers_in, refused
+from convscope.cli.options import NetworkOptions, with_network
+
+KEPT = "stopping; finished parts are kept, and the same command goes on from there"
+Folder = Annotated[
+    Path, typer.Option("--survey", "-s", help="Folder that 'convscope survey' has made.")
+]
+Photos = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PHOTOS", help="Folder (a subfolder a class), or a list with a path a line."
+    ),
+]
+
+
+@with_network
+def survey(
+    options: NetworkOptions,
+    photos: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PHOTOS",
+            help="Folder (a subfolder a class), or a list with a path a line.",
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="As conv:1-8 or stage:3,stage:5; else all convolutions.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Strongest photographs to keep of each channel.")] = 9,
+    codes: Annotated[
+        bool | None,
+        typer.Option("--codes/--no-codes", help="Codes for maps; else only without --layers."),
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(help="Do a part: 2/8 is the second of eight.", metavar="K/N")
+    ] = "1/1",
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Check every file of the survey in --out for damage; takes no PHOTOS."
+        ),
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the survey.")] = Path(
+        "survey"
+    ),
+) -> None:
+    """What every channel answers to in many photographs, in one pass."""
+    from convscope.dataset.survey import survey as run
+    from convscope.errors import ArgumentError, printable
+
+    refused(
+        (verify and photos is not None, "--verify checks the survey in --out and takes no PHOTOS."),
+    )
+    if verify:
+        _verify(out)
+        return
+    if photos is None:
+        msg = "Which photographs? Give PHOTOS, a folder or a list; --verify alone needs none."
+        raise ArgumentError(msg)
+    part = _part(shard)
+    with show.stoppable(KEPT) as should_stop, show.progress("loading the network") as progress:
+        net = options.load()
+        found = run(
+            net, photos, layers=layers, top=top, out=out, codes=codes, shard=part,
+            progress=progress, should_stop=should_stop,
+        )  # fmt: skip
+    for name, why in list(found.skipped.items())[:5]:
+        typer.echo(printable(f"skipped {name}: {why}"), err=True)
+    for why in list(found.reduced.values())[:5]:
+        typer.echo(printable(why), err=True)
+    typer.echo(f"{found.count:,} photographs, {len(found.skipped)} skipped", err=True)
+    show.wrote(found.folder)
+
+
+def _verify(folder: Path) -> None:
+    from convscope.dataset.survey import verify_survey
+    from convscope.errors import LoadError, printable
+
+    with show.progress("checking the survey"):
+        damaged = verify_survey(folder)
+    if damaged:
+        named = ", ".join(damaged[:10]) + (f" and {len(damaged) - 10} more" * (len(damaged) > 10))
+        msg = f"{folder} has files that are damaged or missing: {named}. Run the same survey again: they are made anew, the rest is kept."
+        raise LoadError(msg)
+    typer.echo(printable(f"Every file of {folder} is whole."))
+
+
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="Folders made with --shard.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the whole.")] = Path(
+        "survey"
+    ),
+) -> None:
+    """Put the parts of a survey together."""
+    from convscope.dataset.survey import merge as join
+
+    show.wrote(join(parts, out).folder)
+
+
+@with_network
+def patches(
+    options: NetworkOptions,
+    layer: Layer = "conv:5",
+    channel: Annotated[
+        int | None, typer.Option(help="One channel, from 0; else a sheet of all.")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="Some for the sheet, as 0-15 or 3,8,21.")
+    ] = None,
+    projections: Annotated[
+        bool, typer.Option(help="On the sheet: beside each patch what drives the channel.")
+    ] = True,
+    steps: Annotated[int | None, typer.Option(help="Of the picture made for the channel.")] = None,
+    survey: Folder = Path("survey"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help=".html for a page, .png for a sheet, .npz.")
+    ] = None,
+) -> None:
+    """The strongest patches of a channel, their projections and what it wants to see."""
+    from convscope.dataset.survey import open_survey
+    from convscope.dataset.top_patches import strongest
+    from convscope.report import channel_pages as units
+
+    kinds = (".png", ".npz") if channel is None else (".html", ".png", ".npz")
+    show.check_suffix(out, *kinds)
+    chosen = numbers_in(channels)
+    with show.progress("loading the network") as progress:
+        found, net = open_survey(survey), options.load()
+        name = layer.replace(":", "-")
+        if channel is None:
+            drawn = units.layer_sheet(
+                net, found, layer, chosen, projections=projections, progress=progress
+            )
+            path = drawn.save(out or Path(f"patches-{name}.png"))
+        elif out is None or out.suffix.lower() == ".html":
+            page = units.channel_page(net, found, layer, channel, steps=steps)
+            path = page.save(out or Path(f"channel-{name}-{channel}.html"))
+        else:
+            path = units.channel_sheet(net, strongest(net, found, layer, channel)).save(out)
+    show.wrote(path)
+
+
+@with_network
+def channels(
+    options: NetworkOptions,
+    layer: Annotated[
+        str | None, typer.Option("--layer", "-l", help="Every channel of a layer; else a summary.")
+    ] = None,
+    survey: Folder = Path("survey"),
+    as_json: Json = False,
+    out: TableOut = None,
+) -> None:
+    """Dead, noisy and doubled channels; how often each fires and for which class."""
+    from convscope.dataset.survey import open_survey
+    from convscope.diagnostics.channel_health import health
+
+    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    with show.progress("loading the network"):
+        found = open_survey(survey)
+        table = found.channel_table(layer) if layer else health(options.load(), found)
+    show.table(table, out, as_json=as_json, title=layer or "Health of the channels")
+
+
+def codes(
+    survey: Annotated[Path, typer.Argument(help="Folder that 'convscope survey' has made.")] = Path(
+        "survey"
+    ),
+    method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
+    kind: Annotated[str, typer.Option(help="For .png: points, each, grid or seams.")] = "seams",
+    most: Annotated[int, typer.Option(help="Photographs at most.")] = 6000,
+    seed: Seed = 0,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help=".html to zoom, .png, or .npz for raw values.")
+    ] = Path("codes.html"),
+) -> None:
+    """Photographs laid out so that those which look alike to the network lie together."""
+    from convscope.dataset.embedding_map import check_kind
+    from convscope.dataset.embedding_map import codes as place
+    from convscope.dataset.survey import open_survey
+    from convscope.report.embedding_map_page import save_code_page
+    from convscope.results import saved_picture
+
+    show.check_suffix(out, ".html", ".png", ".npz")
+    check_kind(kind)
+    with show.progress("reading the survey") as progress:
+        found = place(open_survey(survey), method=method, most=most, seed=seed, progress=progress)
+        if out.suffix.lower() == ".html":
+            path = save_code_page(found, out)
+        elif out.suffix.lower() == ".png":
+            path = saved_picture(found.picture(kind), found.recipe, out)
+        else:
+            path = found.save(out)
+    show.wrote(path)
+
+
+@with_network
+def neighbours(
+    options: NetworkOptions,
+    photo: Photo,
+    top: Annotated[int, typer.Option(help="How many.")] = 9,
+    survey: Folder = Path("survey"),
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """The photographs of a survey that look most like one to the network."""
+    from convscope.dataset.nearest_images import nearest
+    from convscope.dataset.nearest_images import neighbours as draw
+    from convscope.dataset.survey import open_survey
+
+    show.check_suffix(out)
+    with show.progress("loading the network"):
+        found, net = open_survey(survey), options.load()
+        pixels = net.read(photo)
+        near = nearest(net, found, pixels, top=top)
+        path = draw(net, found, pixels, top=top).save(out) if out else None
+    show.table(near, None, as_json=as_json, title=f"Most like {photo}")
+    if path:
+        show.wrote(path)
+
+
+@with_network
+def groups(
+    options: NetworkOptions,
+    layer: Layer = "conv:5",
+    count: Annotated[int, typer.Option(help="How many groups.")] = 8,
+    survey: Folder = Path("survey"),
+    out: Out = None,
+) -> None:
+    """Groups of channels that fire together, and the patches that fire each group most."""
+    from convscope.dataset.directions_and_groups import along, strongest_channels
+    from convscope.dataset.directions_and_groups import groups as factorize
+    from convscope.dataset.survey import open_survey
+    from convscope.report.channel_pages import direction_sheet
+
+    show.check_suffix(out)
+    with show.stoppable(KEPT) as should_stop, show.progress("finding groups") as progress:
+        found, net = open_survey(survey), options.load()
+        parts = factorize(net, found, layer, count, seed=options.seed)
+        best = along(net, found, layer, parts, progress=progress, should_stop=should_stop)
+        members = [", ".join(map(str, strongest_channels(part))) for part in parts]
+        captions = [f"group {k}: channels {names} ..." for k, names in enumerate(members)]
+        drawn = direction_sheet(net, best, captions)
+    show.wrote(drawn.save(out or Path(f"groups-{layer.replace(':', '-')}.png")))
+
+
+@with_network
+def probe(
+    options: NetworkOptions,
+    photos: Photos,
+    layers: Annotated[str | None, typer.Option(help="As conv:1-8; else all.")] = None,
+    most: Annotated[int, typer.Option(help="Photographs at most.")] = 4000,
+    as_json: Json = False,
+    out: TableOut = None,
+) -> None:
+    """How well a linear classifier does on each layer: accuracy by depth."""
+    from convscope.dataset.linear_probe import probe as run
+    from convscope.dataset.linear_probe import probe_chart
+
+    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    with show.stoppable(KEPT) as should_stop, show.progress("loading the network") as progress:
+        net = options.load()
+        found = run(
+            net, photos, layers=layers, most=most, seed=options.seed,
+            progress=progress, should_stop=should_stop,
+        )  # fmt: skip
+    picture = out if out and out.suffix.lower() == ".png" else None
+    show.table(found, None if picture else out, as_json=as_json, title="Linear probes")
+    if picture:
+        show.wrote(probe_chart(found).save(picture))
+
+
+@with_network
+def hard(
+    options: NetworkOptions,
+    survey: Folder = Path("survey"),
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Against the size of the evidence too; slower.")
+    ] = False,
+    classes: Annotated[
+        Path | None, typer.Option(help="JSON file: label -> class name or number.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Accuracy against brightness, contrast, sharpness and size of the evidence."""
+    from convscope.dataset.survey import open_survey
+    from convscope.diagnostics.accuracy_by_attribute import accuracy_by
+
+    show.check_suffix(out)
+    meant = _json(classes) if classes else None
+    with show.progress("loading the network") as progress:
+        found, net = open_survey(survey), options.load()
+        drawn = accuracy_by(net, found, classes=meant, evidence=evidence, progress=progress)
+    typer.echo(drawn.sentence)
+    show.wrote(drawn.save(out or Path("hard.png")))
+
+
+def _json(path: Path) -> dict[str, str | int]:
+    import json
+
+    from convscope.errors import ArgumentError
+
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path} is no JSON file that can be read ({error})."
+        raise ArgumentError(msg) from None
+    if not isinstance(found, dict):
+        msg = f'{path} must hold one object, as {{"n03028079": "church"}}.'
+        raise ArgumentError(msg)
+    return found
+
+
+def _part(text: str) -> tuple[int, int]:
+    from convscope.errors import ArgumentError
+
+    first, _, last = text.partition("/")
+    if not (first.isdecimal() and last.isdecimal()):
+        msg = f"--shard must be a part, as 2/8 for the second of eight, not {text!r}."
+        raise ArgumentError(msg)
+    return int(first), int(last)
+
+
+COMMANDS = (survey, merge, patches, channels, codes, neighbours, groups, probe, hard)

@@ -1,0 +1,252 @@
+"""Studies: questions that take many passes. Each writes charts, pictures and a table to a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convscope.cli import show
+from convscope.cli.arguments import Json, Seed
+from convscope.cli.options import NetworkOptions, with_network
+
+if TYPE_CHECKING:
+    from convscope.results import Findings
+
+app = typer.Typer(no_args_is_help=True, help="Studies: charts and tables from many passes.")
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is found.")]
+
+
+@app.command()
+def randomization(
+    photos: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help="CLASS/*.jpg, or train/CLASS and val/CLASS, or where CIFAR-10 was unpacked; "
+            "else data/imagenette128 in the folder that CONVSCOPE_FIXTURES names.",
+        ),
+    ] = None,
+    network: Annotated[
+        str, typer.Option(help="inception, inception-plain, alexnet, mlp3, mlp1; with commas.")
+    ] = "inception",
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            help="Some of true,partly,random-labels,shuffled-pixels,random-pixels,gaussian."
+        ),
+    ] = None,
+    corruption: Annotated[
+        str, typer.Option(help="Shares of labels drawn anew where they are partly so.")
+    ] = "0.5",
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="All networks, and corruption in steps of a fifth: hours."),
+    ] = False,
+    count: Annotated[int, typer.Option(help="Photographs to learn.")] = 1000,
+    test: Annotated[int, typer.Option(help="Photographs for the test.")] = 500,
+    epochs: Annotated[int, typer.Option(help="After so many a run is given up.")] = 400,
+    decay: Annotated[float, typer.Option(help="Weight decay; the paper tries 0.0005.")] = 0.0,
+    seed: Seed = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
+    as_json: Json = False,
+    out: OutFolder = Path("randomization"),
+) -> None:
+    """Networks learn true labels, random labels and noise by heart (Zhang et al. 2017).
+
+    Stopped with Ctrl-C and started again, it goes on where it was.
+    """
+    from convscope.studies.randomization.corruptions import TITLES
+    from convscope.studies.randomization.networks import DESIGNS
+    from convscope.studies.randomization.study import randomization_study
+
+    with show.stoppable() as should_stop, show.progress("reading the photographs") as progress:
+        found = randomization_study(
+            photos or _at_hand("imagenette128"),
+            out / "state",
+            networks=list(DESIGNS) if full else _listed(network),
+            given=_listed(inputs) if inputs else list(TITLES),
+            corruptions=(0.2, 0.4, 0.6, 0.8) if full else _shares(corruption),
+            count=count,
+            held_out=test,
+            most=epochs,
+            decay=decay,
+            seed=seed,
+            device=device,
+            progress=progress,
+            should_stop=should_stop,
+        )
+    _present(found, out, as_json=as_json, title="Learnt by heart")
+
+
+@app.command()
+@with_network
+def invariance(
+    options: NetworkOptions,
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTOS...", help="Photographs; the paper has five.")
+    ],
+    layers: Annotated[
+        str | None, typer.Option("--layers", "-l", help="Layers with commas; else three stages.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="The class of each photograph, with commas; else what it is taken for."),
+    ] = None,
+    as_json: Json = False,
+    out: OutFolder = Path("invariance"),
+) -> None:
+    """Move, enlarge and turn photographs: how far do features and answer follow?"""
+    from convscope.studies.invariance import invariance as study
+
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        found = study(
+            options.load(),
+            photos,
+            layers=_parts(layers),
+            classes=_classes(classes),
+            names=_names(photos),
+            state=str(out / "state"),
+            progress=progress,
+            should_stop=should_stop,
+        )
+    _present(found, out, as_json=as_json, title="Distance of the features by change and depth")
+
+
+@app.command()
+@with_network
+def correspondence(
+    options: NetworkOptions,
+    boxes: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BOXES.csv",
+            help="photo,part,left,top,right,bottom: a line a box, in pixels of the photograph.",
+        ),
+    ],
+    layers: Annotated[
+        str | None, typer.Option("--layers", "-l", help="Layers with commas; else every stage.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Random boxes in each photograph.")] = 10,
+    as_json: Json = False,
+    out: OutFolder = Path("correspondence"),
+) -> None:
+    """Cover the same part in several photographs: does the network know that it is the same?"""
+    from convscope.studies.correspondence import correspondence as study
+    from convscope.studies.correspondence import read_marks
+
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        marked = read_marks(boxes)
+        found = study(
+            options.load(),
+            marked,
+            layers=_parts(layers),
+            draws=draws,
+            seed=options.seed,
+            state=str(out / "state"),
+            progress=progress,
+            should_stop=should_stop,
+        )
+    _present(found, out, as_json=as_json, title="Share of features whose sign of change differs")
+
+
+@app.command()
+@with_network
+def evolution(
+    options: NetworkOptions,
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(metavar="CHECKPOINTS...", help="Files of weights, in order of training."),
+    ],
+    photos: Annotated[Path, typer.Option("--photos", help="Folder of photographs to search.")],
+    layer: Annotated[str, typer.Option("--layer", "-l", help="A layer with maps.")] = "stage:1",
+    channels: Annotated[
+        str | None, typer.Option(help="Channels with commas, from 0; else the first six.")
+    ] = None,
+    most: Annotated[int, typer.Option(help="At most so many photographs, evenly spread.")] = 1000,
+    as_json: Json = False,
+    out: OutFolder = Path("evolution"),
+) -> None:
+    """The strongest patch of a channel, checkpoint by checkpoint."""
+    from convscope.images.read import listed
+    from convscope.studies.evolution import evolution as study
+
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        files = listed(photos)
+        found = study(
+            options.load(),
+            checkpoints,
+            files[:: max(1, -(-len(files) // max(1, most)))],
+            layer=layer,
+            channels=_numbers(channels),
+            state=str(out / "state"),
+            progress=progress,
+            should_stop=should_stop,
+        )
+    _present(found, out, as_json=as_json, title=f"Strongest answers of {layer}")
+
+
+def _classes(text: str | None) -> list[int | str] | None:
+    """Numbers and names, with or without `class:` before them."""
+    names = [part.removeprefix("class:") for part in _parts(text) or []]
+    return [int(name) if name.isdecimal() else name for name in names] or None
+
+
+def _parts(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",")] if text else None
+
+
+def _names(photos: list[str]) -> list[str]:
+    """Files by their names where these differ, else as they were given."""
+    short = [Path(photo).stem for photo in photos]
+    return short if len(set(short)) == len(short) else photos
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    from convscope.errors import ArgumentError
+
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        msg = f"--channels must be numbers with commas, as 3,8,21, not {text!r}."
+        raise ArgumentError(msg)
+    return [int(part) for part in parts]
+
+
+def _at_hand(name: str) -> Path:
+    """A folder of photographs beside the checkpoints for tests, where there is one."""
+    from convscope.errors import ArgumentError
+
+    place = os.environ.get("CONVSCOPE_FIXTURES")
+    if place and (found := Path(place) / "data" / name).is_dir():
+        return found
+    msg = "Give a folder with a folder of photographs for each class, or one that holds cifar-10-batches-py."
+    raise ArgumentError(msg)
+
+
+def _shares(text: str) -> list[float]:
+    from convscope.errors import ArgumentError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        msg = f"--corruption must be shares with commas, as 0.25,0.5, not {text!r}."
+        raise ArgumentError(msg) from None
+
+
+def _present(found: Findings, folder: Path, *, as_json: bool, title: str) -> None:
+    """Print the table and what came out; say what was written."""
+    written = found.save(folder)
+    show.table(found.table, None, as_json=as_json, title=title)
+    if found.sentence:
+        typer.echo(found.sentence, err=True)
+    for path in written:
+        if path.suffix in (".png", ".csv"):
+            typer.echo(str(path), err=True)
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]

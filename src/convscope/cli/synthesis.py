@@ -1,0 +1,408 @@
+"""Commands that make pictures to order, from nothing or from a photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convscope.cli import show
+from convscope.cli.arguments import (
+    FILMS,
+    Film,
+    Photo,
+    Precision,
+    Steps,
+    Target,
+    numbers_in,
+    refused,
+)
+from convscope.cli.options import NetworkOptions, size_in, with_network
+
+if TYPE_CHECKING:
+    from convscope.network.network import Network
+    from convscope.results import Pictures
+    from convscope.synthesis.presets import Plan
+
+
+@with_network
+def synthesize(
+    options: NetworkOptions,
+    layer: Annotated[str | None, typer.Option("--layer", "-l", help="conv:3, stage:5 ...")] = None,
+    channel: Annotated[int | None, typer.Option(help="A channel of the layer, from 0.")] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="A class, by name or number.")
+    ] = None,
+    target: Target = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Every channel of the layer on one page.")
+    ] = False,
+    channels: Annotated[
+        str | None, typer.Option(help="With --sheet: some of them, as 0-15 or 3,8,21.")
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option(help="With --sheet: only so many, the highest scores first.")
+    ] = None,
+    across: Annotated[
+        bool, typer.Option("--across", help="The channel number through all convolutions.")
+    ] = False,
+    variants: Annotated[int, typer.Option(help="So many pictures that are made to differ.")] = 1,
+    recipe: Annotated[
+        str,
+        typer.Option(help="fourier, lucid, maco, upscaling, noise, keras, yosinski1 to yosinski4."),
+    ] = "fourier",
+    size: Annotated[
+        str | None, typer.Option(help="Side of the picture, or height x width.", metavar="N|HxW")
+    ] = None,
+    steps: Steps = None,
+    every: Annotated[
+        int | None, typer.Option(help="Also write the picture every so many steps.")
+    ] = None,
+    grow: Annotated[
+        bool, typer.Option("--grow", help="The picture over the steps, as a strip or .gif.")
+    ] = False,
+    grey: Annotated[bool, typer.Option("--grey", help="A picture without colours.")] = False,
+    opacity: Annotated[
+        bool, typer.Option("--opacity", help="Opaque only where the picture matters.")
+    ] = False,
+    precision: Precision = "auto",
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to compare the scores with.")
+    ] = None,
+    out: Film = None,
+) -> None:
+    """What a channel, a layer or a class wants to see."""
+    from convscope.images.read import listed
+    from convscope.synthesis import synthesize as make
+    from convscope.synthesis.timelapse import growth
+    from convscope.synthesis.validate import plan_for
+
+    _check_ways(
+        sheet=sheet, across=across, variants=variants, grow=grow, every=every, photos=photos
+    )
+    _check_parts(layer, channel, class_name or target, channels, best, sheet=sheet, across=across)
+    show.check_out(out, *FILMS)
+    sources = listed(photos) if photos else None
+    asked = _asked(layer, channel, class_name, target, whole=sheet, across=across)
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        plan = _plan(plan_for(recipe, steps), grey=grey, opacity=opacity)
+        given: dict[str, Any] = {
+            "recipe": plan,
+            "size": size_in(size),
+            "seed": options.seed,
+            "precision": precision,
+        }
+        chosen = numbers_in(channels)
+        net = options.load()
+        told: dict[str, Any] = {"progress": progress, "should_stop": should_stop}
+        if sheet:
+            found = make.sheet(net, asked, chosen, best=best, **given, **told)
+        elif across:
+            found = make.across(net, int(channel or 0), **given, **told)
+        elif variants > 1:
+            found = make.diverse(net, asked, variants, **given, **told)
+        elif grow:
+            found = growth(net, asked, should_stop=should_stop, **given)
+        elif every:
+            found = _with_snapshots(net, asked, every, out, should_stop, given)
+        else:
+            found = make.synthesize(net, asked, **given, **told)
+    path = show.saved(found, out or Path(f"{_plain(asked)}.png"))
+    if not (grow or across):
+        _scores(net, found, asked, sources, path)
+
+
+def _check_ways(
+    *,
+    sheet: bool,
+    across: bool,
+    variants: int,
+    grow: bool,
+    every: int | None,
+    photos: Path | None,
+) -> None:
+    ways = sum((sheet, across, grow, variants > 1, every is not None))
+    refused(
+        (every is not None and every < 1, f"--every must be at least 1, not {every}."),
+        (variants < 1, f"--variants must be at least 1, not {variants}."),
+        (
+            ways > 1,
+            "--sheet, --across, --variants, --grow and --every make different things; give one of them.",
+        ),
+        (
+            photos is not None and (grow or across),
+            "--photos are what scores are compared with, and --grow and --across print none.",
+        ),
+    )
+
+
+def _check_parts(
+    layer: str | None,
+    channel: int | None,
+    other: str | None,
+    channels: str | None,
+    best: int | None,
+    *,
+    sheet: bool,
+    across: bool,
+) -> None:
+    refused(
+        (
+            channels is not None and not sheet,
+            "--channels takes some of a sheet; add --sheet, or say one channel, as --channel 8.",
+        ),
+        (best is not None and not sheet, "--best takes some of a sheet; add --sheet."),
+        (
+            sheet and channel is not None,
+            "--sheet shows every channel; leave --channel away, or give some, as --channels 3,8.",
+        ),
+        (
+            sheet and layer is None,
+            "--sheet shows the channels of a layer; say which, as --layer conv:3.",
+        ),
+        (
+            across and (layer or other) is not None,
+            "--across goes through all convolutions; leave --layer, --class and --target away.",
+        ),
+        (
+            channel is not None and layer is None and not across,
+            "--channel is of a layer; say which, as --layer conv:3, and give no --class or --target.",
+        ),
+    )
+
+
+def _asked(
+    layer: str | None,
+    channel: int | None,
+    class_name: str | None,
+    target: str | None,
+    *,
+    whole: bool,
+    across: bool,
+) -> str:
+    """The objective in words; of a sheet the layer.
+
+    Raises:
+        ArgumentError: if it was given not at all, or twice.
+    """
+    from convscope.errors import ArgumentError
+
+    if across:
+        if channel is None:
+            msg = "--across shows one channel in every layer; say which, as --channel 17."
+            raise ArgumentError(msg)
+        return f"channel {channel}"
+    if sum(x is not None for x in (layer, class_name, target)) != 1:
+        msg = "Say what the picture is for: --layer conv:3 --channel 88, --class church, --target with any other, or --layer conv:3 --sheet."
+        raise ArgumentError(msg)
+    if layer is None:
+        return target or f"class:{class_name}"
+    if channel is None and not whole:
+        msg = f"{layer} has many channels: say which, as --channel 8, or take all with --sheet."
+        raise ArgumentError(msg)
+    return layer if whole else f"{layer}:{channel}"
+
+
+def _plan(plan: Plan, *, grey: bool, opacity: bool) -> Plan:
+    from convscope.synthesis.variants import in_grey, with_opacity
+
+    plan = in_grey(plan) if grey else plan
+    return with_opacity(plan) if opacity else plan
+
+
+def _with_snapshots(
+    net: Network, asked: str, every: int, out: Path | None, should_stop: Any, given: dict[str, Any]
+) -> Pictures:
+    """The picture, and on the way files named as in the reference: am_vis_l16_f28_iter11.jpg.
+
+    The picture from which it starts is number 1.
+    """
+    from convscope.synthesis.ascent import ascend, starting
+
+    folder = out.parent if out else Path()
+    start = dict(given)
+    _snapshot(net, starting(net, asked, start.pop("recipe"), **start), asked, 1, folder)
+    for step in ascend(net, asked, **given):
+        if step.step % every == 0:
+            _snapshot(net, step.pictures, asked, step.step + 1, folder)
+        if should_stop():
+            break
+    return step.best
+
+
+def _snapshot(net: Network, pictures: Pictures, asked: str, number: int, folder: Path) -> None:
+    import io
+
+    from convscope.results.base import written
+
+    layer, _, k = asked.rpartition(":")
+    known = layer in net.layers.addresses
+    index = net.layers.find(layer).index if known else None
+    place = layer if index is None else index
+    name = f"am_vis_l{place}_f{k}_iter{number}.jpg".replace(":", "-")
+    buffer = io.BytesIO()
+    pictures.frames(1)[0].save(buffer, "jpeg", quality=95)
+    typer.echo(str(written(folder / name, {".jpg": buffer.getvalue})), err=True)
+
+
+def _scores(
+    net: Network, found: Pictures, asked: str, sources: Sequence[Path] | None, path: Path
+) -> None:
+    """Print how good the pictures are; of many also as a chart beside the sheet."""
+    from convscope.synthesis.quality import quality, quality_chart
+
+    labels = [caption.partition(" (")[0].partition(": no")[0] for caption in found.captions]
+    one = len(set(labels)) == 1
+    with show.progress("scoring the pictures"):
+        table = quality(net, found, labels[0] if one else labels, photographs=sources)
+    chart = quality_chart(table)
+    if len(table.rows) > 16:
+        typer.echo(str(chart.save(path.with_name(f"{path.stem}-scores.png"))), err=True)
+        typer.echo(str(table.save(path.with_name(f"{path.stem}-scores.csv"))), err=True)
+    else:
+        show.scores(table, f"Scores of {asked}")
+    typer.echo(chart.words(), err=True)
+
+
+def _plain(words: str) -> str:
+    kept = "".join(c if c.isalnum() else "-" for c in words)
+    return kept.strip("-") or "picture"
+
+
+@with_network
+def dream(
+    options: NetworkOptions,
+    photo: Photo,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            "--layer", "-l", help="The layer to see more; else that at two thirds of the depth."
+        ),
+    ] = None,
+    channel: Annotated[int | None, typer.Option(help="Only this channel of it.")] = None,
+    target: Target = None,
+    guide: Annotated[
+        str | None, typer.Option(help="A photograph that shows the layer what to look for.")
+    ] = None,
+    octaves: Annotated[int, typer.Option(help="Sizes in which to work.")] = 4,
+    ratio: Annotated[float, typer.Option(help="How much each is larger than the last.")] = 1.4,
+    steps: Annotated[int, typer.Option(help="Steps in each size.")] = 10,
+    jitter: Annotated[int, typer.Option(help="Pixels of the random shift.")] = 32,
+    tile: Annotated[int, typer.Option(help="Pixels of the parts of a large photograph.")] = 512,
+    side: Annotated[
+        int | None, typer.Option(help="Bring the longer side to so many pixels first.")
+    ] = None,
+    zoom: Annotated[int, typer.Option(help="So many frames, each a little closer.")] = 0,
+    precision: Precision = "auto",
+    out: Film = None,
+) -> None:
+    """Deep Dream: change a photograph until a layer sees more of what it sees in it."""
+    from convscope.synthesis import dream as dreams
+
+    refused(
+        (
+            channel is not None and layer is None,
+            "--channel is of a layer; say which, as --layer conv:5.",
+        ),
+        (
+            layer is not None and target is not None,
+            "--layer and --target both say what is to be seen more of; give one of them.",
+        ),
+        (zoom < 0, f"--zoom must be a number of frames, not {zoom}."),
+        (
+            bool(zoom) and guide is not None,
+            "--guide is for a single dream; leave it away with --zoom.",
+        ),
+    )
+    show.check_out(out, *FILMS)
+    how = dreams.Dreaming(octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile)
+    asked = target if layer is None else layer if channel is None else f"{layer}:{channel}"
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        net = options.load()
+        given: dict[str, Any] = {
+            "how": how,
+            "side": side,
+            "seed": options.seed,
+            "precision": precision,
+            "progress": progress,
+            "should_stop": should_stop,
+        }
+        if zoom:
+            found = dreams.zoom(net, photo, asked, frames=zoom, **given)
+        else:
+            found = dreams.dream(net, photo, asked, guide=guide, **given)
+    show.saved(found, out or Path("dream.gif" if zoom else "dream.png"))
+
+
+@with_network
+def invert(
+    options: NetworkOptions,
+    photo: Photo,
+    layers: Annotated[
+        str | None, typer.Option("--layers", "-l", help="Layers with commas; else six of them.")
+    ] = None,
+    caricature: Annotated[
+        bool, typer.Option("--caricature", help="Exaggerate what one layer sees instead.")
+    ] = False,
+    steps: Steps = None,
+    precision: Precision = "auto",
+    out: Film = None,
+) -> None:
+    """What each layer has kept of a photograph."""
+    from convscope.errors import ArgumentError
+    from convscope.synthesis import invert as inverse
+
+    show.check_out(out, *FILMS)
+    chosen = [name.strip() for name in layers.split(",")] if layers else None
+    if caricature and (chosen is None or len(chosen) != 1):
+        msg = "--caricature exaggerates what one layer sees; say which, as --layers conv:5."
+        raise ArgumentError(msg)
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        net = options.load()
+        pixels = net.read(photo)
+        given: dict[str, Any] = {
+            "steps": steps,
+            "seed": options.seed,
+            "precision": precision,
+            "progress": progress,
+            "should_stop": should_stop,
+        }
+        if caricature and chosen:
+            found = inverse.caricature(net, pixels, chosen[0], **given)
+        else:
+            found = inverse.invert(net, pixels, chosen, **given)
+    show.saved(found, out or Path("caricature.png" if caricature else "inverted.png"))
+
+
+@with_network
+def fool(
+    options: NetworkOptions,
+    photo: Annotated[
+        str, typer.Argument(metavar="PHOTO", help="A photograph, or nothing: a picture of noise.")
+    ],
+    to: Annotated[str, typer.Option("--to", help="The class it is to be taken for.")],
+    out: Film = None,
+) -> None:
+    """How little it takes to be wrong: the least change that turns a photograph into a class."""
+    from convscope.synthesis import adversarial as fooling
+
+    show.check_out(out, *FILMS)
+    wanted = int(to) if to.isdecimal() else to.removeprefix("class:")
+    with show.stoppable() as should_stop, show.progress("loading the network") as progress:
+        net = options.load()
+        if photo == "nothing":
+            found = fooling.nothing(
+                net, wanted, seed=options.seed, progress=progress, should_stop=should_stop
+            )
+        else:
+            found = fooling.fool(
+                net, net.read(photo), wanted, progress=progress, should_stop=should_stop
+            )
+    show.saved(found, out or Path("fooled.png"))
+    for caption in found.captions:
+        typer.echo(caption, err=True)
+
+
+COMMANDS = (synthesize, dream, invert, fool)

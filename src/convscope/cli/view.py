@@ -1,0 +1,184 @@
+"""Commands that show what is there: layers, predictions, filters, maps, and a convolution at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convscope.cli import show
+from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, Seed, TableOut
+from convscope.cli.options import NetworkOptions, with_network
+
+if TYPE_CHECKING:
+    from convscope.results import Result
+
+FORMS = (".gif", ".mp4", ".png", ".npz")
+
+
+@with_network
+def layers(
+    options: NetworkOptions,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Blocks too, not only single layers.")
+    ] = False,
+    as_json: Json = False,
+    out: TableOut = None,
+) -> None:
+    """The table of layers, with the three ways to address them."""
+    from convscope.view.table import layer_table
+
+    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    with show.progress("loading the network"):
+        net = options.load()
+        found = layer_table(net, blocks=everything)
+    show.table(found, out, as_json=as_json, title=f"Layers of {net.name}")
+
+
+@with_network
+def predict(
+    options: NetworkOptions,
+    photo: Photo,
+    top: Annotated[int, typer.Option(help="How many classes.")] = 5,
+    fit: Fit = "crop",
+    as_json: Json = False,
+    out: TableOut = None,
+) -> None:
+    """The most probable classes, with bars."""
+    from convscope.view.predict import predict as ask
+
+    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    with show.progress("asking the network"):
+        net = options.load()
+        found = ask(net, net.read(photo, fit=fit), top=top)
+    show.table(found, out, as_json=as_json, title=f"{net.name} on {photo}")
+
+
+@with_network
+def filters(
+    options: NetworkOptions,
+    layer: Layer = "conv:1",
+    inputs: Annotated[
+        str, typer.Option(help="colour, norm, or the number of an input channel.")
+    ] = "colour",
+    scale: Annotated[str, typer.Option(help="own or common range of the tiles.")] = "own",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print length and noise of each filter.")
+    ] = False,
+    out: Out = None,
+) -> None:
+    """The filters of a convolution as a grid."""
+    import json
+
+    from convscope.view.filters import filter_table
+    from convscope.view.filters import filters as draw
+
+    show.check_suffix(out)
+    chosen = int(inputs) if inputs.isdecimal() else inputs
+    with show.progress("loading the network"):
+        net = options.load()
+        drawn, table = draw(net, layer, inputs=chosen, scale=scale), filter_table(net, layer)
+    if as_json:
+        typer.echo(json.dumps(table.records(), indent=1))
+    if out is not None or not as_json:
+        typer.echo(str(drawn.save(out or _named("filters", layer))), err=as_json)
+
+
+@with_network
+def maps(
+    options: NetworkOptions,
+    photo: Photo,
+    layer: Layer = "stage:1",
+    channel: Annotated[int | None, typer.Option(help="Only this channel.")] = None,
+    strongest: Annotated[
+        int | None, typer.Option(help="Only so many, the strongest first.")
+    ] = None,
+    through: Annotated[bool, typer.Option("--through", help="The channel in every layer.")] = False,
+    bare: Annotated[
+        bool,
+        typer.Option(
+            "--bare-chain", help="With --through: convolutions alone, no ReLU, no pooling."
+        ),
+    ] = False,
+    fit: Fit = "crop",
+    out: Out = None,
+) -> None:
+    """Activation maps of a layer, or one channel number in every layer."""
+    from convscope.errors import ArgumentError
+    from convscope.view import maps as view
+
+    show.check_suffix(out)
+    if (through or bare) and channel is None:
+        msg = "--through shows one channel in every layer; say which, as --channel 17."
+        raise ArgumentError(msg)
+    found: Result
+    with show.progress("asking the network"):
+        net = options.load()
+        pixels = net.read(photo, fit=fit)
+        if (through or bare) and channel is not None:
+            found = (view.chain if bare else view.through)(net, pixels, channel)
+            name = Path(f"channel-{channel}-{'bare' if bare else 'through'}.png")
+        else:
+            chosen = None if channel is None else [channel]
+            found = view.maps(net, pixels, layer, channels=chosen, strongest=strongest)
+            name = _named("maps", layer)
+    show.wrote(found.save(out or name))
+
+
+def _named(what: str, layer: str) -> Path:
+    return Path(f"{what}-{layer.replace(':', '-')}.png")
+
+
+def arithmetic(
+    input: Annotated[  # noqa: A002 - the field's own word
+        str, typer.Option("--input", help="Cells of the input.", metavar="N|HxW")
+    ] = "5",
+    kernel: Annotated[
+        str, typer.Option("--kernel", help="Cells of the kernel.", metavar="N|HxW")
+    ] = "3",
+    padding: Annotated[
+        str, typer.Option("--padding", help="Cells of nothing at each side.", metavar="N|HxW")
+    ] = "0",
+    stride: Annotated[
+        str, typer.Option("--stride", help="Cells from one place to the next.", metavar="N|HxW")
+    ] = "1",
+    dilation: Annotated[
+        str, typer.Option("--dilation", help="Cells between the kernel's cells.", metavar="N|HxW")
+    ] = "1",
+    numbers: Annotated[
+        bool, typer.Option("--numbers", help="Write an example into the cells.")
+    ] = False,
+    seed: Seed = 0,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write: .gif, .mp4, .png or .npz.")
+    ] = Path("convolution.gif"),
+) -> None:
+    """An animated convolution: which cells of the input make which cell of the output."""
+    from convscope.view.convolution_arithmetic import arithmetic as animate
+
+    show.check_suffix(out, *FORMS)
+    film = animate(
+        _size(input, "--input"),
+        kernel=_size(kernel, "--kernel"),
+        padding=_size(padding, "--padding"),
+        stride=_size(stride, "--stride"),
+        dilation=_size(dilation, "--dilation"),
+        numbers=numbers,
+        seed=seed,
+    )
+    show.wrote(film.save(out))
+    typer.echo(film.words(), err=True)
+
+
+def _size(text: str, name: str) -> int | tuple[int, int]:
+    from convscope.errors import ArgumentError
+
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() for part in parts):
+        msg = f"{name} must be a number, as 3, or rows x columns, as 3x5, not {text!r}."
+        raise ArgumentError(msg)
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+COMMANDS = (layers, predict, filters, maps, arithmetic)

@@ -1,0 +1,278 @@
+"""Photographs laid out so that those which look alike to the network lie together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from convscope.dataset.survey_result import Survey
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.images.read import read
+from convscope.randomness import FEW, checked
+from convscope.render.grid import PAPER
+from convscope.results import Recipe, Result
+from convscope.results.base import as_array
+
+THUMB, SEAM = 48, 3
+KINDS = ("points", "each", "grid", "seams")
+MOST = 6000
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class CodeMap(Result):
+    """Photographs on a plane.
+
+    Attributes:
+        points: (N, 2), across and down, in [0, 1].
+        codes: (N, D) what enters the classifier for each.
+        thumbs: (N, s, s, 3) bytes.
+        names: N paths.
+        labels: N classes, "" where none is known.
+        recipe: how they were placed.
+    """
+
+    points: Tensor
+    codes: Tensor
+    thumbs: NDArray[np.uint8]
+    names: list[str]
+    labels: list[str]
+    recipe: Recipe
+
+    @property
+    def side(self) -> int:
+        """Cells along each side of the grid: as many in all as there are photographs, or more."""
+        return int(np.ceil(np.sqrt(len(self.names))))
+
+    def grid(self) -> NDArray[np.int64]:
+        """The photograph nearest to each cell of the grid, (side, side) numbers; some come twice.
+
+        Karpathy 2014, cs.stanford.edu/people/karpathy/cnnembed.
+        """
+        from scipy.spatial import KDTree
+
+        centres = (np.arange(self.side) + 0.5) / self.side
+        down, across = np.meshgrid(centres, centres, indexing="ij")
+        cells = np.stack([across.ravel(), down.ravel()], 1)
+        nearest = KDTree(as_array(self.points)).query(cells)[1]
+        return np.asarray(nearest, dtype=np.int64).reshape(self.side, self.side)
+
+    def each(self) -> NDArray[np.int64]:
+        """A cell for every photograph, once: (side, side) numbers, -1 where a cell stays empty.
+
+        Columns take as many photographs as they have cells, from left to right; in each column
+        they lie in their order from top to bottom.
+        """
+        across, down = as_array(self.points).T
+        found = np.full((self.side, self.side), -1, dtype=np.int64)
+        order = np.argsort(across, kind="stable")
+        for column, part in enumerate(np.array_split(order, self.side)):
+            rows = np.linspace(0, self.side - 1, len(part)).round().astype(int)
+            found[rows, column] = part[np.argsort(down[part], kind="stable")]
+        return found
+
+    def seams(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How far neighbours on the grid are apart in the space of codes, in [0, 1].
+
+        Returns:
+            (side, side - 1) between neighbours in a row, (side - 1, side) in a column: 0 for the
+            median distance and what is nearer, 1 for the largest hundredth.
+        """
+        codes = as_array(self.codes).astype(np.float64)[self.grid()]
+        across = np.linalg.norm(codes[:, 1:] - codes[:, :-1], axis=2)
+        down = np.linalg.norm(codes[1:] - codes[:-1], axis=2)
+        both = np.concatenate([across.ravel(), down.ravel()])
+        low, high = np.quantile(both, (0.5, 0.99)) if both.size else (0.0, 1.0)
+        scale = max(high - low, 1e-12)
+        return ((across - low) / scale).clip(0, 1), ((down - low) / scale).clip(0, 1)
+
+    def picture(self, kind: str = "grid", *, tile: int = 32) -> Image.Image:
+        """Draw it.
+
+        Args:
+            kind: "points" at their exact places; "each" once, in a cell near its place; "grid"
+                with every cell filled by its nearest, so that some come often and others not; or
+                "seams", the grid with red lines where neighbours are far apart.
+            tile: pixels of a photograph.
+
+        Raises:
+            ArgumentError: if `kind` is unknown.
+        """
+        check_kind(kind)
+        cells = self.each() if kind == "each" else self.grid()
+        page = self._scattered(tile) if kind == "points" else self._gridded(cells, tile)
+        if kind == "seams":
+            self._sew(page, tile)
+        return page
+
+    def _scattered(self, tile: int) -> Image.Image:
+        length = self.side * tile
+        page = Image.new("RGB", (length + tile, length + tile), PAPER)
+        for thumb, (x, y) in zip(self.thumbs, as_array(self.points), strict=True):
+            small = Image.fromarray(thumb).resize((tile, tile), Image.Resampling.BOX)
+            page.paste(small, (round(float(x) * length), round(float(y) * length)))
+        return page
+
+    def _gridded(self, cells: NDArray[np.int64], tile: int) -> Image.Image:
+        page = Image.new("RGB", (self.side * tile, self.side * tile), PAPER)
+        for (row, column), number in np.ndenumerate(cells):
+            if number < 0:
+                continue
+            thumb = Image.fromarray(self.thumbs[number])
+            small = thumb.resize((tile, tile), Image.Resampling.BOX)
+            page.paste(small, (column * tile, row * tile))
+        return page
+
+    def _sew(self, page: Image.Image, tile: int) -> None:
+        across, down = self.seams()
+        glass = Image.new("RGBA", page.size)
+        draw = ImageDraw.Draw(glass)
+        for (row, column), far in np.ndenumerate(across):
+            x, y = (column + 1) * tile - 1, row * tile
+            draw.rectangle((x - 1, y, x + 1, y + tile), fill=(255, 30, 30, round(255 * far)))
+        for (row, column), far in np.ndenumerate(down):
+            x, y = column * tile, (row + 1) * tile - 1
+            draw.rectangle((x, y - 1, x + tile, y + 1), fill=(255, 30, 30, round(255 * far)))
+        page.paste(glass, mask=glass)
+
+    def words(self) -> str:
+        """What is shown and how many."""
+        return f"{len(self.names)} photographs as {self.recipe.network} sees them ({self.recipe.method})"
+
+    def __repr__(self) -> str:
+        """How many, from where."""
+        return f"CodeMap({self.words()})"
+
+    def _arrays(self) -> Mapping[str, Any]:
+        return {
+            "points": as_array(self.points),
+            "codes": as_array(self.codes),
+            "names": np.array(self.names),
+            "labels": np.array(self.labels),
+        }
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of map that is none.
+
+    Raises:
+        ArgumentError: if it is unknown.
+    """
+    if kind not in KINDS:
+        msg = f"kind must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {kind!r}."
+        raise ArgumentError(msg)
+
+
+def codes(
+    survey: Survey,
+    *,
+    method: str = "tsne",
+    most: int = MOST,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> CodeMap:
+    """Place the photographs of a survey on a plane by what enters the classifier.
+
+    Args:
+        survey: one that kept codes.
+        method: "tsne" (van der Maaten & Hinton 2008; Barnes-Hut, 2014), "umap" (McInnes et al. 2018,
+            arXiv:1802.03426; needs the extra umap) or "pca".
+        most: where there are more, so many evenly spaced ones are taken.
+        seed: of their start.
+        progress: called with done, total, message.
+
+    Returns:
+        A map that draws itself, and a page with `convscope codes`.
+
+    Raises:
+        ArgumentError: if `method` is unknown, a package is missing, or there are fewer than three.
+        NotApplicableError: if the survey kept no codes.
+        ImageError: if the photographs came from a data set, or a file is gone.
+    """
+    if method not in PLACERS:
+        msg = f"There is no method {method!r}; there are {', '.join(PLACERS)}."
+        raise ArgumentError(msg)
+    checked(seed, FEW)
+    every, ids = survey.codes, survey.images["ids"]
+    count = min(most, len(every))
+    if count < 3:
+        msg = f"A map needs at least three photographs; this survey has {len(every)}, and most is {most}."
+        raise ArgumentError(msg)
+    if not bool(every.isfinite().all()) or bool((every == every[0]).all()):
+        msg = "All photographs have the same code, or codes that are not finite, so there is nothing to lay out."
+        raise NotApplicableError(msg)
+    chosen = torch.linspace(0, len(every) - 1, count).round().long()
+    thumbs = _thumbs(survey, ids[chosen].tolist(), progress)
+    if progress:
+        progress(count, count, "placing the photographs")
+    placed = PLACERS[method](as_array(every[chosen]), seed)
+    low, high = placed.min(0), placed.max(0)
+    points = torch.from_numpy((placed - low) / np.maximum(high - low, 1e-12)).float()
+    items = [survey.items[n] for n in ids[chosen].tolist()]
+    parameters = {"survey": str(survey.folder), "method": method, "photographs": count}
+    source = survey.recipe
+    recipe = Recipe(
+        f"codes, {method}",
+        source.network,
+        source.fingerprint,
+        None,
+        parameters,
+        seed,
+        source.versions,
+    )
+    names, labels = [item.name for item in items], [item.label or "" for item in items]
+    return CodeMap(points, every[chosen], thumbs, names, labels, recipe)
+
+
+def _thumbs(survey: Survey, numbers: list[int], progress: Progress | None) -> NDArray[np.uint8]:
+    root = survey.files().root
+    found = np.empty((len(numbers), THUMB, THUMB, 3), np.uint8)
+    for done, number in enumerate(numbers):
+        pixels = read(root / survey.items[number].name, THUMB)[0].permute(1, 2, 0)
+        found[done] = (pixels.numpy() * 255).round()
+        if progress and done % 100 == 0:
+            progress(done, len(numbers), "reading photographs")
+    return found
+
+
+def _tsne(found: NDArray[Any], seed: int) -> NDArray[Any]:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(found) - 1) / 3)
+    few = _pca(found, seed, 50)  # as usual before t-SNE: distances hardly change, time does
+    tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
+    return np.asarray(tsne.fit_transform(few))
+
+
+def _pca(found: NDArray[Any], seed: int, parts: int = 2) -> NDArray[Any]:
+    from sklearn.decomposition import PCA
+
+    wide = np.pad(found.astype(np.float64), ((0, 0), (0, max(0, 2 - found.shape[1]))))
+    parts = min(parts, *wide.shape)
+    return np.asarray(PCA(parts, random_state=seed).fit_transform(wide))
+
+
+def _umap(found: NDArray[Any], seed: int) -> NDArray[Any]:
+    try:
+        from umap import UMAP
+    except ImportError:
+        msg = "UMAP needs a package of its own; install it with: pip install 'convscope[umap]'"
+        raise ArgumentError(msg) from None
+    neighbours = min(15, len(found) - 1)
+    return np.asarray(
+        UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1).fit_transform(found)
+    )
+
+
+PLACERS: dict[str, Callable[[NDArray[Any], int], NDArray[Any]]] = {
+    "tsne": _tsne,
+    "umap": _umap,
+    "pca": _pca,
+}

@@ -1,0 +1,185 @@
+"""The parts of photographs that fired a channel most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convscope.dataset.survey_result import Place, Survey
+from convscope.errors import ArgumentError
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective
+from convscope.objectives.makers import channel as channel_of
+from convscope.objectives.similarity import direction
+from convscope.results import Pictures, recipe_for
+from convscope.tracing.receptive_field import Axis, box
+
+OUTSIDE = 0.1  # grey beyond the border of a photograph
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Strongest:
+    """The photographs that fired one channel most, read again and looked at again.
+
+    Attributes:
+        layer: its layer.
+        channel: its number.
+        places: where it fired, the strongest first.
+        pixels: (N, 3, H, W) the photographs.
+        net: the network.
+        along: (C,) the direction that was looked along instead of a channel.
+    """
+
+    layer: str
+    channel: int
+    places: Sequence[Place]
+    pixels: Tensor
+    net: Network
+    along: Tensor | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """The question whose answers these are."""
+        if self.along is None:
+            return channel_of(self.layer, self.channel)
+        return direction(self.layer, self.along)
+
+    @property
+    def captions(self) -> list[str]:
+        """Activation and label of each."""
+        return [f"{p.value:.3g} {p.item.label or ''}".strip() for p in self.places]
+
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """What each cell can see of its photograph: (top, left, bottom, right), ends excluded."""
+        height, width = self.pixels.shape[-2:]
+        field = self.net.layers.field(self.layer)
+        if field is None:
+            return [(0, 0, height, width)] * len(self.places)
+        return [box(field, p.y, p.x, height, width) for p in self.places]
+
+    def cut(self, pictures: Tensor, outside: float = OUTSIDE) -> Tensor:
+        """Of pictures of the photographs' size the part that each cell can see, (N, C, h, w).
+
+        A part that reaches beyond a border keeps its place and is filled there. Where a cell can
+        see as much as the whole photograph, it is shown whole.
+        """
+        field = self.net.layers.field(self.layer)
+        if field is None:
+            return pictures
+        parts = [
+            _cut(picture, (field.y, place.y), (field.x, place.x), outside)
+            for picture, place in zip(pictures, self.places, strict=True)
+        ]
+        return torch.stack(parts)
+
+    def check(self) -> None:
+        """Run the network on the photographs again: each must give the value that was kept.
+
+        Raises:
+            ArgumentError: if one does not, as where a file was changed since.
+        """
+        with torch.no_grad():
+            value = self.net.run(self.pixels, [self.layer])[self.layer]
+        maps = value[:, :, None, None] if value.dim() == 2 else None
+        maps = self.net.layers.maps(value, self.layer) if maps is None else maps
+        planes = (
+            maps[:, self.channel] if self.along is None else projected(maps, self.along[None])[:, 0]
+        )
+        for one, place in zip(planes, self.places, strict=True):
+            again = float(one[place.y, place.x])
+            if abs(again - place.value) > TOLERANCE * max(1.0, abs(place.value)):
+                msg = (
+                    f"{place.item.name} now gives {again:.4g} at cell {place.y},{place.x} of "
+                    f"{self.layer}:{self.channel}, but the survey kept {place.value:.4g}: the file "
+                    "was changed since. Survey again."
+                )
+                raise ArgumentError(msg)
+
+
+def strongest(
+    net: Network, survey: Survey, layer: str, channel: int, *, top: int | None = None
+) -> Strongest:
+    """Read the photographs that fired a channel most, and check them against what was kept.
+
+    Args:
+        net: the network that was surveyed.
+        survey: what was found.
+        layer: one of the survey's layers.
+        channel: of the layer.
+        top: how many; None: all that were kept.
+
+    Raises:
+        ArgumentError: if it is another network, the layer was not looked at, or a photograph was
+            changed since.
+        TargetError: if there is no such channel.
+        ImageError: if a photograph is gone.
+    """
+    if top is not None and top < 1:
+        msg = f"top must be at least 1, not {top}."
+        raise ArgumentError(msg)
+    places = survey.strongest(layer, channel)[:top]
+    found = Strongest(layer, channel, places, survey.read(net, [p.number for p in places]), net)
+    found.check()
+    return found
+
+
+def patches(
+    net: Network, survey: Survey, layer: str, channel: int, *, top: int | None = None
+) -> Pictures:
+    """The parts of photographs that fired a channel most, cut as the channel sees them.
+
+    After Zeiler & Fergus 2014, arXiv:1311.2901 (figure 2) and Girshick et al. 2014,
+    arXiv:1311.2524 (figure 4). Arguments and errors as in `strongest`.
+
+    Returns:
+        Pictures with values (N, 3, h, w) in [0, 1], the strongest first, with the activation
+        and the label under each.
+    """
+    found = strongest(net, survey, layer, channel, top=top)
+    recipe = recipe_for(net, "patches", f"{layer}:{channel}", survey=str(survey.folder))
+    return Pictures(found.cut(found.pixels), recipe, captions=found.captions, scale="pixels")
+
+
+def projected(maps: Tensor, directions: Tensor) -> Tensor:
+    """Maps (N, C, h, w) along directions (D, C) of length 1: (N, D, h, w)."""
+    return torch.einsum("nchw,dc->ndhw", maps.float(), directions.to(maps.device, torch.float32))
+
+
+def framed(found: Strongest, frame: float = 1.0) -> Tensor:
+    """The photographs with a white frame around what each cell can see, (N, 3, H, W)."""
+    drawn = found.pixels.clone()
+    drawn *= 0.6  # what the cell cannot see is darker
+    for k, (top, left, bottom, right) in enumerate(found.boxes()):
+        inside = found.pixels[k, :, top + 1 : bottom - 1, left + 1 : right - 1]
+        drawn[k, :, top:bottom, left:right] = frame
+        drawn[k, :, top + 1 : bottom - 1, left + 1 : right - 1] = inside
+    return drawn
+
+
+def _cut(
+    picture: Tensor, rows: tuple[Axis | None, int], columns: tuple[Axis | None, int], outside: float
+) -> Tensor:
+    height, width = picture.shape[-2:]
+    top, bottom = _span(*rows, height)
+    left, right = _span(*columns, width)
+    page = picture.new_full((len(picture), bottom - top, right - left), outside)
+    first, last = max(0, top), max(0, min(height, bottom))
+    start, end = max(0, left), max(0, min(width, right))
+    if first < last and start < end:  # a cell may see nothing but padding
+        page[:, first - top : last - top, start - left : end - left] = picture[
+            :, first:last, start:end
+        ]
+    return page
+
+
+def _span(axis: Axis | None, cell: int, length: int) -> tuple[int, int]:
+    """First and one past the last pixel that a cell sees; all where it sees as much or more."""
+    if axis is None or axis.size >= length:
+        return 0, length
+    size = round(axis.size)
+    first = round(axis.offset + cell * axis.stride - (axis.size - 1) / 2)
+    return first, first + size

@@ -1,0 +1,63 @@
+"""Which channels of a network are dead, noisy or doubled."""
+
+from __future__ import annotations
+
+from convscope.dataset.survey_result import Survey
+from convscope.network.network import Network
+from convscope.results import Cell, Table
+from convscope.view.duplicates import ALIKE, alike
+from convscope.view.filters import noise_scores, weights_of
+
+NOISY = 0.9
+"""From here on a filter's weights hardly know of their neighbours; see `filter_table`."""
+COLUMNS = ("layer", "channels", "dead", "nearly dead", "noisy filters", "doubles", "turned doubles")
+
+
+def health(net: Network, survey: Survey) -> Table:
+    """Counts of suspicious channels, one line a layer.
+
+    Dead channels are above 0 nowhere in any photograph, nearly dead ones in fewer than one in a
+    thousand; noisy are filters of the first convolution with a noise of at least 0.9
+    (`filter_table`); doubles have a twin with a cosine of at least 0.9 (`duplicates`), turned
+    doubles one that is turned.
+
+    Args:
+        net: the network that was surveyed.
+        survey: what was found.
+
+    Raises:
+        ArgumentError: if it is another network.
+    """
+    survey.check(net)
+    rows = [_row(net, survey, layer) for layer in survey.layers]
+    return Table(COLUMNS, rows, survey.recipe)
+
+
+def _row(net: Network, survey: Survey, layer: str) -> list[Cell]:
+    states = survey.states(layer)
+    found: list[Cell] = [layer, len(states), states.count("dead"), states.count("nearly dead")]
+    conv = _convolution(net, layer)
+    if conv is None:
+        return [*found, None, None, None]
+    weight = weights_of(net, conv)
+    turns, cosines = alike(weight)
+    twin = cosines.fill_diagonal_(-1) >= ALIKE
+    noisy = int((noise_scores(weight) >= NOISY).sum()) if conv == "conv:1" else None
+    return [
+        *found,
+        noisy,
+        int((twin & (turns == 0)).any(1).sum()),
+        int((twin & (turns > 0)).any(1).sum()),
+    ]
+
+
+def _convolution(net: Network, layer: str) -> str | None:
+    """The convolution whose channels a layer has: itself, or the last before a norm or activation."""
+    rows = list(net.layers)
+    place = rows.index(net.layers.find(layer))
+    for row in reversed(rows[: place + 1]):
+        if row.kind == "conv":
+            return row.address
+        if row.kind not in ("norm", "act"):
+            return None
+    return None

@@ -1,0 +1,175 @@
+"""All methods on one photograph, side by side, with their cost and their score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from convscope.catalog import CATALOG, Method
+from convscope.checks.deletion_insertion import areas
+from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective, as_objective, improbability, logit, probability
+from convscope.render.grid import sheet
+from convscope.results import Cell, Heatmap, Recipe, Result, Table, recipe_for
+from convscope.results.base import as_array
+
+FAMILIES = ("cam", "pixels", "masks")
+Progress = Callable[[int, int, str], None]
+COLUMNS = ("method", "family", "seconds", "deletion", "insertion", "note")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one method gave.
+
+    Attributes:
+        method: its entry in the catalogue.
+        heat: its map; None where it does not apply.
+        seconds: how long it took.
+        areas: of deletion and insertion by the map.
+        note: why there is no map.
+    """
+
+    method: Method
+    heat: Heatmap | None
+    seconds: float
+    areas: tuple[float, float] | None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Result):
+    """Maps of several methods for one photograph and one question.
+
+    Attributes:
+        rows: in the order of the catalogue.
+        recipe: how they were made.
+    """
+
+    rows: Sequence[Row]
+    recipe: Recipe
+
+    def picture(self) -> Image.Image:
+        """Every map over the photograph, with seconds, deletion and insertion under it."""
+        drawn = [row for row in self.rows if row.heat is not None]
+        tiles = [as_tile(row.heat) for row in drawn if row.heat is not None]
+        captions = [_caption(row) for row in drawn]
+        return sheet(tiles, tile=200, captions=captions, columns=min(6, len(tiles)))
+
+    def table(self) -> Table:
+        """The figures; the best deletion first."""
+        rows = sorted((_cells(row) for row in self.rows), key=_by_deletion)
+        return Table(COLUMNS, rows, self.recipe)
+
+    def words(self) -> str:
+        """How many maps, for what."""
+        return f"{len(self.rows)} methods for {self.recipe.objective} ({self.recipe.network})"
+
+    def _arrays(self) -> Mapping[str, Any]:
+        return {row.method.name: as_array(row.heat.values) for row in self.rows if row.heat}
+
+
+def compare(
+    net: Network,
+    photo: Tensor | Source,
+    objective: Objective | str | int | None = None,
+    *,
+    methods: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Comparison:
+    """Run all methods on one photograph.
+
+    Args:
+        net: the network.
+        photo: one photograph.
+        objective: as in `cam`; None is settled on the class that the photograph is taken for.
+        methods: names of the catalogue; None takes all that make maps.
+        seed: of every random choice.
+        progress: called with done, total and the method.
+        should_stop: asked between methods; what is finished is returned.
+
+    Raises:
+        ArgumentError: if a name is not in the catalogue, or makes no map.
+        NotApplicableError: if no method gives a map for this network and question.
+    """
+    chosen = _chosen(methods)
+    pixels = net.photographs(photo)[:1]
+    question = net.settled(as_objective(objective).among(0, 1), pixels)
+    net.score(question, pixels)  # what is wrong with the question itself is said once
+    rows: list[Row] = []
+    for done, method in enumerate(chosen):
+        if should_stop and should_stop():
+            break
+        if progress:
+            progress(done, len(chosen), method.name)
+        rows.append(_row(net, pixels, question, method, seed))
+    if rows and all(row.heat is None for row in rows):
+        msg = f"None of the methods gives a map. {rows[0].method.name}: {rows[0].note}"
+        raise NotApplicableError(msg)
+    recipe = recipe_for(net, "compare", question.label, seed=seed, methods=[m.name for m in chosen])
+    return Comparison(rows, recipe)
+
+
+def _chosen(methods: Sequence[str] | None) -> list[Method]:
+    able = {m.name: m for m in CATALOG.values() if m.family in FAMILIES}
+    for name in methods or ():
+        if name not in able:
+            msg = f"There is no method {name!r} that makes a map; there are {', '.join(able)}."
+            raise ArgumentError(msg)
+    return [able[name] for name in methods] if methods else list(able.values())
+
+
+def _row(net: Network, pixels: Tensor, objective: Objective, method: Method, seed: int) -> Row:
+    options = {"seed": seed} if "seed" in method.parameters else {}
+    if method.name == "occlusion":
+        side = max(1, min(net.input_size) // 7)
+        options |= {"window": side, "stride": max(1, side // 4)}
+    start = time.perf_counter()
+    try:
+        heat = method.run(net, pixels, objective, **options)
+    except ConvscopeError as reason:
+        return Row(method, None, 0.0, None, str(reason))
+    seconds = time.perf_counter() - start
+    if not isinstance(heat, Heatmap):
+        return Row(method, None, seconds, None, "makes no map")
+    return Row(method, heat, seconds, areas(net, heat, watched(objective)))
+
+
+def watched(objective: Objective) -> Objective:
+    """What deletion and insertion watch: a class's probability, any other objective itself.
+
+    Of a single score below 0, which speaks against its class, it is one less the probability.
+    """
+    if objective.label == (-logit(0)).label:
+        return improbability(0)
+    return objective if objective.c is None else probability(objective.c)
+
+
+def as_tile(heat: Heatmap) -> Any:
+    """A map over its photograph as numbers in [0, 1]."""
+    import numpy as np
+
+    return np.asarray(heat.picture(opacity=0.6), dtype=np.float32) / 255
+
+
+def _caption(row: Row) -> str:
+    deletion, insertion = row.areas or (0.0, 0.0)
+    return f"{row.method.name}  {row.seconds:.2f} s  -{deletion:.2f} +{insertion:.2f}"
+
+
+def _cells(row: Row) -> list[Cell]:
+    found = row.areas or (None, None)
+    return [row.method.name, row.method.family, round(row.seconds, 3), *found, row.note]
+
+
+def _by_deletion(cells: Sequence[Cell]) -> float:
+    return float("inf") if cells[3] is None else float(cells[3])

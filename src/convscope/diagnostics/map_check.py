@@ -1,0 +1,86 @@
+"""One map with all that speaks for and against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from convscope.catalog import CATALOG
+from convscope.checks.deletion_insertion import trust
+from convscope.checks.randomization_check import randomization
+from convscope.diagnostics.compare import FAMILIES, watched
+from convscope.errors import ArgumentError
+from convscope.images.read import Source
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective, as_objective
+from convscope.results import Chart, Heatmap, Table, recipe_for
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The checks of one map.
+
+    Attributes:
+        chart: deletion, insertion and, where asked for, maps of random weights.
+        table: areas of the curves by what orders the pixels.
+        sentences: what they say in plain words.
+    """
+
+    chart: Chart
+    table: Table
+    sentences: Sequence[str]
+
+
+def checked(
+    net: Network,
+    photo: Tensor | Source,
+    objective: Objective | str | int | None = None,
+    *,
+    method: str = "gradcam",
+    randomize: str = "",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Checked:
+    """Check a method's map of one photograph.
+
+    Args:
+        net: the network.
+        photo: one photograph.
+        objective: as in `cam`; None is settled on the class that the photograph is taken for.
+        method: any of the catalogue that makes maps.
+        randomize: "cascading" or "single" also compares maps of random weights; "" does not.
+        seed: of every random choice.
+        progress: called with done, total and a message.
+
+    Raises:
+        ArgumentError: if there is no such method.
+    """
+    entry = CATALOG.get(method)
+    if entry is None or entry.family not in FAMILIES:
+        names = ", ".join(m.name for m in CATALOG.values() if m.family in FAMILIES)
+        msg = f"There is no method {method!r} that makes a map; there are {names}."
+        raise ArgumentError(msg)
+    pixels = net.photographs(photo)[:1]
+    question = net.settled(as_objective(objective).among(0, 1), pixels)
+
+    def make(other: Network, images: Tensor) -> Heatmap:
+        found = entry.run(other, images, question)
+        assert isinstance(found, Heatmap)  # noqa: S101 - so are these families defined
+        return found
+
+    asked = watched(question)
+    found = trust(net, make(net, pixels), asked, seed=seed)
+    chart = found.chart(recipe_for(net, f"check {method}", asked.label, seed=seed), asked.label)
+    sentences = [chart.sentence]
+    if randomize:
+        random = randomization(net, pixels, make, how=randomize, seed=seed, progress=progress)
+        chart = replace(chart, panels={**chart.panels, **random.panels})
+        sentences.append(random.sentence)
+    areas = found.areas()
+    rows = [(name, *areas[name]) for name in areas]
+    table = Table(("order of pixels", "deletion", "insertion"), rows, chart.recipe)
+    return Checked(chart, table, sentences)

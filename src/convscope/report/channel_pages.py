@@ -1,0 +1,220 @@
+"""One channel seen from all sides: strongest patches, their projections, what it wants to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.attribution.pixels import deconv
+from convscope.dataset.channel_statistics import edges
+from convscope.dataset.survey_result import Survey
+from convscope.dataset.top_patches import Strongest, framed, strongest
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.network.network import Network
+from convscope.render.chart import chart
+from convscope.render.colour import Floats
+from convscope.render.grid import scaled, tiled
+from convscope.report.page import Chapter, Figure, Page
+from convscope.results import CLIP, Pictures, recipe_for
+from convscope.results.base import as_array
+from convscope.synthesis.synthesize import synthesize
+
+Progress = Callable[[int, int, str], None]
+SIDE = 96  # pixels of a patch on a sheet of one channel
+SMALL = 40  # on a sheet of a whole layer
+
+
+def channel_page(
+    net: Network, survey: Survey, layer: str, channel: int, *, steps: int | None = None
+) -> Page:
+    """All that is known of one channel, on one page.
+
+    Args:
+        net: the network that was surveyed.
+        survey: what was found.
+        layer: one of the survey's layers.
+        channel: of the layer.
+        steps: of the synthesized picture; None: the recipe's.
+
+    Raises:
+        ArgumentError: as in `strongest`.
+        TargetError: if there is no such channel.
+    """
+    found = strongest(net, survey, layer, channel)
+    row = survey.channel_table(layer).records()[channel]
+    lead = (
+        f"It fires on {float(row['fires on'] or 0):.0%} of {len(survey.items):,} photographs"
+        f"{_for_whom(row)}. Its strongest activation is {float(row['strongest'] or 0):.3g}."
+    )
+    chapters = [_real(net, survey, found), _synthetic(net, found, steps), _numbers(survey, found)]
+    title = f"Channel {layer}:{channel} of {net.name}"
+    return Page(title, lead, [c for c in chapters if c], {"Survey": str(survey.folder)})
+
+
+def _for_whom(row: dict[str, str | int | float | None]) -> str:
+    if row["top class"] is None:
+        return ""
+    return f", most of all on {row['top class']} (selectivity {float(row['selectivity'] or 0):.2f})"
+
+
+def views(net: Network, found: Strongest) -> tuple[Tensor, Tensor | None]:
+    """Patches and their DeconvNet projections, cut alike; no projections without ReLUs."""
+    patches = found.cut(found.pixels)
+    try:
+        heat = deconv(net, found.pixels, found.objective, only="max")
+    except (NotApplicableError, ArgumentError):
+        return patches, None
+    projection = heat.projection
+    return patches, None if projection is None else found.cut(projection, outside=0.0)
+
+
+def channel_sheet(net: Network, found: Strongest) -> Pictures:
+    """The strongest patches above, their projections in the middle, the photographs below."""
+    patches, projections = views(net, found)
+    rows = [_tiles(patches), _tiles(framed(found))]
+    if projections is not None:
+        rows.insert(1, _drawn(projections))
+    side = max(SIDE, *(tile.shape[1] for tile in rows))
+    values = torch.cat([torch.from_numpy(enlarged(row, side)) for row in rows])
+    blank = [""] * len(found.places)
+    captions = [*found.captions, *blank * (len(rows) - 2), *(p.item.title for p in found.places)]
+    recipe = recipe_for(net, "patches", f"{found.layer}:{found.channel}")
+    return Pictures(values.permute(0, 3, 1, 2), recipe, captions=captions, scale="pixels")
+
+
+def layer_sheet(
+    net: Network,
+    survey: Survey,
+    layer: str,
+    channels: Sequence[int] | None = None,
+    *,
+    projections: bool = True,
+    progress: Progress | None = None,
+) -> Pictures:
+    """For each channel of a layer its nine strongest patches as a block, projections beside them.
+
+    The figure 2 of Zeiler & Fergus 2014, arXiv:1311.2901.
+
+    Args:
+        net: the network that was surveyed.
+        survey: what was found.
+        layer: one of its layers.
+        channels: some of them; None: all.
+        projections: draw them, which takes a pass back for every patch.
+        progress: called with channels done, channels in all, message.
+    """
+    numbers = range(len(survey.tally(layer).fired)) if channels is None else channels
+    blocks: list[Floats] = []
+    for done, k in enumerate(numbers):
+        blocks.append(_block(net, strongest(net, survey, layer, k, top=9), both=projections))
+        if progress:
+            progress(done + 1, len(numbers), f"patches of {layer}")
+    values = torch.from_numpy(np.stack(blocks)).permute(0, 3, 1, 2)
+    recipe = recipe_for(net, "patches", None, layer=layer, survey=str(survey.folder))
+    captions = [f"{layer}:{k}" for k in numbers]
+    return Pictures(values, recipe, captions=captions, scale="pixels")
+
+
+def direction_sheet(net: Network, found: Sequence[Strongest], captions: Sequence[str]) -> Pictures:
+    """As `layer_sheet`, for what was found along directions."""
+    blocks = [_block(net, one, both=True) for one in found]
+    values = torch.from_numpy(np.stack(blocks)).permute(0, 3, 1, 2)
+    recipe = recipe_for(net, "patches along directions", None, layer=found[0].layer)
+    return Pictures(values, recipe, captions=captions, scale="pixels")
+
+
+def _block(net: Network, found: Strongest, *, both: bool) -> Floats:
+    patches, projections = views(net, found) if both else (found.cut(found.pixels), None)
+    left = tiled(enlarged(_tiles(patches), SMALL), 3)
+    if projections is None:
+        return left
+    return np.concatenate([left, tiled(enlarged(_drawn(projections), SMALL), 3)], axis=1)
+
+
+def _tiles(pixels: Tensor) -> Floats:
+    return as_array(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)).clip(0, 1)
+
+
+def _drawn(projections: Tensor) -> Floats:
+    tiles = as_array(projections.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
+    return scaled(tiles, signed=True, clip=CLIP)
+
+
+def enlarged(tiles: Floats, side: int) -> Floats:
+    """Tiles (n, h, w, 3) at a height and width of `side`, cells with sharp edges where they grow."""
+    small = torch.from_numpy(tiles).permute(0, 3, 1, 2)
+    mode = "area" if small.shape[-1] > side else "nearest"
+    return as_array(F.interpolate(small, (side, side), mode=mode).permute(0, 2, 3, 1))
+
+
+def _real(net: Network, survey: Survey, found: Strongest) -> Chapter:
+    drawn = channel_sheet(net, found)
+    name = f"{found.layer}:{found.channel}"
+    figure = Figure(
+        drawn.picture(columns=len(found.places)),
+        "The photographs that fire it most",
+        f"The {len(found.places)} strongest patches of {name}, projections and photographs",
+        "Above, what the channel sees, with its activation; below it, what in the patch drives it "
+        "(DeconvNet); at the bottom, the photographs with the place framed.",
+        "The network was run on each photograph again, and gave the same value.",
+        f'patches(net, survey, "{found.layer}", {found.channel})',
+        drawn.recipe,
+        wide=True,
+    )
+    return Chapter(
+        "patches",
+        "What it gets to see",
+        f"The strongest of {len(survey.items):,} photographs, one patch from each at most.",
+        [figure],
+    )
+
+
+def _synthetic(net: Network, found: Strongest, steps: int | None) -> Chapter | None:
+    name = f"{found.layer}:{found.channel}"
+    try:
+        made = synthesize(net, [name, f"{name}@centre"], steps=steps)
+    except NotApplicableError:
+        return None
+    whole = "Made for the channel everywhere"
+    cell = "Made for one cell in the middle, as a patch is"
+    figures = [
+        Figure(
+            picture,
+            words,
+            f"A picture made to excite {name}: {words.lower()}",
+            "Begun as grey noise and changed step by step until it is as active as it can be made.",
+            "It shows what the channel could answer to, pushed to the extreme.",
+            f'synthesize(net, "{name}{where}")',
+            made.recipe,
+        )
+        for picture, words, where in zip(made.frames(), (whole, cell), ("", "@centre"), strict=True)
+    ]
+    return Chapter("wants", "What it wants to see", "", figures)
+
+
+def _numbers(survey: Survey, found: Strongest) -> Chapter:
+    tally = survey.tally(found.layer)
+    counts = tally.histogram[found.channel].tolist()
+    used = [k for k, n in enumerate(counts[1:], 1) if n]
+    figures, bars = [], []
+    if used:
+        first, last = used[0], used[-1] + 1
+        borders = edges().tolist()
+        xs, ys = borders[first - 1 : last], [float(n) for n in counts[first : last + 1]]
+        drawn = chart({"": {"photographs": (xs, ys)}}, "strongest activation", "photographs")
+        figures = [
+            Figure(
+                drawn,
+                "How strongly photographs fire it",
+                "Number of photographs against their strongest activation",
+                f"{counts[0]:,} of {sum(counts):,} photographs do not fire it at all.",
+            )
+        ]
+    if survey.class_means(found.layer) is not None:
+        top = survey.top_classes(found.layer, found.channel)
+        bars = [(str(r[0]), float(r[2] or 0), f"{float(r[1] or 0):.3g}") for r in top.rows]
+    return Chapter("numbers", "How often, and for whom", "", figures, bars)

@@ -1,0 +1,60 @@
+"""The map of codes as a page that can be zoomed."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from convscope.dataset.embedding_map import THUMB, CodeMap
+from convscope.errors import printable
+from convscope.report.page import data_uri
+from convscope.results.base import as_array, written
+
+PER_ROW = 64
+
+
+def code_page(found: CodeMap) -> str:
+    """One self-contained page: places, grid and seams, hover, zoom, and a search by class or name."""
+    across, down = found.seams()
+    data = {
+        "names": list(map(printable, found.names)),
+        "labels": list(map(printable, found.labels)),
+        "side": found.side,
+        "points": as_array(found.points).round(4).tolist(),
+        "grid": found.grid().ravel().tolist(),
+        "across": across.round(2).ravel().tolist(),
+        "down": down.round(2).ravel().tolist(),
+    }
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    text = files("convscope.report").joinpath("templates/codes.html").read_text("utf-8")
+    return environment.from_string(text).render(
+        title=f"{len(found.names):,} photographs as {found.recipe.network} sees them",
+        lead="Photographs that look alike to the network lie together. Drag and scroll to move and zoom.",
+        alt=found.words(),
+        data=data,
+        thumb=THUMB,
+        per_row=PER_ROW,
+        sprite=data_uri(_sprite(found), exact=False),
+    )
+
+
+def save_code_page(found: CodeMap, path: str | Path) -> Path:
+    """Write the page as a file that ends in .html.
+
+    Raises:
+        ArgumentError: if it ends otherwise, or cannot be written.
+    """
+    return written(Path(path), {".html": lambda: code_page(found).encode()})
+
+
+def _sprite(found: CodeMap) -> Image.Image:
+    """All photographs in one picture, PER_ROW in a row."""
+    rows = -(-len(found.names) // PER_ROW)
+    page = np.zeros((rows * PER_ROW, THUMB, THUMB, 3), np.uint8)
+    page[: len(found.thumbs)] = found.thumbs
+    whole = page.reshape(rows, PER_ROW, THUMB, THUMB, 3).swapaxes(1, 2)
+    return Image.fromarray(whole.reshape(rows * THUMB, PER_ROW * THUMB, 3))

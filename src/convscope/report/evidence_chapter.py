@@ -1,0 +1,189 @@
+"""Chapters of the tour on where the evidence lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from convscope.attribution.cam import cam
+from convscope.catalog import CATALOG
+from convscope.checks.deletion_insertion import trust
+from convscope.diagnostics.compare import watched
+from convscope.errors import NotApplicableError
+from convscope.network.network import Network
+from convscope.objectives.makers import Objective, as_objective, class_number, logit
+from convscope.report.chapters import picture_of
+from convscope.report.page import Chapter, Figure
+from convscope.results import Heatmap, Table
+
+_PIXEL_MAPS = (
+    (
+        "guidedgradcam",
+        "Pixel by pixel: guided Grad-CAM",
+        "Edges that the network used, inside the region that counted.",
+    ),
+    (
+        "smoothgrad",
+        "Pixel by pixel: SmoothGrad",
+        "Where a small change of a pixel would change the score most.",
+    ),
+    ("occlusion", "By covering: occlusion", "Where covering a window with grey lowers the score."),
+)
+
+
+def evidence(
+    net: Network,
+    pixels: Tensor,
+    shown: Tensor,
+    said: Table,
+    target: Objective | str | int | None,
+) -> Chapter | None:
+    """Grad-CAM for the first choice and for the second, or for what was asked."""
+    try:
+        net.layers.default  # noqa: B018 - asks whether there is one
+    except NotApplicableError:
+        return None
+    questions = list(_questions(net, said, target))
+    figures = [_heat_figure(net, pixels, shown, words, asked) for words, asked in questions]
+    return Chapter(
+        "evidence",
+        "Where the evidence lies",
+        "Grad-CAM (Selvaraju et al. 2017) weighs each channel of the last map by what it does for "
+        "the score of a class, and shows where the sum is positive. Move the slider to fade "
+        "between the photograph and the map.",
+        figures,
+    )
+
+
+def _questions(
+    net: Network, said: Table, target: Objective | str | int | None
+) -> Iterator[tuple[str, Objective]]:
+    classes, first = [int(row[1] or 0) for row in said.rows], answer_in(said)
+    yield f"For {_named(net, first)}, the first choice", first
+    if target is not None:
+        objective = as_objective(target)
+        yield f"For {_named(net, objective)}, as you asked", objective
+    elif len(classes) > 1:
+        yield f"For {net.caption(classes[1])}, the second choice", logit(classes[1])
+
+
+def answer_in(said: Table) -> Objective:
+    """The score of the most probable class; a single score below 0 speaks against its class."""
+    first = said.rows[0]
+    score = logit(int(first[1] or 0))
+    return -score if len(said.rows) == 1 and float(first[4] or 0) < 0 else score
+
+
+def _named(net: Network, objective: Objective) -> str:
+    if objective.label == (-logit(0)).label:
+        return f"not {net.caption(0)}"
+    if objective.c is None:
+        return objective.label
+    return net.caption(class_number(objective.c, net.labels))
+
+
+def _asked(objective: Objective) -> str:
+    """The question in words that the toolkit reads."""
+    return "predicted" if objective.label == (-logit(0)).label else objective.label
+
+
+def _heat_figure(
+    net: Network, pixels: Tensor, shown: Tensor, title: str, objective: Objective
+) -> Figure:
+    plain = cam(net, pixels, objective)
+    heat, evidence = replace(plain, images=shown), plain.has_evidence()
+    drawn = heat.picture(opacity=1.0 if evidence else 0.5)
+    return Figure(
+        drawn,
+        title,
+        heat.words(),
+        _extent(heat)
+        if evidence
+        else "No place speaks for this class: the map has no positive value.",
+        _trust(net, plain, objective) if evidence else _coarse(net, heat),
+        f'cam(net, photo, "{_asked(objective)}")',
+        heat.recipe,
+        under=picture_of(shown) if evidence else None,
+    )
+
+
+def _trust(net: Network, heat: Heatmap, objective: Objective) -> str:
+    asked = watched(objective)
+    if asked is objective:  # not a class, so no probability that a sentence could quote
+        return _coarse(net, heat)
+    return f"{trust(net, heat, asked).sentence(_named(net, objective))} {_coarse(net, heat)}"
+
+
+def otherwise(net: Network, pixels: Tensor, shown: Tensor, said: Table) -> Chapter | None:
+    """The same question asked pixel by pixel, and by covering the photograph."""
+    objective = answer_in(said)
+    figures = [
+        figure
+        for name, title, shows in _PIXEL_MAPS
+        if (figure := _pixel_figure(net, pixels, shown, objective, name, title, shows))
+    ]
+    return Chapter(
+        "pixels",
+        "The same question, asked otherwise",
+        f"Three more ways to ask what speaks for {_named(net, objective)}. They "
+        "need not agree: each answers a question of its own, and the check under each says how "
+        "much of the answer the network really uses.",
+        figures,
+    )
+
+
+def _pixel_figure(
+    net: Network,
+    pixels: Tensor,
+    shown: Tensor,
+    objective: Objective,
+    name: str,
+    title: str,
+    shows: str,
+) -> Figure | None:
+    side = max(1, max(net.input_size) // 7)
+    options = {"window": side, "stride": max(1, side // 4)} if name == "occlusion" else {}
+    try:
+        plain = CATALOG[name].run(net, pixels, objective, **options)
+    except NotApplicableError:
+        return None
+    if not isinstance(plain, Heatmap) or not plain.has_evidence():
+        return None
+    heat = replace(plain, images=shown)
+    return Figure(
+        heat.picture(opacity=1.0),
+        title,
+        heat.words(),
+        shows,
+        _trust(net, plain, objective),
+        _call(name, objective, options),
+        heat.recipe,
+        under=picture_of(shown),
+    )
+
+
+def _call(name: str, objective: Objective, options: dict[str, int]) -> str:
+    given = "".join(f", {key}={value}" for key, value in options.items())
+    if CATALOG[name].family == "pixels":
+        return f'saliency(net, photo, "{_asked(objective)}", method="{name}")'
+    return f'{name}(net, photo, "{_asked(objective)}"{given})'
+
+
+def _extent(heat: Heatmap) -> str:
+    positive = heat.values[0].clamp(min=0).flatten().sort(descending=True).values
+    half = int((torch.cumsum(positive, 0) < positive.sum() / 2).sum()) + 1
+    return f"Half of the positive evidence lies in {half / len(positive):.0%} of the picture."
+
+
+def _coarse(net: Network, heat: Heatmap) -> str:
+    height, width = heat.values.shape[-2:]
+    if height * 2 > net.input_size[0]:
+        return "It shows what raised this score, not what the object is."
+    tall = net.input_size[0] / height
+    return (
+        f"The map has only {height} by {width} cells of about {tall:.0f} pixels, so its edges mean "
+        "nothing; it shows what raised this score, not what the object is."
+    )

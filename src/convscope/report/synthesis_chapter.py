@@ -1,0 +1,103 @@
+"""The chapter of the tour on what the strongest channels want to see, beside where they fired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.errors import NotApplicableError
+from convscope.network.network import Network
+from convscope.objectives.makers import channel
+from convscope.render.colour import Floats
+from convscope.render.grid import sheet
+from convscope.render.overlay import overlay
+from convscope.report.page import Chapter, Figure
+from convscope.results import Pictures
+from convscope.results.base import as_array
+from convscope.synthesis.synthesize import synthesize
+
+COUNT = 6
+LARGEST, STEPS = 144, 128  # a page should not take minutes, whatever the network
+
+
+def wanted(net: Network, pixels: Tensor) -> Chapter | None:
+    """What the photograph's strongest channels of a late layer want to see; None without maps."""
+    rows = [row for row in net.layers.stages if len(row.shape) == 3 and row.shape[-1] > 3]
+    if len(rows) < 2:
+        return None
+    address = f"stage:{rows[len(rows) * 5 // 6].stage}"
+    acts = net.activations(pixels, [address])[address]
+    if acts.dim() != 4:
+        return None
+    strongest = acts[0].mean((-2, -1)).topk(min(COUNT, acts.shape[1])).indices.tolist()
+    asked = [channel(address, k) for k in strongest]
+    try:
+        found = synthesize(net, asked, size=min(*net.input_size, LARGEST), steps=STEPS)
+    except NotApplicableError:
+        return None
+    return Chapter(
+        "wanted",
+        "What these channels want to see",
+        "A channel's map says where it fired; a picture made for it says what it looks for. Each "
+        "begins as grey noise and is changed, step by step, until the channel is as active as it "
+        "can be made.",
+        [_figure(net, pixels, acts, address, strongest, found)],
+    )
+
+
+def _figure(
+    net: Network,
+    pixels: Tensor,
+    acts: Tensor,
+    address: str,
+    strongest: Sequence[int],
+    found: Pictures,
+) -> Figure:
+    fired = [fired_in(pixels, acts[0, k]) for k in strongest]
+    made = [_as_large(tile, fired[0].shape[0]) for tile in found.tile_arrays()]
+    names = [f"channel {k}: where it fired" for k in strongest] + ["and what it wants"] * len(made)
+    numbers = ", ".join(f"{address}:{k}" for k in strongest)
+    return Figure(
+        sheet([*fired, *made], columns=len(fired), captions=names),
+        f"The {len(fired)} strongest channels of {address}",
+        f"Where {numbers} fired in the photograph, and below each a picture made for it",
+        "Above, the photograph with the channel's own map over it; below, the picture that "
+        f"excites this channel most. {_compared(net, pixels, address, strongest, found)}",
+        "These pictures show what a channel could answer to, pushed to the extreme. What it gets "
+        "to see in real photographs is tamer, and may be something else besides.",
+        f'synthesize(net, ["{address}:{strongest[0]}", ...])',
+        found.recipe,
+        wide=True,
+    )
+
+
+@torch.no_grad()
+def _compared(
+    net: Network, pixels: Tensor, address: str, strongest: Sequence[int], found: Pictures
+) -> str:
+    pairs = zip(strongest, found.values, strict=True)
+    more = [
+        float(net.score(channel(address, k), one[None]) / net.score(channel(address, k), pixels))
+        for k, one in pairs
+    ]
+    return f"It does so {min(more):.0f} to {max(more):.0f} times as much as the photograph."
+
+
+def fired_in(pixels: Tensor, plane: Tensor) -> Floats:
+    """The photograph with a channel's map (h, w) over it, (H, W, 3) in [0, 1]."""
+    photo = as_array(pixels[0].permute(1, 2, 0).expand(-1, -1, 3))
+    heat = as_array(plane.clamp(min=0))
+    top = float(heat.max())
+    share = heat / top if top > 0 else heat
+    return (np.asarray(overlay(photo, share, opacity=0.6)) / 255).astype(np.float32)
+
+
+def _as_large(tile: Floats, side: int) -> Floats:
+    """A picture brought to a height, as square as it was."""
+    colours = torch.from_numpy(tile).permute(2, 0, 1)[None]
+    large = F.interpolate(colours, (side, side), mode="bicubic").clamp(0, 1)
+    return as_array(large[0].permute(1, 2, 0))

@@ -1,0 +1,76 @@
+"""The chapter of the tour on what a photograph's strongest channels answer to in other photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convscope.dataset.survey_result import Survey
+from convscope.dataset.top_patches import strongest
+from convscope.network.network import Network
+from convscope.render.colour import Floats
+from convscope.render.grid import sheet
+from convscope.report.channel_pages import enlarged
+from convscope.report.page import Chapter, Figure
+from convscope.report.synthesis_chapter import fired_in
+from convscope.results.base import as_array
+
+COUNT, SIDE = 5, 96
+
+
+def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
+    """The photograph's strongest channels beside the patches that fire them most elsewhere.
+
+    None where the survey looked at no layer with maps.
+
+    Raises:
+        ArgumentError: if the survey is of another network, or its photographs were changed.
+    """
+    survey.check(net)
+    mapped = [layer for layer in survey.layers if len(net.layers.find(layer).shape) > 1]
+    if not mapped:
+        return None
+    layer = mapped[min(len(mapped) * 5 // 6, len(mapped) - 1)]
+    with torch.no_grad():
+        value = net.run(pixels, [layer])[layer]
+    maps = net.layers.maps(value, layer).clamp(min=0)[0]
+    channels = maps.mean((1, 2)).topk(min(COUNT, len(maps))).indices.tolist()
+    rows = [_row(net, survey, layer, k, fired_in(pixels, maps[k])) for k in channels]
+    captions = [words for k in channels for words in _captions(survey, layer, k)]
+    columns = 1 + survey.manifest.top
+    figure = Figure(
+        sheet([tile for row in rows for tile in row], columns=columns, captions=captions),
+        f"The {len(channels)} strongest channels of {layer}",
+        f"For each of {len(channels)} channels where it fired, and the patches that fire it most",
+        "Left, where the channel fired in this photograph; beside it the patches of "
+        f"{len(survey.items):,} other photographs that fire it most, with the activation.",
+        "These are its strongest answers. What it does on most photographs is weaker and more mixed.",
+        f'patches(net, open_survey("..."), "{layer}", {channels[0]})',
+        survey.recipe,
+        wide=True,
+    )
+    return Chapter(
+        "seen",
+        "What these channels answer to elsewhere",
+        "A channel that is active here looked for something. Photographs that fire it even more "
+        "say for what.",
+        [figure],
+    )
+
+
+def _row(net: Network, survey: Survey, layer: str, channel: int, fired: Floats) -> list[Floats]:
+    """Where it fired, and its patches; always as many tiles as the survey keeps."""
+    found = strongest(net, survey, layer, channel)
+    tiles = as_array(found.cut(found.pixels).permute(0, 2, 3, 1)).clip(0, 1)
+    own = [enlarged(np.asarray(part, np.float32)[None], SIDE)[0] for part in (fired, *tiles)]
+    blank = np.full((SIDE, SIDE, 3), 0.1, np.float32)
+    return [*own, *[blank] * (survey.manifest.top - len(tiles))]
+
+
+def _captions(survey: Survey, layer: str, channel: int) -> Sequence[str]:
+    places = survey.strongest(layer, channel)
+    words = [f"{place.value:.3g} {place.item.label or ''}".strip() for place in places]
+    return [f"{layer}:{channel}", *words, *[""] * (survey.manifest.top - len(places))]

@@ -1,0 +1,277 @@
+"""How little it takes to be wrong, and how sure a network can be of nothing.
+
+A lesson in what a high probability is worth: the first is the smallest change found that turns a
+photograph into a chosen class, the second a picture of nothing that a network is certain of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from convscope.errors import NotApplicableError
+from convscope.images.read import Source, mark_of
+from convscope.network.network import Network
+from convscope.objectives.activations import in_range
+from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, logit, scores, shares
+from convscope.results import Pictures, recipe_for
+from convscope.synthesis.ascent import ascend
+from convscope.synthesis.forward_backward import computed
+from convscope.synthesis.presets import Plan, between
+from convscope.synthesis.priors import Within
+from convscope.synthesis.synthesize import Progress, Stop
+
+ROUNDS = 100
+BOUNDS, ASCENT = 8, 24  # lengths tried for a shorter change, and steps at each
+OVERSHOOT = 1.02  # a step past the border; the way back to it is taken later
+CERTAIN = 0.999
+NOTHING = Plan(
+    "nothing",
+    between(120, 136),
+    partial(Adam, lr=0.02),
+    400,
+    "Nguyen et al. 2015, arXiv:1412.1897",
+    corrections=(Within(),),
+)
+
+
+def fool(
+    net: Network,
+    photograph: Tensor | Source,
+    to: int | str,
+    *,
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """The least change found that turns a photograph into a class.
+
+    Steps go straight to where the class overtakes the strongest other, were the network linear
+    (Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, towards a chosen class). Then a shorter one is
+    looked for by ascents within smaller and smaller distances (projected, as of Madry et al. 2018,
+    arXiv:1706.06083), and made as small as it can be along the way back. The result holds when
+    saved in whole bytes.
+
+    Args:
+        net: the network.
+        photograph: one.
+        to: the class, by number or by name.
+        progress: called with rounds done, all rounds and what is being made.
+        should_stop: asked after each round; once it says so, the change so far is returned, with
+            what the network takes it for, which may be another class.
+
+    Returns:
+        The photograph, the change (times what makes it visible, around mid-grey) and the changed
+        photograph, (3, 3, H, W); norms of the change in the recipe: `l2` of pixels in [0, 1],
+        `largest` and `mean` in 255ths.
+
+    Raises:
+        TargetError: if there is no such class.
+        NotApplicableError: if the photograph is of that class already, or no change was found.
+    """
+    pixels = net.photographs(photograph)[:1]
+    said = scores(net.activations(pixels, (OUTPUT,)))
+    wanted = in_range(class_number(to, net.labels), said.shape[1])
+    if int(said.argmax()) == wanted:
+        msg = f"{net.name} already takes this photograph for {net.caption(wanted)!r}; choose another class."
+        raise NotApplicableError(msg)
+    changed = _Search(net, pixels, wanted, progress, should_stop).found()
+    return _panels(net, pixels, changed, wanted)
+
+
+def nothing(
+    net: Network,
+    to: int | str,
+    *,
+    certain: float = CERTAIN,
+    seed: int = 0,
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """A picture of nothing that a network takes for a class with near certainty.
+
+    Args:
+        net: the network.
+        to: the class, by number or by name.
+        certain: probability at which to stop.
+        seed: of the noise it starts from.
+        progress: called with steps done, all steps and what is being made.
+        should_stop: asked after each step; once it says so, the picture so far is returned.
+
+    Returns:
+        One picture (1, 3, H, W), its probability in the caption.
+
+    Raises:
+        TargetError: if there is no such class.
+    """
+    wanted = class_number(to, net.labels)
+    share, values = 0.0, torch.zeros(0)
+    for step in ascend(net, logit(wanted), recipe=NOTHING, seed=seed, precision="float32"):
+        values = _in_bytes(step.pictures.values)
+        share = _share(net, values, wanted)
+        if progress:
+            progress(step.step, NOTHING.steps, f"{net.caption(wanted)}: {share:.1%}")
+        if share >= certain or (should_stop and should_stop()):
+            break
+    caption = f"{net.caption(wanted)} {share:.1%}"
+    label = logit(wanted).label
+    recipe = recipe_for(
+        net,
+        "nothing",
+        label,
+        seed=seed,
+        certain=certain,
+        steps=step.step,
+        probability=round(share, 5),
+        **computed(net, "float32"),
+    )
+    return Pictures(values, recipe, captions=[caption], scale="pixels")
+
+
+@dataclass
+class _Search:
+    """A way from a photograph into a class, and shorter ones.
+
+    Attributes:
+        net: the network.
+        pixels: the photograph, (1, C, H, W).
+        wanted: the class.
+        progress: as in `fool`.
+        should_stop: as in `fool`.
+        done: rounds so far.
+        stopped: whether somebody asked to stop.
+    """
+
+    net: Network
+    pixels: Tensor
+    wanted: int
+    progress: Progress | None
+    should_stop: Stop | None
+    done: int = 0
+    stopped: bool = False
+
+    def found(self) -> Tensor:
+        """The changed photograph in whole bytes; where this was stopped, as far as it came."""
+        change = self._across()
+        if not self.stopped:
+            change = self._least(change)
+            self.done = ROUNDS
+            change = self._least(self._shorter(change))
+        return _in_bytes(self.pixels + change)
+
+    def _across(self) -> Tensor:
+        """A change that does it, (1, C, H, W)."""
+        change = torch.zeros_like(self.pixels)
+        for _ in range(ROUNDS):
+            ahead, towards = self._ahead(change)
+            self._tell(f"changing it into {self.net.caption(self.wanted)}")
+            if ahead > 0 or self.stopped:
+                return change
+            reach = max(-ahead, 1e-3) / float(towards.square().sum().clamp(min=1e-20))
+            change = self._inside(change + OVERSHOOT * reach * towards)
+        msg = f"No change was found in {ROUNDS} rounds that turns this photograph into {self.net.caption(self.wanted)!r}."
+        raise NotApplicableError(msg)
+
+    def _shorter(self, change: Tensor) -> Tensor:
+        """The shortest change that ascents within ever closer bounds of its length find."""
+        low, high = 0.0, float(change.norm())
+        for _ in range(BOUNDS):
+            middle = (low + high) / 2
+            found = None if self.stopped else self._within(middle, change)
+            change = change if found is None else found
+            low, high = (middle, high) if found is None else (low, middle)
+        return change
+
+    def _within(self, length: float, change: Tensor) -> Tensor | None:
+        """A change no longer than `length` that holds in whole bytes, begun at `change`."""
+        change = self._no_longer(change, length)
+        for number in range(ASCENT):
+            ahead, towards = self._ahead(change)
+            if ahead > 0 and self._holds(change):
+                return change
+            self._tell(f"a smaller change into {self.net.caption(self.wanted)}")
+            if self.stopped:
+                return None
+            step = 0.3 * length * (1 - number / ASCENT)
+            uphill = towards / towards.norm().clamp(min=1e-20)
+            change = self._no_longer(self._inside(change + step * uphill), length)
+        return None
+
+    def _least(self, change: Tensor) -> Tensor:
+        """The smallest multiple of a change that still does it, in whole bytes."""
+        low, high = 0.0, 1.0
+        while not self._holds(high * change):
+            if high > 4:  # rounding to bytes would undo it
+                msg = f"The change into {self.net.caption(self.wanted)!r} is too small to be saved in whole bytes."
+                raise NotApplicableError(msg)
+            low, high = high, high * 1.1
+        for _ in range(12):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._holds(middle * change) else (middle, high)
+        return high * change
+
+    def _ahead(self, change: Tensor) -> tuple[float, Tensor]:
+        """By how much the class is ahead of the strongest other, and the gradient of that."""
+
+        def read(acts: Acts) -> Tensor:
+            said = scores(acts)
+            others = said.clone()
+            others[:, self.wanted] = -torch.inf
+            return said[:, self.wanted] - others.amax(1)
+
+        ahead = Objective(f"class:{self.wanted} ahead", (OUTPUT,), read)
+        value, gradient = self.net.pixel_gradients(ahead, self.pixels + change)
+        return float(value), gradient
+
+    def _holds(self, change: Tensor) -> bool:
+        with torch.no_grad():
+            acts = self.net.run(_in_bytes(self.pixels + change), (OUTPUT,))
+        return int(scores(acts).argmax()) == self.wanted
+
+    def _inside(self, change: Tensor) -> Tensor:
+        """Of a change what leaves pixels in [0, 1]."""
+        return (self.pixels + change).clamp(0, 1) - self.pixels
+
+    def _no_longer(self, change: Tensor, length: float) -> Tensor:
+        return change * min(1.0, length / max(float(change.norm()), 1e-12))
+
+    def _tell(self, what: str) -> None:
+        self.done += 1
+        if self.progress:
+            self.progress(self.done, ROUNDS + BOUNDS * ASCENT, what)
+        self.stopped = bool(self.should_stop and self.should_stop())
+
+
+def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictures:
+    change = changed - pixels
+    loud = 0.45 / max(float(change.abs().flatten().quantile(0.999)), 1e-6)
+    before, after = (int(scores(net.activations(x, (OUTPUT,))).argmax()) for x in (pixels, changed))
+    captions = [
+        f"{net.caption(before)} {_share(net, pixels, before):.1%}",
+        f"change x {loud:.0f}, length {float(change.norm()):.2f}",
+        f"{net.caption(after)} {_share(net, changed, after):.1%}",
+    ]
+    recipe = recipe_for(
+        net,
+        "fool",
+        logit(wanted).label,
+        photograph=mark_of(pixels),
+        l2=round(float(change.norm()), 4),
+        largest=round(255 * float(change.abs().max()), 2),
+        mean=round(255 * float(change.abs().mean()), 3),
+        times=round(loud, 1),
+    )
+    values = torch.cat([pixels, 0.5 + loud * change, changed])
+    return Pictures(values, recipe, captions=captions, scale="pixels")
+
+
+def _in_bytes(pixels: Tensor) -> Tensor:
+    return (pixels.clamp(0, 1) * 255).round() / 255
+
+
+@torch.no_grad()
+def _share(net: Network, pixels: Tensor, wanted: int) -> float:
+    return float(shares(scores(net.run(pixels, (OUTPUT,))))[0, wanted])

@@ -1,0 +1,266 @@
+"""Ways to make a picture, by name; each but the first with the numbers of its source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim import SGD, Adam, NAdam
+
+from convscope.synthesis.optimizers import Maker, Normalised, Progress
+from convscope.synthesis.parametrizations import Canvas, Fourier, Phase, Pixels, Start
+from convscope.synthesis.priors import (
+    BlurEvery,
+    ClipSmallContribution,
+    ClipSmallNorm,
+    Correction,
+    Decay,
+    Prior,
+    Within,
+)
+from convscope.synthesis.spectrum import sample_magnitude
+from convscope.synthesis.transforms import (
+    Crops,
+    Jitter,
+    Move,
+    Noise,
+    Pad,
+    Roll,
+    Scale,
+    Transform,
+)
+
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as in the sources
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a picture is made. `dataclasses.replace` makes another one of it.
+
+    Attributes:
+        name: for the file.
+        canvas: what it is written on.
+        optimizer: what walks.
+        steps: how many, all rounds together.
+        source: authors, year and where it was published.
+        size: side in pixels; None: as large as the network's photographs.
+        transforms: what the picture must survive, in this order.
+        priors: costs of the picture.
+        corrections: changes after each step, for canvases of pixels.
+        first: side of the first round, where the picture is enlarged between rounds.
+        factor: by how much it is enlarged.
+        blur: side in pixels of the squares over which it is averaged after that; 0 for none.
+        distinct: how much of what the strongest other channel is ahead is taken off the score.
+        finish: how the source brings the pixels into [0, 1] to show them; None: cut off.
+    """
+
+    name: str
+    canvas: Callable[[Start], Canvas]
+    optimizer: Maker
+    steps: int
+    source: str
+    size: int | None = None
+    transforms: tuple[Transform, ...] = ()
+    priors: tuple[Prior, ...] = ()
+    corrections: tuple[Correction, ...] = ()
+    first: int | None = None
+    factor: float = 1.2
+    blur: int = 0
+    distinct: float = 0.0
+    finish: Callable[[Tensor], Tensor] | None = None
+
+    def sides(self, last: int) -> list[int]:
+        """The side of the picture in each round, up to `last`.
+
+        >>> RECIPES["upscaling"].sides(408)
+        [56, 67, 80, 96, 115, 138, 165, 198, 237, 284, 340, 408]
+        """
+        return [*self._growing(last), last]
+
+    def changed(self) -> dict[str, str]:
+        """What is not as in the recipe of this name, or told by no name, in words for the file."""
+        known = _in_words(RECIPES[self.name]) if self.name in RECIPES else {}
+        return {name: words for name, words in _in_words(self).items() if words != known.get(name)}
+
+    def _growing(self, last: int) -> Iterator[int]:
+        side = self.first or last
+        while side < last:
+            yield side
+            side = int(side * self.factor)
+
+
+def _in_words(plan: Plan) -> dict[str, str]:
+    """What a plan does that is not told elsewhere in a recipe; no places in memory."""
+    told = ("name", "source", "steps", "size")
+    values = {item.name: getattr(plan, item.name) for item in fields(plan) if item.name not in told}
+    return {name: re.sub(r" at 0x\w+", "", repr(value)) for name, value in values.items()}
+
+
+def between(low: int, high: int) -> Callable[[Start], Canvas]:
+    """A canvas of whole numbers from `low` to `high` of 255, counted in ImageNet's deviations."""
+
+    def canvas(start: Start) -> Canvas:
+        shape = (start.colours, *start.size)
+        noise = start.noise(lambda g: torch.randint(low, high, shape, generator=g).float())
+        return _of_photographs(noise / 255)
+
+    return canvas
+
+
+def _of_photographs(pixels: Tensor) -> Pixels:
+    colour = pixels.shape[1] == 3
+    return Pixels(
+        pixels, _MEAN if colour else (sum(_MEAN) / 3,), _DEVIATION if colour else (0.225,)
+    )
+
+
+def _nearly_grey(start: Start) -> Canvas:
+    """Uniform noise of 20 around 138, in units of 1 / 255."""
+    shape = (start.colours, *start.size)
+    noise = start.noise(lambda g: torch.rand(shape, generator=g))
+    return Pixels((noise * 20 + 128) / 255, spread=(1 / 255,))
+
+
+def _about_the_mean(start: Start) -> Canvas:
+    """Normal noise of 10 around ImageNet's mean, in units of 1 / 255."""
+    shape = (start.colours, *start.size)
+    noise = start.noise(lambda g: torch.randn(shape, generator=g)) * 10 / 255
+    mean = _MEAN if start.colours == 3 else (sum(_MEAN) / 3,)
+    return Pixels(noise + noise.new_tensor(mean).view(-1, 1, 1), mean, (1 / 255,))
+
+
+def phases(magnitude: Callable[[Start], Tensor]) -> Callable[[Start], Canvas]:
+    """A canvas of phases under the spectrum that `magnitude` gives for a start."""
+    return lambda start: Phase(start, magnitude(start))
+
+
+def with_contrast(pixels: Tensor) -> Tensor:
+    """Brought to [0, 1] by their own range, then twice the contrast about the mean grey."""
+    low, high = (pixels.flatten(1).amin(1), pixels.flatten(1).amax(1))
+    low, high = low.view(-1, 1, 1, 1), high.view(-1, 1, 1, 1)
+    full = (pixels - low) / (high - low).clamp(min=1e-12)
+    grey = full.mean((1, 2, 3), keepdim=True)
+    return (grey + 2 * (full - grey)).clamp(0, 1)
+
+
+def standardised(pixels: Tensor) -> Tensor:
+    """Mean 0.5 and deviation 0.1 (Chollet 2016), cut off at [0, 1]."""
+    mean = pixels.mean((1, 2, 3), keepdim=True)
+    deviation = pixels.flatten(1).std(1, correction=0).view(-1, 1, 1, 1)
+    return (0.5 + 0.1 * (pixels - mean) / (deviation + 1e-5)).clamp(0, 1)
+
+
+def centred(pixels: Tensor) -> Tensor:
+    """The mean colour at mid-grey, and what differs from it most at black or white."""
+    mean = _MEAN if pixels.shape[1] == 3 else (sum(_MEAN) / 3,)
+    off = pixels - pixels.new_tensor(mean).view(-1, 1, 1)
+    return 0.5 + 0.5 * off / off.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+
+
+def box_blurred(pixels: Tensor, side: int) -> Tensor:
+    """The mean over squares of `side` pixels; edges are continued."""
+    before, after = (side - 1) // 2, side // 2
+    wide = F.pad(pixels, [before, after, before, after], mode="replicate")
+    return F.avg_pool2d(wide, side, 1)
+
+
+_OLAH = "Olah et al. 2017, doi:10.23915/distill.00007"
+_YOSINSKI = "Yosinski et al. 2015, arXiv:1506.06579"
+_DEGREES = tuple(range(-10, 11))
+
+_LUCID = (
+    Pad(12 / 128),
+    Jitter(8 / 128),
+    Scale(tuple(1 + (i - 5) / 50 for i in range(11))),
+    Move(degrees=(*_DEGREES, *[0] * 5)),
+    Jitter(4 / 128),
+)
+_FOURIER = (
+    Roll(0.5),
+    Move(degrees=_DEGREES, zooms=tuple(0.9 + i / 50 for i in range(11))),
+)
+
+
+def _yosinski(name: str, optimizer: Maker, steps: int, *corrections: Correction) -> Plan:
+    return Plan(
+        name,
+        _about_the_mean,
+        optimizer,
+        steps,
+        _YOSINSKI,
+        size=227,
+        corrections=(*corrections, Within()),
+        finish=centred,
+    )
+
+
+def _plans() -> list[Plan]:
+    adam = partial(Adam, lr=0.1, weight_decay=1e-6)
+    slow, fast = partial(Adam, lr=0.05), partial(Adam, lr=0.1)
+    straight = partial(SGD, lr=100.0)
+    chollet = "Chollet 2016, blog.keras.io: how convolutional neural networks see the world"
+    return [
+        Plan("fourier", Fourier, fast, 192, _OLAH, transforms=_FOURIER, distinct=0.5),
+        Plan("lucid", Fourier, slow, 512, _OLAH, size=128, transforms=_LUCID),
+        Plan(
+            "maco",
+            phases(lambda start: sample_magnitude(start.size, start.colours)),
+            partial(NAdam, lr=1.0),
+            256,
+            "Fel et al. 2023, arXiv:2306.06805",
+            size=512,
+            transforms=(Crops(32, (0.5, 0.05)), Noise(normal=0.08, uniform=0.08)),
+        ),
+        Plan(
+            "upscaling",
+            between(150, 180),
+            adam,
+            240,
+            "Graetz 2019, How to visualize convolutional features in 40 lines of code",
+            size=408,
+            first=56,
+            finish=with_contrast,
+        ),
+        Plan(
+            "noise",
+            between(125, 190),
+            adam,
+            50,
+            "Erhan et al. 2009, visualizing higher-layer features of a deep network",
+            size=224,
+        ),
+        Plan(
+            "keras",
+            _nearly_grey,
+            partial(Normalised, lr=1.0),
+            20,
+            chollet,
+            size=128,
+            finish=standardised,
+        ),
+        _yosinski(
+            "yosinski1",
+            partial(Progress, most=100.0, wanted=2.0),
+            500,
+            BlurEvery(0.5, 4),
+            ClipSmallNorm(50),
+        ),
+        _yosinski("yosinski2", straight, 750, Decay(0.3), ClipSmallNorm(20)),
+        _yosinski("yosinski3", straight, 1000, Decay(1e-4), BlurEvery(1.0, 4)),
+        _yosinski(
+            "yosinski4",
+            partial(Progress, most=1e8, wanted=2.0),
+            1000,
+            BlurEvery(0.5, 4),
+            ClipSmallContribution(90),
+        ),
+    ]
+
+
+RECIPES: Mapping[str, Plan] = MappingProxyType({plan.name: plan for plan in _plans()})

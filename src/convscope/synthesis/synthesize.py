@@ -1,0 +1,268 @@
+"""Finished pictures from the loop: one, many on a sheet, through all layers, in variants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
+from convscope.network.network import Network
+from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, as_objective, channel
+from convscope.objectives.similarity import diversity
+from convscope.results import Pictures
+from convscope.synthesis.ascent import Ascent, Step
+from convscope.synthesis.batch_objective import Asked, Asking, as_asked
+from convscope.synthesis.forward_backward import Passes
+from convscope.synthesis.presets import Plan
+from convscope.synthesis.transforms import over
+from convscope.synthesis.validate import plan_for, size_for
+
+Progress = Callable[[int, int, str], None]
+Stop = Callable[[], bool]
+Look = Callable[[Pictures], None]
+MARGIN = 5  # pixels between the tiles of a sheet of the best
+GROUP = 16  # pictures that are finished together; an interrupted sheet keeps what is finished
+
+
+def synthesize(
+    net: Network,
+    objective: Asking | Sequence[Asking],
+    *,
+    recipe: str | Plan = "fourier",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    count: int = 1,
+    precision: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """Pictures that please an objective: what a channel, a layer or a class wants to see.
+
+    Args:
+        net: the network.
+        objective: as in `ascend`; of a list each gets a picture.
+        recipe: one of `RECIPES`, or a `Plan` of one's own.
+        size: side in pixels, or (height, width); None: the recipe's, or that of the network's
+            photographs.
+        steps: of the ascent; None: the recipe's.
+        seed: of every random choice.
+        count: pictures of one objective.
+        precision: "auto", "float32" or "bfloat16".
+        progress: called with steps done, all steps and what is being made.
+        should_stop: asked after each step; once it says so, the best so far is returned.
+
+    Returns:
+        Pictures (N, C, height, width) in [0, 1]; of each picture the best of those that were scored
+        as they are. What no gradient reached is grey, crossed out and says so.
+
+    Raises:
+        ArgumentError: if an option is outside its range.
+        TargetError: if the network has no such channel or class.
+        NotApplicableError: if no gradient reaches any picture.
+    """
+    asked = as_asked(objective, count)
+    return _synthesized(
+        net,
+        asked,
+        GROUP if asked.apart else asked.count,
+        recipe=recipe,
+        size=size,
+        steps=steps,
+        seed=seed,
+        precision=precision,
+        progress=progress,
+        should_stop=should_stop,
+    )
+
+
+def _synthesized(
+    net: Network,
+    asked: Asked,
+    group: int,
+    *,
+    recipe: str | Plan = "fourier",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Pictures:
+    """Pictures, `group` of them at a time; those that no gradient reaches stay grey beside others."""
+    plan = plan_for(recipe, steps)
+    extent = size_for(net, plan, size)
+    told = _Told(progress, should_stop, plan.steps, -(-asked.count // group))
+    found: list[Pictures] = []
+    dead: list[NoGradientError] = []
+    while len(found) < told.groups and not told.stopped:
+        start = len(found) * group
+        ascent = Ascent(net, asked.part(start, start + group), plan, extent, seed, precision)
+        try:
+            found.append(_last(ascent.steps(), told, asked.label).best)
+        except NoGradientError as error:
+            dead.append(error)
+            found.append(ascent.blank())
+        told.done = len(found) * plan.steps
+    if len(dead) == len(found):
+        raise dead[0]
+    return _joined(found, asked)
+
+
+class _Told:
+    """Reports steps across groups and remembers that somebody asked to stop."""
+
+    def __init__(
+        self, progress: Progress | None, should_stop: Stop | None, steps: int, groups: int
+    ) -> None:
+        self.progress, self.should_stop = progress, should_stop
+        self.groups, self.total = groups, groups * steps
+        self.done, self.stopped = 0, False
+
+    def __call__(self, what: str) -> bool:
+        """Count a step; whether to stop."""
+        self.done += 1
+        if self.progress:
+            self.progress(self.done, self.total, what)
+        self.stopped = bool(self.should_stop and self.should_stop())
+        return self.stopped
+
+
+def _last(steps: Iterator[Step], told: _Told, what: str) -> Step:
+    """The last step, or the one at which somebody asked to stop."""
+    for step in steps:  # noqa: B007 - the last is wanted
+        if told(f"making {what}"):
+            break
+    return step
+
+
+def _joined(parts: list[Pictures], asked: Asked) -> Pictures:
+    """Groups as one result, whose recipe names every picture that was asked for."""
+    first = parts[0].recipe
+    every = {"objectives": asked.labels} if asked.apart and asked.count > 1 else {}
+    shown = [part.shown for part in parts if part.shown is not None]
+    recipe = replace(first, objective=asked.label, parameters={**first.parameters, **every})
+    return replace(
+        parts[0],
+        values=torch.cat([part.values for part in parts]),
+        recipe=recipe,
+        captions=[caption for part in parts for caption in part.captions],
+        shown=torch.cat(shown) if shown else None,
+    )
+
+
+def sheet(
+    net: Network,
+    layer: str,
+    channels: Sequence[int] | None = None,
+    *,
+    best: int | None = None,
+    **options: Any,
+) -> Pictures:
+    """Every channel of a layer, or some, as one page of pictures.
+
+    Args:
+        net: the network.
+        layer: address of a layer with channels.
+        channels: numbers from 0; None: all.
+        best: keep so many with the highest scores, the highest first, 5 pixels apart, as the
+            filters of the Keras blog are stitched (Chollet 2016); None: keep all, in their order.
+        options: of `synthesize`.
+
+    Raises:
+        ArgumentError: if `best` is below 1.
+    """
+    if best is not None and best < 1:
+        msg = f"best must be at least 1, not {best}."
+        raise ArgumentError(msg)
+    count = net.layers.find(layer).shape[0]
+    chosen = range(count) if channels is None else channels
+    asked = [channel(layer, k) for k in chosen]
+    found = synthesize(net, asked, **options)
+    return found if best is None else _strongest(net, found, asked, best)
+
+
+def _strongest(net: Network, found: Pictures, asked: Sequence[Objective], best: int) -> Pictures:
+    """Those with the highest scores, the highest first; what no gradient reached is none of them."""
+    made = len(found.values)  # fewer than were asked for where it was stopped
+    seen = over(found.values) if found.values.shape[1] == (net.channels or 3) + 1 else found.values
+    scores = Passes(net, as_asked(asked[:made], 1), "float32").scores(seen)
+    flat = (found.values == found.values[:, :1, :1, :1]).flatten(1).all(1)
+    order = scores.masked_fill(flat, -torch.inf).argsort(descending=True, stable=True)
+    first = order[: min(best, int((~flat).sum()))]
+    recipe = found.recipe
+    return replace(
+        found,
+        values=found.values[first],
+        shown=None if found.shown is None else found.shown[first],
+        captions=[found.captions[i] for i in first.tolist()],
+        recipe=replace(recipe, parameters={**recipe.parameters, "best": best}),
+        gap=MARGIN,
+    )
+
+
+def across(
+    net: Network, k: int, *, layers: Sequence[str] | None = None, **options: Any
+) -> Pictures:
+    """One channel number through the layers, a picture each.
+
+    Args:
+        net: the network.
+        k: channel, from 0.
+        layers: addresses; None: all convolutions that have so many channels.
+        options: of `synthesize`.
+
+    Raises:
+        ArgumentError: if no layer has a channel of that number.
+    """
+    rows = [row.address for row in net.layers.convs if row.shape[0] > k]
+    refuse_count(options)
+    chosen = rows if layers is None else list(layers)
+    if not chosen:
+        msg = f"No convolution of {net.name} has a channel {k}."
+        raise ArgumentError(msg)
+    asked = as_asked([channel(layer, k) for layer in chosen], 1)
+    return _synthesized(net, asked, 1, **options)  # one by one, each no deeper than its layer
+
+
+def refuse_count(options: dict[str, Any]) -> None:
+    """Refuse `count` where one picture is made of each objective."""
+    if "count" in options:
+        msg = "count asks for several pictures of one objective, as synthesize makes them; leave it away here."
+        raise ArgumentError(msg)
+
+
+def diverse(
+    net: Network, objective: Asking, count: int = 4, *, weight: float = 0.5, **options: Any
+) -> Pictures:
+    """One objective in several pictures that are made to differ (Olah et al. 2017).
+
+    Args:
+        net: the network.
+        objective: one with a layer of maps, such as a channel.
+        count: pictures, made together.
+        weight: share of the score that pictures lose when they are all alike.
+        options: of `synthesize`.
+
+    Raises:
+        NotApplicableError: if the objective reads no layer in which pictures can be compared.
+    """
+    asked = as_objective(objective)
+    if asked.layers[0] in (INPUT, OUTPUT):
+        msg = f"Pictures are told apart in a layer, but {asked.label!r} reads none; take a channel."
+        raise NotApplicableError(msg)
+    other = diversity(asked.layers[0])
+
+    def read(acts: Acts) -> Tensor:
+        score = asked.read(acts)
+        return score + weight * score.detach().abs() * other.read(acts)
+
+    together = replace(asked, read=read, part=None, rivals=None)
+    found = synthesize(net, together, count=count, **options)
+    recipe = found.recipe
+    parameters = {**recipe.parameters, "diversity": weight}
+    return replace(found, recipe=replace(recipe, parameters=parameters))

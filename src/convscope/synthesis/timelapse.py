@@ -1,0 +1,66 @@
+"""One picture over the steps of its ascent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.network.network import Network
+from convscope.results import Pictures
+from convscope.synthesis.ascent import ascend, starting
+from convscope.synthesis.batch_objective import Asking
+from convscope.synthesis.synthesize import Stop, refuse_count
+from convscope.synthesis.validate import plan_for
+
+
+def growth(
+    net: Network,
+    objective: Asking,
+    *,
+    at: Sequence[int] = (1, 4, 16, 64),
+    should_stop: Stop | None = None,
+    **options: Any,
+) -> Pictures:
+    """One picture over the steps, from the noise it starts from to its end.
+
+    Args:
+        net: the network.
+        objective: one.
+        at: steps at which it is kept; the last is always kept.
+        should_stop: asked after each step; once it says so, the pictures so far are returned.
+        options: of `ascend`.
+    """
+    refuse_count(options)
+    frames = list(_frames(net, objective, at, should_stop or (lambda: False), options))
+    pictures = [picture for _, picture in frames]
+    shown = [picture.shown for picture in pictures if picture.shown is not None]
+    return replace(
+        pictures[-1],
+        values=_of_one_size([picture.values for picture in pictures]),
+        captions=[caption for caption, _ in frames],
+        shown=_of_one_size(shown) if shown else None,
+    )
+
+
+def _of_one_size(frames: list[Tensor]) -> Tensor:
+    """Frames as large as the last."""
+    size = frames[-1].shape[-2:]
+    return torch.cat([F.interpolate(frame, size, mode="nearest") for frame in frames])
+
+
+def _frames(
+    net: Network, objective: Asking, at: Sequence[int], should_stop: Stop, options: dict[str, Any]
+) -> Iterator[tuple[str, Pictures]]:
+    plan = plan_for(options.pop("recipe", "fourier"), options.pop("steps", None))
+    yield "start", starting(net, objective, plan, **options)
+    for step in ascend(net, objective, recipe=plan, **options):
+        stopped = should_stop()
+        if step.step in at or step.step == plan.steps or stopped:
+            yield f"step {step.step}", step.pictures
+        if stopped:
+            return

@@ -1,0 +1,55 @@
+"""What a caller asked for, made sure of at the door: the recipe, its steps and the size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral
+
+from convscope.errors import ArgumentError
+from convscope.network.network import Network
+from convscope.synthesis.presets import RECIPES, Plan
+
+SMALLEST, LARGEST = 8, 4096  # pixels of a side
+
+
+def plan_for(recipe: str | Plan, steps: int | None) -> Plan:
+    """A recipe by name, with as many steps as asked for.
+
+    Raises:
+        ArgumentError: if there is no such recipe, or fewer than one step.
+    """
+    if isinstance(recipe, str) and recipe not in RECIPES:
+        msg = f"There is no recipe {recipe!r}; there are {', '.join(RECIPES)}."
+        raise ArgumentError(msg)
+    plan = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    if steps is not None and (not isinstance(steps, Integral) or steps < 1):
+        msg = f"steps must be at least 1, not {steps}."
+        raise ArgumentError(msg)
+    return plan if steps is None else replace(plan, steps=steps)
+
+
+def size_for(net: Network, plan: Plan, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) of the picture in pixels.
+
+    Raises:
+        ArgumentError: if it is none that can be made.
+    """
+    asked = (plan.size or net.input_size) if size is None else size
+    sides = tuple(asked) if isinstance(asked, tuple | list) else (asked, asked)
+    if len(sides) != 2 or not all(_is_side(side) for side in sides):
+        msg = f"The size of a picture must be from {SMALLEST} to {LARGEST} pixels, as 224 or (240, 320), not {size!r}."
+        raise ArgumentError(msg)
+    return int(sides[0]), int(sides[1])
+
+
+def _is_side(given: object) -> bool:
+    return isinstance(given, Integral) and SMALLEST <= int(given) <= LARGEST
+
+
+def with_side(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """A size in proportion whose longer side is `side`.
+
+    >>> with_side((200, 100), 61)
+    (61, 30)
+    """
+    return max(1, round(size[0] * side / max(size))), max(1, round(size[1] * side / max(size)))
