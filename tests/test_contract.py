@@ -14,7 +14,7 @@ from tests.conftest import assert_untouched, state_of
 ENTRIES = [m for m in CATALOG.values() if m.name != "fool"]
 OF_IMAGES = [m for m in ENTRIES if m.name != "filters" and m.family != "synthesis"]
 NEEDED = {"channel": 1, "samples": 4, "window": 6, "stride": 4, "masks": 40}
-FEW = {"steps": 3, "size": 16, "to": 2, "layers": ["mid"], "how": convscope.Dreaming(steps=1)}
+FEW = {"steps": 3, "size": 16, "to": 2, "layers": ["mid"], "how": convscope.DreamConfig(steps=1)}
 _LAYERS = {"cam": "pool"}  # its head is one pooling and one linear layer from there on
 
 

@@ -54,7 +54,7 @@ def test_visualize_is_maps_and_deconv_of_the_value_after_relu(small, photo):
     torch.testing.assert_close(
         convscope.maps(small.net, pixels, "stage:1").values, found["maps"].values
     )
-    expected = convscope.deconv_top(small.net, pixels, "stage:1", top=3)
+    expected = convscope.deconv_strongest(small.net, pixels, "stage:1", top=3)
     torch.testing.assert_close(expected.values, found["projections"].values)
     assert list(expected.captions) == list(found["projections"].captions)
 

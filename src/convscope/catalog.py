@@ -16,13 +16,13 @@ from convscope.attribution.occlusion import occlusion
 from convscope.attribution.pixels import SALIENCIES, saliency
 from convscope.attribution.rise import rise
 from convscope.results import Result
-from convscope.synthesis.adversarial import fool
+from convscope.synthesis.adversarial import adversarial
 from convscope.synthesis.dream import dream
 from convscope.synthesis.invert import caricature, invert
-from convscope.synthesis.presets import RECIPES
+from convscope.synthesis.presets import PRESETS
 from convscope.synthesis.synthesize import synthesize
 from convscope.view.filters import filters
-from convscope.view.maps import maps, through
+from convscope.view.maps import channel_across_layers, maps
 from convscope.view.predict import predict
 
 
@@ -133,7 +133,7 @@ def _synthesis() -> list[Method]:
             {**_options(synthesize, "recipe", "count"), "steps": plan.steps, "size": plan.size},
             plan.source,
         )
-        for name, plan in RECIPES.items()
+        for name, plan in PRESETS.items()
     ]
     of_photographs = [
         Method("dream", "synthesis", _one_photograph(dream), _options(dream), _MORDVINTSEV),
@@ -145,7 +145,13 @@ def _synthesis() -> list[Method]:
             {"layer": "stage:1", **_options(caricature)},
             _OLAH,
         ),
-        Method("fool", "synthesis", _to_class(fool), {"to": 0, **_options(fool)}, _MOOSAVI),
+        Method(
+            "fool",
+            "synthesis",
+            _to_class(adversarial),
+            {"to": 0, **_options(adversarial)},
+            _MOOSAVI,
+        ),
     ]
     return [*made, *of_photographs]
 
@@ -168,7 +174,13 @@ def _entries() -> list[Method]:
             "filters", "view", _of_weights(filters), {"layer": "conv:1", **_options(filters)}, alex
         ),
         Method("maps", "view", _layer_first(maps), {"layer": "stage:1", **_options(maps)}, zeiler),
-        Method("through", "view", _channel_first(through), {"channel": 0, **_options(through)}, ""),
+        Method(
+            "through",
+            "view",
+            _channel_first(channel_across_layers),
+            {"channel": 0, **_options(channel_across_layers)},
+            "",
+        ),
     ]
     cams = [
         Method(name, "cam", partial(cam, method=name), _options(cam, "method"), _SOURCES[name])

@@ -9,13 +9,13 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from convscope.attribution.pixels import deconv_top
+from convscope.attribution.pixels import deconv_strongest
 from convscope.errors import ArgumentError
 from convscope.images.read import Source, read
 from convscope.loading.load import load
 from convscope.network.network import Network
 from convscope.results import Findings, Pictures, recipe_for
-from convscope.synthesis.presets import RECIPES
+from convscope.synthesis.presets import PRESETS
 from convscope.synthesis.synthesize import synthesize
 from convscope.tracing.layers import Layers
 from convscope.view.maps import maps
@@ -105,7 +105,7 @@ class Visualizer:
         address = self._seen_at(layer)
         pixels = self._read(image, fit)
         found = maps(self.net, pixels, address)
-        projected = deconv_top(self.net, pixels, address, top=top)
+        projected = deconv_strongest(self.net, pixels, address, top=top)
         photograph = Pictures(pixels, recipe_for(self.net, "photograph"), scale="pixels")
         captioned = replace(found, captions=[f"{k}" for k in range(found.values.shape[1])])
         words = f"{address} of {self.net.name}: {found.values.shape[1]} maps; the channels that fire most: {', '.join(projected.captions)}"
@@ -150,7 +150,7 @@ class Visualizer:
         return synthesize(
             self.net,
             f"{self.net.layers.find(_address(layer)).address}:{channel}",
-            recipe=replace(RECIPES["upscaling"], blur=blur),
+            recipe=replace(PRESETS["upscaling"], blur=blur),
             size=size,
             steps=steps,
             seed=seed,

@@ -34,7 +34,7 @@ def desk(survey):
 
 def test_patches_are_the_librarys(desk, survey):
     found = functions(desk)["surveyed"]({"layer": "conv:1", "channel": 2})
-    expected = convscope.patches(desk.net, survey, "conv:1", 2)
+    expected = convscope.top_patches(desk.net, survey, "conv:1", 2)
     assert expected.captions == found["captions"]
     assert {"odd", "even"} == {one["label"] for one in found["classes"]}
     assert 8 == sum(found["histogram"]) == found["photographs"]

@@ -145,7 +145,7 @@ def test_a_job_that_nobody_watches_any_more_ends(desk, token):
 
 def test_occlusion_is_the_librarys(desk, token):
     told = jobs(desk, kind="occlude", token=token, window=8, stride=8)[-1]
-    expected = convscope.class_maps(desk.net, "sample:china", window=8, stride=8).values
+    expected = convscope.occlusion_by_class(desk.net, "sample:china", window=8, stride=8).values
     assert list(expected.shape[-2:]) == told["grid"]
     assert expected[0].flatten().tolist() == pytest.approx(told["classes"][0]["shares"], abs=1e-3)
 

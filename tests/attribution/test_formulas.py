@@ -210,7 +210,7 @@ def test_several_layers_are_fused(net, images):
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_strip_equals_single_layers(net, images, name):
-    strip = convscope.cam_strip(net, images, 1, method=name)
+    strip = convscope.cam_across_layers(net, images, 1, method=name)
     assert ["conv:1", "conv:2", "conv:3"] == list(strip.captions)
     for place, found in zip(strip.captions, strip.values, strict=True):
         alone = convscope.cam(net, images, 1, method=name, layer=place).values
@@ -219,7 +219,7 @@ def test_the_strip_equals_single_layers(net, images, name):
 
 def test_methods_that_are_no_formula_have_no_strip(net, images):
     with pytest.raises(ArgumentError, match="'fullgrad' cannot be read at all layers at once"):
-        convscope.cam_strip(net, images, method="fullgrad")
+        convscope.cam_across_layers(net, images, method="fullgrad")
 
 
 def test_eigencam_finds_the_object_not_the_background():

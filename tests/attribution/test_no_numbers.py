@@ -5,7 +5,7 @@ import torch
 
 import convscope
 from convscope.attribution.cam import CAMS, SLOW
-from convscope.attribution.occlusion_figures import class_maps, five_panels
+from convscope.attribution.occlusion_figures import occlusion_by_class, occlusion_panels
 from convscope.attribution.pixels import SALIENCIES
 from convscope.diagnostics.compare import compare
 from convscope.errors import NotApplicableError
@@ -22,10 +22,10 @@ METHODS = {
     },
     "occlusion": lambda net, x: convscope.occlusion(net, x, window=8, stride=8),
     "rise": lambda net, x: convscope.rise(net, x, masks=4),
-    "strip": convscope.cam_strip,
+    "strip": convscope.cam_across_layers,
     "deconv": lambda net, x: convscope.deconv(net, x, "mid:1"),
-    "panels": lambda net, x: five_panels(net, x, window=8, stride=8),
-    "classes": lambda net, x: class_maps(net, x, window=8, stride=8),
+    "panels": lambda net, x: occlusion_panels(net, x, window=8, stride=8),
+    "classes": lambda net, x: occlusion_by_class(net, x, window=8, stride=8),
     "compare": compare,
     "tour": tour,
     "predict": convscope.predict,

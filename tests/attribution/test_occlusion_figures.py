@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import convscope
-from convscope.attribution.occlusion_figures import class_maps, five_panels
+from convscope.attribution.occlusion_figures import occlusion_by_class, occlusion_panels
 from convscope.errors import ArgumentError, TargetError
 from convscope.results import heatmap
 from tests.conftest import assert_untouched, state_of
@@ -27,7 +27,9 @@ def slow(net, image, window, stride, fill):
 @pytest.mark.parametrize(("fill", "level"), [("grey", 0.5), ("black", 0.0)])
 def test_five_panels(net, images, fill, level):
     before = state_of(net.module)
-    found = five_panels(net, images[:1], "gas pump", layer="last", window=4, stride=4, fill=fill)
+    found = occlusion_panels(
+        net, images[:1], "gas pump", layer="last", window=4, stride=4, fill=fill
+    )
     assert_untouched(before, net.module)
     acts, odds = slow(net, images[:1], 4, 4, level)
     k = int(net.activations(images[:1], ["last"])["last"][0].sum((1, 2)).argmax())
@@ -41,7 +43,7 @@ def test_five_panels(net, images, fill, level):
 
 
 def test_class_maps_share_one_scale(net, images):
-    found = class_maps(net, images[:1], top=3, window=4, stride=2)
+    found = occlusion_by_class(net, images[:1], top=3, window=4, stride=2)
     _, odds = slow(net, images[:1], 4, 2, 0.5)
     with torch.no_grad():
         best = net.module.eval()(images[:1])[0].topk(3).indices
@@ -51,7 +53,7 @@ def test_class_maps_share_one_scale(net, images):
 
 
 def test_windows_at_the_border_are_cut(net, images):
-    found = class_maps(net, images[:1], top=1, window=6, stride=6)
+    found = occlusion_by_class(net, images[:1], top=1, window=6, stride=6)
     covered = images[:1].clone()
     covered[..., 12:, 12:] = 0.5
     with torch.no_grad():
@@ -62,10 +64,10 @@ def test_windows_at_the_border_are_cut(net, images):
 
 def test_class_maps_tell_how_far_they_are_and_stop(net, images):
     told = []
-    class_maps(net, images[:1], window=4, stride=4, progress=lambda *how: told.append(how))
+    occlusion_by_class(net, images[:1], window=4, stride=4, progress=lambda *how: told.append(how))
     assert (16, 16, "16 of 16 windows") == told[-1]
     with pytest.raises(convscope.ConvscopeError, match="were stopped after"):
-        class_maps(net, images[:1], window=4, stride=4, should_stop=lambda: True)
+        occlusion_by_class(net, images[:1], window=4, stride=4, should_stop=lambda: True)
 
 
 SMALL = {"window": 4, "stride": 4}
@@ -74,10 +76,10 @@ SMALL = {"window": 4, "stride": 4}
 @pytest.mark.parametrize("c", [-1, 5])
 def test_the_class_watched_must_be_there(net, images, c):
     with pytest.raises(TargetError, match=f"There is no class {c}: this network has 5"):
-        five_panels(net, images[:1], c, layer="last", **SMALL)
+        occlusion_panels(net, images[:1], c, layer="last", **SMALL)
 
 
-@pytest.mark.parametrize("method", [five_panels, class_maps])
+@pytest.mark.parametrize("method", [occlusion_panels, occlusion_by_class])
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -94,17 +96,19 @@ def test_windows_are_checked_as_in_occlusion(net, images, method, options, sente
 
 
 def test_windows_may_be_oblong(net, images):
-    assert (2, 4) == five_panels(net, images[:1], window=(8, 4), stride=(8, 4)).best.shape
-    assert (5, 2, 4) == class_maps(net, images[:1], window=(8, 4), stride=(8, 4)).values.shape
+    assert (2, 4) == occlusion_panels(net, images[:1], window=(8, 4), stride=(8, 4)).best.shape
+    assert (5, 2, 4) == occlusion_by_class(
+        net, images[:1], window=(8, 4), stride=(8, 4)
+    ).values.shape
     with pytest.raises(ArgumentError, match="top must be at least 1, not 0"):
-        class_maps(net, images[:1], top=0, **SMALL)
+        occlusion_by_class(net, images[:1], top=0, **SMALL)
 
 
 def test_labels_with_commas_are_captions_too(net, images, monkeypatch):
     """Labels of ImageNet list several names of a class."""
     labels = ("tench, Tinca tinca", "church, church building", "gas pump, pump", "crane", "hen, x")
     named = convscope.Network(net.module, labels=labels, input_size=(16, 16))
-    found, shown = class_maps(named, images[:1], **SMALL), []
+    found, shown = occlusion_by_class(named, images[:1], **SMALL), []
     monkeypatch.setattr(heatmap, "sheet", lambda _tiles, *, captions, **_: shown.extend(captions))
     found.side_by_side(scale=1.0)
     assert sorted(labels) == sorted(shown)

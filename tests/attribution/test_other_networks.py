@@ -96,7 +96,7 @@ def test_every_way_to_make_a_map_knows_channels_last(method):
 
 def test_the_strip_knows_channels_last():
     net = convscope.Network(Last(), input_size=(24, 24))
-    strip = convscope.cam_strip(net, torch.rand(1, 3, 24, 20), 1, layers=["conv", "norm"])
+    strip = convscope.cam_across_layers(net, torch.rand(1, 3, 24, 20), 1, layers=["conv", "norm"])
     assert [(1, 6, 5), (1, 6, 5)] == [tuple(found.shape) for found in strip.values]
 
 

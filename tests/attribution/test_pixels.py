@@ -357,7 +357,7 @@ def test_a_dead_channel_says_so(net, images):
 
 
 def test_the_strongest_channels_side_by_side(net, images):
-    found = convscope.deconv_top(net, images[:1], "mid", top=3)
+    found = convscope.deconv_strongest(net, images[:1], "mid", top=3)
     mean = net.activations(images[:1], ["mid"])["mid"][0].mean((1, 2))
     best = mean.topk(3).indices.tolist()
     assert [f"mid:{k}" for k in best] == list(found.captions)
@@ -367,7 +367,7 @@ def test_the_strongest_channels_side_by_side(net, images):
 
 def test_no_channels_are_too_few(net, images):
     with pytest.raises(ArgumentError, match="top must be at least 1, not 0."):
-        convscope.deconv_top(net, images[:1], "conv:1", top=0)
+        convscope.deconv_strongest(net, images[:1], "conv:1", top=0)
 
 
 def test_deconv_of_the_first_layer_is_its_filter_where_it_fired(net, images):
@@ -433,7 +433,7 @@ def test_integrated_gradients_of_many_steps(net, images):
 
 def test_the_strongest_channels_start_from_the_map_or_its_strongest_cell(net, images):
     with pytest.raises(ArgumentError, match="only must be 'map' or 'max', not 'x'"):
-        convscope.deconv_top(net, images, "mid", only="x")
+        convscope.deconv_strongest(net, images, "mid", only="x")
 
 
 @pytest.mark.parametrize("method", ["deconv", "strip"])
@@ -441,7 +441,7 @@ def test_many_photographs_are_run_in_parts(net, module, images, method, monkeypa
     run = {
         "deconv": lambda: convscope.deconv(net, images, "mid:5").values,
         "strip": lambda: torch.cat(
-            [m.flatten(1) for m in convscope.cam_strip(net, images).values], 1
+            [m.flatten(1) for m in convscope.cam_across_layers(net, images).values], 1
         ),
     }[method]
     expected, sizes = run(), []

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import convscope
-from convscope.checks.deletion_insertion import Curve, blur, curve, trust
-from convscope.checks.pointing_game import pointing
+from convscope.checks.deletion_insertion import Curve, blur, curve, deletion_insertion
+from convscope.checks.pointing_game import pointing_game
 from convscope.checks.randomization_check import (
-    randomization,
+    randomization_check,
     rank_correlation,
     structural_similarity,
 )
@@ -94,8 +94,8 @@ def test_a_true_map_beats_chance_and_a_wrong_one_does_not(corner):
     right = torch.zeros(16, 16)
     right[:8, :8] = 1
     wrong = (torch.arange(16)[:, None] >= 8).float() + (torch.arange(16) >= 8).float()
-    good = trust(corner, heat_of(right), convscope.probability(1))
-    bad = trust(corner, heat_of(wrong), convscope.probability(1))
+    good = deletion_insertion(corner, heat_of(right), convscope.probability(1))
+    bad = deletion_insertion(corner, heat_of(wrong), convscope.probability(1))
     assert good.areas()["map"][0] < good.areas()["chance"][0] < bad.areas()["map"][0]
     assert good.areas()["map"][1] >= good.areas()["chance"][1] > bad.areas()["map"][1]
     assert "more than covering a random fifth" in good.sentence("bright")
@@ -106,7 +106,7 @@ def test_a_true_map_beats_chance_and_a_wrong_one_does_not(corner):
 
 
 def test_the_chart_shows_both_families(corner, tmp_path):
-    found = trust(corner, heat_of(torch.rand(16, 16)), convscope.probability(1))
+    found = deletion_insertion(corner, heat_of(torch.rand(16, 16)), convscope.probability(1))
     chart = found.chart(RECIPE, "bright")
     assert 2 == len(chart.panels)
     assert all(3 == len(lines) for lines in chart.panels.values())
@@ -117,12 +117,12 @@ def test_the_chart_shows_both_families(corner, tmp_path):
 def test_what_is_no_probability_is_a_number_and_measured_by_its_size(corner):
     right = torch.zeros(16, 16)
     right[:8, :8] = 1
-    found = trust(corner, heat_of(right), 0.001 * convscope.logit(1))
+    found = deletion_insertion(corner, heat_of(right), 0.001 * convscope.logit(1))
     assert found.holds
     assert "takes bright from 0.027 to 0.0" in found.sentence("bright")
     assert "%" not in found.sentence("bright")
     far = Objective("far", ("output",), lambda acts: 1e5 + convscope.logit(1).read(acts))
-    assert not trust(corner, heat_of(right), far).holds
+    assert not deletion_insertion(corner, heat_of(right), far).holds
 
 
 def test_a_score_below_zero_is_watched_by_what_it_speaks_for(net, images):
@@ -138,11 +138,11 @@ def test_a_score_below_zero_is_watched_by_what_it_speaks_for(net, images):
 def test_checking_leaves_the_network_and_uses_its_seed(net, images):
     heat = convscope.cam(net, images, 1, layer="mid")
     before = state_of(net.module)
-    first = trust(net, heat, convscope.probability(1))
+    first = deletion_insertion(net, heat, convscope.probability(1))
     assert_untouched(before, net.module)
-    again = trust(net, heat, convscope.probability(1))
+    again = deletion_insertion(net, heat, convscope.probability(1))
     assert torch.equal(first.deletion["chance"].scores, again.deletion["chance"].scores)
-    other = trust(net, heat, convscope.probability(1), seed=9)
+    other = deletion_insertion(net, heat, convscope.probability(1), seed=9)
     assert not torch.equal(first.deletion["chance"].scores, other.deletion["chance"].scores)
 
 
@@ -195,7 +195,7 @@ def edges(net, images):
 
 
 def test_a_map_of_edges_is_found_out(net, images):
-    chart = randomization(net, images, edges)
+    chart = randomization_check(net, images, edges)
     ranks = chart.panels["cascading"]["rank correlation"][1]
     assert [1.0] * len(ranks) == [pytest.approx(r) for r in ranks]
     assert chart.words().startswith("Take care: with random weights the map still looks alike")
@@ -204,7 +204,7 @@ def test_a_map_of_edges_is_found_out(net, images):
 @pytest.mark.parametrize("how", ["cascading", "single"])
 def test_gradcam_depends_on_what_was_learnt(net, images, how):
     before, calls = state_of(net.module), []
-    chart = randomization(
+    chart = randomization_check(
         net, images, gradcam, how=how, progress=lambda *given: calls.append(given)
     )
     assert_untouched(before, net.module)
@@ -212,19 +212,19 @@ def test_gradcam_depends_on_what_was_learnt(net, images, how):
     assert ["as learnt", "head", "last", "norm", "mid", "stem"] == layers
     assert abs(chart.panels[how]["rank correlation"][1][-1]) < 0.9
     assert [(i, 5, name) for i, name in enumerate(layers[1:])] == calls
-    again = randomization(net, images, gradcam, how=how)
+    again = randomization_check(net, images, gradcam, how=how)
     assert chart.panels == again.panels
 
 
 def test_a_stop_keeps_what_is_finished(net, images):
     answers = iter([False, False, True])
-    chart = randomization(net, images, gradcam, should_stop=lambda: next(answers))
+    chart = randomization_check(net, images, gradcam, should_stop=lambda: next(answers))
     assert ["as learnt", "head", "last"] == chart.recipe.parameters["layers"]
 
 
 @pytest.mark.parametrize("how", ["cascading", "single"])
 def test_a_stop_before_the_first_layer_says_so(net, images, how):
-    chart = randomization(net, images, gradcam, how=how, should_stop=lambda: True)
+    chart = randomization_check(net, images, gradcam, how=how, should_stop=lambda: True)
     assert chart.words().startswith("Stopped before any layer was made random")
 
 
@@ -233,7 +233,7 @@ def test_a_map_that_is_turned_over_is_not_called_alike(net, images):
         found = edges(other, images)
         return found if other is net else replace(found, values=-found.values)
 
-    words = randomization(net, images, turned).words()
+    words = randomization_check(net, images, turned).words()
     assert "is turned over (rank correlation -1.00)" in words
 
 
@@ -245,15 +245,15 @@ def test_one_at_a_time_all_layers_are_judged(net, images):
         same = torch.equal(other.module.head.weight, net.module.head.weight)
         return found if same else replace(found, values=0 * found.values)
 
-    words = randomization(net, images, of_the_head, how="single").words()
+    words = randomization_check(net, images, of_the_head, how="single").words()
     assert words.startswith("Made random one at a time, 1 of 5 layers change the map; it depends")
-    words = randomization(net, images, edges, how="single").words()
+    words = randomization_check(net, images, edges, how="single").words()
     assert words.startswith("Take care: whichever of 5 layers is made random, the map still looks")
 
 
 def test_unknown_order(net, images):
     with pytest.raises(ArgumentError, match="how must be 'cascading' or 'single', not 'all'"):
-        randomization(net, images, gradcam, how="all")
+        randomization_check(net, images, gradcam, how="all")
 
 
 def test_pointing():
@@ -262,12 +262,12 @@ def test_pointing():
     masks = torch.zeros(3, 8, 8)
     masks[:, :4, :4] = 1
     heat = Heatmap(values, torch.zeros(3, 3, 8, 8), RECIPE)
-    assert [True, False, False] == pointing(heat, masks).tolist()
-    assert [True, True, False] == pointing(heat, masks, tolerance=4).tolist()
+    assert [True, False, False] == pointing_game(heat, masks).tolist()
+    assert [True, True, False] == pointing_game(heat, masks, tolerance=4).tolist()
     with pytest.raises(ArgumentError, match="tolerance is a number of pixels, 0 or more, not -1"):
-        pointing(heat, masks, tolerance=-1)
+        pointing_game(heat, masks, tolerance=-1)
     with pytest.raises(ArgumentError, match=r"Masks must have the shape \(3, 8, 8\)"):
-        pointing(heat, masks[:, :4])
+        pointing_game(heat, masks[:, :4])
 
 
 def test_area_by_trapezoids():
@@ -307,7 +307,7 @@ def test_weights_that_are_all_the_same_are_made_random_too(images):
         seen.append({n: p.clone() for n, p in random.module.named_parameters()})
         return edges(random, images)
 
-    layers = randomization(other, images, method).recipe.parameters["layers"]
+    layers = randomization_check(other, images, method).recipe.parameters["layers"]
     assert ["head", "norm", "mix", "conv", "tokens"] == layers[1:]
     assert [] == [n for n in seen[0] if (seen[0][n] == seen[-1][n]).any()]
     assert all(p.isfinite().all() for p in seen[-1].values())

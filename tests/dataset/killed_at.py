@@ -103,7 +103,7 @@ def work(out):
     if sys.argv[1] == "survey":
         module.survey(network(), Photos(), out=out)
     else:
-        module.merge([PLACE / "a", PLACE / "b"], out)
+        module.merge_surveys([PLACE / "a", PLACE / "b"], out)
 
 
 def forked(out, fatal=None):

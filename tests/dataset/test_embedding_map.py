@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from convscope.dataset.embedding_map import CodeMap, codes
-from convscope.dataset.linear_probe import probe, probe_chart
+from convscope.dataset.embedding_map import EmbeddingMap, embedding_map
+from convscope.dataset.linear_probe import linear_probe, probe_chart
 from convscope.dataset.survey import survey
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.report.embedding_map_page import save_code_page
@@ -25,7 +25,9 @@ def made(points, vectors):
     thumbs = np.arange(count, dtype=np.uint8).repeat(48 * 48 * 3).reshape(count, 48, 48, 3)
     recipe = Recipe("codes", "net", "0")
     names = [f"{k}.png" for k in range(count)]
-    return CodeMap(torch.tensor(points), torch.tensor(vectors), thumbs, names, [""] * count, recipe)
+    return EmbeddingMap(
+        torch.tensor(points), torch.tensor(vectors), thumbs, names, [""] * count, recipe
+    )
 
 
 def test_every_cell_is_filled_by_its_nearest():
@@ -48,7 +50,7 @@ def test_each_photograph_has_a_cell_of_its_own(count):
 
 
 def test_the_grid_equals_the_loop(found):
-    drawn = codes(found, method="pca")
+    drawn = embedding_map(found, method="pca")
     points = drawn.points.numpy()
     for (row, column), number in np.ndenumerate(drawn.grid()):
         centre = (np.array([column, row]) + 0.5) / drawn.side
@@ -72,14 +74,14 @@ def test_points_lie_in_the_unit_square_and_repeat(found, method):
     if method == "umap":
         pytest.importorskip("umap")
     with np.errstate(all="ignore"):
-        first, second = (codes(found, method=method, seed=3).points for _ in range(2))
+        first, second = (embedding_map(found, method=method, seed=3).points for _ in range(2))
     assert torch.equal(first, second)
     torch.testing.assert_close(first.amin(0), torch.zeros(2))
     torch.testing.assert_close(first.amax(0), torch.ones(2))
 
 
 def test_pictures_of_all_kinds(found):
-    drawn = codes(found, method="pca")
+    drawn = embedding_map(found, method="pca")
     assert (6 * 32, 6 * 32) == drawn.picture("grid").size == drawn.picture("seams").size
     assert (7 * 32, 7 * 32) == drawn.picture("points").size
     with pytest.raises(
@@ -89,17 +91,17 @@ def test_pictures_of_all_kinds(found):
 
 
 def test_fewer_where_fewer_are_asked(found):
-    assert 10 == len(codes(found, method="pca", most=10).names)
+    assert 10 == len(embedding_map(found, method="pca", most=10).names)
     with pytest.raises(
         ArgumentError, match="There is no method 'magic'; there are tsne, umap, pca."
     ):
-        codes(found, method="magic")
+        embedding_map(found, method="magic")
     with pytest.raises(ArgumentError, match="needs at least three photographs"):
-        codes(found, method="pca", most=2)
+        embedding_map(found, method="pca", most=2)
 
 
 def test_the_page_holds_everything(found, tmp_path):
-    drawn = codes(found, method="pca")
+    drawn = embedding_map(found, method="pca")
     page = save_code_page(drawn, tmp_path / "codes.html").read_text("utf-8")
     data = json.loads(re.search(r"const data = (\{.*?\}), thumb", page).group(1))
     assert drawn.names == data["names"]
@@ -116,7 +118,7 @@ def test_probes_tell_classes_that_a_layer_knows(net, tmp_path):
         path.parent.mkdir(exist_ok=True)
         noise = np.random.default_rng(k).integers(0, 80, (16, 16, 3)) + 150 * (k % 2)
         Image.fromarray(noise.astype(np.uint8)).save(path)
-    table = probe(net, tmp_path, layers="conv:1,conv:2")
+    table = linear_probe(net, tmp_path, layers="conv:1,conv:2")
     assert ["pixels", "conv:1", "conv:2"] == table.column("layer")
     assert 1 == table.records()[0]["accuracy"] == table.records()[1]["accuracy"]
     assert [12, 32, 32] == table.column("features")
@@ -130,4 +132,4 @@ def test_a_probe_needs_classes(net, tmp_path):
     with pytest.raises(
         NotApplicableError, match="A probe needs photographs of at least two classes"
     ):
-        probe(net, tmp_path)
+        linear_probe(net, tmp_path)

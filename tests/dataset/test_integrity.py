@@ -17,7 +17,7 @@ from convscope.dataset.folder_lock import only_run_in
 from convscope.dataset.manifest import Manifest
 from convscope.dataset.part import DamagedError, Part
 from convscope.dataset.seal import sealed
-from convscope.dataset.survey import merge, open_survey, survey, verify_survey
+from convscope.dataset.survey import merge_surveys, open_survey, survey, verify_survey
 from convscope.errors import ArgumentError, LoadError, StoppedError
 from tests.dataset.test_survey import contents
 
@@ -224,7 +224,7 @@ def test_a_killed_start_is_no_foreign_folder(net, folder, whole, tmp_path):
     ]
     for name, work in (
         ("a", lambda out: survey(net, folder, layers="conv:1", out=out)),
-        ("b", lambda out: merge(parts, out)),
+        ("b", lambda out: merge_surveys(parts, out)),
     ):
         out = tmp_path / name
         (out / "shards").mkdir(parents=True)
@@ -315,7 +315,7 @@ def test_memory_and_files_of_a_merge_are_bounded(net, folder, whole, tmp_path, m
 
     shutil.rmtree(tmp_path / "merged", ignore_errors=True)
     monkeypatch.setattr(Part, "read", classmethod(read))
-    merge([whole], tmp_path / "merged")
+    merge_surveys([whole], tmp_path / "merged")
     assert 2 * 4 == len(held)  # four parts once copied, once put together
     assert contents(whole) == contents(tmp_path / "merged")
 

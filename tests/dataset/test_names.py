@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from convscope.dataset.embedding_map import codes
+from convscope.dataset.embedding_map import embedding_map
 from convscope.dataset.nearest_images import nearest
 from convscope.dataset.source import digest, photographs
-from convscope.dataset.survey import merge, open_survey, survey, verify_survey
-from convscope.dataset.top_patches import strongest
+from convscope.dataset.survey import merge_surveys, open_survey, survey, verify_survey
+from convscope.dataset.top_patches import top_activations
 from convscope.errors import ImageError, printable
 from convscope.report.channel_pages import channel_page, channel_sheet
 from convscope.report.embedding_map_page import code_page
@@ -58,20 +58,20 @@ def test_every_photograph_is_read_and_found_again(net, odd, tmp_path):
         assert json.loads((tmp_path / "out" / name).read_bytes())
     assert (len(NAMES), 3, 16, 16) == tuple(again.read(net, found.images["ids"].tolist()).shape)
     survey(net, odd, out=tmp_path / "out")
-    assert len(NAMES) == merge([tmp_path / "out"], tmp_path / "merged").count
+    assert len(NAMES) == merge_surveys([tmp_path / "out"], tmp_path / "merged").count
     assert digest(found.items) == digest(again.items)
 
 
 def test_pages_captions_and_tables_show_them_escaped(net, odd, tmp_path):
     found = survey(net, odd, out=tmp_path / "out")
     layer = found.layers[0]
-    best = strongest(net, found, layer, 0)
+    best = top_activations(net, found, layer, 0)
     channel_sheet(net, best).save(tmp_path / "sheet.png")
     near = nearest(net, found, odd / found.items[0].name)
     for suffix in ("png", "json", "csv", "npz"):
         near.save(tmp_path / f"near.{suffix}")
     page = channel_page(net, found, layer, 0, steps=1).html()
-    laid_out = code_page(codes(found, method="pca"))
+    laid_out = code_page(embedding_map(found, method="pca"))
     shown = [page, laid_out, found.top_classes(layer, 0).words(), near.words()]
     for text in shown:
         text.encode("utf-8")

@@ -9,13 +9,13 @@ from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 import convscope
-from convscope.dataset.directions_and_groups import along, groups
-from convscope.dataset.embedding_map import codes
-from convscope.dataset.linear_probe import probe
-from convscope.dataset.nearest_images import code
+from convscope.dataset.directions_and_groups import channel_groups, patches_along_direction
+from convscope.dataset.embedding_map import embedding_map
+from convscope.dataset.linear_probe import linear_probe
+from convscope.dataset.nearest_images import embedding
 from convscope.dataset.source import photographs
-from convscope.dataset.survey import merge, survey
-from convscope.dataset.top_patches import patches, strongest
+from convscope.dataset.survey import merge_surveys, survey
+from convscope.dataset.top_patches import top_activations, top_patches
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.read import Standardize
 from tests.dataset.conftest import draw
@@ -64,15 +64,15 @@ def test_equal_codes_are_one_sentence(folder, tmp_path):
         net.module[0].bias.fill_(-100)
     found = survey(net, folder, out=tmp_path / "out")
     with pytest.raises(NotApplicableError, match="All photographs have the same code"):
-        codes(found)
+        embedding_map(found)
     with pytest.raises(NotApplicableError, match="above 0 nowhere in these photographs"):
-        groups(net, found, "conv:1", 2)
+        channel_groups(net, found, "conv:1", 2)
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])
 def test_codes_of_one_number_lie_on_a_line(folder, tmp_path, method):
     net = small(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
-    found = codes(survey(net, folder, out=tmp_path / "out"), method=method)
+    found = embedding_map(survey(net, folder, out=tmp_path / "out"), method=method)
     assert (29, 2) == tuple(found.points.shape)
     assert found.picture("seams")
 
@@ -84,12 +84,12 @@ def test_a_part_of_broken_files_does_not_stop_the_whole(net, tmp_path):
         (tmp_path / "photos" / f"x{k}.png").touch()
     parts = [survey(net, tmp_path / "photos", out=tmp_path / f"p{k}", shard=(k, 2)) for k in (1, 2)]
     assert 0 == parts[1].count
-    whole = merge([part.folder for part in parts], tmp_path / "whole")
+    whole = merge_surveys([part.folder for part in parts], tmp_path / "whole")
     assert (8, 3) == (whole.count, len(whole.skipped))
     with pytest.raises(NotApplicableError, match="is part 2 of 2 and holds no photographs"):
         parts[1].strongest("conv:1", 0)
     with pytest.raises(NotApplicableError, match="is part 2 of 2 and holds no photographs"):
-        codes(parts[1])
+        embedding_map(parts[1])
 
 
 def test_drafts_of_other_people_are_left_alone(net, folder, tmp_path):
@@ -123,7 +123,7 @@ def test_the_code_of_a_head_over_channels_last():
     net = convscope.Network(Last(), input_size=(16, 16))
     images = torch.rand(2, 3, 16, 16)
     expected = net.activations(images, ["conv:1"])["conv:1"].mean((2, 3))
-    torch.testing.assert_close(code(net, images), expected)
+    torch.testing.assert_close(embedding(net, images), expected)
 
 
 def test_a_cell_that_sees_only_padding_keeps_the_size_of_a_patch(folder, tmp_path):
@@ -131,7 +131,9 @@ def test_a_cell_that_sees_only_padding_keeps_the_size_of_a_patch(folder, tmp_pat
     with torch.no_grad():
         net.module[0].weight.fill_(-1)
         net.module[0].bias.fill_(1)
-    best = strongest(net, survey(net, folder, layers="conv:1", out=tmp_path / "o"), "conv:1", 0)
+    best = top_activations(
+        net, survey(net, folder, layers="conv:1", out=tmp_path / "o"), "conv:1", 0
+    )
     assert (0, 0) == (best.places[0].y, best.places[0].x)
     assert (9, 3, 3, 3) == tuple(best.cut(best.pixels).shape)
     assert (0, 0, 0, 0) == best.boxes()[0]
@@ -150,10 +152,10 @@ def test_labels_of_subsets_tensors_and_words():
 def test_a_data_set_can_be_surveyed_but_not_read_again(net, tmp_path):
     found = survey(net, [torch.rand(3, 16, 16) for _ in range(5)], out=tmp_path / "out")
     for ask in (
-        lambda: patches(net, found, found.layers[0], 0),
-        lambda: along(net, found, found.layers[0], torch.ones(1, 8)),
-        lambda: groups(net, found, found.layers[0], 2),
-        lambda: codes(found, method="pca"),
+        lambda: top_patches(net, found, found.layers[0], 0),
+        lambda: patches_along_direction(net, found, found.layers[0], torch.ones(1, 8)),
+        lambda: channel_groups(net, found, found.layers[0], 2),
+        lambda: embedding_map(found, method="pca"),
     ):
         with pytest.raises(
             ImageError, match=r"\(or came from a data set\), so they cannot be read again."
@@ -172,26 +174,28 @@ def test_lists_with_a_mark_of_order_and_names_with_commas(tmp_path):
 def test_few_photographs_are_too_few_for_a_probe(net, tmp_path):
     for k in range(12):
         draw(tmp_path / "abcd"[k % 4] / f"{k}.png", k)
-    assert probe(net, tmp_path, layers="conv:1").rows
+    assert linear_probe(net, tmp_path, layers="conv:1").rows
     with pytest.raises(
         NotApplicableError, match="needs at least 10 photographs of two classes; it was given 3."
     ):
-        probe(net, tmp_path, layers="conv:1", most=3)
+        linear_probe(net, tmp_path, layers="conv:1", most=3)
 
 
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
         (
-            lambda net, found: patches(net, found, "conv:1", 0, top=0),
+            lambda net, found: top_patches(net, found, "conv:1", 0, top=0),
             "top must be at least 1, not 0.",
         ),
         (
-            lambda net, found: along(net, found, "conv:1", torch.ones(1, 8), top=0),
+            lambda net, found: patches_along_direction(
+                net, found, "conv:1", torch.ones(1, 8), top=0
+            ),
             "top must be at least 1, not 0.",
         ),
         (
-            lambda net, found: groups(net, found, "conv:1", 2, most=0),
+            lambda net, found: channel_groups(net, found, "conv:1", 2, most=0),
             "most must be at least 1, not 0.",
         ),
         (

@@ -15,7 +15,7 @@ from torch import nn
 
 import convscope
 from convscope.dataset.forward_batches import default_layers, head_of, layers_of
-from convscope.dataset.survey import merge, open_survey, survey
+from convscope.dataset.survey import merge_surveys, open_survey, survey
 from convscope.errors import (
     ArgumentError,
     ImageError,
@@ -119,20 +119,20 @@ def test_stopped_and_taken_up_again_nothing_changes(net, folder, tmp_path):
 def test_parts_put_together_are_the_whole(net, folder, tmp_path):
     whole = survey(net, folder, out=tmp_path / "whole")
     parts = [survey(net, folder, out=tmp_path / f"part{k}", shard=(k, 3)).folder for k in (1, 2, 3)]
-    found = merge(parts, tmp_path / "merged")
+    found = merge_surveys(parts, tmp_path / "merged")
     assert contents(whole.folder) == contents(found.folder)
     assert whole.summary() == found.summary()
     with pytest.raises(ArgumentError, match="parts are missing"):
-        merge(parts[:2], tmp_path / "less")
+        merge_surveys(parts[:2], tmp_path / "less")
 
 
 def test_parts_of_different_surveys_are_refused(net, folder, tmp_path):
     a = survey(net, folder, out=tmp_path / "a", shard=(1, 2)).folder
     b = survey(net, folder, out=tmp_path / "b", shard=(2, 2), top=5).folder
     with pytest.raises(ArgumentError, match="it keeps the 5 strongest, not 9"):
-        merge([a, b], tmp_path / "out")
+        merge_surveys([a, b], tmp_path / "out")
     with pytest.raises(LoadError, match="holds no survey"):
-        merge([a, tmp_path / "none"], tmp_path / "out")
+        merge_surveys([a, tmp_path / "none"], tmp_path / "out")
 
 
 def test_another_network_or_other_files_are_refused(net, folder, tmp_path):

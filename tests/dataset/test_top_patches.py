@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 import convscope
-from convscope.dataset.directions_and_groups import along, groups
-from convscope.dataset.nearest_images import code, nearest, neighbours
+from convscope.dataset.directions_and_groups import channel_groups, patches_along_direction
+from convscope.dataset.nearest_images import embedding, nearest, neighbours
 from convscope.dataset.survey import survey
-from convscope.dataset.top_patches import framed, patches, strongest
+from convscope.dataset.top_patches import framed, top_activations, top_patches
 from convscope.errors import ArgumentError, TargetError
 from convscope.objectives.similarity import direction
 from tests.dataset.conftest import draw
@@ -21,7 +21,7 @@ def found(net, folder, tmp_path):
 
 
 def test_a_patch_is_what_the_cell_sees(net, found):
-    best = strongest(net, found, "conv:1", 2)
+    best = top_activations(net, found, "conv:1", 2)
     cut = best.cut(best.pixels)
     assert (4, 3, 3, 3) == tuple(cut.shape)
     conv = net.module.stem
@@ -44,7 +44,9 @@ def test_beyond_the_border_a_patch_keeps_its_place(net, tmp_path):
     with torch.no_grad():
         net.module.stem.weight[0] = 0
         net.module.stem.weight[0, :, 1, 1] = 1
-    seen = strongest(net, survey(net, root, layers="conv:1", out=tmp_path / "out"), "conv:1", 0)
+    seen = top_activations(
+        net, survey(net, root, layers="conv:1", out=tmp_path / "out"), "conv:1", 0
+    )
     assert (0, 0) == (seen.places[0].y, seen.places[0].x)
     cut = seen.cut(seen.pixels, outside=0.5)[0]
     assert 1 == float(cut[0, 1, 1])
@@ -54,16 +56,16 @@ def test_beyond_the_border_a_patch_keeps_its_place(net, tmp_path):
 
 
 def test_a_field_larger_than_the_photograph_shows_it_whole(net, found):
-    best = strongest(net, found, "conv:3", 1)
+    best = top_activations(net, found, "conv:3", 1)
     sees = net.layers.find("conv:3").receptive_field
     assert (4, 3, sees, sees) == tuple(best.cut(best.pixels).shape)
     head = survey(net, found.manifest.place, layers="head", out=found.folder.parent / "head")
-    last = strongest(net, head, "head", 0)
+    last = top_activations(net, head, "head", 0)
     assert torch.equal(last.pixels, last.cut(last.pixels))
 
 
 def test_frames_surround_what_is_seen(net, found):
-    best = strongest(net, found, "conv:2", 0)
+    best = top_activations(net, found, "conv:2", 0)
     for picture, photo, (top, left, bottom, right) in zip(
         framed(best), best.pixels, best.boxes(), strict=True
     ):
@@ -78,11 +80,11 @@ def test_a_changed_photograph_is_noticed(net, found):
     with pytest.raises(
         ArgumentError, match="but the survey kept .*: the file was changed since. Survey again."
     ):
-        patches(net, found, "conv:1", 0)
+        top_patches(net, found, "conv:1", 0)
 
 
 def test_captions_say_value_and_label(net, found):
-    drawn = patches(net, found, "conv:2", 3, top=2)
+    drawn = top_patches(net, found, "conv:2", 3, top=2)
     place = found.strongest("conv:2", 3)[0]
     assert f"{place.value:.3g} {place.item.label}" == drawn.captions[0]
     assert 2 == len(drawn.values)
@@ -91,17 +93,17 @@ def test_captions_say_value_and_label(net, found):
 
 def test_what_is_not_there_is_refused(net, found):
     with pytest.raises(TargetError, match="conv:1 has channels 0 to 7, so there is no channel 8."):
-        patches(net, found, "conv:1", 8)
+        top_patches(net, found, "conv:1", 8)
     with pytest.raises(ArgumentError, match="did not look at 'pool'"):
-        patches(net, found, "pool", 0)
+        top_patches(net, found, "pool", 0)
     other = convscope.Network(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), input_size=(16, 16))
     with pytest.raises(ArgumentError, match="is a survey of tiny"):
-        patches(other, found, "conv:1", 0)
+        top_patches(other, found, "conv:1", 0)
 
 
 def test_along_a_channel_finds_the_channel(net, found):
     axes = torch.eye(8)[[2, 5]]
-    best = along(net, found, "conv:1", 3 * axes, top=4)
+    best = patches_along_direction(net, found, "conv:1", 3 * axes, top=4)
     for one, k in zip(best, (2, 5), strict=True):
         kept = found.strongest("conv:1", k)
         assert [p.number for p in kept] == [p.number for p in one.places]
@@ -110,7 +112,7 @@ def test_along_a_channel_finds_the_channel(net, found):
 
 def test_along_a_direction_equals_the_loop(net, found):
     v = torch.randn(8, generator=torch.Generator().manual_seed(3))
-    (best,) = along(net, found, "conv:1", v[None], top=4)
+    (best,) = patches_along_direction(net, found, "conv:1", v[None], top=4)
     pixels = found.read(net, range(29))
     maps = direction("conv:1", v).part(net.activations(pixels, ["conv:1"]))
     expected = maps.flatten(1).amax(1).topk(4)
@@ -119,22 +121,22 @@ def test_along_a_direction_equals_the_loop(net, found):
 
 
 def test_groups_are_directions_that_are_never_negative(net, found):
-    parts = groups(net, found, "conv:1", 3)
+    parts = channel_groups(net, found, "conv:1", 3)
     assert (3, 8) == tuple(parts.shape)
     assert float(parts.min()) >= 0
     torch.testing.assert_close(parts.norm(dim=1), torch.ones(3))
-    assert torch.equal(parts, groups(net, found, "conv:1", 3))
+    assert torch.equal(parts, channel_groups(net, found, "conv:1", 3))
 
 
 def test_wrong_directions_are_refused(net, found):
     with pytest.raises(ArgumentError, match=r"must have the shape \(D, 8\), not \(1, 5\)."):
-        along(net, found, "conv:1", torch.ones(1, 5))
+        patches_along_direction(net, found, "conv:1", torch.ones(1, 5))
     with pytest.raises(ArgumentError, match="must not be all zeros."):
-        along(net, found, "conv:1", torch.zeros(1, 8))
+        patches_along_direction(net, found, "conv:1", torch.zeros(1, 8))
     with pytest.raises(
         ArgumentError, match="count must lie between 1 and the 8 channels of conv:1, not 9."
     ):
-        groups(net, found, "conv:1", 9)
+        channel_groups(net, found, "conv:1", 9)
 
 
 def test_a_photograph_is_its_own_nearest_neighbour(net, found):
@@ -142,7 +144,7 @@ def test_a_photograph_is_its_own_nearest_neighbour(net, found):
     table = nearest(net, found, photo, top=3)
     assert found.items[7].name == table.records()[0]["photograph"]
     assert table.records()[0]["distance"] < 1e-5
-    distances = (found.codes - code(net, photo)).norm(dim=1).sort().values[:3]
+    distances = (found.codes - embedding(net, photo)).norm(dim=1).sort().values[:3]
     torch.testing.assert_close(
         torch.tensor(table.column("distance")), distances, atol=1e-5, rtol=1e-4
     )

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import convscope
-from convscope.attribution.cam import CAMS, cam_strip
+from convscope.attribution.cam import CAMS, cam_across_layers
 from convscope.results import NO_EVIDENCE
 
 SIDE = 24
@@ -50,7 +50,7 @@ def test_other_formulas_where_the_gradient_itself_is_zero(method):
 
 def test_a_strip_and_fused_layers_enlarge_no_rounding():
     net = network(before_instance_norm(0, relu=True))
-    assert not cam_strip(net, photographs(), 1, layers=["2"]).values[0].any()
+    assert not cam_across_layers(net, photographs(), 1, layers=["2"]).values[0].any()
     assert not convscope.cam(net, photographs(), 1, layer=["2", "2"]).values.any()
 
 

@@ -132,8 +132,8 @@ def test_energy_and_distance(net, images):
     with torch.no_grad():
         acts = net.activations(images, ["mid"])["mid"]
     expected = acts.pow(2).mean((1, 2, 3))
-    torch.testing.assert_close(value(net, convscope.energy("mid"), images), expected)
-    near = value(net, convscope.distance("mid", acts[:1]), images)
+    torch.testing.assert_close(value(net, convscope.layer_energy("mid"), images), expected)
+    near = value(net, convscope.activation_distance("mid", acts[:1]), images)
     assert 0 == near[0]
     assert (near[1:] < 0).all()
     torch.testing.assert_close(near[1], -(acts[1] - acts[0]).pow(2).mean())

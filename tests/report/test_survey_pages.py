@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from convscope.dataset.survey import survey
-from convscope.dataset.top_patches import strongest
-from convscope.diagnostics.accuracy_by_attribute import accuracy_by
-from convscope.diagnostics.channel_health import health
+from convscope.dataset.top_patches import top_activations
+from convscope.diagnostics.accuracy_by_attribute import accuracy_by_attribute
+from convscope.diagnostics.channel_health import channel_health
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.report.channel_pages import channel_page, channel_sheet, layer_sheet
 from convscope.report.tour import tour
@@ -35,7 +35,7 @@ def test_a_channel_page_has_all_views(net, found):
 
 
 def test_the_sheet_shows_patches_projections_and_photographs(net, found):
-    drawn = channel_sheet(net, strongest(net, found, "conv:2", 3))
+    drawn = channel_sheet(net, top_activations(net, found, "conv:2", 3))
     assert 3 * 9 == len(drawn.values)
     assert float(drawn.values.min()) >= 0
     assert float(drawn.values.max()) <= 1
@@ -55,9 +55,9 @@ def test_health_counts_what_is_wrong(net, found, tmp_path):
         net.module.stem.weight[6] = 0
         net.module.stem.bias[6] = -1
     with pytest.raises(ArgumentError, match="is a survey of tiny"):
-        health(net, found)
+        channel_health(net, found)
     again = survey(net, tmp_path / "photos", layers="conv:1-3", out=tmp_path / "again")
-    row = health(net, again).records()[0]
+    row = channel_health(net, again).records()[0]
     assert (1, 2, 2) == (row["dead"], row["doubles"], row["turned doubles"])
 
 
@@ -92,7 +92,7 @@ def test_duplicates_are_listed_once(net):
 
 
 def test_accuracy_by_attributes_equals_the_loop(net, found):
-    drawn = accuracy_by(net, found, evidence=True)
+    drawn = accuracy_by_attribute(net, found, evidence=True)
     assert {"brightness", "contrast", "sharpness", "size of the evidence"} == set(drawn.panels)
     pixels = found.read(net, range(24))
     answers = net.activations(pixels, ["output"])["output"].argmax(1)
@@ -114,10 +114,12 @@ def test_labels_that_are_no_class_are_named(net, tmp_path):
     Image.new("RGB", (16, 16)).save(path / "a.png")
     found = survey(net, tmp_path / "more", out=tmp_path / "s")
     with pytest.raises(ArgumentError, match="The label 'whale' is no class of tiny"):
-        accuracy_by(net, found)
-    assert accuracy_by(net, found, classes={"whale": "tench"}).panels
+        accuracy_by_attribute(net, found)
+    assert accuracy_by_attribute(net, found, classes={"whale": "tench"}).panels
     with pytest.raises(NotApplicableError, match="holds no predictions"):
-        accuracy_by(net, survey(net, tmp_path / "more", layers="conv:1", out=tmp_path / "t"))
+        accuracy_by_attribute(
+            net, survey(net, tmp_path / "more", layers="conv:1", out=tmp_path / "t")
+        )
 
 
 def test_the_tour_shows_patches_where_there_is_a_survey(net, found):
@@ -128,12 +130,12 @@ def test_the_tour_shows_patches_where_there_is_a_survey(net, found):
 
 
 def test_photographs_without_a_label_are_neither_right_nor_wrong(net, found, tmp_path):
-    expected = accuracy_by(net, found).sentence
+    expected = accuracy_by_attribute(net, found).sentence
     for k in range(6):
         file = tmp_path / "photos" / f"alone{k}.png"
         Image.new("RGB", (16, 16), (40 * k, 0, 0)).save(file)
     again = survey(net, tmp_path / "photos", codes=True, layers="conv:1", out=tmp_path / "again")
-    assert expected == accuracy_by(net, again).sentence
+    assert expected == accuracy_by_attribute(net, again).sentence
 
 
 def test_a_label_that_names_two_classes_is_asked_about(net, tmp_path):
@@ -142,8 +144,8 @@ def test_a_label_that_names_two_classes_is_asked_about(net, tmp_path):
     Image.new("RGB", (16, 16)).save(path / "a.png")
     found = survey(net, tmp_path / "more", out=tmp_path / "s")
     with pytest.raises(ArgumentError, match=r"'crane' is the name of 2 classes \(3, 4\)"):
-        accuracy_by(net, found)
-    assert accuracy_by(net, found, classes={"crane": 4}).panels
+        accuracy_by_attribute(net, found)
+    assert accuracy_by_attribute(net, found, classes={"crane": 4}).panels
     for wrong in (None, 1.5, 99, -5):
         with pytest.raises(ArgumentError, match="is no class of tiny"):
-            accuracy_by(net, found, classes={"crane": wrong})
+            accuracy_by_attribute(net, found, classes={"crane": wrong})

@@ -7,7 +7,7 @@ import torch
 from convscope.errors import ArgumentError, StoppedError
 from convscope.studies import correspondence as study
 from convscope.studies.correspondence import (
-    Marked,
+    MarkedPoints,
     correspondence,
     cover,
     read_marks,
@@ -24,7 +24,7 @@ def marked():
         picture = torch.rand(3, 16, 16, generator=drawn) * 0.5
         picture[:, top : top + 4, left : left + 4] = 1
         box = (left, top, left + 4, top + 4)
-        found.append(Marked(picture, {"eye": box, "ear": (0, 0, 3, 5)}, f"{left}.png"))
+        found.append(MarkedPoints(picture, {"eye": box, "ear": (0, 0, 3, 5)}, f"{left}.png"))
     return found
 
 
@@ -134,12 +134,12 @@ def test_mistakes_in_one_sentence(net, marked, tmp_path):
         correspondence(net, marked[:1])
     with pytest.raises(ArgumentError, match="cannot be read as a table of boxes"):
         read_marks(tmp_path / "none.csv")
-    other = Marked(marked[0].source, {"eye": (0, 0, 2, 2)}, "x.png")
+    other = MarkedPoints(marked[0].source, {"eye": (0, 0, 2, 2)}, "x.png")
     with pytest.raises(
         ArgumentError, match="need boxes for the same parts.* x.png has eye, 1.png has eye, ear"
     ):
         correspondence(net, [marked[0], other])
-    outside = Marked(marked[0].source, {"eye": (0, 0, 20, 2), "ear": (0, 0, 1, 1)}, "y.png")
+    outside = MarkedPoints(marked[0].source, {"eye": (0, 0, 20, 2), "ear": (0, 0, 1, 1)}, "y.png")
     with pytest.raises(
         ArgumentError, match="The box of eye in y.png, 0,0,20,2, does not lie in its 16x16"
     ):

@@ -11,17 +11,17 @@ from torch import nn
 
 import convscope
 from convscope import (
-    RECIPES,
-    across,
+    PRESETS,
     ascend,
     channel,
-    diverse,
-    growth,
     invert,
     logit,
     neuron,
-    sheet,
     synthesize,
+    synthesize_across_layers,
+    synthesize_diverse,
+    synthesize_layer,
+    timelapse,
 )
 from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, TargetError
 from convscope.execution.relu_rules import Gate
@@ -40,12 +40,12 @@ from convscope.synthesis.validate import plan_for
 from tests.conftest import assert_untouched, state_of
 
 FEW = {"steps": 12, "precision": "float32"}
-PLAIN = replace(RECIPES["fourier"], transforms=(), distinct=0.0)
+PLAIN = replace(PRESETS["fourier"], transforms=(), distinct=0.0)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_recipe_climbs(name, net):
-    plan = replace(RECIPES[name], steps=40 if name != "upscaling" else 120)
+    plan = replace(PRESETS[name], steps=40 if name != "upscaling" else 120)
     size = {"maco": 24, "upscaling": 80}.get(name, 16)
     steps = list(ascend(net, "mid:3", recipe=plan, size=size, precision="float32"))
     assert plan.steps == len(steps)
@@ -258,7 +258,7 @@ def test_what_no_gradient_reaches_is_an_error_and_no_grey_picture():
         "shows, as of a channel that is never active. Try an earlier layer, or the convolution "
         "before its ReLU." == str(caught.value)
     )
-    both = sheet(net, "conv:1", steps=20)
+    both = synthesize_layer(net, "conv:1", steps=20)
     assert ["conv:1:0", "conv:1:1: no gradient"] == list(both.captions)
     assert both.values[1].min() == both.values[1].max() == 0.5
     assert both.values[0].std() > 0.01
@@ -291,14 +291,16 @@ def test_a_dead_group_leaves_the_other_pictures(recipe):
     net = _dead(17, [16])
     told = []
     options = {"recipe": recipe, "size": 16, "steps": 17}
-    found = sheet(net, "stage:1", **options, progress=lambda *what: told.append(what[:2]))
+    found = synthesize_layer(
+        net, "stage:1", **options, progress=lambda *what: told.append(what[:2])
+    )
     assert [f"stage:1:{k}" for k in range(16)] == found.captions[:16]
     assert "stage:1:16: no gradient" == found.captions[16]
     assert found.values[16].min() == found.values[16].max() == 0.5
     assert found.values[:16].flatten(1).std(1).min() > 0.01
     assert (17, 34) in told
     with pytest.raises(NotApplicableError, match="No gradient of 'stage:1:16 to"):
-        sheet(net, "stage:1", [16] * 17, **options)
+        synthesize_layer(net, "stage:1", [16] * 17, **options)
 
 
 def test_a_dead_channel_of_one_layer_leaves_the_strip():
@@ -307,17 +309,17 @@ def test_a_dead_channel_of_one_layer_leaves_the_strip():
     with torch.no_grad():
         module[0].weight[2] = 0
     net = convscope.Network(module, input_size=(16, 16))
-    found = across(net, 2, steps=17)
+    found = synthesize_across_layers(net, 2, steps=17)
     assert ["conv:1:2: no gradient", "conv:2:2"] == list(found.captions)
 
 
 def test_a_strip_that_is_stopped_has_only_what_was_made(net):
-    found = across(net, 2, steps=4, should_stop=lambda: True)
+    found = synthesize_across_layers(net, 2, steps=4, should_stop=lambda: True)
     assert ["conv:1:2"] == list(found.captions)
 
 
 def test_a_count_where_there_is_one_picture(net):
-    for make in (growth, lambda *given, **more: across(given[0], 1, **more)):
+    for make in (timelapse, lambda *given, **more: synthesize_across_layers(given[0], 1, **more)):
         with pytest.raises(ArgumentError, match="count asks for several pictures of one objective"):
             make(net, "mid:3", count=2)
 
@@ -373,8 +375,8 @@ def test_objectives_in_all_their_kinds_and_sums(net, images):
         neuron("mid", 3),
         neuron("mid", 3, 1, 2),
         convscope.direction("mid", act.mean((0, 2, 3)), power=2),
-        convscope.energy("mid"),
-        convscope.likeness("mid", act),
+        convscope.layer_energy("mid"),
+        convscope.activation_similarity("mid", act),
         logit("church") - logit("tench"),
         2 * channel("mid", 1) - 0.5 * channel("conv:1", 2),
     ):
@@ -456,7 +458,7 @@ def test_what_others_are_ahead_is_taken_off(net, images):
 
 
 def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):
-    found = growth(net, "mid:3", at=(1, 5), recipe=PLAIN, **FEW)
+    found = timelapse(net, "mid:3", at=(1, 5), recipe=PLAIN, **FEW)
     assert ["start", "step 1", "step 5", "step 12"] == list(found.captions)
     start = Fourier(Start([0], (16, 16)))().detach()
     torch.testing.assert_close(start, found.values[:1])
@@ -466,39 +468,39 @@ def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):
 def test_the_best_of_a_sheet_are_stitched_as_in_the_keras_blog(net):
     """The highest scores first, in as many columns as rows, five pixels apart; no dead one."""
     options = {"recipe": "keras", "size": 16, **FEW}
-    every = sheet(net, "mid", **options)
+    every = synthesize_layer(net, "mid", **options)
     scores = [float(net.score(channel("mid", k), x[None])[0]) for k, x in enumerate(every.values)]
     order = sorted(range(8), key=lambda k: -scores[k])[:4]
-    found = sheet(net, "mid", best=4, **options)
+    found = synthesize_layer(net, "mid", best=4, **options)
     assert [f"mid:{k}" for k in order] == list(found.captions)
     torch.testing.assert_close(every.values[order], found.values)
     torch.testing.assert_close(every.shown[order], found.shown)
     assert 2 * 64 + 3 * 5 == found.picture().width
     with pytest.raises(ArgumentError, match=r"best must be at least 1, not 0\."):
-        sheet(net, "mid", best=0)
-    dead = sheet(_dead(4, [1]), "stage:1", best=4, steps=17)
+        synthesize_layer(net, "mid", best=0)
+    dead = synthesize_layer(_dead(4, [1]), "stage:1", best=4, steps=17)
     assert 3 == len(dead.values)
 
 
 @pytest.mark.parametrize("name", ["keras", "yosinski2", "upscaling"])
 def test_the_last_of_a_growth_is_shown_as_the_picture(name, net):
     size = 60 if name == "upscaling" else 16
-    found = growth(net, "mid:3", at=(1,), recipe=name, size=size, **FEW)
+    found = timelapse(net, "mid:3", at=(1,), recipe=name, size=size, **FEW)
     *_, last = ascend(net, "mid:3", recipe=name, size=size, **FEW)
     assert (3, 3, size, size) == found.shown.shape
     assert torch.equal(last.pictures.shown, found.shown[-1:])
 
 
 def test_sheets_rows_and_variants(net, tmp_path):
-    assert (3, 3, 16, 16) == sheet(net, "mid", [1, 3, 5], **FEW).values.shape
-    across = convscope.across(net, 2, **FEW)
+    assert (3, 3, 16, 16) == synthesize_layer(net, "mid", [1, 3, 5], **FEW).values.shape
+    across = convscope.synthesize_across_layers(net, 2, **FEW)
     assert ["conv:1:2", "conv:2:2", "conv:3:2"] == list(across.captions)
     with pytest.raises(ArgumentError, match=r"No convolution of tiny has a channel 99\."):
-        convscope.across(net, 99)
-    variants = diverse(net, "mid:3", 3, **FEW)
+        convscope.synthesize_across_layers(net, 99)
+    variants = synthesize_diverse(net, "mid:3", 3, **FEW)
     assert (3, 3, 16, 16) == variants.values.shape
     with pytest.raises(NotApplicableError, match="Pictures are told apart in a layer"):
-        diverse(net, logit(1))
+        synthesize_diverse(net, logit(1))
     assert variants.save(tmp_path / "a.gif").read_bytes().startswith(b"GIF")
     pytest.importorskip("av")
     assert b"ftyp" in variants.save(tmp_path / "a.mp4").read_bytes()[:16]
@@ -506,7 +508,9 @@ def test_sheets_rows_and_variants(net, tmp_path):
 
 def test_variants_differ_more_than_seeds(net):
     plain = synthesize(net, "conv:1:3", count=3, recipe=PLAIN, steps=60, precision="float32")
-    apart = diverse(net, "conv:1:3", 3, weight=4.0, recipe=PLAIN, steps=60, precision="float32")
+    apart = synthesize_diverse(
+        net, "conv:1:3", 3, weight=4.0, recipe=PLAIN, steps=60, precision="float32"
+    )
     alike = convscope.diversity("conv:1")
     assert float(net.score(alike, apart.values).mean()) > float(
         net.score(alike, plain.values).mean()
@@ -514,11 +518,11 @@ def test_variants_differ_more_than_seeds(net):
 
 
 def test_sides_of_the_rounds():
-    plan = RECIPES["upscaling"]
+    plan = PRESETS["upscaling"]
     assert [56, 67, 80, 96, 115, 138, 165, 198, 237, 284, 340, 408] == plan.sides(408)
     assert [56, 67, 80, 96, 100] == plan.sides(100)
     assert [40] == plan.sides(40)
-    assert [128] == RECIPES["lucid"].sides(128)
+    assert [128] == PRESETS["lucid"].sides(128)
     assert 7 == plan_for("fourier", 7).steps
 
 
@@ -581,9 +585,9 @@ def test_results_are_pictures_with_their_recipe(net):
     assert 12 == found.recipe.parameters["steps"]
 
 
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"maco"}))
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"maco"}))
 def test_pictures_need_not_be_square(net, name):
-    plan = replace(RECIPES[name], steps=12)
+    plan = replace(PRESETS[name], steps=12)
     found = synthesize(net, "mid:3", recipe=plan, size=(24, 40)).values
     assert (1, 3, 24, 40) == found.shape
     assert found.std() > 0.001

@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 
 import convscope
-from convscope import Dreaming, dream, energy, zoom
+from convscope import DreamConfig, dream, dream_zoom, layer_energy
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import read
 from convscope.synthesis.dream import dreamt
 from convscope.synthesis.tiled_gradient import tiled
 from tests.conftest import assert_untouched, state_of
 
-SMALL = Dreaming(octaves=2, steps=3, jitter=4)
+SMALL = DreamConfig(octaves=2, steps=3, jitter=4)
 
 
 def photo(height=100, width=140):
@@ -21,7 +21,7 @@ def photo(height=100, width=140):
 
 def test_one_octave_written_out(net):
     """Roll, gradient over its mean size, step, cut off, roll back."""
-    how = Dreaming(octaves=1, steps=4, jitter=5, rate=0.01)
+    how = DreamConfig(octaves=1, steps=4, jitter=5, rate=0.01)
     x = photo(70, 80)
     found = dream(net, x, "mid", how=how, seed=3, precision="float32").values
     generator = torch.Generator().manual_seed(3)
@@ -39,14 +39,14 @@ def test_one_octave_written_out(net):
 def test_octaves_put_back_what_was_lost(net):
     """With steps of no length the photograph comes back as it was."""
     x = photo()
-    found = dream(net, x, "mid", how=Dreaming(octaves=3, steps=1, rate=0.0)).values
+    found = dream(net, x, "mid", how=DreamConfig(octaves=3, steps=1, rate=0.0)).values
     torch.testing.assert_close(x, found, rtol=1e-4, atol=1e-5)
 
 
 def test_sizes_of_the_octaves():
-    how = Dreaming()
+    how = DreamConfig()
     assert [(73, 146), (102, 204), (143, 286), (200, 400)] == how.sizes(200, 400)
-    assert [(100, 100)] == Dreaming(octaves=1).sizes(100, 100)
+    assert [(100, 100)] == DreamConfig(octaves=1).sizes(100, 100)
     assert [(40, 50)] == how.sizes(40, 50)  # too small for any octave
 
 
@@ -66,7 +66,7 @@ def test_tiles_cover_everything_and_are_of_one_size(side):
 
 def test_tiles_hardly_change_the_dream(net):
     whole, parts = (
-        dream(net, photo(), "mid", how=Dreaming(octaves=1, steps=2, tile=tile)).values
+        dream(net, photo(), "mid", how=DreamConfig(octaves=1, steps=2, tile=tile)).values
         for tile in (512, 64)
     )
     change = (whole - photo()).abs().mean()
@@ -116,11 +116,15 @@ def test_stopping_keeps_the_dream_so_far(net):
 
 def test_a_film_comes_closer(net, tmp_path):
     told = []
-    found = zoom(net, photo(70, 80), "mid", frames=3, how=SMALL, progress=lambda *t: told.append(t))
+    found = dream_zoom(
+        net, photo(70, 80), "mid", frames=3, how=SMALL, progress=lambda *t: told.append(t)
+    )
     assert (3, 3, 70, 80) == found.values.shape
     assert [1, 2, 3] == [t[0] for t in told]
     assert found.save(tmp_path / "z.gif").read_bytes().startswith(b"GIF")
-    still = zoom(net, photo(70, 80), "mid", frames=2, rate=0.2, how=Dreaming(rate=0.0, steps=1))
+    still = dream_zoom(
+        net, photo(70, 80), "mid", frames=2, rate=0.2, how=DreamConfig(rate=0.0, steps=1)
+    )
     inner = F.interpolate(photo(70, 80)[..., 7:63, 8:72], (70, 80), mode="bilinear")
     torch.testing.assert_close(still.values[1:], inner, rtol=1e-4, atol=1e-5)
 
@@ -134,22 +138,22 @@ def test_photographs_are_brought_to_a_side(net):
 
 def test_mistakes(net):
     with pytest.raises(ArgumentError, match=r"octaves must be at least 1, not 0\."):
-        Dreaming(octaves=0)
+        DreamConfig(octaves=0)
     with pytest.raises(ArgumentError, match=r"ratio must be above 1, not 1\.0"):
-        Dreaming(ratio=1.0)
+        DreamConfig(ratio=1.0)
     with pytest.raises(
         ArgumentError, match=r"jitter must be a number of pixels, 0 for none, not -1"
     ):
-        Dreaming(jitter=-1)
+        DreamConfig(jitter=-1)
     for side in (0, -5):
         with pytest.raises(ArgumentError, match=rf"side must be at least 1 pixel, not {side}\."):
             dream(net, photo(), "mid", side=side)
     with pytest.raises(ArgumentError, match=r"frames must be at least 1, not 0\."):
-        zoom(net, photo(), "mid", frames=0)
+        dream_zoom(net, photo(), "mid", frames=0)
     for rate in (1.0, -0.1):
         with pytest.raises(ArgumentError, match="rate must be from 0 up to, not including, 1"):
-            zoom(net, photo(), "mid", rate=rate)
+            dream_zoom(net, photo(), "mid", rate=rate)
     flat = convscope.Objective("flat", ("mid",), lambda acts: 0 * acts["mid"].mean((1, 2, 3)))
     with pytest.raises(NotApplicableError, match="reaches the photograph: nothing would change"):
         dream(net, photo(), flat, how=SMALL)
-    assert energy("mid").label == dreamt(net, "mid", None).label
+    assert layer_energy("mid").label == dreamt(net, "mid", None).label

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import convscope
-from convscope import caricature, fool, invert, nothing
+from convscope import adversarial, caricature, fooling_image, invert
 from convscope.errors import ArgumentError, NotApplicableError, TargetError
 from convscope.synthesis.adversarial import _in_bytes
 from convscope.synthesis.invert import relative_distance
@@ -46,7 +46,7 @@ def test_relative_distance_written_out(net, images):
 def test_likeness_and_diversity_written_out(net, images):
     acts = net.activations(images, ["mid"])["mid"]
     target = acts[:1]
-    found = net.score(convscope.likeness("mid", target, power=2), images)
+    found = net.score(convscope.activation_similarity("mid", target, power=2), images)
     gram = []
     for i in range(3):
         a, b = acts[i].flatten(), target.flatten()
@@ -84,17 +84,17 @@ def test_direction_with_a_power_of_the_cosine_written_out(net, images):
 def test_a_distance_needs_a_photograph_of_the_same_size(net, images):
     mean = net.activations(images[:1], ["mid"])["mid"].mean((-2, -1), keepdim=True)
     with pytest.raises(TargetError, match="picture and photograph must have one size"):
-        net.score(convscope.distance("mid", mean), images)
+        net.score(convscope.activation_distance("mid", mean), images)
 
 
 def test_a_caricature_is_more_like_the_photograph_than_the_photograph(net, images):
     found = caricature(net, images[:1], "mid", steps=60, precision="float32")
     assert "caricature" == found.recipe.method
     target = net.activations(images[:1], ["mid"])["mid"]
-    scores = net.score(convscope.likeness("mid", target), found.values)
+    scores = net.score(convscope.activation_similarity("mid", target), found.values)
     assert scores[1] > scores[0]
     with pytest.raises(TargetError, match="picture and photograph must have one size"):
-        net.score(convscope.likeness("mid", target), torch.rand(1, 3, 20, 20))
+        net.score(convscope.activation_similarity("mid", target), torch.rand(1, 3, 20, 20))
 
 
 def test_networks_of_one_colour_stand_beside_photographs(images):
@@ -134,7 +134,7 @@ def test_the_least_change_holds_in_whole_bytes_and_half_of_it_does_not(small, im
     net, module, x = small, small.module, images[:1]
     before = state_of(module)
     wanted = int(net.activations(x, ["output"])["output"][0].argsort()[-2])
-    found = fool(net, x, wanted)
+    found = adversarial(net, x, wanted)
     assert_untouched(before, module)
     photo, _, changed = found.values
     assert wanted == int(net.activations(changed[None], ["output"])["output"].argmax())
@@ -153,7 +153,7 @@ def test_of_a_linear_network_the_change_is_the_shortest_there_is():
     net = convscope.Network(module, input_size=(8, 8))
     x = torch.full((1, 3, 8, 8), 0.5)
     said = int(module(x).argmax())
-    found = fool(net, x, 1 - said)
+    found = adversarial(net, x, 1 - said)
     normal = module[1].weight[0] - module[1].weight[1]
     gap = (module(x)[0, 0] - module(x)[0, 1]).abs() / normal.norm()
     assert found.recipe.parameters["l2"] == pytest.approx(float(gap.detach()), rel=0.1, abs=0.01)
@@ -161,7 +161,7 @@ def test_of_a_linear_network_the_change_is_the_shortest_there_is():
 
 def test_the_way_found_first_is_made_shorter():
     """Of two ways over a bent border the straight one is longer; ascents find what it misses."""
-    found = fool(convscope.load(), "sample:china", "tench")
+    found = adversarial(convscope.load(), "sample:china", "tench")
     assert found.recipe.parameters["l2"] < 2.0  # the straight way has 5.3
     assert found.captions[2].startswith("tench")
 
@@ -170,7 +170,7 @@ def test_the_way_found_first_is_made_shorter():
 def test_stopping_gives_the_panel_as_it_is(after):
     """With what the picture is really taken for: after three rounds it is no tench yet."""
     net, asked = convscope.load(), []
-    found = fool(
+    found = adversarial(
         net, "sample:china", "tench", should_stop=lambda: len(asked.append(1) or asked) >= after
     )
     assert after == len(asked)
@@ -182,18 +182,18 @@ def test_stopping_gives_the_panel_as_it_is(after):
 def test_what_cannot_be_fooled(net, images):
     said = int(net.activations(images[:1], ["output"])["output"].argmax())
     with pytest.raises(NotApplicableError, match="already takes this photograph for"):
-        fool(net, images[:1], said)
+        adversarial(net, images[:1], said)
     with pytest.raises(TargetError, match="There is no class 7"):
-        fool(net, images[:1], 7)
+        adversarial(net, images[:1], 7)
 
 
 def test_a_picture_of_nothing():
     net = convscope.load()
-    found = nothing(net, "church")
+    found = fooling_image(net, "church")
     share = float(net.score(convscope.probability("church"), found.values))
     assert share == pytest.approx(found.recipe.parameters["probability"], abs=1e-4)
     assert f"church {share:.1%}" == found.captions[0]
     assert share >= 0.999
     assert float((found.values - 0.5).abs().mean()) < 0.1  # it looks like nothing
-    stopped = nothing(net, "church", should_stop=lambda: True)
+    stopped = fooling_image(net, "church", should_stop=lambda: True)
     assert float(stopped.recipe.parameters["probability"]) < 0.999

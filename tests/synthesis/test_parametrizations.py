@@ -8,7 +8,7 @@ from convscope.errors import NotApplicableError
 from convscope.images.read import read
 from convscope.synthesis.colour import mixed, mixing, separated
 from convscope.synthesis.parametrizations import Fourier, Opaque, Phase, Pixels, Start
-from convscope.synthesis.presets import RECIPES
+from convscope.synthesis.presets import PRESETS
 from convscope.synthesis.spectrum import frequencies, power_slope, sample_magnitude
 
 SIZES = [(16, 16), (17, 17), (12, 19), (15, 8)]
@@ -141,6 +141,6 @@ def test_pixels_are_enlarged_by_cubic_interpolation():
 
 
 @pytest.mark.parametrize("colours", [1, 2, 3, 5])
-@pytest.mark.parametrize("plan", RECIPES.values(), ids=list(RECIPES))
+@pytest.mark.parametrize("plan", PRESETS.values(), ids=list(PRESETS))
 def test_every_recipe_has_a_canvas_of_any_number_of_colours(plan, colours):
     assert (2, colours, 24, 24) == plan.canvas(start((24, 24), (0, 1), colours))().shape

@@ -7,23 +7,23 @@ import torch
 
 import convscope
 from convscope import (
-    RECIPES,
-    Dreaming,
+    PRESETS,
+    DreamConfig,
+    adversarial,
     caricature,
-    diverse,
     dream,
-    fool,
+    dream_zoom,
+    fooling_image,
     invert,
-    nothing,
-    sheet,
     synthesize,
-    zoom,
+    synthesize_diverse,
+    synthesize_layer,
 )
 from convscope.synthesis.priors import TotalVariation
 from convscope.synthesis.variants import with_opacity, with_spectrum
 
 FEW = {"steps": 2, "precision": "float32"}
-SMALL = Dreaming(octaves=1, steps=1)
+SMALL = DreamConfig(octaves=1, steps=1)
 
 
 def _photo(seed, height=70, width=80):
@@ -36,12 +36,14 @@ def _told(*made):
 
 
 def test_pictures(net):
-    plain = RECIPES["upscaling"]
+    plain = PRESETS["upscaling"]
     plans = [plain, replace(plain, blur=3), replace(plain, priors=(TotalVariation(0.1),))]
     made = [synthesize(net, "mid:3", recipe=plan, size=60, **FEW) for plan in plans]
     made += [synthesize(net, "mid:3", count=count, **FEW) for count in (1, 2)]
-    made += [diverse(net, "mid:3", 2, weight=weight, **FEW) for weight in (0.1, 0.9)]
-    made += [sheet(net, "mid", chosen, **FEW) for chosen in ([0, 1, 2, 3, 7], [0, 2, 3, 4, 7])]
+    made += [synthesize_diverse(net, "mid:3", 2, weight=weight, **FEW) for weight in (0.1, 0.9)]
+    made += [
+        synthesize_layer(net, "mid", chosen, **FEW) for chosen in ([0, 1, 2, 3, 7], [0, 2, 3, 4, 7])
+    ]
     made += [
         synthesize(net, "mid:3", recipe=with_opacity(plain, w), size=60, **FEW) for w in (0, 1)
     ]
@@ -70,7 +72,7 @@ def test_dreams(net, tmp_path):
     options = {"how": SMALL, "precision": "float32"}
     made = [dream(net, _photo(k), "mid", side=side, **options) for k in (0, 1) for side in (64, 66)]
     made += [dream(net, _photo(0), "mid", guide=guide, **options) for guide in guides]
-    made += [zoom(net, _photo(0), "mid", frames=n, **options) for n in (1, 2)]
+    made += [dream_zoom(net, _photo(0), "mid", frames=n, **options) for n in (1, 2)]
     assert len(made) == _told(*made)
     assert made[4].recipe.parameters["guide"].startswith("guide.png ")
     for found in made:
@@ -86,10 +88,10 @@ def test_inversions_and_pictures_of_nothing(net, images):
         invert(net, images[:1], "stem", steps=2, precision="bfloat16"),
         caricature(net, images[:1], "mid", **FEW),
         caricature(net, images[:1], "mid", power=2, **FEW),
-        nothing(net, 1, should_stop=lambda: True),
-        nothing(net, 1, certain=0.5, should_stop=lambda: True),
-        fool(net, images[:1], 0, should_stop=lambda: True),
-        fool(net, images[1:2], 0, should_stop=lambda: True),
+        fooling_image(net, 1, should_stop=lambda: True),
+        fooling_image(net, 1, certain=0.5, should_stop=lambda: True),
+        adversarial(net, images[:1], 0, should_stop=lambda: True),
+        adversarial(net, images[1:2], 0, should_stop=lambda: True),
     ]
     assert len(made) == _told(*made)
     assert "threads" in made[0].recipe.parameters

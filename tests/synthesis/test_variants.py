@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import convscope
-from convscope import RECIPES, synthesize
+from convscope import PRESETS, synthesize
 from convscope.errors import ArgumentError
 from convscope.synthesis.parametrizations import Fourier, Grey, Opaque, Pixels, Start
 from convscope.synthesis.presets import centred
@@ -15,7 +15,7 @@ from convscope.synthesis.priors import Decay
 from convscope.synthesis.variants import in_grey, with_opacity, with_spectrum
 
 FEW = {"steps": 12, "precision": "float32"}
-PLAIN = replace(RECIPES["fourier"], transforms=(), distinct=0.0)
+PLAIN = replace(PRESETS["fourier"], transforms=(), distinct=0.0)
 
 
 def test_opacity_shows_where_it_matters(net):
@@ -55,9 +55,9 @@ def test_a_spectrum_for_pictures_of_other_colours(net):
         with_spectrum([])
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_recipe_in_grey_and_with_opacity(name, net):
-    plan = replace(RECIPES[name], steps=16)
+    plan = replace(PRESETS[name], steps=16)
     size = 64 if plan.first else 16
     for made in (in_grey(plan), with_opacity(plan), with_opacity(in_grey(plan))):
         found = synthesize(net, "mid:3", recipe=made, size=size, precision="float32")
@@ -72,14 +72,14 @@ def test_every_recipe_in_grey_and_with_opacity(name, net):
 
 def test_corrections_reach_the_pixels_inside(net):
     """What fades altogether in each step is one colour, in grey and behind opacity too."""
-    plan = replace(RECIPES["noise"], corrections=(Decay(1.0),))
+    plan = replace(PRESETS["noise"], corrections=(Decay(1.0),))
     for made in (plan, in_grey(plan), with_opacity(plan)):
         found = synthesize(net, "mid:3", recipe=made, size=16, steps=3).values
         assert found[:, 0].std() < 1e-6
 
 
 def test_the_mean_colour_tints_no_grey_picture():
-    finish = in_grey(replace(RECIPES["yosinski1"], finish=centred)).finish
+    finish = in_grey(replace(PRESETS["yosinski1"], finish=centred)).finish
     shown = finish(torch.rand(1, 1, 4, 4).expand(-1, 3, -1, -1))
     assert torch.equal(shown[:, 0], shown[:, 1])
 

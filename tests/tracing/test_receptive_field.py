@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import convscope
-from convscope.dataset.top_patches import Strongest
+from convscope.dataset.top_patches import TopActivations
 from convscope.tracing.receptive_field import box
 
 SIDE = (11, 13)
@@ -142,7 +142,7 @@ def test_patches_and_frames_show_the_whole_photograph(mode):
         x = y = 0
 
     pixels = torch.rand(1, 3, *SIDE)
-    found = Strongest("conv:1", 0, [Corner], pixels, net)
+    found = TopActivations("conv:1", 0, [Corner], pixels, net)
     assert [(0, 0, *SIDE)] == found.boxes()
     assert torch.equal(pixels, found.cut(pixels))
 

@@ -28,7 +28,7 @@ padded = st.tuples(st.integers(0, 3), st.integers(0, 3))
     ],
 )
 def test_the_figures_of_dumoulin_and_visin(i, k, s, p, d, o):
-    film = convscope.arithmetic(i, kernel=k, padding=p, stride=s, dilation=d)
+    film = convscope.convolution_arithmetic(i, kernel=k, padding=p, stride=s, dilation=d)
     assert o * o == len(film.frames)
     assert film.sentence.endswith(f"output {o}x{o}")
 
@@ -49,7 +49,7 @@ def test_taps_are_those_of_torch(size, kernel, padding, stride, dilation):
 
 def test_the_kernel_moves_over_the_drawn_input():
     """In the frame of output (1, 2) exactly the cells of its taps are dark."""
-    film = convscope.arithmetic(5, kernel=3, padding=1, stride=2)
+    film = convscope.convolution_arithmetic(5, kernel=3, padding=1, stride=2)
     board = drawing.Board((5, 5), (1, 1), (3, 3), film.sentence)
     taps = set(Sweep((5, 5), (3, 3), (1, 1), (2, 2), (1, 1)).taps((1, 2)))
     frame = film.frames[5]
@@ -60,7 +60,7 @@ def test_the_kernel_moves_over_the_drawn_input():
 
 
 def test_what_was_made_stays():
-    film = convscope.arithmetic(5, kernel=3, padding=1, stride=2)
+    film = convscope.convolution_arithmetic(5, kernel=3, padding=1, stride=2)
     board = drawing.Board((5, 5), (1, 1), (3, 3), film.sentence)
     for number, frame in enumerate(film.frames):
         for k, cell in enumerate(np.ndindex(3, 3)):
@@ -71,13 +71,15 @@ def test_what_was_made_stays():
 
 
 def test_a_gif_that_repeats(tmp_path):
-    path = convscope.arithmetic(5, kernel=3, padding=1, stride=2).save(tmp_path / "conv.gif")
+    path = convscope.convolution_arithmetic(5, kernel=3, padding=1, stride=2).save(
+        tmp_path / "conv.gif"
+    )
     with Image.open(path) as film:
         assert (9, 0) == (film.n_frames, film.info["loop"])
 
 
 def test_html_holds_the_gif():
-    film = convscope.arithmetic(4)
+    film = convscope.convolution_arithmetic(4)
     assert film.html() == film._repr_mimebundle_()["text/html"]
     assert film.html().startswith('<img alt="input 4x4, kernel 3x3: output 2x2"')
     assert "data:image/gif;base64," in film.html()
@@ -85,20 +87,20 @@ def test_html_holds_the_gif():
 
 def test_numbers_change_the_picture_and_have_a_seed():
     def frames(**options):
-        return convscope.arithmetic(5, **options).gif()
+        return convscope.convolution_arithmetic(5, **options).gif()
 
     assert frames(numbers=True, seed=1) == frames(numbers=True, seed=1)
     assert frames(numbers=True, seed=1) != frames(numbers=True, seed=2) != frames()
 
 
 def test_a_row_is_an_input_too():
-    film = convscope.arithmetic((1, 9), kernel=(1, 3), padding=(0, 1), dilation=(1, 2))
+    film = convscope.convolution_arithmetic((1, 9), kernel=(1, 3), padding=(0, 1), dilation=(1, 2))
     assert 7 == len(film.frames)
     assert "input 1x9, kernel 1x3, padding 0x1, dilation 1x2: output 1x7" == film.sentence
 
 
 def test_values_and_sheet(tmp_path):
-    film = convscope.arithmetic(8)
+    film = convscope.convolution_arithmetic(8)
     frames = np.load(film.save(tmp_path / "film.npz"))["frames"]
     assert (36, film.frames[0].height, film.frames[0].width, 3) == frames.shape
     assert b"PNG" == film.save(tmp_path / "film.png").read_bytes()[1:4]
@@ -122,4 +124,4 @@ def test_values_and_sheet(tmp_path):
 )
 def test_mistakes_in_one_sentence(options, sentence):
     with pytest.raises(ArgumentError, match=sentence):
-        convscope.arithmetic(**options)
+        convscope.convolution_arithmetic(**options)

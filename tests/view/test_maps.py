@@ -30,7 +30,7 @@ def test_the_strongest_come_first(net, images):
 
 
 def test_one_channel_through_all_layers(net, images):
-    strip = convscope.through(net, images, 7)
+    strip = convscope.channel_across_layers(net, images, 7)
     assert ["stage:1 16x16", "stage:2 8x8", "stage:3 8x8"] == list(strip.captions)
     assert torch.equal(convscope.maps(net, images, "stage:3").values[:, 7], strip.values[2])
     assert (262, 292) == strip.picture().size
@@ -46,7 +46,7 @@ def test_the_bare_chain_is_convolutions_only():
     ]
     net = convscope.Network(nn.Sequential(*layers), input_size=(8, 8))
     x = torch.rand(1, 3, 8, 8)
-    found = convscope.chain(net, x, 3)
+    found = convscope.convolution_chain(net, x, 3)
     expected = layers[3](layers[0](x))[:, 3]
     torch.testing.assert_close(found.values[1], expected.detach())
     assert ["conv:1 bare", "conv:2 bare"] == list(found.captions)
@@ -64,7 +64,7 @@ def test_no_chain_is_refused(images):
 
     net = convscope.Network(Branch(), name="branch", input_size=(16, 16))
     with pytest.raises(NotApplicableError) as caught:
-        convscope.chain(net, images, 0)
+        convscope.convolution_chain(net, images, 0)
     assert str(caught.value) == (
         "The convolutions of branch are no chain: conv:2 takes 3 channels, but the one before it "
         "gives 4. Use the true pass instead."
@@ -77,7 +77,7 @@ def test_mistakes(net, images):
     with pytest.raises(NotApplicableError, match="head gives values of shape"):
         convscope.maps(net, images, "head")
     with pytest.raises(ArgumentError, match="No layer has a channel 8; the widest has 8"):
-        convscope.through(net, images, 8)
+        convscope.channel_across_layers(net, images, 8)
     with pytest.raises(ArgumentError, match="strongest must be at least 1, not 0"):
         convscope.maps(net, images, "mid", strongest=0)
 

@@ -20,7 +20,7 @@ from convscope.errors import ConvscopeError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, Acts
 from convscope.results import Pictures
-from convscope.tracing.layer_row import LayerRow
+from convscope.tracing.layer_row import LayerInfo
 
 MOST_WAITING = 24  # visitors; more are told to come back
 ROOM = 64 * 2**20  # bytes of activations that are remembered
@@ -150,7 +150,7 @@ class Desk:
                 self._answers.popitem(last=False)
         return self._answers[key]
 
-    def stages(self) -> Sequence[LayerRow]:
+    def stages(self) -> Sequence[LayerInfo]:
         """The stages that are maps."""
         return [row for row in self.net.layers.stages if len(row.shape) == 3]
 

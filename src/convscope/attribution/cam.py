@@ -93,7 +93,7 @@ def cam(
     return Heatmap(maps[0] if len(maps) == 1 else fused(maps), pixels, recipe)
 
 
-def cam_strip(
+def cam_across_layers(
     net: Network,
     images: Tensor | Source,
     objective: Objective | str | int | None = None,

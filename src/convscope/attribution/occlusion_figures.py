@@ -95,7 +95,7 @@ class Panels(Result):
 
 
 @torch.no_grad()
-def five_panels(
+def occlusion_panels(
     net: Network,
     image: Tensor | Source,
     c: int | str | None = None,
@@ -165,7 +165,7 @@ def five_panels(
 
 
 @torch.no_grad()
-def class_maps(
+def occlusion_by_class(
     net: Network,
     image: Tensor | Source,
     *,

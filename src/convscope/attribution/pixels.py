@@ -191,7 +191,7 @@ def deconv(
     return Heatmap(_largest(found), pixels, recipe, projection=found)
 
 
-def deconv_top(
+def deconv_strongest(
     net: Network, images: Tensor | Source, layer: str, *, top: int = 12, only: str = "map"
 ) -> Pictures:
     """The channels of a layer with the highest mean activation, each projected to the pixels.

@@ -132,7 +132,7 @@ class Trust:
         return Chart(panels, "share of pixels", what, recipe, self.sentence(what))
 
 
-def trust(
+def deletion_insertion(
     net: Network, heat: Heatmap, objective: Objective, *, index: int = 0, seed: int = 0
 ) -> Trust:
     """Deletion and insertion by a map, by chance and by distance from the centre.

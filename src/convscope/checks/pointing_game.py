@@ -12,7 +12,7 @@ from convscope.errors import ArgumentError
 from convscope.results import Heatmap
 
 
-def pointing(heat: Heatmap, masks: Tensor, *, tolerance: int = 0) -> Tensor:
+def pointing_game(heat: Heatmap, masks: Tensor, *, tolerance: int = 0) -> Tensor:
     """Whether the strongest pixel of each map lies on its mask.
 
     Args:

@@ -25,7 +25,7 @@ Progress = Callable[[int, int, str], None]
 HOW = ("cascading", "single")
 
 
-def randomization(
+def randomization_check(
     net: Network,
     images: Tensor,
     method: Method,

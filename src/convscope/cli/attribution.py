@@ -43,7 +43,7 @@ def cam(
 ) -> None:
     """Where the evidence for a class lies: a class activation map over the photograph."""
     from convscope.attribution.cam import cam as explain
-    from convscope.attribution.cam import cam_strip
+    from convscope.attribution.cam import cam_across_layers
 
     show.check_suffix(out)
     refused(
@@ -57,7 +57,7 @@ def cam(
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if strip:
-            found = cam_strip(net, pixels, target, method=method)
+            found = cam_across_layers(net, pixels, target, method=method)
         else:
             places = layer.split(",") if layer and "," in layer else layer
             heat = explain(
@@ -120,7 +120,7 @@ def deconv(
 ) -> None:
     """What in the photograph drives a channel: DeconvNet projections."""
     from convscope.attribution.pixels import deconv as project
-    from convscope.attribution.pixels import deconv_top
+    from convscope.attribution.pixels import deconv_strongest
 
     show.check_suffix(out)
     found: Result
@@ -128,7 +128,7 @@ def deconv(
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if channel is None:
-            found = deconv_top(net, pixels, layer, top=top, only=only)
+            found = deconv_strongest(net, pixels, layer, top=top, only=only)
         else:
             found = heat = project(net, pixels, f"{layer}:{channel}", only=only)
     path = out or Path(f"deconv-{layer.replace(':', '-')}.png")
@@ -161,7 +161,7 @@ def occlusion(
 ) -> None:
     """Cover a window at every place: where the score falls, the evidence was."""
     from convscope.attribution.occlusion import occlusion as explain
-    from convscope.attribution.occlusion_figures import class_maps, five_panels
+    from convscope.attribution.occlusion_figures import occlusion_by_class, occlusion_panels
 
     show.check_suffix(out)
     _check_panels(target, reduce, precision, classes=classes, panels=panels)
@@ -172,9 +172,9 @@ def occlusion(
         pixels = net.read(photo, fit=fit)
         if panels:
             asked = _class_in(target)
-            found = five_panels(net, pixels, asked, progress=progress, **given)
+            found = occlusion_panels(net, pixels, asked, progress=progress, **given)
         elif classes:
-            found = heat = class_maps(net, pixels, progress=progress, **given)
+            found = heat = occlusion_by_class(net, pixels, progress=progress, **given)
         else:
             given |= {"reduce": reduce, "precision": precision}
             found = heat = explain(net, pixels, target, progress=progress, **given)
@@ -259,12 +259,12 @@ def check(
     out: Out = None,
 ) -> None:
     """May a map be trusted? Deletion and insertion curves, and maps of random weights."""
-    from convscope.diagnostics.map_check import checked
+    from convscope.diagnostics.map_check import check
 
     show.check_suffix(out)
     with show.progress("asking the network") as progress:
         net = options.load()
-        found = checked(
+        found = check(
             net,
             net.read(photo),
             target,

@@ -102,7 +102,7 @@ def merge(
     ),
 ) -> None:
     """Put the parts of a survey together."""
-    from convscope.dataset.survey import merge as join
+    from convscope.dataset.survey import merge_surveys as join
 
     show.wrote(join(parts, out).folder)
 
@@ -128,7 +128,7 @@ def patches(
 ) -> None:
     """The strongest patches of a channel, their projections and what it wants to see."""
     from convscope.dataset.survey import open_survey
-    from convscope.dataset.top_patches import strongest
+    from convscope.dataset.top_patches import top_activations
     from convscope.report import channel_pages as units
 
     kinds = (".png", ".npz") if channel is None else (".html", ".png", ".npz")
@@ -146,7 +146,7 @@ def patches(
             page = units.channel_page(net, found, layer, channel, steps=steps)
             path = page.save(out or Path(f"channel-{name}-{channel}.html"))
         else:
-            path = units.channel_sheet(net, strongest(net, found, layer, channel)).save(out)
+            path = units.channel_sheet(net, top_activations(net, found, layer, channel)).save(out)
     show.wrote(path)
 
 
@@ -162,12 +162,12 @@ def channels(
 ) -> None:
     """Dead, noisy and doubled channels; how often each fires and for which class."""
     from convscope.dataset.survey import open_survey
-    from convscope.diagnostics.channel_health import health
+    from convscope.diagnostics.channel_health import channel_health
 
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
     with show.progress("loading the network"):
         found = open_survey(survey)
-        table = found.channel_table(layer) if layer else health(options.load(), found)
+        table = found.channel_table(layer) if layer else channel_health(options.load(), found)
     show.table(table, out, as_json=as_json, title=layer or "Health of the channels")
 
 
@@ -185,7 +185,7 @@ def codes(
 ) -> None:
     """Photographs laid out so that those which look alike to the network lie together."""
     from convscope.dataset.embedding_map import check_kind
-    from convscope.dataset.embedding_map import codes as place
+    from convscope.dataset.embedding_map import embedding_map as place
     from convscope.dataset.survey import open_survey
     from convscope.report.embedding_map_page import save_code_page
     from convscope.results import saved_picture
@@ -237,8 +237,8 @@ def groups(
     out: Out = None,
 ) -> None:
     """Groups of channels that fire together, and the patches that fire each group most."""
-    from convscope.dataset.directions_and_groups import along, strongest_channels
-    from convscope.dataset.directions_and_groups import groups as factorize
+    from convscope.dataset.directions_and_groups import channel_groups as factorize
+    from convscope.dataset.directions_and_groups import patches_along_direction, strongest_channels
     from convscope.dataset.survey import open_survey
     from convscope.report.channel_pages import direction_sheet
 
@@ -246,7 +246,9 @@ def groups(
     with show.stoppable(KEPT) as should_stop, show.progress("finding groups") as progress:
         found, net = open_survey(survey), options.load()
         parts = factorize(net, found, layer, count, seed=options.seed)
-        best = along(net, found, layer, parts, progress=progress, should_stop=should_stop)
+        best = patches_along_direction(
+            net, found, layer, parts, progress=progress, should_stop=should_stop
+        )
         members = [", ".join(map(str, strongest_channels(part))) for part in parts]
         captions = [f"group {k}: channels {names} ..." for k, names in enumerate(members)]
         drawn = direction_sheet(net, best, captions)
@@ -263,7 +265,7 @@ def probe(
     out: TableOut = None,
 ) -> None:
     """How well a linear classifier does on each layer: accuracy by depth."""
-    from convscope.dataset.linear_probe import probe as run
+    from convscope.dataset.linear_probe import linear_probe as run
     from convscope.dataset.linear_probe import probe_chart
 
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
@@ -293,13 +295,15 @@ def hard(
 ) -> None:
     """Accuracy against brightness, contrast, sharpness and size of the evidence."""
     from convscope.dataset.survey import open_survey
-    from convscope.diagnostics.accuracy_by_attribute import accuracy_by
+    from convscope.diagnostics.accuracy_by_attribute import accuracy_by_attribute
 
     show.check_suffix(out)
     meant = _json(classes) if classes else None
     with show.progress("loading the network") as progress:
         found, net = open_survey(survey), options.load()
-        drawn = accuracy_by(net, found, classes=meant, evidence=evidence, progress=progress)
+        drawn = accuracy_by_attribute(
+            net, found, classes=meant, evidence=evidence, progress=progress
+        )
     typer.echo(drawn.sentence)
     show.wrote(drawn.save(out or Path("hard.png")))
 

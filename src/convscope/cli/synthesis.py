@@ -24,7 +24,7 @@ from convscope.cli.options import NetworkOptions, size_in, with_network
 if TYPE_CHECKING:
     from convscope.network.network import Network
     from convscope.results import Pictures
-    from convscope.synthesis.presets import Plan
+    from convscope.synthesis.presets import Preset
 
 
 @with_network
@@ -76,7 +76,7 @@ def synthesize(
     """What a channel, a layer or a class wants to see."""
     from convscope.images.read import listed
     from convscope.synthesis import synthesize as make
-    from convscope.synthesis.timelapse import growth
+    from convscope.synthesis.timelapse import timelapse
     from convscope.synthesis.validate import plan_for
 
     _check_ways(
@@ -98,13 +98,13 @@ def synthesize(
         net = options.load()
         told: dict[str, Any] = {"progress": progress, "should_stop": should_stop}
         if sheet:
-            found = make.sheet(net, asked, chosen, best=best, **given, **told)
+            found = make.synthesize_layer(net, asked, chosen, best=best, **given, **told)
         elif across:
-            found = make.across(net, int(channel or 0), **given, **told)
+            found = make.synthesize_across_layers(net, int(channel or 0), **given, **told)
         elif variants > 1:
-            found = make.diverse(net, asked, variants, **given, **told)
+            found = make.synthesize_diverse(net, asked, variants, **given, **told)
         elif grow:
-            found = growth(net, asked, should_stop=should_stop, **given)
+            found = timelapse(net, asked, should_stop=should_stop, **given)
         elif every:
             found = _with_snapshots(net, asked, every, out, should_stop, given)
         else:
@@ -205,7 +205,7 @@ def _asked(
     return layer if whole else f"{layer}:{channel}"
 
 
-def _plan(plan: Plan, *, grey: bool, opacity: bool) -> Plan:
+def _plan(plan: Preset, *, grey: bool, opacity: bool) -> Preset:
     from convscope.synthesis.variants import in_grey, with_opacity
 
     plan = in_grey(plan) if grey else plan
@@ -317,7 +317,7 @@ def dream(
         ),
     )
     show.check_out(out, *FILMS)
-    how = dreams.Dreaming(octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile)
+    how = dreams.DreamConfig(octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile)
     asked = target if layer is None else layer if channel is None else f"{layer}:{channel}"
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
@@ -330,7 +330,7 @@ def dream(
             "should_stop": should_stop,
         }
         if zoom:
-            found = dreams.zoom(net, photo, asked, frames=zoom, **given)
+            found = dreams.dream_zoom(net, photo, asked, frames=zoom, **given)
         else:
             found = dreams.dream(net, photo, asked, guide=guide, **given)
     show.saved(found, out or Path("dream.gif" if zoom else "dream.png"))
@@ -393,11 +393,11 @@ def fool(
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
         if photo == "nothing":
-            found = fooling.nothing(
+            found = fooling.fooling_image(
                 net, wanted, seed=options.seed, progress=progress, should_stop=should_stop
             )
         else:
-            found = fooling.fool(
+            found = fooling.adversarial(
                 net, net.read(photo), wanted, progress=progress, should_stop=should_stop
             )
     show.saved(found, out or Path("fooled.png"))

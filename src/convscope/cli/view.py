@@ -117,7 +117,9 @@ def maps(
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if (through or bare) and channel is not None:
-            found = (view.chain if bare else view.through)(net, pixels, channel)
+            found = (view.convolution_chain if bare else view.channel_across_layers)(
+                net, pixels, channel
+            )
             name = Path(f"channel-{channel}-{'bare' if bare else 'through'}.png")
         else:
             chosen = None if channel is None else [channel]
@@ -155,7 +157,7 @@ def arithmetic(
     ] = Path("convolution.gif"),
 ) -> None:
     """An animated convolution: which cells of the input make which cell of the output."""
-    from convscope.view.convolution_arithmetic import arithmetic as animate
+    from convscope.view.convolution_arithmetic import convolution_arithmetic as animate
 
     show.check_suffix(out, *FORMS)
     film = animate(

@@ -15,7 +15,7 @@ from convscope.dataset.channel_statistics import Seen, Tally
 from convscope.dataset.forward_batches import batches, pass_by
 from convscope.dataset.survey import Progress, ShouldStop
 from convscope.dataset.survey_result import Place, Survey
-from convscope.dataset.top_patches import Strongest, projected
+from convscope.dataset.top_patches import TopActivations, projected
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.network.network import Network
 from convscope.randomness import FEW, checked, seeded
@@ -24,7 +24,7 @@ CELLS = 16  # taken of each photograph's map
 MOST = 500  # photographs
 
 
-def along(
+def patches_along_direction(
     net: Network,
     survey: Survey,
     layer: str,
@@ -33,7 +33,7 @@ def along(
     top: int = 9,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
-) -> list[Strongest]:
+) -> list[TopActivations]:
     """The cells of a survey's photographs that point furthest along each direction.
 
     Args:
@@ -80,7 +80,7 @@ def along(
     return [_strongest(net, survey, layer, found[0], unit, k) for k in range(len(unit))]
 
 
-def groups(
+def channel_groups(
     net: Network,
     survey: Survey,
     layer: str,
@@ -169,11 +169,11 @@ def _unit(net: Network, layer: str, directions: Tensor) -> Tensor:
 
 def _strongest(
     net: Network, survey: Survey, layer: str, tally: Tally, unit: Tensor, k: int
-) -> Strongest:
+) -> TopActivations:
     columns = (tally.ids, tally.values, tally.ys, tally.xs)
     rows = zip(*(column[k].tolist() for column in columns), strict=True)
     places = [Place(int(n), survey.items[int(n)], v, int(y), int(x)) for n, v, y, x in rows]
     pixels = survey.read(net, [place.number for place in places])
-    found = Strongest(layer, k, places, pixels, net, unit[k])
+    found = TopActivations(layer, k, places, pixels, net, unit[k])
     found.check()
     return found

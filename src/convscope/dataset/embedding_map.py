@@ -27,7 +27,7 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class CodeMap(Result):
+class EmbeddingMap(Result):
     """Photographs on a plane.
 
     Attributes:
@@ -170,14 +170,14 @@ def check_kind(kind: str) -> None:
         raise ArgumentError(msg)
 
 
-def codes(
+def embedding_map(
     survey: Survey,
     *,
     method: str = "tsne",
     most: int = MOST,
     seed: int = 0,
     progress: Progress | None = None,
-) -> CodeMap:
+) -> EmbeddingMap:
     """Place the photographs of a survey on a plane by what enters the classifier.
 
     Args:
@@ -228,7 +228,7 @@ def codes(
         source.versions,
     )
     names, labels = [item.name for item in items], [item.label or "" for item in items]
-    return CodeMap(points, every[chosen], thumbs, names, labels, recipe)
+    return EmbeddingMap(points, every[chosen], thumbs, names, labels, recipe)
 
 
 def _thumbs(survey: Survey, numbers: list[int], progress: Progress | None) -> NDArray[np.uint8]:

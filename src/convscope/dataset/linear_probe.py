@@ -23,7 +23,7 @@ GRID, MOST, HELD_OUT, LEAST = 2, 4000, 5, 10
 COLUMNS = ("layer", "features", "accuracy", "on training photographs")
 
 
-def probe(
+def linear_probe(
     net: Network,
     source: Any,
     *,

@@ -13,7 +13,7 @@ from convscope.network.network import Network
 from convscope.results import Pictures, Table, recipe_for
 
 
-def code(net: Network, images: Tensor | Source) -> Tensor:
+def embedding(net: Network, images: Tensor | Source) -> Tensor:
     """What enters the classifier: the input of the last linear layer or convolution, (N, D).
 
     Maps and tokens count by their mean.
@@ -53,7 +53,7 @@ def nearest(net: Network, survey: Survey, images: Tensor | Source, *, top: int =
     if top < 1:
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
-    own = code(net, images)[:1].cpu()
+    own = embedding(net, images)[:1].cpu()
     distances = torch.cdist(own.double(), survey.codes.double())[0]
     best = distances.topk(min(top, len(distances)), largest=False)
     numbers = survey.images["ids"][best.indices].tolist()

@@ -119,7 +119,7 @@ def verify_survey(folder: str | Path) -> list[str]:
     return Store(Path(folder)).damaged()
 
 
-def merge(folders: Sequence[str | Path], out: str | Path) -> Survey:
+def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
     """Put parts made with `shard` together.
 
     Raises:

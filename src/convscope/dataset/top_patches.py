@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Strongest:
+class TopActivations:
     """The photographs that fired one channel most, read again and looked at again.
 
     Attributes:
@@ -100,9 +100,9 @@ class Strongest:
                 raise ArgumentError(msg)
 
 
-def strongest(
+def top_activations(
     net: Network, survey: Survey, layer: str, channel: int, *, top: int | None = None
-) -> Strongest:
+) -> TopActivations:
     """Read the photographs that fired a channel most, and check them against what was kept.
 
     Args:
@@ -122,12 +122,14 @@ def strongest(
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
     places = survey.strongest(layer, channel)[:top]
-    found = Strongest(layer, channel, places, survey.read(net, [p.number for p in places]), net)
+    found = TopActivations(
+        layer, channel, places, survey.read(net, [p.number for p in places]), net
+    )
     found.check()
     return found
 
 
-def patches(
+def top_patches(
     net: Network, survey: Survey, layer: str, channel: int, *, top: int | None = None
 ) -> Pictures:
     """The parts of photographs that fired a channel most, cut as the channel sees them.
@@ -139,7 +141,7 @@ def patches(
         Pictures with values (N, 3, h, w) in [0, 1], the strongest first, with the activation
         and the label under each.
     """
-    found = strongest(net, survey, layer, channel, top=top)
+    found = top_activations(net, survey, layer, channel, top=top)
     recipe = recipe_for(net, "patches", f"{layer}:{channel}", survey=str(survey.folder))
     return Pictures(found.cut(found.pixels), recipe, captions=found.captions, scale="pixels")
 
@@ -149,7 +151,7 @@ def projected(maps: Tensor, directions: Tensor) -> Tensor:
     return torch.einsum("nchw,dc->ndhw", maps.float(), directions.to(maps.device, torch.float32))
 
 
-def framed(found: Strongest, frame: float = 1.0) -> Tensor:
+def framed(found: TopActivations, frame: float = 1.0) -> Tensor:
     """The photographs with a white frame around what each cell can see, (N, 3, H, W)."""
     drawn = found.pixels.clone()
     drawn *= 0.6  # what the cell cannot see is darker

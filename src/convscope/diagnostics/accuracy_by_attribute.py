@@ -20,7 +20,7 @@ EVIDENCE = "size of the evidence"
 Progress = Callable[[int, int, str], None]
 
 
-def accuracy_by(
+def accuracy_by_attribute(
     net: Network,
     survey: Survey,
     *,

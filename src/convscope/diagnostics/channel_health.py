@@ -13,7 +13,7 @@ NOISY = 0.9
 COLUMNS = ("layer", "channels", "dead", "nearly dead", "noisy filters", "doubles", "turned doubles")
 
 
-def health(net: Network, survey: Survey) -> Table:
+def channel_health(net: Network, survey: Survey) -> Table:
     """Counts of suspicious channels, one line a layer.
 
     Dead channels are above 0 nowhere in any photograph, nearly dead ones in fewer than one in a

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from convscope.catalog import CATALOG
-from convscope.checks.deletion_insertion import trust
-from convscope.checks.randomization_check import randomization
+from convscope.checks.deletion_insertion import deletion_insertion
+from convscope.checks.randomization_check import randomization_check
 from convscope.diagnostics.compare import FAMILIES, watched
 from convscope.errors import ArgumentError
 from convscope.images.read import Source
@@ -21,7 +21,7 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Checked:
+class Check:
     """The checks of one map.
 
     Attributes:
@@ -35,7 +35,7 @@ class Checked:
     sentences: Sequence[str]
 
 
-def checked(
+def check(
     net: Network,
     photo: Tensor | Source,
     objective: Objective | str | int | None = None,
@@ -44,7 +44,7 @@ def checked(
     randomize: str = "",
     seed: int = 0,
     progress: Progress | None = None,
-) -> Checked:
+) -> Check:
     """Check a method's map of one photograph.
 
     Args:
@@ -73,14 +73,14 @@ def checked(
         return found
 
     asked = watched(question)
-    found = trust(net, make(net, pixels), asked, seed=seed)
+    found = deletion_insertion(net, make(net, pixels), asked, seed=seed)
     chart = found.chart(recipe_for(net, f"check {method}", asked.label, seed=seed), asked.label)
     sentences = [chart.sentence]
     if randomize:
-        random = randomization(net, pixels, make, how=randomize, seed=seed, progress=progress)
+        random = randomization_check(net, pixels, make, how=randomize, seed=seed, progress=progress)
         chart = replace(chart, panels={**chart.panels, **random.panels})
         sentences.append(random.sentence)
     areas = found.areas()
     rows = [(name, *areas[name]) for name in areas]
     table = Table(("order of pixels", "deletion", "insertion"), rows, chart.recipe)
-    return Checked(chart, table, sentences)
+    return Check(chart, table, sentences)

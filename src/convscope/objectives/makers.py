@@ -133,7 +133,7 @@ def neuron(layer: str, k: int, y: int | None = None, x: int | None = None) -> Ob
     return Objective(f"{layer}:{k}@{where}", (layer,), read, rivals=rivals)
 
 
-def energy(layer: str) -> Objective:
+def layer_energy(layer: str) -> Objective:
     """Mean square of all activations of a layer (Mordvintsev et al. 2015, Deep Dream)."""
     return Objective(
         f"energy of {layer}", (layer,), lambda acts: acts[layer].flatten(1).pow(2).mean(1)

@@ -39,7 +39,7 @@ def direction(layer: str, v: Tensor, *, power: float = 0.0) -> Objective:
     return Objective(label, (layer,), lambda acts: part(acts).mean((-2, -1)), part)
 
 
-def distance(layer: str, image: Tensor) -> Objective:
+def activation_distance(layer: str, image: Tensor) -> Objective:
     """Minus the mean squared distance to given activations of a layer.
 
     Mahendran & Vedaldi 2015, arXiv:1412.0035.
@@ -59,7 +59,7 @@ def distance(layer: str, image: Tensor) -> Objective:
     return Objective(f"distance in {layer}", (layer,), read)
 
 
-def likeness(layer: str, image: Tensor, *, power: float = 1.0) -> Objective:
+def activation_similarity(layer: str, image: Tensor, *, power: float = 1.0) -> Objective:
     """How much of what a photograph does in a layer a picture does: product times cosine.
 
     Maximizing it exaggerates what the layer sees in the photograph: a caricature (Olah et al.

@@ -12,7 +12,7 @@ from torch import Tensor
 from convscope.attribution.pixels import deconv
 from convscope.dataset.channel_statistics import edges
 from convscope.dataset.survey_result import Survey
-from convscope.dataset.top_patches import Strongest, framed, strongest
+from convscope.dataset.top_patches import TopActivations, framed, top_activations
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
 from convscope.render.chart import chart
@@ -44,7 +44,7 @@ def channel_page(
         ArgumentError: as in `strongest`.
         TargetError: if there is no such channel.
     """
-    found = strongest(net, survey, layer, channel)
+    found = top_activations(net, survey, layer, channel)
     row = survey.channel_table(layer).records()[channel]
     lead = (
         f"It fires on {float(row['fires on'] or 0):.0%} of {len(survey.items):,} photographs"
@@ -61,7 +61,7 @@ def _for_whom(row: dict[str, str | int | float | None]) -> str:
     return f", most of all on {row['top class']} (selectivity {float(row['selectivity'] or 0):.2f})"
 
 
-def views(net: Network, found: Strongest) -> tuple[Tensor, Tensor | None]:
+def views(net: Network, found: TopActivations) -> tuple[Tensor, Tensor | None]:
     """Patches and their DeconvNet projections, cut alike; no projections without ReLUs."""
     patches = found.cut(found.pixels)
     try:
@@ -72,7 +72,7 @@ def views(net: Network, found: Strongest) -> tuple[Tensor, Tensor | None]:
     return patches, None if projection is None else found.cut(projection, outside=0.0)
 
 
-def channel_sheet(net: Network, found: Strongest) -> Pictures:
+def channel_sheet(net: Network, found: TopActivations) -> Pictures:
     """The strongest patches above, their projections in the middle, the photographs below."""
     patches, projections = views(net, found)
     rows = [_tiles(patches), _tiles(framed(found))]
@@ -110,7 +110,7 @@ def layer_sheet(
     numbers = range(len(survey.tally(layer).fired)) if channels is None else channels
     blocks: list[Floats] = []
     for done, k in enumerate(numbers):
-        blocks.append(_block(net, strongest(net, survey, layer, k, top=9), both=projections))
+        blocks.append(_block(net, top_activations(net, survey, layer, k, top=9), both=projections))
         if progress:
             progress(done + 1, len(numbers), f"patches of {layer}")
     values = torch.from_numpy(np.stack(blocks)).permute(0, 3, 1, 2)
@@ -119,7 +119,9 @@ def layer_sheet(
     return Pictures(values, recipe, captions=captions, scale="pixels")
 
 
-def direction_sheet(net: Network, found: Sequence[Strongest], captions: Sequence[str]) -> Pictures:
+def direction_sheet(
+    net: Network, found: Sequence[TopActivations], captions: Sequence[str]
+) -> Pictures:
     """As `layer_sheet`, for what was found along directions."""
     blocks = [_block(net, one, both=True) for one in found]
     values = torch.from_numpy(np.stack(blocks)).permute(0, 3, 1, 2)
@@ -127,7 +129,7 @@ def direction_sheet(net: Network, found: Sequence[Strongest], captions: Sequence
     return Pictures(values, recipe, captions=captions, scale="pixels")
 
 
-def _block(net: Network, found: Strongest, *, both: bool) -> Floats:
+def _block(net: Network, found: TopActivations, *, both: bool) -> Floats:
     patches, projections = views(net, found) if both else (found.cut(found.pixels), None)
     left = tiled(enlarged(_tiles(patches), SMALL), 3)
     if projections is None:
@@ -151,7 +153,7 @@ def enlarged(tiles: Floats, side: int) -> Floats:
     return as_array(F.interpolate(small, (side, side), mode=mode).permute(0, 2, 3, 1))
 
 
-def _real(net: Network, survey: Survey, found: Strongest) -> Chapter:
+def _real(net: Network, survey: Survey, found: TopActivations) -> Chapter:
     drawn = channel_sheet(net, found)
     name = f"{found.layer}:{found.channel}"
     figure = Figure(
@@ -173,7 +175,7 @@ def _real(net: Network, survey: Survey, found: Strongest) -> Chapter:
     )
 
 
-def _synthetic(net: Network, found: Strongest, steps: int | None) -> Chapter | None:
+def _synthetic(net: Network, found: TopActivations, steps: int | None) -> Chapter | None:
     name = f"{found.layer}:{found.channel}"
     try:
         made = synthesize(net, [name, f"{name}@centre"], steps=steps)
@@ -196,7 +198,7 @@ def _synthetic(net: Network, found: Strongest, steps: int | None) -> Chapter | N
     return Chapter("wants", "What it wants to see", "", figures)
 
 
-def _numbers(survey: Survey, found: Strongest) -> Chapter:
+def _numbers(survey: Survey, found: TopActivations) -> Chapter:
     tally = survey.tally(found.layer)
     counts = tally.histogram[found.channel].tolist()
     used = [k for k, n in enumerate(counts[1:], 1) if n]

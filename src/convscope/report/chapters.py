@@ -5,13 +5,13 @@ from __future__ import annotations
 from PIL import Image
 from torch import Tensor
 
-from convscope.attribution.pixels import deconv_top
+from convscope.attribution.pixels import deconv_strongest
 from convscope.errors import NotApplicableError
 from convscope.network.network import Network
 from convscope.render.colour import as_bytes
 from convscope.report.page import Box, Chapter, Figure
 from convscope.results import Table
-from convscope.tracing.layer_row import LayerRow
+from convscope.tracing.layer_row import LayerInfo
 from convscope.view.filters import filter_table, filters
 from convscope.view.maps import maps
 
@@ -67,7 +67,7 @@ def network(net: Network) -> Chapter:
     )
 
 
-def _box(row: LayerRow, rows: list[LayerRow]) -> Box:
+def _box(row: LayerInfo, rows: list[LayerInfo]) -> Box:
     grids = [r.shape[-1] if len(r.shape) == 3 else 1 for r in rows]
     depths = [r.shape[0] for r in rows]
     grid = row.shape[-1] if len(row.shape) == 3 else 1
@@ -126,7 +126,7 @@ def activations(net: Network, pixels: Tensor) -> Chapter | None:
     )
 
 
-def _maps_figure(net: Network, pixels: Tensor, row: LayerRow) -> Figure:
+def _maps_figure(net: Network, pixels: Tensor, row: LayerInfo) -> Figure:
     address = f"stage:{row.stage}"
     found = maps(net, pixels, address, strongest=16)
     height, width = row.shape[1:]
@@ -154,7 +154,7 @@ def driven(net: Network, pixels: Tensor) -> Chapter | None:
         return None
     address = f"stage:{rows[len(rows) * 2 // 3].stage}"
     try:
-        found = deconv_top(net, pixels, address, top=12)
+        found = deconv_strongest(net, pixels, address, top=12)
     except NotApplicableError:
         return None
     figure = Figure(

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from convscope.dataset.embedding_map import THUMB, CodeMap
+from convscope.dataset.embedding_map import THUMB, EmbeddingMap
 from convscope.errors import printable
 from convscope.report.page import data_uri
 from convscope.results.base import as_array, written
@@ -17,7 +17,7 @@ from convscope.results.base import as_array, written
 PER_ROW = 64
 
 
-def code_page(found: CodeMap) -> str:
+def code_page(found: EmbeddingMap) -> str:
     """One self-contained page: places, grid and seams, hover, zoom, and a search by class or name."""
     across, down = found.seams()
     data = {
@@ -42,7 +42,7 @@ def code_page(found: CodeMap) -> str:
     )
 
 
-def save_code_page(found: CodeMap, path: str | Path) -> Path:
+def save_code_page(found: EmbeddingMap, path: str | Path) -> Path:
     """Write the page as a file that ends in .html.
 
     Raises:
@@ -51,7 +51,7 @@ def save_code_page(found: CodeMap, path: str | Path) -> Path:
     return written(Path(path), {".html": lambda: code_page(found).encode()})
 
 
-def _sprite(found: CodeMap) -> Image.Image:
+def _sprite(found: EmbeddingMap) -> Image.Image:
     """All photographs in one picture, PER_ROW in a row."""
     rows = -(-len(found.names) // PER_ROW)
     page = np.zeros((rows * PER_ROW, THUMB, THUMB, 3), np.uint8)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convscope.attribution.cam import cam
 from convscope.catalog import CATALOG
-from convscope.checks.deletion_insertion import trust
+from convscope.checks.deletion_insertion import deletion_insertion
 from convscope.diagnostics.compare import watched
 from convscope.errors import NotApplicableError
 from convscope.network.network import Network
@@ -114,7 +114,7 @@ def _trust(net: Network, heat: Heatmap, objective: Objective) -> str:
     asked = watched(objective)
     if asked is objective:  # not a class, so no probability that a sentence could quote
         return _coarse(net, heat)
-    return f"{trust(net, heat, asked).sentence(_named(net, objective))} {_coarse(net, heat)}"
+    return f"{deletion_insertion(net, heat, asked).sentence(_named(net, objective))} {_coarse(net, heat)}"
 
 
 def otherwise(net: Network, pixels: Tensor, shown: Tensor, said: Table) -> Chapter | None:

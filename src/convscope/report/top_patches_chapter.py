@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.dataset.survey_result import Survey
-from convscope.dataset.top_patches import strongest
+from convscope.dataset.top_patches import top_activations
 from convscope.network.network import Network
 from convscope.render.colour import Floats
 from convscope.render.grid import sheet
@@ -63,7 +63,7 @@ def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
 
 def _row(net: Network, survey: Survey, layer: str, channel: int, fired: Floats) -> list[Floats]:
     """Where it fired, and its patches; always as many tiles as the survey keeps."""
-    found = strongest(net, survey, layer, channel)
+    found = top_activations(net, survey, layer, channel)
     tiles = as_array(found.cut(found.pixels).permute(0, 2, 3, 1)).clip(0, 1)
     own = [enlarged(np.asarray(part, np.float32)[None], SIDE)[0] for part in (fired, *tiles)]
     blank = np.full((SIDE, SIDE, 3), 0.1, np.float32)

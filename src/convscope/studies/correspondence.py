@@ -28,7 +28,7 @@ FIELDS = ("photo", "part", "left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedPoints:
     """A photograph whose parts are known.
 
     Attributes:
@@ -43,7 +43,7 @@ class Marked:
     name: str = "a photograph"
 
 
-def read_marks(file: str | Path) -> list[Marked]:
+def read_marks(file: str | Path) -> list[MarkedPoints]:
     """Photographs and boxes from a table: photo,part,left,top,right,bottom.
 
     Args:
@@ -63,7 +63,7 @@ def read_marks(file: str | Path) -> list[Marked]:
     for number, row in enumerate(rows, 2):
         photo, part, box = _cells(path, number, row)
         found.setdefault(photo, {})[part] = box
-    return [Marked(path.parent / photo, parts, photo) for photo, parts in found.items()]
+    return [MarkedPoints(path.parent / photo, parts, photo) for photo, parts in found.items()]
 
 
 def _cells(path: Path, number: int, row: Mapping[str, str | None]) -> tuple[str, str, Box]:
@@ -81,7 +81,7 @@ def _cells(path: Path, number: int, row: Mapping[str, str | None]) -> tuple[str,
 
 def correspondence(
     net: Network,
-    marked: Sequence[Marked],
+    marked: Sequence[MarkedPoints],
     *,
     layers: Sequence[str] | None = None,
     draws: int = 10,
@@ -145,7 +145,7 @@ def correspondence(
     return _findings(net, found, covered, recipe)
 
 
-def _parts(marked: Sequence[Marked], draws: int) -> list[str]:
+def _parts(marked: Sequence[MarkedPoints], draws: int) -> list[str]:
     if len(marked) < 2 or draws < 1:
         msg = f"The study compares at least two photographs and one random box, not {len(marked)} and {draws}."
         raise ArgumentError(msg)
@@ -157,7 +157,7 @@ def _parts(marked: Sequence[Marked], draws: int) -> list[str]:
     return parts
 
 
-def _check_boxes(marked: Sequence[Marked], whole: Sequence[Tensor]) -> None:
+def _check_boxes(marked: Sequence[MarkedPoints], whole: Sequence[Tensor]) -> None:
     for one, pixels in zip(marked, whole, strict=True):
         height, width = pixels.shape[-2:]
         for part, (left, top, right, bottom) in one.parts.items():
@@ -167,7 +167,7 @@ def _check_boxes(marked: Sequence[Marked], whole: Sequence[Tensor]) -> None:
 
 
 def _boxes(
-    marked: Sequence[Marked],
+    marked: Sequence[MarkedPoints],
     whole: Sequence[Tensor],
     parts: Sequence[str],
     part: str,
@@ -233,7 +233,7 @@ def sign_changes(changes: Sequence[Tensor]) -> list[float]:
 
 def _covered(
     net: Network,
-    marked: Sequence[Marked],
+    marked: Sequence[MarkedPoints],
     whole: Sequence[Tensor],
     parts: Sequence[str],
     recipe: Recipe,

@@ -21,7 +21,7 @@ from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, l
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.ascent import ascend
 from convscope.synthesis.forward_backward import computed
-from convscope.synthesis.presets import Plan, between
+from convscope.synthesis.presets import Preset, between
 from convscope.synthesis.priors import Within
 from convscope.synthesis.synthesize import Progress, Stop
 
@@ -29,7 +29,7 @@ ROUNDS = 100
 BOUNDS, ASCENT = 8, 24  # lengths tried for a shorter change, and steps at each
 OVERSHOOT = 1.02  # a step past the border; the way back to it is taken later
 CERTAIN = 0.999
-NOTHING = Plan(
+NOTHING = Preset(
     "nothing",
     between(120, 136),
     partial(Adam, lr=0.02),
@@ -39,7 +39,7 @@ NOTHING = Plan(
 )
 
 
-def fool(
+def adversarial(
     net: Network,
     photograph: Tensor | Source,
     to: int | str,
@@ -82,7 +82,7 @@ def fool(
     return _panels(net, pixels, changed, wanted)
 
 
-def nothing(
+def fooling_image(
     net: Network,
     to: int | str,
     *,

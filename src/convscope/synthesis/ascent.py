@@ -15,7 +15,7 @@ from convscope.results import Pictures, Recipe, recipe_for
 from convscope.synthesis.batch_objective import Asked, Asking, as_asked
 from convscope.synthesis.forward_backward import Passes, batch_for, computed
 from convscope.synthesis.parametrizations import Canvas, Start
-from convscope.synthesis.presets import Plan, box_blurred
+from convscope.synthesis.presets import Preset, box_blurred
 from convscope.synthesis.transforms import Behind, Crops, Drawn, Moment, over
 from convscope.synthesis.validate import plan_for, size_for, with_side
 
@@ -24,7 +24,7 @@ CHECKS = 8  # times that the pictures are scored as they are
 
 
 @dataclass(frozen=True)
-class Step:
+class AscentStep:
     """One moment of an ascent.
 
     Attributes:
@@ -44,13 +44,13 @@ def ascend(
     net: Network,
     objective: Asking | Sequence[Asking],
     *,
-    recipe: str | Plan = "fourier",
+    recipe: str | Preset = "fourier",
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
     count: int = 1,
     precision: str = "auto",
-) -> Iterator[Step]:
+) -> Iterator[AscentStep]:
     """Make pictures step by step; stop at any of them.
 
     Args:
@@ -85,7 +85,7 @@ def ascend(
 def starting(
     net: Network,
     objective: Asking,
-    recipe: str | Plan = "fourier",
+    recipe: str | Preset = "fourier",
     *,
     size: int | tuple[int, int] | None = None,
     seed: int = 0,
@@ -107,7 +107,7 @@ class Ascent:
         self,
         net: Network,
         asked: Asked,
-        plan: Plan,
+        plan: Preset,
         size: tuple[int, int],
         seed: int,
         precision: str,
@@ -124,7 +124,7 @@ class Ascent:
         self.alive = torch.zeros(asked.count, dtype=torch.bool)
         self.best: tuple[Tensor, Tensor] | None = None  # scores and raw pixels
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[AscentStep]:
         """Every step of every round."""
         number = 0
         for turn, size in enumerate(self.sizes):
@@ -136,13 +136,13 @@ class Ascent:
                 yield self._advanced(optimizer, number)
 
     @torch.inference_mode(mode=False)
-    def _advanced(self, optimizer: torch.optim.Optimizer, number: int) -> Step:
+    def _advanced(self, optimizer: torch.optim.Optimizer, number: int) -> AscentStep:
         score = self._step(optimizer, number)
         if self._is_check(number):
             self._check()
         current = self.pictures(self.pixels())
         best = self.pictures(self.best[1]) if self.best else current
-        return Step(number, score, current, best)
+        return AscentStep(number, score, current, best)
 
     def pictures(self, pixels: Tensor) -> Pictures:
         """Pixels as a result; a picture that no gradient reached is left grey and crossed out."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import Source, mark_of, read
 from convscope.network.network import Network
-from convscope.objectives.makers import Acts, Objective, as_objective, energy
+from convscope.objectives.makers import Acts, Objective, as_objective, layer_energy
 from convscope.randomness import seeded
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.batch_objective import Asked
@@ -31,7 +31,7 @@ SMALLEST = 64  # pixels of the smallest octave's shorter side
 
 
 @dataclass(frozen=True)
-class Dreaming:
+class DreamConfig:
     """How deep to dream; the defaults are those of the original notebook.
 
     Attributes:
@@ -76,7 +76,7 @@ def dream(
     objective: Objective | str | None = None,
     *,
     guide: Source | None = None,
-    how: Dreaming | None = None,
+    how: DreamConfig | None = None,
     side: int | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -106,7 +106,7 @@ def dream(
     Raises:
         NotApplicableError: if no gradient reaches the photograph.
     """
-    how = how or Dreaming()
+    how = how or DreamConfig()
     pixels = _sized(read(photograph), side).to(net.device)
     asked = dreamt(net, objective, guide)
     options = _recorded(net, pixels, how, side, precision)
@@ -131,14 +131,14 @@ def dream(
     return shown(last)
 
 
-def zoom(
+def dream_zoom(
     net: Network,
     photograph: Source,
     objective: Objective | str | None = None,
     *,
     frames: int = 100,
     rate: float = 0.05,
-    how: Dreaming | None = None,
+    how: DreamConfig | None = None,
     side: int | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -172,7 +172,7 @@ def zoom(
     if not 0 <= rate < 1:
         msg = f"rate must be from 0 up to, not including, 1, not {rate}: it is the share of the picture that is left out."
         raise ArgumentError(msg)
-    how = how or Dreaming()
+    how = how or DreamConfig()
     pixels = current = _sized(read(photograph), side).to(net.device)
     asked, found = dreamt(net, objective, None), []
     passes = Passes(net, Asked((asked,), 1), precision)
@@ -190,7 +190,7 @@ def zoom(
 
 
 def _recorded(
-    net: Network, pixels: Tensor, how: Dreaming, side: int | None, precision: str
+    net: Network, pixels: Tensor, how: DreamConfig, side: int | None, precision: str
 ) -> dict[str, Any]:
     """For recipes: all that a dream depends on."""
     seen = {"photograph": mark_of(pixels), "side": side}
@@ -218,7 +218,7 @@ def dreamt(net: Network, objective: Objective | str | None, guide: Source | None
             msg = f"A guide shows a layer what to look for, so give a layer, not {objective!r}."
             raise ArgumentError(msg)
         return _guided(net, str(objective), guide)
-    return energy(str(objective)) if known else as_objective(objective)
+    return layer_energy(str(objective)) if known else as_objective(objective)
 
 
 def _guided(net: Network, layer: str, guide: Source) -> Objective:
@@ -237,7 +237,7 @@ def _guided(net: Network, layer: str, guide: Source) -> Objective:
     return Objective(f"guided {layer}", (layer,), read_off)
 
 
-def _dreaming(passes: Passes, pixels: Tensor, how: Dreaming, seed: int) -> Iterator[Tensor]:
+def _dreaming(passes: Passes, pixels: Tensor, how: DreamConfig, seed: int) -> Iterator[Tensor]:
     """The photograph after each step, at the size of its octave."""
     generator = seeded(seed)
     detail: Tensor | None = None
@@ -250,7 +250,9 @@ def _dreaming(passes: Passes, pixels: Tensor, how: Dreaming, seed: int) -> Itera
         detail = current - base  # what was lost by making the photograph smaller is put back
 
 
-def _stepped(passes: Passes, current: Tensor, how: Dreaming, generator: torch.Generator) -> Tensor:
+def _stepped(
+    passes: Passes, current: Tensor, how: DreamConfig, generator: torch.Generator
+) -> Tensor:
     down, across = (
         int(torch.randint(-how.jitter, how.jitter + 1, (), generator=generator)) for _ in range(2)
     )

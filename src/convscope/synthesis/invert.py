@@ -13,18 +13,18 @@ from torch.optim import Adam
 from convscope.images.read import Source, mark_of
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts, Objective
-from convscope.objectives.similarity import distance, likeness
+from convscope.objectives.similarity import activation_distance, activation_similarity
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.forward_backward import computed
 from convscope.synthesis.parametrizations import Fourier
-from convscope.synthesis.presets import Plan
+from convscope.synthesis.presets import Preset
 from convscope.synthesis.priors import TotalVariation
 from convscope.synthesis.synthesize import Look, Progress, Stop, synthesize
 from convscope.synthesis.transforms import Move
 from convscope.synthesis.validate import plan_for
 
 SMOOTH = 1.0  # weight of the total variation, against a distance of 1 for an empty picture
-INVERSION = Plan(
+INVERSION = Preset(
     "inversion",
     Fourier,
     partial(Adam, lr=0.05),
@@ -32,7 +32,7 @@ INVERSION = Plan(
     "Mahendran & Vedaldi 2015, arXiv:1412.0035",
     priors=(TotalVariation(SMOOTH),),
 )
-CARICATURE = Plan(
+CARICATURE = Preset(
     "caricature",
     Fourier,
     partial(Adam, lr=0.05),
@@ -127,7 +127,7 @@ def caricature(
         The photograph and its caricature, (2, 3, H, W).
     """
     pixels = net.photographs(photograph)[:1]
-    asked = likeness(layer, _of(net, pixels, layer), power=power)
+    asked = activation_similarity(layer, _of(net, pixels, layer), power=power)
     found = synthesize(
         net,
         asked,
@@ -148,7 +148,7 @@ def _inverted(
     net: Network,
     pixels: Tensor,
     layer: str,
-    plan: Plan,
+    plan: Preset,
     seed: int,
     precision: str,
     should_stop: Stop | None,
@@ -168,7 +168,7 @@ def _inverted(
 def relative_distance(layer: str, target: Tensor) -> Objective:
     """Minus the squared distance to activations as a share of their own square."""
     scale = 1 / max(float(target.square().mean()), 1e-12)
-    plain = distance(layer, target)
+    plain = activation_distance(layer, target)
 
     def read(acts: Acts) -> Tensor:
         return scale * plain.read(acts)

@@ -40,7 +40,7 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, 
 
 
 @dataclass(frozen=True)
-class Plan:
+class Preset:
     """How a picture is made. `dataclasses.replace` makes another one of it.
 
     Attributes:
@@ -85,7 +85,7 @@ class Plan:
 
     def changed(self) -> dict[str, str]:
         """What is not as in the recipe of this name, or told by no name, in words for the file."""
-        known = _in_words(RECIPES[self.name]) if self.name in RECIPES else {}
+        known = _in_words(PRESETS[self.name]) if self.name in PRESETS else {}
         return {name: words for name, words in _in_words(self).items() if words != known.get(name)}
 
     def _growing(self, last: int) -> Iterator[int]:
@@ -95,7 +95,7 @@ class Plan:
             side = int(side * self.factor)
 
 
-def _in_words(plan: Plan) -> dict[str, str]:
+def _in_words(plan: Preset) -> dict[str, str]:
     """What a plan does that is not told elsewhere in a recipe; no places in memory."""
     told = ("name", "source", "steps", "size")
     values = {item.name: getattr(plan, item.name) for item in fields(plan) if item.name not in told}
@@ -187,8 +187,8 @@ _FOURIER = (
 )
 
 
-def _yosinski(name: str, optimizer: Maker, steps: int, *corrections: Correction) -> Plan:
-    return Plan(
+def _yosinski(name: str, optimizer: Maker, steps: int, *corrections: Correction) -> Preset:
+    return Preset(
         name,
         _about_the_mean,
         optimizer,
@@ -200,15 +200,15 @@ def _yosinski(name: str, optimizer: Maker, steps: int, *corrections: Correction)
     )
 
 
-def _plans() -> list[Plan]:
+def _plans() -> list[Preset]:
     adam = partial(Adam, lr=0.1, weight_decay=1e-6)
     slow, fast = partial(Adam, lr=0.05), partial(Adam, lr=0.1)
     straight = partial(SGD, lr=100.0)
     chollet = "Chollet 2016, blog.keras.io: how convolutional neural networks see the world"
     return [
-        Plan("fourier", Fourier, fast, 192, _OLAH, transforms=_FOURIER, distinct=0.5),
-        Plan("lucid", Fourier, slow, 512, _OLAH, size=128, transforms=_LUCID),
-        Plan(
+        Preset("fourier", Fourier, fast, 192, _OLAH, transforms=_FOURIER, distinct=0.5),
+        Preset("lucid", Fourier, slow, 512, _OLAH, size=128, transforms=_LUCID),
+        Preset(
             "maco",
             phases(lambda start: sample_magnitude(start.size, start.colours)),
             partial(NAdam, lr=1.0),
@@ -217,7 +217,7 @@ def _plans() -> list[Plan]:
             size=512,
             transforms=(Crops(32, (0.5, 0.05)), Noise(normal=0.08, uniform=0.08)),
         ),
-        Plan(
+        Preset(
             "upscaling",
             between(150, 180),
             adam,
@@ -227,7 +227,7 @@ def _plans() -> list[Plan]:
             first=56,
             finish=with_contrast,
         ),
-        Plan(
+        Preset(
             "noise",
             between(125, 190),
             adam,
@@ -235,7 +235,7 @@ def _plans() -> list[Plan]:
             "Erhan et al. 2009, visualizing higher-layer features of a deep network",
             size=224,
         ),
-        Plan(
+        Preset(
             "keras",
             _nearly_grey,
             partial(Normalised, lr=1.0),
@@ -263,4 +263,4 @@ def _plans() -> list[Plan]:
     ]
 
 
-RECIPES: Mapping[str, Plan] = MappingProxyType({plan.name: plan for plan in _plans()})
+PRESETS: Mapping[str, Preset] = MappingProxyType({plan.name: plan for plan in _plans()})

@@ -14,10 +14,10 @@ from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, as_objective, channel
 from convscope.objectives.similarity import diversity
 from convscope.results import Pictures
-from convscope.synthesis.ascent import Ascent, Step
+from convscope.synthesis.ascent import Ascent, AscentStep
 from convscope.synthesis.batch_objective import Asked, Asking, as_asked
 from convscope.synthesis.forward_backward import Passes
-from convscope.synthesis.presets import Plan
+from convscope.synthesis.presets import Preset
 from convscope.synthesis.transforms import over
 from convscope.synthesis.validate import plan_for, size_for
 
@@ -32,7 +32,7 @@ def synthesize(
     net: Network,
     objective: Asking | Sequence[Asking],
     *,
-    recipe: str | Plan = "fourier",
+    recipe: str | Preset = "fourier",
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -85,7 +85,7 @@ def _synthesized(
     asked: Asked,
     group: int,
     *,
-    recipe: str | Plan = "fourier",
+    recipe: str | Preset = "fourier",
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -132,7 +132,7 @@ class _Told:
         return self.stopped
 
 
-def _last(steps: Iterator[Step], told: _Told, what: str) -> Step:
+def _last(steps: Iterator[AscentStep], told: _Told, what: str) -> AscentStep:
     """The last step, or the one at which somebody asked to stop."""
     for step in steps:  # noqa: B007 - the last is wanted
         if told(f"making {what}"):
@@ -155,7 +155,7 @@ def _joined(parts: list[Pictures], asked: Asked) -> Pictures:
     )
 
 
-def sheet(
+def synthesize_layer(
     net: Network,
     layer: str,
     channels: Sequence[int] | None = None,
@@ -205,7 +205,7 @@ def _strongest(net: Network, found: Pictures, asked: Sequence[Objective], best: 
     )
 
 
-def across(
+def synthesize_across_layers(
     net: Network, k: int, *, layers: Sequence[str] | None = None, **options: Any
 ) -> Pictures:
     """One channel number through the layers, a picture each.
@@ -236,7 +236,7 @@ def refuse_count(options: dict[str, Any]) -> None:
         raise ArgumentError(msg)
 
 
-def diverse(
+def synthesize_diverse(
     net: Network, objective: Asking, count: int = 4, *, weight: float = 0.5, **options: Any
 ) -> Pictures:
     """One objective in several pictures that are made to differ (Olah et al. 2017).

@@ -18,7 +18,7 @@ from convscope.synthesis.synthesize import Stop, refuse_count
 from convscope.synthesis.validate import plan_for
 
 
-def growth(
+def timelapse(
     net: Network,
     objective: Asking,
     *,

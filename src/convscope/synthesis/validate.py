@@ -7,28 +7,28 @@ from numbers import Integral
 
 from convscope.errors import ArgumentError
 from convscope.network.network import Network
-from convscope.synthesis.presets import RECIPES, Plan
+from convscope.synthesis.presets import PRESETS, Preset
 
 SMALLEST, LARGEST = 8, 4096  # pixels of a side
 
 
-def plan_for(recipe: str | Plan, steps: int | None) -> Plan:
+def plan_for(recipe: str | Preset, steps: int | None) -> Preset:
     """A recipe by name, with as many steps as asked for.
 
     Raises:
         ArgumentError: if there is no such recipe, or fewer than one step.
     """
-    if isinstance(recipe, str) and recipe not in RECIPES:
-        msg = f"There is no recipe {recipe!r}; there are {', '.join(RECIPES)}."
+    if isinstance(recipe, str) and recipe not in PRESETS:
+        msg = f"There is no recipe {recipe!r}; there are {', '.join(PRESETS)}."
         raise ArgumentError(msg)
-    plan = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    plan = PRESETS[recipe] if isinstance(recipe, str) else recipe
     if steps is not None and (not isinstance(steps, Integral) or steps < 1):
         msg = f"steps must be at least 1, not {steps}."
         raise ArgumentError(msg)
     return plan if steps is None else replace(plan, steps=steps)
 
 
-def size_for(net: Network, plan: Plan, size: int | tuple[int, int] | None) -> tuple[int, int]:
+def size_for(net: Network, plan: Preset, size: int | tuple[int, int] | None) -> tuple[int, int]:
     """(height, width) of the picture in pixels.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError
 from convscope.images.read import mark_of
 from convscope.synthesis.parametrizations import Canvas, Fourier, Grey, Opaque, Start
-from convscope.synthesis.presets import RECIPES, Plan, phases
+from convscope.synthesis.presets import PRESETS, Preset, phases
 from convscope.synthesis.priors import Sparing
 from convscope.synthesis.spectrum import mean_magnitude
 from convscope.synthesis.transforms import Behind
@@ -19,7 +19,7 @@ from convscope.synthesis.transforms import Behind
 Finish = Callable[[Tensor], Tensor]
 
 
-def with_opacity(plan: Plan, weight: float = 0.5) -> Plan:
+def with_opacity(plan: Preset, weight: float = 0.5) -> Preset:
     """A plan whose picture also says where it matters: it is opaque only where that pays.
 
     Args:
@@ -45,7 +45,7 @@ def _of_colours(finish: Finish) -> Finish:
     return lambda pixels: torch.cat([finish(pixels[:, :-1]), pixels[:, -1:]], 1)
 
 
-def in_grey(plan: Plan) -> Plan:
+def in_grey(plan: Preset) -> Preset:
     """A plan whose picture has no colours, for a network that takes them.
 
     Raises:
@@ -67,7 +67,7 @@ def _of_grey(finish: Finish) -> Finish:
     return lambda pixels: finish(pixels[:, :1]).expand_as(pixels)
 
 
-def with_spectrum(photographs: Sequence[Tensor]) -> Plan:
+def with_spectrum(photographs: Sequence[Tensor]) -> Preset:
     """`maco` under the mean spectrum of your own photographs, (1, 3, h, w) pixels each.
 
     Raises:
@@ -80,4 +80,4 @@ def with_spectrum(photographs: Sequence[Tensor]) -> Plan:
     canvas = phases(lambda start: mean_magnitude(kept, start.size, start.colours))
     marks = mark_of(torch.cat([photograph.flatten() for photograph in kept]))
     name = f"maco under photographs {marks}"
-    return replace(RECIPES["maco"], name=name, canvas=canvas)
+    return replace(PRESETS["maco"], name=name, canvas=canvas)

@@ -23,7 +23,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
 
 
 @dataclass(frozen=True)
-class LayerRow:
+class LayerInfo:
     """One line of the table of layers.
 
     Attributes:
@@ -63,11 +63,11 @@ def has_children(module: nn.Module) -> bool:
     return next(module.children(), None) is not None
 
 
-def module_row(run: Run, conv: int | None, stage: int | None) -> LayerRow:
+def module_row(run: Run, conv: int | None, stage: int | None) -> LayerInfo:
     """The line of a module, by its last run."""
     index = _FEATURES.search(run.name)
     address = f"conv:{conv}" if conv else f"stage:{stage}" if stage else run.name
-    return LayerRow(
+    return LayerInfo(
         address,
         run.name,
         _kind(run.module),
@@ -81,12 +81,12 @@ def module_row(run: Run, conv: int | None, stage: int | None) -> LayerRow:
     )
 
 
-def function_row(value: Run | Call, name: str, stage: int | None) -> LayerRow:
+def function_row(value: Run | Call, name: str, stage: int | None) -> LayerInfo:
     """The line of a value that no module's last run returns."""
     kind = value.kind if isinstance(value, Call) else _kind(value.module)
     address = f"stage:{stage}" if stage else name
     view = _view(value.field)
-    return LayerRow(address, name, kind, None, stage, None, value.shape, *view, 0, 1)
+    return LayerInfo(address, name, kind, None, stage, None, value.shape, *view, 0, 1)
 
 
 def _kind(module: nn.Module) -> str:

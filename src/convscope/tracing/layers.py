@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.tracing.hooks import Site
-from convscope.tracing.layer_row import LayerRow, function_row, has_children, module_row
+from convscope.tracing.layer_row import LayerInfo, function_row, has_children, module_row
 from convscope.tracing.layouts import Layout, as_map, grids_of, layout
 from convscope.tracing.receptive_field import Field
 from convscope.tracing.trace import APART, Call, Key, Run, Trace
 
 
-class Layers(Sequence[LayerRow]):
+class Layers(Sequence[LayerInfo]):
     """The layers of one network in the order in which they run; blocks follow their parts."""
 
     def __init__(self, trace: Trace) -> None:
@@ -37,7 +37,7 @@ class Layers(Sequence[LayerRow]):
         )
         stages = _stages(trace, last)
         values = _values(trace)
-        rows: list[tuple[int, LayerRow]] = []
+        rows: list[tuple[int, LayerInfo]] = []
         for run in first:
             self._remember(run.name, Site(run.module, last[run.name].number), last[run.name])
             conv = convs.index(run.name) + 1 if run.name in convs else None
@@ -65,27 +65,27 @@ class Layers(Sequence[LayerRow]):
         return norms[-1] if norms else None
 
     @overload
-    def __getitem__(self, place: int) -> LayerRow: ...
+    def __getitem__(self, place: int) -> LayerInfo: ...
     @overload
-    def __getitem__(self, place: slice) -> list[LayerRow]: ...
-    def __getitem__(self, place: int | slice) -> LayerRow | list[LayerRow]:
+    def __getitem__(self, place: slice) -> list[LayerInfo]: ...
+    def __getitem__(self, place: int | slice) -> LayerInfo | list[LayerInfo]:
         """The row at a place in the order of execution."""
         return self._rows[place]
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __iter__(self) -> Iterator[LayerRow]:
+    def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self._rows)
 
     @property
-    def convs(self) -> list[LayerRow]:
+    def convs(self) -> list[LayerInfo]:
         """The convolutions, `conv:1` first."""
         found = [row for row in self if row.conv is not None]
         return sorted(found, key=lambda row: row.conv or 0)
 
     @property
-    def stages(self) -> list[LayerRow]:
+    def stages(self) -> list[LayerInfo]:
         """Convolutions and poolings after norm and activation, `stage:1` first."""
         found = [row for row in self if row.stage is not None]
         return sorted(found, key=lambda row: row.stage or 0)
@@ -101,7 +101,7 @@ class Layers(Sequence[LayerRow]):
         return self._bytes
 
     @property
-    def default(self) -> LayerRow:
+    def default(self) -> LayerInfo:
         """The last map before the head's pooling, where class activation maps are read.
 
         Raises:
@@ -115,7 +115,7 @@ class Layers(Sequence[LayerRow]):
             raise NotApplicableError(msg)
         return self.find(self._default)
 
-    def find(self, address: str) -> LayerRow:
+    def find(self, address: str) -> LayerInfo:
         """The row that `address` names.
 
         Raises:
@@ -144,7 +144,7 @@ class Layers(Sequence[LayerRow]):
         row = self.find(address)
         return self._layout(row)
 
-    def _layout(self, row: LayerRow) -> Layout | None:
+    def _layout(self, row: LayerInfo) -> Layout | None:
         order, shape = self._orders[row.name], row.shape
         if order == APART:
             return None
@@ -208,7 +208,7 @@ def _values(trace: Trace) -> dict[str, tuple[Run | Call, Site]]:
     return found
 
 
-def _default(trace: Trace, rows: Sequence[LayerRow]) -> str | None:
+def _default(trace: Trace, rows: Sequence[LayerInfo]) -> str | None:
     key = trace.last_map
     if key is None or key == trace.answer:
         return None

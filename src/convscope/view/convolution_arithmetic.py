@@ -66,7 +66,7 @@ class Sweep:
         return [(y, x) for y in ys for x in xs]
 
 
-def arithmetic(
+def convolution_arithmetic(
     input: Size = 5,  # noqa: A002 - the field's own word
     *,
     kernel: Size = 3,

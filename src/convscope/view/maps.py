@@ -12,7 +12,7 @@ from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import channel
 from convscope.results import Pictures, Strip, recipe_for
-from convscope.tracing.layer_row import LayerRow
+from convscope.tracing.layer_row import LayerInfo
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def _chosen(
 
 
 @torch.no_grad()
-def through(
+def channel_across_layers(
     net: Network, images: Tensor | Source, k: int, *, layers: Sequence[str] | None = None
 ) -> Strip:
     """One channel number in every layer that has it, in one pass.
@@ -93,13 +93,13 @@ def through(
     )
 
 
-def _caption(row: LayerRow) -> str:
+def _caption(row: LayerInfo) -> str:
     number = f"stage:{row.stage}" if row.stage else row.address
     return f"{number} {row.shape[1]}x{row.shape[2]}"
 
 
 @torch.no_grad()
-def chain(net: Network, images: Tensor | Source, k: int) -> Strip:
+def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
     """Channel `k` of the bare chain of convolutions: no ReLU, no pooling, no normalisation.
 
     This is not what the network computes. It is what one often copied tutorial shows, kept so

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convscope.network.network import Network
 from convscope.results import Cell, Table, cell_text, recipe_for
-from convscope.tracing.layer_row import LayerRow, Number
+from convscope.tracing.layer_row import LayerInfo, Number
 
 COLUMNS = (
     *("layer", "stage", "name", "kind", "features", "shape"),
@@ -23,7 +23,7 @@ def layer_table(net: Network, *, blocks: bool = False) -> Table:
     return Table(COLUMNS, rows, recipe_for(net, "layer_table", blocks=blocks))
 
 
-def _cells(row: LayerRow) -> list[Cell]:
+def _cells(row: LayerInfo) -> list[Cell]:
     return [
         row.address,
         f"stage:{row.stage}" if row.stage else None,

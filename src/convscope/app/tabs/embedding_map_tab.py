@@ -14,11 +14,11 @@ from convscope.app.jobs import Stop, told
 from convscope.app.page_requests import Answer, Ask
 from convscope.app.shared_state import Desk
 from convscope.attribution.pixels import deconv
-from convscope.dataset.embedding_map import CodeMap, codes
+from convscope.dataset.embedding_map import EmbeddingMap, embedding_map
 from convscope.dataset.nearest_images import neighbours
 from convscope.dataset.survey import open_survey
 from convscope.dataset.survey_result import Survey
-from convscope.dataset.top_patches import Strongest, strongest
+from convscope.dataset.top_patches import TopActivations, top_activations
 from convscope.errors import ArgumentError, NotApplicableError, printable
 from convscope.network.network import Network
 from convscope.render.grid import scaled
@@ -72,10 +72,10 @@ def mapped(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     survey, method = _needed(desk), ask.text("method", "tsne")
     key = ("map", method)
     if not desk.knows(key):
-        found: list[CodeMap] = []
+        found: list[EmbeddingMap] = []
         yield from told(
             desk,
-            lambda _net, progress, _stop: codes(
+            lambda _net, progress, _stop: embedding_map(
                 survey, method=method, most=MOST, progress=progress
             ),
             lambda: False,
@@ -106,7 +106,7 @@ def _layer(net: Network, survey: Survey, layer: str) -> str:
 
 def _channel(desk: Desk, survey: Survey, layer: str, k: int) -> Answer:
     with desk.network() as net:
-        found = strongest(net, survey, layer, k, top=TOP)
+        found = top_activations(net, survey, layer, k, top=TOP)
         driven = _driven(net, found)
     parts = found.cut(found.pixels).permute(0, 2, 3, 1).cpu()
     return {
@@ -118,11 +118,11 @@ def _channel(desk: Desk, survey: Survey, layer: str, k: int) -> Answer:
         "histogram": survey.tally(layer).histogram[k].tolist(),
         "photographs": int(survey.tally(layer).images),
         "state": survey.states(layer)[k],
-        "code": f'convscope.patches(net, survey, "{layer}", {k})',
+        "code": f'convscope.top_patches(net, survey, "{layer}", {k})',
     }
 
 
-def _driven(net: Network, found: Strongest) -> Any:
+def _driven(net: Network, found: TopActivations) -> Any:
     """What in each patch drives the channel; None where nothing can be projected."""
     try:
         projected = deconv(net, found.pixels, found.objective, only="max").projection
@@ -144,7 +144,7 @@ def _classes(survey: Survey, layer: str, k: int) -> list[Answer]:
     ]
 
 
-def _laid_out(found: CodeMap) -> Answer:
+def _laid_out(found: EmbeddingMap) -> Answer:
     return {
         "picture": jpeg(found.picture("each", tile=min(48, max(16, WIDE // found.side)))),
         "side": found.side,
@@ -152,5 +152,5 @@ def _laid_out(found: CodeMap) -> Answer:
         "names": [printable(Path(name).name) for name in found.names],
         "labels": list(map(printable, found.labels)),
         "words": found.words(),
-        "code": f'convscope.codes(survey, method="{found.recipe.parameters["method"]}")',
+        "code": f'convscope.embedding_map(survey, method="{found.recipe.parameters["method"]}")',
     }

@@ -10,7 +10,7 @@ from convscope.app.image_encoding import sprite
 from convscope.app.page_requests import Answer, Ask
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import Desk
-from convscope.tracing.layer_row import LayerRow
+from convscope.tracing.layer_row import LayerInfo
 from convscope.tracing.receptive_field import Axis
 
 
@@ -72,7 +72,7 @@ def _axis(axis: Axis) -> dict[str, float]:
     return {"size": axis.size, "stride": axis.stride, "offset": axis.offset}
 
 
-def _facts(row: LayerRow) -> dict[str, Any]:
+def _facts(row: LayerInfo) -> dict[str, Any]:
     channels, height, width = row.shape
     return {
         "layer": f"stage:{row.stage}",

@@ -15,7 +15,7 @@ from convscope.app.photos import Photograph
 from convscope.app.shared_state import Desk
 from convscope.attribution.cam import CAMS, SLOW, cam
 from convscope.attribution.pixels import AVERAGED, SALIENCIES, saliency
-from convscope.checks.deletion_insertion import trust
+from convscope.checks.deletion_insertion import deletion_insertion
 from convscope.errors import ImageError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, as_objective, probability, scores, shares
@@ -153,7 +153,7 @@ def _checked(desk: Desk, photo: Photograph, target: str, method: str) -> Answer:
         number = _class_of(asked.label, net, photo.pixels)
     found = _map(desk, photo, asked.label, method)
     with desk.network() as net:
-        tried = trust(net, found, probability(number))
+        tried = deletion_insertion(net, found, probability(number))
     return {"sentence": tried.sentence(net.caption(number)), "holds": tried.holds}
 
 

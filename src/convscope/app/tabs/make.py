@@ -22,10 +22,10 @@ from convscope.images.read import read
 from convscope.objectives.makers import parse
 from convscope.render.colour import as_bytes
 from convscope.results import Pictures
-from convscope.synthesis.ascent import Step, ascend
-from convscope.synthesis.dream import Dreaming, dream
+from convscope.synthesis.ascent import AscentStep, ascend
+from convscope.synthesis.dream import DreamConfig, dream
 from convscope.synthesis.invert import invert
-from convscope.synthesis.presets import RECIPES
+from convscope.synthesis.presets import PRESETS
 from convscope.synthesis.validate import plan_for
 
 KINDS = {".png": "image/png", ".gif": "image/gif", ".json": "application/json"}
@@ -53,7 +53,7 @@ def _growing(
 ) -> Generator[Answer, None, int]:
     """Each step with the network to itself, and others in between; the step that was reached."""
     steps, pace, growth = ascend(desk.net, parse(target), **how), Pace(), Growth()
-    step: Step | None = None
+    step: AscentStep | None = None
     while not stop():
         with desk.network():
             following = next(steps, None)
@@ -83,7 +83,7 @@ def _call(target: str, how: dict[str, Any], reached: int, total: int) -> str:
     )
 
 
-def _told(step: Step, total: int) -> Answer:
+def _told(step: AscentStep, total: int) -> Answer:
     """A step on its way."""
     picture = shown(step.pictures)
     score = float(step.score.mean())
@@ -99,7 +99,7 @@ def dreamed(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     """A photograph changed until a layer sees more of what it sees in it."""
     photo, layer = ask.photo, ask.text("layer") or None
     guide = ask.text("guide")
-    how = Dreaming(octaves=ask.whole("octaves", 3, 1, 8), steps=ask.whole("steps", 8, 1, 100))
+    how = DreamConfig(octaves=ask.whole("octaves", 3, 1, 8), steps=ask.whole("steps", 8, 1, 100))
     other = read(desk.photos[guide].view) if guide else None
     found, newest = list[Pictures](), Newest(lambda made: {"picture": shown(made)})
     growth = Growth()
@@ -130,14 +130,14 @@ def dreamed(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     yield {**_finished(desk, key), "code": code}
 
 
-def _dream_call(desk: Desk, layer: str | None, how: Dreaming, *, guided: bool) -> str:
+def _dream_call(desk: Desk, layer: str | None, how: DreamConfig, *, guided: bool) -> str:
     """The app dreams of the photograph as it is shown, which has more pixels than the network takes."""
     size, options = view_of(desk.net)
     words = ", ".join(f"{name}={value!r}" for name, value in options.items())
     names = ["photo", "guide"] if guided else ["photo"]
     lines = [f"{name} = convscope.read({name}, {size}, {words})" for name in names]
     guide = ", guide=guide" if guided else ""
-    dreaming = f"convscope.Dreaming(octaves={how.octaves}, steps={how.steps})"
+    dreaming = f"convscope.DreamConfig(octaves={how.octaves}, steps={how.steps})"
     return "\n".join([*lines, f"convscope.dream(net, photo, {layer!r}{guide}, how={dreaming})"])
 
 
@@ -202,4 +202,4 @@ def shown(found: Pictures) -> str:
 
 def recipes() -> list[list[str]]:
     """Names of the recipes and where they come from."""
-    return [[name, plan.source] for name, plan in RECIPES.items()]
+    return [[name, plan.source] for name, plan in PRESETS.items()]

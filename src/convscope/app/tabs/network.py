@@ -11,7 +11,7 @@ from convscope.app.shared_state import Desk
 from convscope.errors import NotApplicableError
 from convscope.report.chapters import network as chapter
 from convscope.results import cell_text
-from convscope.view.convolution_arithmetic import Sweep, arithmetic, words
+from convscope.view.convolution_arithmetic import Sweep, convolution_arithmetic, words
 from convscope.view.table import layer_table
 
 
@@ -45,7 +45,7 @@ def _moving(desk: Desk, layer: str) -> Answer:
         msg = f"{layer} is no convolution, so no kernel moves there."
         raise NotApplicableError(msg)
     sweep = sweep_of(module)
-    film = arithmetic(
+    film = convolution_arithmetic(
         sweep.input,
         kernel=sweep.kernel,
         padding=sweep.padding,
@@ -56,7 +56,7 @@ def _moving(desk: Desk, layer: str) -> Answer:
     return {
         "html": film.html(),
         "words": words(sweep),
-        "code": f"convscope.arithmetic({sizes})",
+        "code": f"convscope.convolution_arithmetic({sizes})",
     }
 
 

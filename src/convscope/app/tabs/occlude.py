@@ -11,7 +11,7 @@ from convscope.app.page_requests import Answer, Ask
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import Desk
 from convscope.attribution.occlusion import FILLS
-from convscope.attribution.occlusion_figures import class_maps
+from convscope.attribution.occlusion_figures import occlusion_by_class
 from convscope.errors import ArgumentError
 from convscope.results import Heatmap
 from convscope.results.base import as_array
@@ -31,7 +31,7 @@ def occlude(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     options: dict[str, Any] = {"window": window, "stride": stride, "fill": fill}
     yield from told(
         desk,
-        lambda net, progress, should_stop: class_maps(
+        lambda net, progress, should_stop: occlusion_by_class(
             net, photo.pixels, top=TOP, **options, progress=progress, should_stop=should_stop
         ),
         stop,
@@ -68,6 +68,6 @@ def _answer(desk: Desk, photo: Photograph, found: Heatmap) -> Answer:
             }
             for place, c in enumerate(classes)
         ],
-        "code": f"convscope.class_maps(net, photo, window={words['window']}, "
+        "code": f"convscope.occlusion_by_class(net, photo, window={words['window']}, "
         f"stride={words['stride']}, fill={words['fill']!r})",
     }
