@@ -11,7 +11,7 @@ from convscope.errors import NotApplicableError
 from tests.conftest import assert_untouched, state_of
 
 # The tiny network gives every picture one class and cannot be fooled; see test_invert_and_fool.
-ENTRIES = [m for m in CATALOG.values() if m.name != "fool"]
+ENTRIES = [m for m in CATALOG.values() if m.name != "adversarial"]
 OF_IMAGES = [m for m in ENTRIES if m.name != "filters" and m.family != "synthesis"]
 NEEDED = {"channel": 1, "samples": 4, "window": 6, "stride": 4, "masks": 40}
 FEW = {"steps": 3, "size": 16, "to": 2, "layers": ["mid"], "how": convscope.DreamConfig(steps=1)}

@@ -25,3 +25,19 @@ def test_guests_stay_outside_until_they_are_asked_for():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert "[]" == found.stdout.strip()
+
+
+def test_no_module_hides_a_public_name():
+    """A room that is called as a public function is would replace it once it is imported."""
+    script = """
+import pkgutil, importlib, convscope
+for found in pkgutil.walk_packages(convscope.__path__, "convscope."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+import types
+print([n for n in convscope.__all__ if isinstance(getattr(convscope, n), types.ModuleType)])
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "[]" == found.stdout.strip()

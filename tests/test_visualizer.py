@@ -76,7 +76,7 @@ def test_channels_that_fire_most_come_first(small, photo):
 def test_construct_is_the_upscaling_recipe_before_relu(small):
     found = small.construct(1, 3, steps=24, size=20, seed=2)
     expected = convscope.synthesize(
-        small.net, "conv:1:3", recipe="upscaling", steps=24, size=20, seed=2
+        small.net, "conv:1:3", preset="upscaling", steps=24, size=20, seed=2
     )
     assert torch.equal(expected.values, found.values)
 

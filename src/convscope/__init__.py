@@ -4,6 +4,16 @@ The public names stand in `__init__.pyi`; each is loaded when it is first used, 
 `import convscope` costs nothing.
 """
 
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("convscope")
+    return _public(name)

@@ -9,23 +9,30 @@ from .attribution.pixels import saliency as saliency
 from .attribution.rise import rise as rise
 from .catalog import CATALOG as CATALOG
 from .catalog import Method as Method
+from .checks.deletion_insertion import Trust as Trust
 from .checks.deletion_insertion import deletion_insertion as deletion_insertion
 from .checks.pointing_game import pointing_game as pointing_game
 from .checks.randomization_check import randomization_check as randomization_check
 from .dataset.directions_and_groups import channel_groups as channel_groups
 from .dataset.directions_and_groups import patches_along_direction as patches_along_direction
+from .dataset.embedding_map import EmbeddingMap as EmbeddingMap
 from .dataset.embedding_map import embedding_map as embedding_map
 from .dataset.linear_probe import linear_probe as linear_probe
 from .dataset.nearest_images import embedding as embedding
-from .dataset.nearest_images import nearest as nearest
-from .dataset.nearest_images import neighbours as neighbours
+from .dataset.nearest_images import nearest_images as nearest_images
 from .dataset.survey import merge_surveys as merge_surveys
 from .dataset.survey import open_survey as open_survey
 from .dataset.survey import survey as survey
+from .dataset.survey_result import Survey as Survey
+from .dataset.top_patches import TopActivations as TopActivations
 from .dataset.top_patches import top_activations as top_activations
 from .dataset.top_patches import top_patches as top_patches
 from .diagnostics.accuracy_by_attribute import accuracy_by_attribute as accuracy_by_attribute
 from .diagnostics.channel_health import channel_health as channel_health
+from .diagnostics.compare import Comparison as Comparison
+from .diagnostics.compare import compare as compare
+from .diagnostics.map_check import Check as Check
+from .diagnostics.map_check import check as check
 from .errors import ConvscopeError as ConvscopeError
 from .images.read import read as read
 from .loading.load import load as load
@@ -44,8 +51,11 @@ from .objectives.similarity import activation_distance as activation_distance
 from .objectives.similarity import activation_similarity as activation_similarity
 from .objectives.similarity import direction as direction
 from .objectives.similarity import diversity as diversity
+from .report.available_models import models as models
 from .report.channel_pages import channel_page as channel_page
 from .report.channel_pages import layer_sheet as layer_sheet
+from .report.page import Page as Page
+from .report.tour import tour as tour
 from .results import Chart as Chart
 from .results import Film as Film
 from .results import Findings as Findings
@@ -93,3 +103,5 @@ from .view.maps import maps as maps
 from .view.predict import predict as predict
 from .view.table import layer_table as layer_table
 from .visualizer import Visualizer as Visualizer
+
+__version__: str

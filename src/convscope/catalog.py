@@ -129,7 +129,7 @@ def _synthesis() -> list[Method]:
         Method(
             name,
             "synthesis",
-            _made_for(partial(synthesize, recipe=name)),
+            _made_for(partial(synthesize, preset=name)),
             {**_options(synthesize, "recipe", "count"), "steps": plan.steps, "size": plan.size},
             plan.source,
         )

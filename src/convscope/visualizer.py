@@ -150,7 +150,7 @@ class Visualizer:
         return synthesize(
             self.net,
             f"{self.net.layers.find(_address(layer)).address}:{channel}",
-            recipe=replace(PRESETS["upscaling"], blur=blur),
+            preset=replace(PRESETS["upscaling"], blur=blur),
             size=size,
             steps=steps,
             seed=seed,

@@ -175,7 +175,7 @@ def test_dream_and_inversion(desk, token):
     [
         {"kind": "synthesize", "target": "class:99"},
         {"kind": "synthesize", "target": "class:1", "steps": 10**9},
-        {"kind": "synthesize", "target": "class:1", "recipe": "none"},
+        {"kind": "synthesize", "target": "class:1", "preset": "none"},
         {"kind": "occlude"},
         {"kind": "occlude", "fill": "pink"},
     ],

@@ -14,8 +14,18 @@ import convscope
 COMMANDS = [
     *("tour", "models", "layers", "predict", "filters", "maps", "cam"),
     *("saliency", "deconv", "occlusion", "compare", "check"),
-    *("synthesize", "dream", "invert", "fool"),
-    *("survey", "merge", "patches", "channels", "codes", "neighbours", "groups", "probe", "hard"),
+    *("synthesize", "dream", "invert", "adversarial"),
+    *(
+        "survey",
+        "merge-surveys",
+        "top-patches",
+        "channel-health",
+        "embedding-map",
+        "nearest-images",
+        "channel-groups",
+        "linear-probe",
+        "accuracy-by-attribute",
+    ),
 ]
 
 
@@ -73,10 +83,13 @@ def test_models(run):
     [
         (["filters"], "filters-conv-1.png"),
         (["maps", "sample:china", "--layer", "stage:3"], "maps-stage-3.png"),
-        (["maps", "sample:china", "--channel", "17", "--through"], "channel-17-through.png"),
+        (
+            ["maps", "sample:china", "--channel", "17", "--across-layers"],
+            "channel-17-across-layers.png",
+        ),
         (["maps", "sample:china", "--channel", "17", "--bare-chain"], "channel-17-bare.png"),
         (["cam", "sample:china"], "cam.png"),
-        (["cam", "sample:china", "--strip"], "cam-strip.png"),
+        (["cam", "sample:china", "--across-layers"], "cam-across-layers.png"),
         (["cam", "sample:china", "--layer", "conv:2,conv:5"], "cam.png"),
         (["saliency", "sample:china", "--method", "guided", "--colour"], "saliency.png"),
         (["saliency", "sample:china", "--target", "conv:3:7"], "saliency.png"),
@@ -145,8 +158,8 @@ def test_cam_options_reach_the_picture(run, tmp_path):
         (["occlusion", "sample:china", "--window", "4", "--stride", "8"], "stride"),
         (["deconv", "sample:china", "--only", "x"], "only must be 'map' or 'max', not 'x'."),
         (
-            ["cam", "sample:china", "--strip", "--layer", "conv:3"],
-            "--strip shows every convolution; leave --layer out.",
+            ["cam", "sample:china", "--across-layers", "--layer", "conv:3"],
+            "--across-layers shows every convolution; leave --layer out.",
         ),
         (["cam", "sample:china", "--out", "cam.gif"], "--out cam.gif must end in .png or .npz."),
         (["cam", "sample:china", "--opacity", "2"], "opacity must lie between 0 and 1, not 2."),
@@ -158,7 +171,7 @@ def test_cam_options_reach_the_picture(run, tmp_path):
         (["predict", "sample:china", "--mean", "0.5"], "mean was given without std"),
         (["predict", "sample:china", "--size", "big"], "--size must be a number of pixels"),
         (["predict", "sample:china", "--fit", "stretch"], "fit must be 'crop' or 'squash'"),
-        (["maps", "sample:china", "--through"], "say which, as --channel 17."),
+        (["maps", "sample:china", "--across-layers"], "say which, as --channel 17."),
         (["filters", "--layer", "stage:1"], "stage:1 is no convolution"),
         (["tour", "nowhere.jpg"], "There is no file nowhere.jpg."),
         (["tour", "--out", "/dev/null/x"], "/dev/null/x/index.html cannot be written"),

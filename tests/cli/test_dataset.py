@@ -31,32 +31,35 @@ def test_survey_and_all_that_reads_it(run, photos, tmp_path):
     assert "12 photographs, 1 skipped" in err
     assert "skipped tench/broken.png: " in err
     for words, name in (
-        (("patches", "--layer", "conv:4", "--channel", 7, "--steps", 2), "channel-conv-4-7.html"),
-        (("patches", "--layer", "conv:4", "--channel", 7, "--out", "a.png"), "a.png"),
-        (("patches", "--layer", "conv:4", "--channels", "0-2"), "patches-conv-4.png"),
-        (("groups", "--layer", "conv:4", "--count", 2), "groups-conv-4.png"),
-        (("hard",), "hard.png"),
-        (("neighbours", photos / "tench" / "0.png", "--out", "n.png"), "n.png"),
+        (
+            ("top-patches", "--layer", "conv:4", "--channel", 7, "--steps", 2),
+            "channel-conv-4-7.html",
+        ),
+        (("top-patches", "--layer", "conv:4", "--channel", 7, "--out", "a.png"), "a.png"),
+        (("top-patches", "--layer", "conv:4", "--channels", "0-2"), "patches-conv-4.png"),
+        (("channel-groups", "--layer", "conv:4", "--count", 2), "groups-conv-4.png"),
+        (("accuracy-by-attribute",), "hard.png"),
+        (("nearest-images", photos / "tench" / "0.png", "--out", "n.png"), "n.png"),
     ):
         code, out, err = run(*words, "--survey", "s")
         assert (0, name) == (code, out.split()[-1]), err
         assert (tmp_path / name).stat().st_size > 1000
-    code, out, _ = run("codes", "s", "--method", "pca")
-    assert (0, "codes.html") == (code, out.strip())
-    code, out, _ = run("channels", "--survey", "s", "--json")
+    code, out, _ = run("embedding-map", "s", "--method", "pca")
+    assert (0, "embedding-map.html") == (code, out.strip())
+    code, out, _ = run("channel-health", "--survey", "s", "--json")
     assert [f"conv:{k}" for k in range(1, 9)] == [row["layer"] for row in json.loads(out)]
-    code, out, _ = run("channels", "--survey", "s", "--layer", "conv:2", "--json")
+    code, out, _ = run("channel-health", "--survey", "s", "--layer", "conv:2", "--json")
     assert 96 == len(json.loads(out))
-    code, out, _ = run("neighbours", photos / "church" / "1.png", "--survey", "s", "--json")
+    code, out, _ = run("nearest-images", photos / "church" / "1.png", "--survey", "s", "--json")
     assert "church/1.png" == json.loads(out)[0]["photograph"]
-    code, out, _ = run("probe", photos, "--layers", "conv:1", "--json")
+    code, out, _ = run("linear-probe", photos, "--layers", "conv:1", "--json")
     assert ["pixels", "conv:1"] == [row["layer"] for row in json.loads(out)]
 
 
 def test_shards_and_merge(run, photos):
     assert 0 == run("survey", photos, "--layers", "conv:1", "--shard", "1/2", "--out", "a")[0]
     assert 0 == run("survey", photos, "--layers", "conv:1", "--shard", "2/2", "--out", "b")[0]
-    code, out, _ = run("merge", "a", "b", "--out", "whole")
+    code, out, _ = run("merge-surveys", "a", "b", "--out", "whole")
     assert (0, "whole") == (code, out.strip())
 
 
@@ -91,10 +94,16 @@ def test_odd_names_of_photographs_are_shown_escaped(run, photos):
             "--shard must be a part, as 2/8 for the second of eight, not 'two'.",
         ),
         (("survey", "photos", "--layers", "conv:99"), "There is no layer 'conv:99'"),
-        (("patches", "--survey", "none"), "none holds no survey; 'convscope survey' makes one."),
-        (("patches", "--out", "a.gif"), "--out a.gif must end in .png or .npz."),
-        (("hard", "--classes", "none.json"), "none.json is no JSON file that can be read"),
-        (("codes", "none"), "none holds no survey; 'convscope survey' makes one."),
+        (
+            ("top-patches", "--survey", "none"),
+            "none holds no survey; 'convscope survey' makes one.",
+        ),
+        (("top-patches", "--out", "a.gif"), "--out a.gif must end in .png or .npz."),
+        (
+            ("accuracy-by-attribute", "--classes", "none.json"),
+            "none.json is no JSON file that can be read",
+        ),
+        (("embedding-map", "none"), "none holds no survey; 'convscope survey' makes one."),
         (("survey",), "Which photographs? Give PHOTOS, a folder or a list"),
         (
             ("survey", "photos", "--verify"),
@@ -108,7 +117,7 @@ def test_odd_names_of_photographs_are_shown_escaped(run, photos):
         (("survey", "photos", "-o", "a\0b"), "embedded null byte"),
         (("survey", "photos", "-o", "photos/tench/0.png"), "is a file; a survey needs a folder."),
         (("survey", "n" * 300), "There is no folder nnn"),
-        (("merge", "none"), "none holds no survey; 'convscope survey' makes one."),
+        (("merge-surveys", "none"), "none holds no survey; 'convscope survey' makes one."),
     ],
 )
 def test_mistakes_are_one_sentence(run, photos, words, said):

@@ -23,7 +23,7 @@ def test_synthesize_writes_the_picture_and_its_scores(run, tmp_path):
 
 
 def test_synthesize_writes_snapshots_named_as_the_reference(run, tmp_path):
-    words = ("--layer", "features.3", "--channel", 5, "--recipe", "noise", "--size", 32)
+    words = ("--layer", "features.3", "--channel", 5, "--preset", "noise", "--size", 32)
     code, _, _ = run("synthesize", *words, "--steps", 20, "--every", 10)
     names = sorted(p.name for p in tmp_path.glob("am_vis_*.jpg"))
     assert (0, [f"am_vis_l3_f5_iter{n}.jpg" for n in (1, 11, 21)]) == (code, names)
@@ -32,11 +32,11 @@ def test_synthesize_writes_snapshots_named_as_the_reference(run, tmp_path):
 def test_sheets_rows_and_growth(run, tmp_path):
     few = ("--steps", 2, "--size", 32)
     channels = ("--channels", "0-15,20")
-    assert 0 == run("synthesize", "--layer", "conv:2", "--sheet", *channels, *few)[0]
+    assert 0 == run("synthesize", "--layer", "conv:2", "--whole-layer", *channels, *few)[0]
     names = {p.name for p in tmp_path.iterdir()}
     assert {"conv-2.png", "conv-2-scores.png", "conv-2-scores.csv"} == names
-    assert 0 == run("synthesize", "--across", "--channel", 3, *few)[0]
-    grow = ("--class", "church", "--grow", "--out", "g.gif")
+    assert 0 == run("synthesize", "--across-layers", "--channel", 3, *few)[0]
+    grow = ("--target", "church", "--timelapse", "--out", "g.gif")
     assert 0 == run("synthesize", *grow, *few)[0]
     variants = ("--layer", "conv:5", "--channel", 3, "--variants", 2)
     assert 0 == run("synthesize", *variants, *few, "--out", "v.png")[0]
@@ -52,24 +52,48 @@ ONE = ("--layer", "conv:3", "--channel", 3, "--steps", 1)
     ("words", "sentence"),
     [
         (("--layer", "conv:3"), "conv:3 has many channels: say which, as --channel 8, or take"),
-        ((), "Say what the picture is for: --layer conv:3 --channel 88, --class church,"),
-        (("--across",), "--across shows one channel in every layer; say which, as --channel 17."),
-        (("--class", "chruch"), "There is no class 'chruch'; the closest are church."),
-        (("--class", "church", "--recipe", "x"), "There is no recipe 'x'; there are fourier,"),
-        (("--layer", "conv:3", "--sheet", "--channels", "a"), "--channels must be numbers, as"),
+        ((), "Say what the picture is for: --layer conv:3 --channel 88, --target church,"),
+        (
+            ("--across-layers",),
+            "--across-layers shows one channel in every layer; say which, as --channel 17.",
+        ),
+        (("--target", "chruch"), "There is no class 'chruch'; the closest are church."),
+        (("--target", "church", "--preset", "x"), "There is no preset 'x'; there are fourier,"),
+        (
+            ("--layer", "conv:3", "--whole-layer", "--channels", "a"),
+            "--channels must be numbers, as",
+        ),
         ((*ONE, "--every", 0), "--every must be at least 1, not 0."),
         ((*ONE, "--variants", 0), "--variants must be at least 1, not 0."),
         ((*ONE, "--variants", -2), "--variants must be at least 1, not -2."),
-        ((*ONE, "--channels", "1,2"), "--channels takes some of a sheet; add --sheet, or say one"),
-        ((*ONE, "--best", 3), "--best takes some of a sheet; add --sheet."),
-        ((*ONE, "--sheet"), "--sheet shows every channel; leave --channel away, or give some,"),
-        (("--class", "church", "--sheet"), "--sheet shows the channels of a layer; say which, as"),
-        (("--layer", "conv:3", "--sheet", "--best", 0), "best must be at least 1, not 0."),
-        (("--class", "church", "--channel", 3), "--channel is of a layer; say which, as --layer"),
-        ((*ONE, "--grow", "--variants", 2), "--sheet, --across, --variants, --grow and --every"),
-        ((*ONE, "--grow", "--every", 2), "--sheet, --across, --variants, --grow and --every"),
-        ((*ONE, "--across"), "--across goes through all convolutions; leave --layer, --class and"),
-        ((*ONE, "--grow", "--photos", "."), "--photos are what scores are compared with, and"),
+        (
+            (*ONE, "--channels", "1,2"),
+            "--channels takes some of a layer; add --whole-layer, or say one",
+        ),
+        ((*ONE, "--best", 3), "--best takes some of a layer; add --whole-layer."),
+        (
+            (*ONE, "--whole-layer"),
+            "--whole-layer shows every channel; leave --channel away, or give some,",
+        ),
+        (
+            ("--target", "church", "--whole-layer"),
+            "--whole-layer shows the channels of a layer; say which, as",
+        ),
+        (("--layer", "conv:3", "--whole-layer", "--best", 0), "best must be at least 1, not 0."),
+        (("--target", "church", "--channel", 3), "--channel is of a layer; say which, as --layer"),
+        (
+            (*ONE, "--timelapse", "--variants", 2),
+            "--whole-layer, --across-layers, --variants, --timelapse and --every",
+        ),
+        (
+            (*ONE, "--timelapse", "--every", 2),
+            "--whole-layer, --across-layers, --variants, --timelapse and --every",
+        ),
+        (
+            (*ONE, "--across-layers"),
+            "--across-layers goes through all convolutions; leave --layer and",
+        ),
+        ((*ONE, "--timelapse", "--photos", "."), "--photos are what scores are compared with, and"),
         ((*ONE, "--photos", "nowhere"), "There is no folder nowhere."),
         ((*ONE, "--size", 0), "--size must be a number of pixels, as 224, or height x width"),
         ((*ONE, "--size", 4), "The size of a picture must be from 8 to 4096 pixels"),
@@ -89,10 +113,10 @@ def test_dream_invert_and_fool(run, tmp_path):
     assert 0 == run("invert", "sample:china", "--layers", "conv:2,conv:4", "--steps", 2)[0]
     one = ("--caricature", "--layers", "conv:5", "--steps", 2)
     assert 0 == run("invert", "sample:china", *one)[0]
-    code, _, err = run("fool", "sample:china", "--to", "golf ball")
+    code, _, err = run("adversarial", "sample:china", "--target", "golf ball")
     assert 0 == code
     assert "golf ball" in err
-    assert 0 == run("fool", "nothing", "--to", "church", "--out", "nothing.png")[0]
+    assert 0 == run("adversarial", "nothing", "--target", "church", "--out", "nothing.png")[0]
     names = {p.name for p in tmp_path.iterdir()}
     wanted = {"dream.png", "dream.gif", "inverted.png", "caricature.png", "fooled.png"}
     assert wanted | {"nothing.png"} == names
@@ -128,9 +152,9 @@ def test_mistakes_of_those_that_change_a_photograph(run, tmp_path, words, senten
 @pytest.mark.parametrize(
     "words",
     [
-        ("synthesize", "--class", "church"),
+        ("synthesize", "--target", "church"),
         ("dream", "sample:china"),
-        ("fool", "nothing", "--to", 1),
+        ("adversarial", "nothing", "--target", 1),
     ],
 )
 def test_a_place_that_cannot_be_written_is_noticed_before_the_work(
@@ -147,10 +171,10 @@ def test_a_place_that_cannot_be_written_is_noticed_before_the_work(
 @pytest.mark.parametrize(
     "words",
     [
-        ("synthesize", "--class", "church"),
+        ("synthesize", "--target", "church"),
         ("saliency", "sample:china"),
         ("arithmetic",),
-        ("codes", "here"),
+        ("embedding-map", "here"),
         ("study", "randomization"),
     ],
 )
@@ -162,7 +186,7 @@ def test_seeds_that_are_none(run, words):
 
 
 def test_ctrl_c_keeps_the_best_so_far(tmp_path):
-    command = [sys.executable, "-m", "convscope", "synthesize", "--class", "church"]
+    command = [sys.executable, "-m", "convscope", "synthesize", "--target", "church"]
     command += ["--steps", "100000", "--every", "5"]
     job = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("*_iter6.jpg")) and job.poll() is None:

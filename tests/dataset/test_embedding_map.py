@@ -102,7 +102,7 @@ def test_fewer_where_fewer_are_asked(found):
 
 def test_the_page_holds_everything(found, tmp_path):
     drawn = embedding_map(found, method="pca")
-    page = save_code_page(drawn, tmp_path / "codes.html").read_text("utf-8")
+    page = save_code_page(drawn, tmp_path / "embedding-map.html").read_text("utf-8")
     data = json.loads(re.search(r"const data = (\{.*?\}), thumb", page).group(1))
     assert drawn.names == data["names"]
     assert drawn.grid().ravel().tolist() == data["grid"]

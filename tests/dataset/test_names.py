@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from convscope.dataset.embedding_map import embedding_map
-from convscope.dataset.nearest_images import nearest
+from convscope.dataset.nearest_images import nearest_images
 from convscope.dataset.source import digest, photographs
 from convscope.dataset.survey import merge_surveys, open_survey, survey, verify_survey
 from convscope.dataset.top_patches import top_activations
@@ -67,7 +67,7 @@ def test_pages_captions_and_tables_show_them_escaped(net, odd, tmp_path):
     layer = found.layers[0]
     best = top_activations(net, found, layer, 0)
     channel_sheet(net, best).save(tmp_path / "sheet.png")
-    near = nearest(net, found, odd / found.items[0].name)
+    near = nearest_images(net, found, odd / found.items[0].name).table
     for suffix in ("png", "json", "csv", "npz"):
         near.save(tmp_path / f"near.{suffix}")
     page = channel_page(net, found, layer, 0, steps=1).html()

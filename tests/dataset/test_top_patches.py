@@ -7,7 +7,7 @@ from PIL import Image
 
 import convscope
 from convscope.dataset.directions_and_groups import channel_groups, patches_along_direction
-from convscope.dataset.nearest_images import embedding, nearest, neighbours
+from convscope.dataset.nearest_images import embedding, nearest_images
 from convscope.dataset.survey import survey
 from convscope.dataset.top_patches import framed, top_activations, top_patches
 from convscope.errors import ArgumentError, TargetError
@@ -141,11 +141,12 @@ def test_wrong_directions_are_refused(net, found):
 
 def test_a_photograph_is_its_own_nearest_neighbour(net, found):
     photo = net.read(type(found.folder)(found.manifest.place) / found.items[7].name)
-    table = nearest(net, found, photo, top=3)
+    near = nearest_images(net, found, photo, top=3)
+    table = near.table
     assert found.items[7].name == table.records()[0]["photograph"]
     assert table.records()[0]["distance"] < 1e-5
     distances = (found.codes - embedding(net, photo)).norm(dim=1).sort().values[:3]
     torch.testing.assert_close(
         torch.tensor(table.column("distance")), distances, atol=1e-5, rtol=1e-4
     )
-    assert (4, 3, 16, 16) == tuple(neighbours(net, found, photo, top=3).values.shape)
+    assert (4, 3, 16, 16) == tuple(near["pictures"].values.shape)

@@ -47,7 +47,7 @@ PLAIN = replace(PRESETS["fourier"], transforms=(), distinct=0.0)
 def test_every_recipe_climbs(name, net):
     plan = replace(PRESETS[name], steps=40 if name != "upscaling" else 120)
     size = {"maco": 24, "upscaling": 80}.get(name, 16)
-    steps = list(ascend(net, "mid:3", recipe=plan, size=size, precision="float32"))
+    steps = list(ascend(net, "mid:3", preset=plan, size=size, precision="float32"))
     assert plan.steps == len(steps)
     assert [s.step for s in steps] == list(range(1, len(steps) + 1))
     tail = len(steps) // 4
@@ -58,7 +58,7 @@ def test_every_recipe_climbs(name, net):
 
 def test_the_plain_ascent_written_out(net):
     """Adam on the pixels of a frozen network, as one would write it without this library."""
-    found = synthesize(net, "mid:3", recipe="noise", size=16, steps=5, precision="float32")
+    found = synthesize(net, "mid:3", preset="noise", size=16, steps=5, precision="float32")
     start = torch.randint(125, 190, (3, 16, 16), generator=torch.Generator().manual_seed(0))
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -105,9 +105,9 @@ def test_same_seed_same_bits_and_another_seed_another_picture(net):
 
 
 def test_several_pictures_of_one_objective_have_seeds_of_their_own(net):
-    found = synthesize(net, "mid:3", count=3, seed=5, recipe=PLAIN, **FEW)
+    found = synthesize(net, "mid:3", count=3, seed=5, preset=PLAIN, **FEW)
     assert (3, 3, 16, 16) == found.values.shape
-    alone = synthesize(net, "mid:3", seed=6, recipe=PLAIN, **FEW)
+    alone = synthesize(net, "mid:3", seed=6, preset=PLAIN, **FEW)
     torch.testing.assert_close(alone.values, found.values[1:2], rtol=1e-3, atol=1e-4)
     assert ["mid:3 (0)", "mid:3 (1)", "mid:3 (2)"] == list(found.captions)
 
@@ -138,11 +138,11 @@ def test_modes_of_the_caller_change_nothing(net):
         assert not found.values.requires_grad
 
 
-@pytest.mark.parametrize("recipe", ["fourier", "maco"])
-def test_the_usual_precision_of_the_caller_changes_nothing(recipe, net):
+@pytest.mark.parametrize("preset", ["fourier", "maco"])
+def test_the_usual_precision_of_the_caller_changes_nothing(preset, net):
     torch.set_default_dtype(torch.float64)
     try:
-        found = synthesize(net, "mid:3", recipe=recipe, size=16, steps=2)
+        found = synthesize(net, "mid:3", preset=preset, size=16, steps=2)
     finally:
         torch.set_default_dtype(torch.float32)
     assert (1, 3, 16, 16) == found.values.shape
@@ -215,7 +215,7 @@ def test_a_dead_start_is_cured(kind):
     images = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
     (plain,) = torch.autograd.grad(net.module(images)[0, 1], images)
     assert not plain.any()
-    steps = list(ascend(net, logit(1), recipe=PLAIN, steps=60, precision="float32"))
+    steps = list(ascend(net, logit(1), preset=PLAIN, steps=60, precision="float32"))
     assert float(steps[-1].score) > float(steps[0].score)
     (alive,) = torch.autograd.grad(
         net.module(steps[-1].pictures.values.clone().requires_grad_())[0, 1].sum(),
@@ -285,12 +285,12 @@ def test_pleasing_other_channels_less_is_no_picture_of_a_dead_one():
     assert both.values[1].min() == both.values[1].max() == 0.5
 
 
-@pytest.mark.parametrize("recipe", ["fourier", "lucid"])
-def test_a_dead_group_leaves_the_other_pictures(recipe):
+@pytest.mark.parametrize("preset", ["fourier", "lucid"])
+def test_a_dead_group_leaves_the_other_pictures(preset):
     """Sixteen are made at a time, so the seventeenth is alone with itself."""
     net = _dead(17, [16])
     told = []
-    options = {"recipe": recipe, "size": 16, "steps": 17}
+    options = {"preset": preset, "size": 16, "steps": 17}
     found = synthesize_layer(
         net, "stage:1", **options, progress=lambda *what: told.append(what[:2])
     )
@@ -336,7 +336,7 @@ def test_a_dead_channel_of_the_bundled_network_is_an_error():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"recipe": "best"}, "There is no recipe 'best'; there are fourier, lucid, maco,"),
+        ({"preset": "best"}, "There is no preset 'best'; there are fourier, lucid, maco,"),
         ({"steps": 0}, "steps must be at least 1, not 0."),
         (
             {"size": 3},
@@ -380,7 +380,7 @@ def test_objectives_in_all_their_kinds_and_sums(net, images):
         logit("church") - logit("tench"),
         2 * channel("mid", 1) - 0.5 * channel("conv:1", 2),
     ):
-        first, *_, last = ascend(net, asked, recipe=PLAIN, steps=30, precision="float32")
+        first, *_, last = ascend(net, asked, preset=PLAIN, steps=30, precision="float32")
         assert float(last.score) > float(first.score), asked.label
 
 
@@ -398,7 +398,7 @@ def test_networks_of_one_size_see_the_picture_at_theirs():
     found = synthesize(net, logit(1), size=32, **FEW)
     assert (1, 3, 32, 32) == found.values.shape
     assert (1, 3, 24, 24) == synthesize(
-        net, logit(1), recipe="lucid", size=24, steps=3
+        net, logit(1), preset="lucid", size=24, steps=3
     ).values.shape
 
 
@@ -458,7 +458,7 @@ def test_what_others_are_ahead_is_taken_off(net, images):
 
 
 def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):
-    found = timelapse(net, "mid:3", at=(1, 5), recipe=PLAIN, **FEW)
+    found = timelapse(net, "mid:3", at=(1, 5), preset=PLAIN, **FEW)
     assert ["start", "step 1", "step 5", "step 12"] == list(found.captions)
     start = Fourier(Start([0], (16, 16)))().detach()
     torch.testing.assert_close(start, found.values[:1])
@@ -467,7 +467,7 @@ def test_growth_begins_with_the_noise_and_ends_with_the_picture(net):
 
 def test_the_best_of_a_sheet_are_stitched_as_in_the_keras_blog(net):
     """The highest scores first, in as many columns as rows, five pixels apart; no dead one."""
-    options = {"recipe": "keras", "size": 16, **FEW}
+    options = {"preset": "keras", "size": 16, **FEW}
     every = synthesize_layer(net, "mid", **options)
     scores = [float(net.score(channel("mid", k), x[None])[0]) for k, x in enumerate(every.values)]
     order = sorted(range(8), key=lambda k: -scores[k])[:4]
@@ -485,8 +485,8 @@ def test_the_best_of_a_sheet_are_stitched_as_in_the_keras_blog(net):
 @pytest.mark.parametrize("name", ["keras", "yosinski2", "upscaling"])
 def test_the_last_of_a_growth_is_shown_as_the_picture(name, net):
     size = 60 if name == "upscaling" else 16
-    found = timelapse(net, "mid:3", at=(1,), recipe=name, size=size, **FEW)
-    *_, last = ascend(net, "mid:3", recipe=name, size=size, **FEW)
+    found = timelapse(net, "mid:3", at=(1,), preset=name, size=size, **FEW)
+    *_, last = ascend(net, "mid:3", preset=name, size=size, **FEW)
     assert (3, 3, size, size) == found.shown.shape
     assert torch.equal(last.pictures.shown, found.shown[-1:])
 
@@ -507,9 +507,9 @@ def test_sheets_rows_and_variants(net, tmp_path):
 
 
 def test_variants_differ_more_than_seeds(net):
-    plain = synthesize(net, "conv:1:3", count=3, recipe=PLAIN, steps=60, precision="float32")
+    plain = synthesize(net, "conv:1:3", count=3, preset=PLAIN, steps=60, precision="float32")
     apart = synthesize_diverse(
-        net, "conv:1:3", 3, weight=4.0, recipe=PLAIN, steps=60, precision="float32"
+        net, "conv:1:3", 3, weight=4.0, preset=PLAIN, steps=60, precision="float32"
     )
     alike = convscope.diversity("conv:1")
     assert float(net.score(alike, apart.values).mean()) > float(
@@ -581,14 +581,14 @@ def test_results_are_pictures_with_their_recipe(net):
     found = synthesize(net, ["mid:3"], seed=9, **FEW)
     assert isinstance(found, Pictures)
     assert 9 == found.recipe.seed
-    assert "fourier" == found.recipe.parameters["recipe"]
+    assert "fourier" == found.recipe.parameters["preset"]
     assert 12 == found.recipe.parameters["steps"]
 
 
 @pytest.mark.parametrize("name", sorted(set(PRESETS) - {"maco"}))
 def test_pictures_need_not_be_square(net, name):
     plan = replace(PRESETS[name], steps=12)
-    found = synthesize(net, "mid:3", recipe=plan, size=(24, 40)).values
+    found = synthesize(net, "mid:3", preset=plan, size=(24, 40)).values
     assert (1, 3, 24, 40) == found.shape
     assert found.std() > 0.001
 

@@ -23,7 +23,7 @@ def test_one_octave_written_out(net):
     """Roll, gradient over its mean size, step, cut off, roll back."""
     how = DreamConfig(octaves=1, steps=4, jitter=5, rate=0.01)
     x = photo(70, 80)
-    found = dream(net, x, "mid", how=how, seed=3, precision="float32").values
+    found = dream(net, x, "mid", config=how, seed=3, precision="float32").values
     generator = torch.Generator().manual_seed(3)
     module = net.module.eval()
     for _ in range(4):
@@ -39,7 +39,7 @@ def test_one_octave_written_out(net):
 def test_octaves_put_back_what_was_lost(net):
     """With steps of no length the photograph comes back as it was."""
     x = photo()
-    found = dream(net, x, "mid", how=DreamConfig(octaves=3, steps=1, rate=0.0)).values
+    found = dream(net, x, "mid", config=DreamConfig(octaves=3, steps=1, rate=0.0)).values
     torch.testing.assert_close(x, found, rtol=1e-4, atol=1e-5)
 
 
@@ -66,7 +66,7 @@ def test_tiles_cover_everything_and_are_of_one_size(side):
 
 def test_tiles_hardly_change_the_dream(net):
     whole, parts = (
-        dream(net, photo(), "mid", how=DreamConfig(octaves=1, steps=2, tile=tile)).values
+        dream(net, photo(), "mid", config=DreamConfig(octaves=1, steps=2, tile=tile)).values
         for tile in (512, 64)
     )
     change = (whole - photo()).abs().mean()
@@ -77,7 +77,7 @@ def test_more_of_the_layer_is_seen(net):
     x = photo()
     for asked in ("mid", "mid:3", "class:church", None):
         objective = dreamt(net, asked, None)
-        found = dream(net, x, asked, how=SMALL).values
+        found = dream(net, x, asked, config=SMALL).values
         before, after = (float(net.score(objective, p)) for p in (x, found))
         assert after > before, objective.label
         assert x.shape == found.shape
@@ -96,7 +96,7 @@ def test_a_guide_draws_every_cell_to_its_nearest(net):
         total += max(float(flat[:, i] @ features[:, j]) for j in range(features.shape[1]))
     expected = total / flat.shape[1]
     assert float(net.score(objective, photo(20, 20))) == pytest.approx(expected, rel=1e-4)
-    found = dream(net, photo(), "mid", guide=guide, how=SMALL)
+    found = dream(net, photo(), "mid", guide=guide, config=SMALL)
     assert "guided mid" == found.recipe.objective
     with pytest.raises(ArgumentError, match="A guide shows a layer what to look for"):
         dreamt(net, "mid:3", guide)
@@ -105,25 +105,25 @@ def test_a_guide_draws_every_cell_to_its_nearest(net):
 def test_the_network_comes_back_untouched(net, module):
     _ = net.layers
     before = state_of(module)
-    dream(net, photo(), "mid", how=SMALL)
+    dream(net, photo(), "mid", config=SMALL)
     assert_untouched(before, module)
 
 
 def test_stopping_keeps_the_dream_so_far(net):
-    found = dream(net, photo(), "mid", how=SMALL, should_stop=lambda: True)
+    found = dream(net, photo(), "mid", config=SMALL, should_stop=lambda: True)
     assert photo().shape == found.values.shape
 
 
 def test_a_film_comes_closer(net, tmp_path):
     told = []
     found = dream_zoom(
-        net, photo(70, 80), "mid", frames=3, how=SMALL, progress=lambda *t: told.append(t)
+        net, photo(70, 80), "mid", frames=3, config=SMALL, progress=lambda *t: told.append(t)
     )
     assert (3, 3, 70, 80) == found.values.shape
     assert [1, 2, 3] == [t[0] for t in told]
     assert found.save(tmp_path / "z.gif").read_bytes().startswith(b"GIF")
     still = dream_zoom(
-        net, photo(70, 80), "mid", frames=2, rate=0.2, how=DreamConfig(rate=0.0, steps=1)
+        net, photo(70, 80), "mid", frames=2, rate=0.2, config=DreamConfig(rate=0.0, steps=1)
     )
     inner = F.interpolate(photo(70, 80)[..., 7:63, 8:72], (70, 80), mode="bilinear")
     torch.testing.assert_close(still.values[1:], inner, rtol=1e-4, atol=1e-5)
@@ -132,7 +132,7 @@ def test_a_film_comes_closer(net, tmp_path):
 def test_photographs_are_brought_to_a_side(net):
     height, width = read("sample:china").shape[-2:]
     expected = (round(height * 96 / width), 96)
-    found = dream(net, "sample:china", "mid", side=96, how=SMALL)
+    found = dream(net, "sample:china", "mid", side=96, config=SMALL)
     assert expected == tuple(found.values.shape[-2:])
 
 
@@ -155,5 +155,5 @@ def test_mistakes(net):
             dream_zoom(net, photo(), "mid", rate=rate)
     flat = convscope.Objective("flat", ("mid",), lambda acts: 0 * acts["mid"].mean((1, 2, 3)))
     with pytest.raises(NotApplicableError, match="reaches the photograph: nothing would change"):
-        dream(net, photo(), flat, how=SMALL)
+        dream(net, photo(), flat, config=SMALL)
     assert layer_energy("mid").label == dreamt(net, "mid", None).label

@@ -38,20 +38,20 @@ def _told(*made):
 def test_pictures(net):
     plain = PRESETS["upscaling"]
     plans = [plain, replace(plain, blur=3), replace(plain, priors=(TotalVariation(0.1),))]
-    made = [synthesize(net, "mid:3", recipe=plan, size=60, **FEW) for plan in plans]
+    made = [synthesize(net, "mid:3", preset=plan, size=60, **FEW) for plan in plans]
     made += [synthesize(net, "mid:3", count=count, **FEW) for count in (1, 2)]
     made += [synthesize_diverse(net, "mid:3", 2, weight=weight, **FEW) for weight in (0.1, 0.9)]
     made += [
         synthesize_layer(net, "mid", chosen, **FEW) for chosen in ([0, 1, 2, 3, 7], [0, 2, 3, 4, 7])
     ]
     made += [
-        synthesize(net, "mid:3", recipe=with_opacity(plain, w), size=60, **FEW) for w in (0, 1)
+        synthesize(net, "mid:3", preset=with_opacity(plain, w), size=60, **FEW) for w in (0, 1)
     ]
     made += [
-        synthesize(net, "mid:3", recipe=with_spectrum([_photo(k)]), size=16, **FEW) for k in (0, 1)
+        synthesize(net, "mid:3", preset=with_spectrum([_photo(k)]), size=16, **FEW) for k in (0, 1)
     ]
     assert len(made) == _told(*made)
-    again = synthesize(net, "mid:3", recipe=with_opacity(plain, 1), size=60, **FEW)
+    again = synthesize(net, "mid:3", preset=with_opacity(plain, 1), size=60, **FEW)
     assert again.recipe.json() == made[-3].recipe.json()  # no places in memory
     assert "blur" not in made[0].recipe.parameters
 

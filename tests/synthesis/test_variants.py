@@ -19,14 +19,14 @@ PLAIN = replace(PRESETS["fourier"], transforms=(), distinct=0.0)
 
 
 def test_opacity_shows_where_it_matters(net):
-    found = synthesize(net, "mid:3", recipe=with_opacity(PLAIN), steps=30)
+    found = synthesize(net, "mid:3", preset=with_opacity(PLAIN), steps=30)
     assert (1, 4, 16, 16) == found.values.shape
     assert found.picture().size[0] >= 16
     assert found.values[:, 3].std() > 0
 
 
 def test_pictures_in_grey_have_no_colours(net):
-    found = synthesize(net, "mid:3", recipe=in_grey(PLAIN), **FEW).values
+    found = synthesize(net, "mid:3", preset=in_grey(PLAIN), **FEW).values
     assert (1, 3, 16, 16) == found.shape
     assert torch.equal(found[:, 0], found[:, 2])
     assert found.std() > 0.001
@@ -36,7 +36,7 @@ def test_the_spectrum_can_be_that_of_other_photographs(net):
     stripes = torch.zeros(1, 3, 16, 16)
     stripes[..., ::2, :] = 1
     plan = replace(with_spectrum([stripes]), transforms=())
-    found = synthesize(net, "mid:3", recipe=plan, size=16, steps=3).values
+    found = synthesize(net, "mid:3", preset=plan, size=16, steps=3).values
     power = torch.fft.rfft2(found.mean(1))[0].abs()
     power[0, 0] = 0
     assert (8, 0) == divmod(int(power.argmax()), power.shape[1])  # only the stripes' own wave
@@ -44,12 +44,12 @@ def test_the_spectrum_can_be_that_of_other_photographs(net):
 
 def test_a_spectrum_for_pictures_of_other_colours(net):
     photograph = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
-    grey = synthesize(net, "mid:3", recipe=in_grey(with_spectrum([photograph])), size=16, steps=2)
+    grey = synthesize(net, "mid:3", preset=in_grey(with_spectrum([photograph])), size=16, steps=2)
     assert torch.equal(grey.values[:, 0], grey.values[:, 2])
     torch.manual_seed(0)
     one = convscope.Network(nn.Sequential(nn.Conv2d(1, 4, 3)), input_size=(16, 16))
     for given in (photograph, photograph[:, :1]):
-        found = synthesize(one, "conv:1:1", recipe=with_spectrum([given]), size=16, steps=2)
+        found = synthesize(one, "conv:1:1", preset=with_spectrum([given]), size=16, steps=2)
         assert (1, 1, 16, 16) == found.values.shape
     with pytest.raises(ArgumentError, match="with_spectrum needs at least one photograph"):
         with_spectrum([])
@@ -60,7 +60,7 @@ def test_every_recipe_in_grey_and_with_opacity(name, net):
     plan = replace(PRESETS[name], steps=16)
     size = 64 if plan.first else 16
     for made in (in_grey(plan), with_opacity(plan), with_opacity(in_grey(plan))):
-        found = synthesize(net, "mid:3", recipe=made, size=size, precision="float32")
+        found = synthesize(net, "mid:3", preset=made, size=size, precision="float32")
         for shown in (found.values, found.values if found.shown is None else found.shown):
             assert (1, 3 + ("opacity" in made.name), size, size) == shown.shape
             if "grey" in made.name:
@@ -74,7 +74,7 @@ def test_corrections_reach_the_pixels_inside(net):
     """What fades altogether in each step is one colour, in grey and behind opacity too."""
     plan = replace(PRESETS["noise"], corrections=(Decay(1.0),))
     for made in (plan, in_grey(plan), with_opacity(plan)):
-        found = synthesize(net, "mid:3", recipe=made, size=16, steps=3).values
+        found = synthesize(net, "mid:3", preset=made, size=16, steps=3).values
         assert found[:, 0].std() < 1e-6
 
 

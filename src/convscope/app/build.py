@@ -131,7 +131,7 @@ def facts(desk: Desk) -> Answer:
         "methods": list(look.METHODS),
         "long": list(look.LONG),
         "fills": list(FILLS),
-        "recipes": make.recipes(),
+        "presets": make.presets(),
         "survey": desk.survey is not None,
         "most_bytes": MOST_BYTES,
     }

@@ -32,7 +32,7 @@ def cam(
     target: Target = None,
     method: Annotated[str, typer.Option(help="Which member of the family.")] = "gradcam",
     strip: Annotated[
-        bool, typer.Option("--strip", help="At every convolution, from edges to objects.")
+        bool, typer.Option("--across-layers", help="At every convolution, from edges to objects.")
     ] = False,
     precision: Half = "float32",
     opacity: Opacity = 0.5,
@@ -49,9 +49,12 @@ def cam(
     refused(
         (
             strip and precision != "float32",
-            "--strip is computed in float32; leave --precision out.",
+            "--across-layers is computed in float32; leave --precision out.",
         ),
-        (strip and layer is not None, "--strip shows every convolution; leave --layer out."),
+        (
+            strip and layer is not None,
+            "--across-layers shows every convolution; leave --layer out.",
+        ),
     )
     with show.progress("asking the network") as progress:
         net = options.load()
@@ -68,7 +71,7 @@ def cam(
                 progress=progress,
             )
     if strip:
-        show.wrote(found.save(out or Path("cam-strip.png")))
+        show.wrote(found.save(out or Path("cam-across-layers.png")))
         return
     drawn = heat.picture(opacity=opacity, colours=colours, base=base)
     _save(heat, drawn, out or Path("cam.png"))

@@ -95,7 +95,7 @@ def _verify(folder: Path) -> None:
     typer.echo(printable(f"Every file of {folder} is whole."))
 
 
-def merge(
+def merge_surveys(
     parts: Annotated[list[Path], typer.Argument(help="Folders made with --shard.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the whole.")] = Path(
         "survey"
@@ -108,7 +108,7 @@ def merge(
 
 
 @with_network
-def patches(
+def top_patches(
     options: NetworkOptions,
     layer: Layer = "conv:5",
     channel: Annotated[
@@ -141,7 +141,7 @@ def patches(
             drawn = units.layer_sheet(
                 net, found, layer, chosen, projections=projections, progress=progress
             )
-            path = drawn.save(out or Path(f"patches-{name}.png"))
+            path = drawn.save(out or Path(f"top-patches-{name}.png"))
         elif out is None or out.suffix.lower() == ".html":
             page = units.channel_page(net, found, layer, channel, steps=steps)
             path = page.save(out or Path(f"channel-{name}-{channel}.html"))
@@ -151,7 +151,7 @@ def patches(
 
 
 @with_network
-def channels(
+def channel_health(
     options: NetworkOptions,
     layer: Annotated[
         str | None, typer.Option("--layer", "-l", help="Every channel of a layer; else a summary.")
@@ -171,7 +171,7 @@ def channels(
     show.table(table, out, as_json=as_json, title=layer or "Health of the channels")
 
 
-def codes(
+def embedding_map(
     survey: Annotated[Path, typer.Argument(help="Folder that 'convscope survey' has made.")] = Path(
         "survey"
     ),
@@ -181,7 +181,7 @@ def codes(
     seed: Seed = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help=".html to zoom, .png, or .npz for raw values.")
-    ] = Path("codes.html"),
+    ] = Path("embedding-map.html"),
 ) -> None:
     """Photographs laid out so that those which look alike to the network lie together."""
     from convscope.dataset.embedding_map import check_kind
@@ -204,7 +204,7 @@ def codes(
 
 
 @with_network
-def neighbours(
+def nearest_images(
     options: NetworkOptions,
     photo: Photo,
     top: Annotated[int, typer.Option(help="How many.")] = 9,
@@ -213,23 +213,24 @@ def neighbours(
     out: Out = None,
 ) -> None:
     """The photographs of a survey that look most like one to the network."""
-    from convscope.dataset.nearest_images import nearest
-    from convscope.dataset.nearest_images import neighbours as draw
+    from convscope.dataset.nearest_images import nearest_images as find
     from convscope.dataset.survey import open_survey
+    from convscope.errors import ImageError
 
     show.check_suffix(out)
     with show.progress("loading the network"):
         found, net = open_survey(survey), options.load()
         pixels = net.read(photo)
-        near = nearest(net, found, pixels, top=top)
-        path = draw(net, found, pixels, top=top).save(out) if out else None
-    show.table(near, None, as_json=as_json, title=f"Most like {photo}")
-    if path:
-        show.wrote(path)
+        near = find(net, found, pixels, top=top)
+    show.table(near.table, None, as_json=as_json, title=f"Most like {photo}")
+    if out is not None and "pictures" not in near.results:
+        raise ImageError(near.sentence)
+    if out is not None:
+        show.wrote(near["pictures"].save(out))
 
 
 @with_network
-def groups(
+def channel_groups(
     options: NetworkOptions,
     layer: Layer = "conv:5",
     count: Annotated[int, typer.Option(help="How many groups.")] = 8,
@@ -252,11 +253,11 @@ def groups(
         members = [", ".join(map(str, strongest_channels(part))) for part in parts]
         captions = [f"group {k}: channels {names} ..." for k, names in enumerate(members)]
         drawn = direction_sheet(net, best, captions)
-    show.wrote(drawn.save(out or Path(f"groups-{layer.replace(':', '-')}.png")))
+    show.wrote(drawn.save(out or Path(f"channel-groups-{layer.replace(':', '-')}.png")))
 
 
 @with_network
-def probe(
+def linear_probe(
     options: NetworkOptions,
     photos: Photos,
     layers: Annotated[str | None, typer.Option(help="As conv:1-8; else all.")] = None,
@@ -282,7 +283,7 @@ def probe(
 
 
 @with_network
-def hard(
+def accuracy_by_attribute(
     options: NetworkOptions,
     survey: Folder = Path("survey"),
     evidence: Annotated[
@@ -305,7 +306,7 @@ def hard(
             net, found, classes=meant, evidence=evidence, progress=progress
         )
     typer.echo(drawn.sentence)
-    show.wrote(drawn.save(out or Path("hard.png")))
+    show.wrote(drawn.save(out or Path("accuracy-by-attribute.png")))
 
 
 def _json(path: Path) -> dict[str, str | int]:
@@ -334,4 +335,14 @@ def _part(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-COMMANDS = (survey, merge, patches, channels, codes, neighbours, groups, probe, hard)
+COMMANDS = (
+    survey,
+    merge_surveys,
+    top_patches,
+    channel_health,
+    embedding_map,
+    nearest_images,
+    channel_groups,
+    linear_probe,
+    accuracy_by_attribute,
+)

@@ -32,24 +32,21 @@ def synthesize(
     options: NetworkOptions,
     layer: Annotated[str | None, typer.Option("--layer", "-l", help="conv:3, stage:5 ...")] = None,
     channel: Annotated[int | None, typer.Option(help="A channel of the layer, from 0.")] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="A class, by name or number.")
-    ] = None,
     target: Target = None,
     sheet: Annotated[
-        bool, typer.Option("--sheet", help="Every channel of the layer on one page.")
+        bool, typer.Option("--whole-layer", help="Every channel of the layer on one page.")
     ] = False,
     channels: Annotated[
-        str | None, typer.Option(help="With --sheet: some of them, as 0-15 or 3,8,21.")
+        str | None, typer.Option(help="With --whole-layer: some of them, as 0-15 or 3,8,21.")
     ] = None,
     best: Annotated[
-        int | None, typer.Option(help="With --sheet: only so many, the highest scores first.")
+        int | None, typer.Option(help="With --whole-layer: only so many, the highest scores first.")
     ] = None,
     across: Annotated[
-        bool, typer.Option("--across", help="The channel number through all convolutions.")
+        bool, typer.Option("--across-layers", help="The channel number through all convolutions.")
     ] = False,
     variants: Annotated[int, typer.Option(help="So many pictures that are made to differ.")] = 1,
-    recipe: Annotated[
+    preset: Annotated[
         str,
         typer.Option(help="fourier, lucid, maco, upscaling, noise, keras, yosinski1 to yosinski4."),
     ] = "fourier",
@@ -61,7 +58,7 @@ def synthesize(
         int | None, typer.Option(help="Also write the picture every so many steps.")
     ] = None,
     grow: Annotated[
-        bool, typer.Option("--grow", help="The picture over the steps, as a strip or .gif.")
+        bool, typer.Option("--timelapse", help="The picture over the steps, as a strip or .gif.")
     ] = False,
     grey: Annotated[bool, typer.Option("--grey", help="A picture without colours.")] = False,
     opacity: Annotated[
@@ -82,14 +79,14 @@ def synthesize(
     _check_ways(
         sheet=sheet, across=across, variants=variants, grow=grow, every=every, photos=photos
     )
-    _check_parts(layer, channel, class_name or target, channels, best, sheet=sheet, across=across)
+    _check_parts(layer, channel, target, channels, best, sheet=sheet, across=across)
     show.check_out(out, *FILMS)
     sources = listed(photos) if photos else None
-    asked = _asked(layer, channel, class_name, target, whole=sheet, across=across)
+    asked = _asked(layer, channel, target, whole=sheet, across=across)
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
-        plan = _plan(plan_for(recipe, steps), grey=grey, opacity=opacity)
+        plan = _plan(plan_for(preset, steps), grey=grey, opacity=opacity)
         given: dict[str, Any] = {
-            "recipe": plan,
+            "preset": plan,
             "size": size_in(size),
             "seed": options.seed,
             "precision": precision,
@@ -129,11 +126,11 @@ def _check_ways(
         (variants < 1, f"--variants must be at least 1, not {variants}."),
         (
             ways > 1,
-            "--sheet, --across, --variants, --grow and --every make different things; give one of them.",
+            "--whole-layer, --across-layers, --variants, --timelapse and --every make different things; give one of them.",
         ),
         (
             photos is not None and (grow or across),
-            "--photos are what scores are compared with, and --grow and --across print none.",
+            "--photos are what scores are compared with, and --timelapse and --across-layers print none.",
         ),
     )
 
@@ -151,24 +148,24 @@ def _check_parts(
     refused(
         (
             channels is not None and not sheet,
-            "--channels takes some of a sheet; add --sheet, or say one channel, as --channel 8.",
+            "--channels takes some of a layer; add --whole-layer, or say one channel, as --channel 8.",
         ),
-        (best is not None and not sheet, "--best takes some of a sheet; add --sheet."),
+        (best is not None and not sheet, "--best takes some of a layer; add --whole-layer."),
         (
             sheet and channel is not None,
-            "--sheet shows every channel; leave --channel away, or give some, as --channels 3,8.",
+            "--whole-layer shows every channel; leave --channel away, or give some, as --channels 3,8.",
         ),
         (
             sheet and layer is None,
-            "--sheet shows the channels of a layer; say which, as --layer conv:3.",
+            "--whole-layer shows the channels of a layer; say which, as --layer conv:3.",
         ),
         (
             across and (layer or other) is not None,
-            "--across goes through all convolutions; leave --layer, --class and --target away.",
+            "--across-layers goes through all convolutions; leave --layer and --target away.",
         ),
         (
             channel is not None and layer is None and not across,
-            "--channel is of a layer; say which, as --layer conv:3, and give no --class or --target.",
+            "--channel is of a layer; say which, as --layer conv:3, and give no --target.",
         ),
     )
 
@@ -176,7 +173,6 @@ def _check_parts(
 def _asked(
     layer: str | None,
     channel: int | None,
-    class_name: str | None,
     target: str | None,
     *,
     whole: bool,
@@ -191,16 +187,18 @@ def _asked(
 
     if across:
         if channel is None:
-            msg = "--across shows one channel in every layer; say which, as --channel 17."
+            msg = "--across-layers shows one channel in every layer; say which, as --channel 17."
             raise ArgumentError(msg)
         return f"channel {channel}"
-    if sum(x is not None for x in (layer, class_name, target)) != 1:
-        msg = "Say what the picture is for: --layer conv:3 --channel 88, --class church, --target with any other, or --layer conv:3 --sheet."
+    if sum(x is not None for x in (layer, target)) != 1:
+        msg = "Say what the picture is for: --layer conv:3 --channel 88, --target church, or --layer conv:3 --whole-layer."
         raise ArgumentError(msg)
     if layer is None:
-        return target or f"class:{class_name}"
+        return target or ""
     if channel is None and not whole:
-        msg = f"{layer} has many channels: say which, as --channel 8, or take all with --sheet."
+        msg = (
+            f"{layer} has many channels: say which, as --channel 8, or take all with --whole-layer."
+        )
         raise ArgumentError(msg)
     return layer if whole else f"{layer}:{channel}"
 
@@ -223,7 +221,7 @@ def _with_snapshots(
 
     folder = out.parent if out else Path()
     start = dict(given)
-    _snapshot(net, starting(net, asked, start.pop("recipe"), **start), asked, 1, folder)
+    _snapshot(net, starting(net, asked, start.pop("preset"), **start), asked, 1, folder)
     for step in ascend(net, asked, **given):
         if step.step % every == 0:
             _snapshot(net, step.pictures, asked, step.step + 1, folder)
@@ -377,19 +375,23 @@ def invert(
 
 
 @with_network
-def fool(
+def adversarial(
     options: NetworkOptions,
     photo: Annotated[
         str, typer.Argument(metavar="PHOTO", help="A photograph, or nothing: a picture of noise.")
     ],
-    to: Annotated[str, typer.Option("--to", help="The class it is to be taken for.")],
+    target: Annotated[
+        str,
+        typer.Option("--target", "-t", help="The class it is to be taken for, by name or number."),
+    ],
     out: Film = None,
 ) -> None:
     """How little it takes to be wrong: the least change that turns a photograph into a class."""
     from convscope.synthesis import adversarial as fooling
 
     show.check_out(out, *FILMS)
-    wanted = int(to) if to.isdecimal() else to.removeprefix("class:")
+    name = target.removeprefix("class:")
+    wanted = int(name) if name.isdecimal() else name
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
         if photo == "nothing":
@@ -400,9 +402,9 @@ def fool(
             found = fooling.adversarial(
                 net, net.read(photo), wanted, progress=progress, should_stop=should_stop
             )
-    show.saved(found, out or Path("fooled.png"))
+    show.saved(found, out or Path("adversarial.png"))
     for caption in found.captions:
         typer.echo(caption, err=True)
 
 
-COMMANDS = (synthesize, dream, invert, fool)
+COMMANDS = (synthesize, dream, invert, adversarial)

@@ -94,11 +94,13 @@ def maps(
     strongest: Annotated[
         int | None, typer.Option(help="Only so many, the strongest first.")
     ] = None,
-    through: Annotated[bool, typer.Option("--through", help="The channel in every layer.")] = False,
+    through: Annotated[
+        bool, typer.Option("--across-layers", help="The channel in every layer.")
+    ] = False,
     bare: Annotated[
         bool,
         typer.Option(
-            "--bare-chain", help="With --through: convolutions alone, no ReLU, no pooling."
+            "--bare-chain", help="With --across-layers: convolutions alone, no ReLU, no pooling."
         ),
     ] = False,
     fit: Fit = "crop",
@@ -110,7 +112,7 @@ def maps(
 
     show.check_suffix(out)
     if (through or bare) and channel is None:
-        msg = "--through shows one channel in every layer; say which, as --channel 17."
+        msg = "--across-layers shows one channel in every layer; say which, as --channel 17."
         raise ArgumentError(msg)
     found: Result
     with show.progress("asking the network"):
@@ -120,7 +122,7 @@ def maps(
             found = (view.convolution_chain if bare else view.channel_across_layers)(
                 net, pixels, channel
             )
-            name = Path(f"channel-{channel}-{'bare' if bare else 'through'}.png")
+            name = Path(f"channel-{channel}-{'bare' if bare else 'across-layers'}.png")
         else:
             chosen = None if channel is None else [channel]
             found = view.maps(net, pixels, layer, channels=chosen, strongest=strongest)

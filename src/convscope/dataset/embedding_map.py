@@ -189,7 +189,7 @@ def embedding_map(
         progress: called with done, total, message.
 
     Returns:
-        A map that draws itself, and a page with `convscope codes`.
+        A map that draws itself, and a page with `convscope embedding-map`.
 
     Raises:
         ArgumentError: if `method` is unknown, a package is missing, or there are fewer than three.

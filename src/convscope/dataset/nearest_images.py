@@ -7,10 +7,10 @@ from torch import Tensor
 
 from convscope.dataset.forward_batches import CODE, head_of, pass_by
 from convscope.dataset.survey_result import Survey
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, ImageError
 from convscope.images.read import Source
 from convscope.network.network import Network
-from convscope.results import Pictures, Table, recipe_for
+from convscope.results import Findings, Pictures, Table, recipe_for
 
 
 def embedding(net: Network, images: Tensor | Source) -> Tensor:
@@ -31,29 +31,55 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
     return found[CODE].clone()
 
 
-def nearest(net: Network, survey: Survey, images: Tensor | Source, *, top: int = 9) -> Table:
-    """The photographs of a survey whose codes are nearest to one photograph's.
+def nearest_images(
+    net: Network, survey: Survey, images: Tensor | Source, *, top: int = 9
+) -> Findings:
+    """The photographs of a survey that look most like one photograph to the network.
 
-    Distances are lengths of differences (Euclidean), as in Krizhevsky et al. 2012.
+    Distances are Euclidean, between what enters the classifier, as in Krizhevsky et al. 2012,
+    doi:10.1145/3065386.
 
     Args:
         net: the network that was surveyed.
-        survey: one that kept codes.
+        survey: one that kept embeddings.
         images: one photograph.
         top: how many.
 
     Returns:
-        One line each, the nearest first: rank, photograph, label, distance, number.
+        Findings with "table" (one line each, the nearest first: rank, photograph, label, distance,
+        number) and "pictures" ((1 + top, 3, H, W), the photograph itself first). Where the files are
+        not at hand any more there are no pictures, and the sentence says why.
 
     Raises:
-        ArgumentError: if it is another network.
-        NotApplicableError: if the survey kept no codes.
+        ArgumentError: if it is another network, or `top` is below 1.
+        NotApplicableError: if the survey kept no embeddings.
     """
+    pixels = net.photographs(images)[:1]
+    table = _table(net, survey, pixels, top)
+    rows = table.records()
+    sentence = (
+        f"The nearest is {rows[0]['photograph']}, at a distance of {rows[0]['distance']:.3g}."
+    )
+    try:
+        near = survey.read(net, [int(n or 0) for n in table.column("number")])
+    except ImageError as error:
+        return Findings({"table": table}, f"{sentence} There are no pictures: {error}")
+    captions = [f"{r['label'] or ''} distance {float(r['distance'] or 0):.2g}" for r in rows]
+    pictures = Pictures(
+        torch.cat([pixels, near]),
+        table.recipe,
+        captions=["this photograph", *map(str.strip, captions)],
+        scale="pixels",
+    )
+    return Findings({"pictures": pictures, "table": table}, sentence)
+
+
+def _table(net: Network, survey: Survey, pixels: Tensor, top: int) -> Table:
     survey.check(net)
     if top < 1:
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
-    own = embedding(net, images)[:1].cpu()
+    own = embedding(net, pixels).cpu()
     distances = torch.cdist(own.double(), survey.codes.double())[0]
     best = distances.topk(min(top, len(distances)), largest=False)
     numbers = survey.images["ids"][best.indices].tolist()
@@ -65,26 +91,4 @@ def nearest(net: Network, survey: Survey, images: Tensor | Source, *, top: int =
         )
     ]
     columns = ("rank", "photograph", "label", "distance", "number")
-    return Table(columns, rows, recipe_for(net, "neighbours", survey=str(survey.folder)))
-
-
-def neighbours(net: Network, survey: Survey, images: Tensor | Source, *, top: int = 9) -> Pictures:
-    """The photograph itself and those of a survey that look most like it to the network.
-
-    Arguments and errors as in `nearest`, and ImageError if a file is gone.
-
-    Returns:
-        Pictures with values (1 + top, 3, H, W), the photograph first.
-    """
-    pixels = net.photographs(images)[:1]
-    found = nearest(net, survey, pixels, top=top)
-    near = survey.read(net, [int(n or 0) for n in found.column("number")])
-    rows = found.records()
-    captions = [f"{r['label'] or ''} distance {float(r['distance'] or 0):.2g}" for r in rows]
-    values = torch.cat([pixels, near])
-    return Pictures(
-        values,
-        found.recipe,
-        captions=["this photograph", *map(str.strip, captions)],
-        scale="pixels",
-    )
+    return Table(columns, rows, recipe_for(net, "nearest_images", survey=str(survey.folder)))

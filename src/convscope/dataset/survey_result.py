@@ -208,7 +208,7 @@ class Survey:
 
     def _empty(self) -> str:
         k, n = self.manifest.part
-        return f"{self.folder} is part {k} of {n} and holds no photographs; put the parts together with 'convscope merge' first."
+        return f"{self.folder} is part {k} of {n} and holds no photographs; put the parts together with 'convscope merge-surveys' first."
 
     @property
     def count(self) -> int:

@@ -148,7 +148,7 @@ def parse(text: str) -> Objective:
     """Read an objective from words.
 
     Args:
-        text: `class:church`, `class:4`, `probability:church`, a channel `conv:3:88`, a neuron
+        text: `class:church`, `church`, `class:4`, `probability:church`, a channel `conv:3:88`, a neuron
             `conv:3:88@7,7` or `conv:3:88@centre`, a difference `class:4 - class:7`, `segment:dog`, `box:0`, or
             `predicted`.
 
@@ -158,11 +158,13 @@ def parse(text: str) -> Objective:
     if " - " in text:
         first, _, second = text.rpartition(" - ")
         return parse(first) - parse(second)
-    kind, _, rest = text.strip().partition(":")
+    kind, colon, rest = text.strip().partition(":")
     if kind == "box" and rest.isdecimal():
         return box(int(rest))
     if kind == "predicted" and not rest:
         return predicted()
+    if not colon:
+        kind, rest = "class", kind
     if kind in _OF_CLASSES and rest:
         return _OF_CLASSES[kind](int(rest) if rest.isdecimal() else rest)
     match = _CHANNEL.fullmatch(text.strip())

@@ -38,7 +38,7 @@ def channel_page(
         survey: what was found.
         layer: one of the survey's layers.
         channel: of the layer.
-        steps: of the synthesized picture; None: the recipe's.
+        steps: of the synthesized picture; None: the preset's.
 
     Raises:
         ArgumentError: as in `strongest`.

@@ -30,7 +30,7 @@ def code_page(found: EmbeddingMap) -> str:
         "down": down.round(2).ravel().tolist(),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    text = files("convscope.report").joinpath("templates/codes.html").read_text("utf-8")
+    text = files("convscope.report").joinpath("templates/embedding-map.html").read_text("utf-8")
     return environment.from_string(text).render(
         title=f"{len(found.names):,} photographs as {found.recipe.network} sees them",
         lead="Photographs that look alike to the network lie together. Drag and scroll to move and zoom.",

@@ -41,8 +41,8 @@ NOTHING = Preset(
 
 def adversarial(
     net: Network,
-    photograph: Tensor | Source,
-    to: int | str,
+    image: Tensor | Source,
+    target: int | str,
     *,
     progress: Progress | None = None,
     should_stop: Stop | None = None,
@@ -57,8 +57,8 @@ def adversarial(
 
     Args:
         net: the network.
-        photograph: one.
-        to: the class, by number or by name.
+        image: one photograph.
+        target: the class, by number or by name.
         progress: called with rounds done, all rounds and what is being made.
         should_stop: asked after each round; once it says so, the change so far is returned, with
             what the network takes it for, which may be another class.
@@ -72,9 +72,9 @@ def adversarial(
         TargetError: if there is no such class.
         NotApplicableError: if the photograph is of that class already, or no change was found.
     """
-    pixels = net.photographs(photograph)[:1]
+    pixels = net.photographs(image)[:1]
     said = scores(net.activations(pixels, (OUTPUT,)))
-    wanted = in_range(class_number(to, net.labels), said.shape[1])
+    wanted = in_range(class_number(target, net.labels), said.shape[1])
     if int(said.argmax()) == wanted:
         msg = f"{net.name} already takes this photograph for {net.caption(wanted)!r}; choose another class."
         raise NotApplicableError(msg)
@@ -84,7 +84,7 @@ def adversarial(
 
 def fooling_image(
     net: Network,
-    to: int | str,
+    target: int | str,
     *,
     certain: float = CERTAIN,
     seed: int = 0,
@@ -95,7 +95,7 @@ def fooling_image(
 
     Args:
         net: the network.
-        to: the class, by number or by name.
+        target: the class, by number or by name.
         certain: probability at which to stop.
         seed: of the noise it starts from.
         progress: called with steps done, all steps and what is being made.
@@ -107,9 +107,9 @@ def fooling_image(
     Raises:
         TargetError: if there is no such class.
     """
-    wanted = class_number(to, net.labels)
+    wanted = class_number(target, net.labels)
     share, values = 0.0, torch.zeros(0)
-    for step in ascend(net, logit(wanted), recipe=NOTHING, seed=seed, precision="float32"):
+    for step in ascend(net, logit(wanted), preset=NOTHING, seed=seed, precision="float32"):
         values = _in_bytes(step.pictures.values)
         share = _share(net, values, wanted)
         if progress:

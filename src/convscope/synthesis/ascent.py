@@ -44,7 +44,7 @@ def ascend(
     net: Network,
     objective: Asking | Sequence[Asking],
     *,
-    recipe: str | Preset = "fourier",
+    preset: str | Preset = "fourier",
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -57,10 +57,10 @@ def ascend(
         net: the network.
         objective: what the picture is to please: an `Objective`, its words ("conv:3:88",
             "class:church"), a class number; or a list of these, a picture each.
-        recipe: one of `RECIPES`, or a `Plan` of one's own.
-        size: side in pixels, or (height, width); None: the recipe's, or that of the network's
+        preset: one of `PRESETS`, or a `Preset` of one's own.
+        size: side in pixels, or (height, width); None: the preset's, or that of the network's
             photographs.
-        steps: how many; None: the recipe's.
+        steps: how many; None: the preset's.
         seed: of every random choice. The same seed gives the same picture on the same processor
             with the same number of threads.
         count: pictures of one objective. They start from the noise of seeds from `seed` on; what
@@ -76,7 +76,7 @@ def ascend(
         TargetError: if the network has no such channel or class.
         NotApplicableError: if no gradient reaches the picture.
     """
-    plan = plan_for(recipe, steps)
+    plan = plan_for(preset, steps)
     asked = as_asked(objective, count)
     extent = size_for(net, plan, size)
     return Ascent(net, asked, plan, extent, seed, precision).steps()
@@ -85,14 +85,14 @@ def ascend(
 def starting(
     net: Network,
     objective: Asking,
-    recipe: str | Preset = "fourier",
+    preset: str | Preset = "fourier",
     *,
     size: int | tuple[int, int] | None = None,
     seed: int = 0,
     precision: str = "auto",
 ) -> Pictures:
     """The noise from which `ascend` starts."""
-    plan = plan_for(recipe, None)
+    plan = plan_for(preset, None)
     asked = as_asked(objective, 1)
     ascent = Ascent(net, asked, plan, size_for(net, plan, size), seed, precision)
     ascent.alive[:] = True
@@ -202,7 +202,7 @@ class Ascent:
     def _watch_over(self, score: Tensor, number: int) -> None:
         """Refuse what cannot become a picture."""
         if not bool(score.isfinite().all()):
-            msg = f"The score of {self.asked.label!r} is no number any more after {number - 1} steps; try another recipe, or precision float32."
+            msg = f"The score of {self.asked.label!r} is no number any more after {number - 1} steps; try another preset, or precision float32."
             raise NotApplicableError(msg)
         if number == min(REDIRECTED, self.plan.steps) and not bool(self.alive.any()):
             msg = f"No gradient of {self.asked.label!r} reaches the picture: this value is the same whatever the picture shows, as of a channel that is never active. Try an earlier layer, or the convolution before its ReLU."
@@ -268,7 +268,7 @@ class Ascent:
             "synthesize",
             self.asked.label,
             seed=self.seed,
-            recipe=plan.name,
+            preset=plan.name,
             size=size,
             steps=plan.steps,
             **({} if self.asked.apart else {"count": self.asked.count}),

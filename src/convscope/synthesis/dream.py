@@ -76,7 +76,7 @@ def dream(
     objective: Objective | str | None = None,
     *,
     guide: Source | None = None,
-    how: DreamConfig | None = None,
+    config: DreamConfig | None = None,
     side: int | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -92,7 +92,7 @@ def dream(
         objective: a layer ("conv:5", all of it), a channel ("conv:5:88"), a class, or an
             `Objective`; None: the layer at two thirds of the depth.
         guide: a photograph whose features the layer is to see more of, instead of its own.
-        how: octaves, steps and so on.
+        config: octaves, steps and so on.
         side: length to which the longer side of the photograph is brought first; None keeps it.
         seed: of the jitter.
         precision: "auto", "float32" or "bfloat16".
@@ -106,10 +106,10 @@ def dream(
     Raises:
         NotApplicableError: if no gradient reaches the photograph.
     """
-    how = how or DreamConfig()
+    config = config or DreamConfig()
     pixels = _sized(read(photograph), side).to(net.device)
     asked = dreamt(net, objective, guide)
-    options = _recorded(net, pixels, how, side, precision)
+    options = _recorded(net, pixels, config, side, precision)
     if guide is not None:
         options["guide"] = _named(guide)
     recipe = recipe_for(net, "dream", asked.label, seed=seed, **options)
@@ -119,8 +119,8 @@ def dream(
         return Pictures(whole, recipe, captions=[asked.label], scale="pixels")
 
     last = pixels
-    frames = _dreaming(Passes(net, Asked((asked,), 1), precision), pixels, how, seed)
-    total = how.steps * len(how.sizes(*pixels.shape[-2:]))
+    frames = _dreaming(Passes(net, Asked((asked,), 1), precision), pixels, config, seed)
+    total = config.steps * len(config.sizes(*pixels.shape[-2:]))
     for number, last in enumerate(frames, 1):
         if progress:
             progress(number, total, f"dreaming of {asked.label}")
@@ -138,7 +138,7 @@ def dream_zoom(
     *,
     frames: int = 100,
     rate: float = 0.05,
-    how: DreamConfig | None = None,
+    config: DreamConfig | None = None,
     side: int | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -153,7 +153,7 @@ def dream_zoom(
         objective: as in `dream`.
         frames: how many.
         rate: share by which each frame is closer than the one before.
-        how: octaves, steps and so on, of each frame.
+        config: octaves, steps and so on, of each frame.
         side: as in `dream`.
         seed: of the jitter.
         precision: "auto", "float32" or "bfloat16".
@@ -172,19 +172,23 @@ def dream_zoom(
     if not 0 <= rate < 1:
         msg = f"rate must be from 0 up to, not including, 1, not {rate}: it is the share of the picture that is left out."
         raise ArgumentError(msg)
-    how = how or DreamConfig()
+    config = config or DreamConfig()
     pixels = current = _sized(read(photograph), side).to(net.device)
     asked, found = dreamt(net, objective, None), []
     passes = Passes(net, Asked((asked,), 1), precision)
     for number in range(frames):
-        (current,) = deque(_dreaming(passes, current, how, seed + number), maxlen=1)
+        (current,) = deque(_dreaming(passes, current, config, seed + number), maxlen=1)
         found.append(current.clamp(0, 1).cpu())
         if progress:
             progress(number + 1, frames, f"dreaming of {asked.label}")
         if should_stop and should_stop():
             break
         current = _closer(current, rate)
-    options = {"frames": len(found), "closer": rate, **_recorded(net, pixels, how, side, precision)}
+    options = {
+        "frames": len(found),
+        "closer": rate,
+        **_recorded(net, pixels, config, side, precision),
+    }
     recipe = recipe_for(net, "zoom", asked.label, seed=seed, **options)
     return Pictures(torch.cat(found), recipe, scale="pixels")
 

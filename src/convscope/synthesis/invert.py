@@ -131,7 +131,7 @@ def caricature(
     found = synthesize(
         net,
         asked,
-        recipe=plan_for(CARICATURE, steps),
+        preset=plan_for(CARICATURE, steps),
         size=(pixels.shape[-2], pixels.shape[-1]),
         seed=seed,
         precision=precision,
@@ -157,7 +157,7 @@ def _inverted(
     return synthesize(
         net,
         asked,
-        recipe=plan,
+        preset=plan,
         size=(pixels.shape[-2], pixels.shape[-1]),
         seed=seed,
         precision=precision,

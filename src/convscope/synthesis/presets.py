@@ -84,7 +84,7 @@ class Preset:
         return [*self._growing(last), last]
 
     def changed(self) -> dict[str, str]:
-        """What is not as in the recipe of this name, or told by no name, in words for the file."""
+        """What is not as in the preset of this name, or told by no name, in words for the file."""
         known = _in_words(PRESETS[self.name]) if self.name in PRESETS else {}
         return {name: words for name, words in _in_words(self).items() if words != known.get(name)}
 

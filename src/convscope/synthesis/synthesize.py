@@ -32,7 +32,7 @@ def synthesize(
     net: Network,
     objective: Asking | Sequence[Asking],
     *,
-    recipe: str | Preset = "fourier",
+    preset: str | Preset = "fourier",
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -46,10 +46,10 @@ def synthesize(
     Args:
         net: the network.
         objective: as in `ascend`; of a list each gets a picture.
-        recipe: one of `RECIPES`, or a `Plan` of one's own.
-        size: side in pixels, or (height, width); None: the recipe's, or that of the network's
+        preset: one of `PRESETS`, or a `Preset` of one's own.
+        size: side in pixels, or (height, width); None: the preset's, or that of the network's
             photographs.
-        steps: of the ascent; None: the recipe's.
+        steps: of the ascent; None: the preset's.
         seed: of every random choice.
         count: pictures of one objective.
         precision: "auto", "float32" or "bfloat16".
@@ -70,7 +70,7 @@ def synthesize(
         net,
         asked,
         GROUP if asked.apart else asked.count,
-        recipe=recipe,
+        preset=preset,
         size=size,
         steps=steps,
         seed=seed,
@@ -85,7 +85,7 @@ def _synthesized(
     asked: Asked,
     group: int,
     *,
-    recipe: str | Preset = "fourier",
+    preset: str | Preset = "fourier",
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -94,7 +94,7 @@ def _synthesized(
     should_stop: Stop | None = None,
 ) -> Pictures:
     """Pictures, `group` of them at a time; those that no gradient reaches stay grey beside others."""
-    plan = plan_for(recipe, steps)
+    plan = plan_for(preset, steps)
     extent = size_for(net, plan, size)
     told = _Told(progress, should_stop, plan.steps, -(-asked.count // group))
     found: list[Pictures] = []

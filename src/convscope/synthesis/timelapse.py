@@ -56,9 +56,9 @@ def _of_one_size(frames: list[Tensor]) -> Tensor:
 def _frames(
     net: Network, objective: Asking, at: Sequence[int], should_stop: Stop, options: dict[str, Any]
 ) -> Iterator[tuple[str, Pictures]]:
-    plan = plan_for(options.pop("recipe", "fourier"), options.pop("steps", None))
+    plan = plan_for(options.pop("preset", "fourier"), options.pop("steps", None))
     yield "start", starting(net, objective, plan, **options)
-    for step in ascend(net, objective, recipe=plan, **options):
+    for step in ascend(net, objective, preset=plan, **options):
         stopped = should_stop()
         if step.step in at or step.step == plan.steps or stopped:
             yield f"step {step.step}", step.pictures

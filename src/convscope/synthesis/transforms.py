@@ -1,6 +1,6 @@
 """What a picture must survive: small changes, drawn anew at each step, before the network sees it.
 
-All lengths are shares of the picture's side, so a recipe means the same at 32 and at 512 pixels.
+All lengths are shares of the picture's side, so a preset means the same at 32 and at 512 pixels.
 Each transform is drawn once a step and applied to all pictures of a batch alike.
 """
 

@@ -1,4 +1,4 @@
-"""What a caller asked for, made sure of at the door: the recipe, its steps and the size."""
+"""What a caller asked for, made sure of at the door: the preset, its steps and the size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from convscope.synthesis.presets import PRESETS, Preset
 SMALLEST, LARGEST = 8, 4096  # pixels of a side
 
 
-def plan_for(recipe: str | Preset, steps: int | None) -> Preset:
-    """A recipe by name, with as many steps as asked for.
+def plan_for(preset: str | Preset, steps: int | None) -> Preset:
+    """A preset by name, with as many steps as asked for.
 
     Raises:
-        ArgumentError: if there is no such recipe, or fewer than one step.
+        ArgumentError: if there is no such preset, or fewer than one step.
     """
-    if isinstance(recipe, str) and recipe not in PRESETS:
-        msg = f"There is no recipe {recipe!r}; there are {', '.join(PRESETS)}."
+    if isinstance(preset, str) and preset not in PRESETS:
+        msg = f"There is no preset {preset!r}; there are {', '.join(PRESETS)}."
         raise ArgumentError(msg)
-    plan = PRESETS[recipe] if isinstance(recipe, str) else recipe
+    plan = PRESETS[preset] if isinstance(preset, str) else preset
     if steps is not None and (not isinstance(steps, Integral) or steps < 1):
         msg = f"steps must be at least 1, not {steps}."
         raise ArgumentError(msg)

@@ -1,4 +1,4 @@
-"""Other recipes made of a recipe: without colours, with opacity, under another spectrum."""
+"""Presets made of a preset: without colours, with opacity, under another spectrum."""
 
 from __future__ import annotations
 

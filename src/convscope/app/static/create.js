@@ -1,5 +1,5 @@
 // Make: pictures to order. They grow while one watches; stop keeps the best so far.
-const making = { kind: "synthesize", target: "", recipe: "fourier", steps: 128, octaves: 3, guide: "", seed: 0 };
+const making = { kind: "synthesize", target: "", preset: "fourier", steps: 128, octaves: 3, guide: "", seed: 0 };
 const KINDS = [["synthesize", "Class or channel"], ["dream", "Deep Dream"], ["invert", "What layers keep"]];
 
 views.make = {
@@ -22,7 +22,7 @@ function makeOptions() {
   const names = make("datalist", { id: "targets" }, ...facts.labels.map((label, k) => make("option", { value: `class:${k}` }, label)));
   const named = choice("Class", [["", "or as written →"], ...facts.labels.map((label, k) => [`class:${k}`, label])], wantedTarget(), (value) => { if (value) { making.target = value; target.value = value; } }), listed = named.querySelector("select");
   return [named, make("label.choice", {}, make("span", {}, "Class or channel"), target), names,
-    choice("Recipe", facts.recipes.map(([name]) => name), making.recipe, set("recipe")), number("Steps", making.steps, 1, 4096, set("steps")), number("Seed", making.seed, 0, 99999, set("seed"))];
+    choice("Preset", facts.presets.map(([name]) => name), making.preset, set("preset")), number("Steps", making.steps, 1, 4096, set("steps")), number("Seed", making.seed, 0, 99999, set("seed"))];
 }
 
 function layerChoice() {
@@ -34,7 +34,7 @@ const wantedTarget = () => making.target || `class:${photo.classes[0].number}`;
 
 function start2(told, made) {
   made.replaceChildren();
-  const options = { synthesize: { target: wantedTarget(), recipe: making.recipe, steps: making.steps, seed: making.seed },
+  const options = { synthesize: { target: wantedTarget(), preset: making.preset, steps: making.steps, seed: making.seed },
     dream: { token: photo.token, layer: state.layer, octaves: making.octaves, guide: making.guide },
     invert: { token: photo.token, steps: making.steps } }[making.kind];
   return begin(making.kind, options, (answer) => {

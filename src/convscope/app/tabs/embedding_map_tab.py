@@ -15,14 +15,14 @@ from convscope.app.page_requests import Answer, Ask
 from convscope.app.shared_state import Desk
 from convscope.attribution.pixels import deconv
 from convscope.dataset.embedding_map import EmbeddingMap, embedding_map
-from convscope.dataset.nearest_images import neighbours
+from convscope.dataset.nearest_images import nearest_images
 from convscope.dataset.survey import open_survey
 from convscope.dataset.survey_result import Survey
 from convscope.dataset.top_patches import TopActivations, top_activations
-from convscope.errors import ArgumentError, NotApplicableError, printable
+from convscope.errors import ArgumentError, ImageError, NotApplicableError, printable
 from convscope.network.network import Network
 from convscope.render.grid import scaled
-from convscope.results import CLIP
+from convscope.results import CLIP, Pictures
 
 TOP, NEAR = 9, 8
 WIDE = 1000  # pixels of a map, about
@@ -57,12 +57,15 @@ def nearest(desk: Desk, ask: Ask) -> Answer:
     """The photographs of the survey that look most like one to the network."""
     photo, survey = ask.photo, _needed(desk)
     with desk.network() as net:
-        found = neighbours(net, survey, photo.pixels, top=NEAR)
+        near = nearest_images(net, survey, photo.pixels, top=NEAR)
+    found = near.results.get("pictures")
+    if not isinstance(found, Pictures):
+        raise ImageError(near.sentence)
     pictures = [jpeg(frame) for frame in found.frames()[1:]]
     pairs = zip(pictures, found.captions[1:], strict=True)
     return {
         "parts": [{"picture": picture, "label": label} for picture, label in pairs],
-        "code": "convscope.neighbours(net, survey, photo)",
+        "code": "convscope.nearest_images(net, survey, photo)",
     }
 
 

@@ -35,12 +35,12 @@ def synthesize(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     """A picture that pleases a class, a channel or a neuron."""
     target = ask.text("target", "class:0")
     how: dict[str, Any] = {
-        "recipe": ask.text("recipe", "fourier"),
+        "preset": ask.text("preset", "fourier"),
         "steps": ask.whole("steps", 128, 1, 4096),
         "size": ask.whole("size", min(*desk.net.input_size, 160), 16, 512),
         "seed": ask.whole("seed", 0, 0, 2**31),
     }
-    total = plan_for(how["recipe"], how["steps"]).steps
+    total = plan_for(how["preset"], how["steps"]).steps
     key, reached = _key(target, how, total), total
     if key not in desk.made:
         reached = yield from _growing(desk, target, how, total, stop)
@@ -113,7 +113,7 @@ def dreamed(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
         lambda net, progress, should_stop: dream(
             *(net, photo.view, layer),
             guide=other,
-            how=how,
+            config=how,
             progress=progress,
             should_stop=should_stop,
             look=look,
@@ -138,7 +138,7 @@ def _dream_call(desk: Desk, layer: str | None, how: DreamConfig, *, guided: bool
     lines = [f"{name} = convscope.read({name}, {size}, {words})" for name in names]
     guide = ", guide=guide" if guided else ""
     dreaming = f"convscope.DreamConfig(octaves={how.octaves}, steps={how.steps})"
-    return "\n".join([*lines, f"convscope.dream(net, photo, {layer!r}{guide}, how={dreaming})"])
+    return "\n".join([*lines, f"convscope.dream(net, photo, {layer!r}{guide}, config={dreaming})"])
 
 
 def inverted(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
@@ -200,6 +200,6 @@ def shown(found: Pictures) -> str:
     return jpeg(Image.fromarray(as_bytes(found.tile_arrays()[0])), 92)
 
 
-def recipes() -> list[list[str]]:
-    """Names of the recipes and where they come from."""
+def presets() -> list[list[str]]:
+    """Names of the presets and where they come from."""
     return [[name, plan.source] for name, plan in PRESETS.items()]
