@@ -1,5 +1,6 @@
 """What every method promises; a new one is tested by being listed in the catalogue."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,11 +11,17 @@ from convscope import CATALOG
 from convscope.errors import NotApplicableError
 from tests.conftest import assert_untouched, state_of
 
-# The tiny network gives every picture one class and cannot be fooled; see test_invert_and_fool.
+# The tiny network gives every picture one class and cannot be fooled; see test_invert_and_adversarial.
 ENTRIES = [m for m in CATALOG.values() if m.name != "adversarial"]
 OF_IMAGES = [m for m in ENTRIES if m.name != "filters" and m.family != "synthesis"]
 NEEDED = {"channel": 1, "samples": 4, "window": 6, "stride": 4, "masks": 40}
-FEW = {"steps": 3, "size": 16, "to": 2, "layers": ["mid"], "how": convscope.DreamConfig(steps=1)}
+FEW = {
+    "steps": 3,
+    "size": 16,
+    "target": 2,
+    "layers": ["mid"],
+    "config": convscope.DreamConfig(steps=1),
+}
 _LAYERS = {"cam": "pool"}  # its head is one pooling and one linear layer from there on
 
 
@@ -84,6 +91,18 @@ def test_the_same_call_gives_the_same_bits(method, net, images):
         values(method.run(net, images, convscope.logit(1), **options(method))) for _ in range(2)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_default_precision_of_the_caller_changes_nothing(method, net, images):
+    expected = values(method.run(net, images, convscope.logit(1), **options(method)))
+    torch.set_default_dtype(torch.float64)
+    try:
+        fresh = dataclasses.replace(net)
+        found = values(method.run(fresh, images, convscope.logit(1), **options(method)))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(b.to(a.dtype), a, rtol=1e-4, atol=1e-5)
 
 
 def test_modes_of_the_caller_change_nothing(of_images, net, images):

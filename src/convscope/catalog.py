@@ -124,7 +124,7 @@ def _one_photograph(run: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def _synthesis() -> list[Method]:
-    """What makes pictures; `to` of the last is the class."""
+    """What makes pictures; `target` of the last is the class."""
     made = [
         Method(
             name,
@@ -146,10 +146,10 @@ def _synthesis() -> list[Method]:
             _OLAH,
         ),
         Method(
-            "fool",
+            "adversarial",
             "synthesis",
             _to_class(adversarial),
-            {"to": 0, **_options(adversarial)},
+            {"target": 0, **_options(adversarial)},
             _MOOSAVI,
         ),
     ]
@@ -158,9 +158,9 @@ def _synthesis() -> list[Method]:
 
 def _to_class(run: Callable[..., Result]) -> Callable[..., Result]:
     def with_class(
-        net: Any, images: Any, _objective: Any = None, *, to: int | str, **options: Any
+        net: Any, images: Any, _objective: Any = None, *, target: int | str, **options: Any
     ) -> Result:
-        return run(net, images, to, **options)
+        return run(net, images, target, **options)
 
     return with_class
 
@@ -175,7 +175,7 @@ def _entries() -> list[Method]:
         ),
         Method("maps", "view", _layer_first(maps), {"layer": "stage:1", **_options(maps)}, zeiler),
         Method(
-            "through",
+            "channel_across_layers",
             "view",
             _channel_first(channel_across_layers),
             {"channel": 0, **_options(channel_across_layers)},

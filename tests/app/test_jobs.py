@@ -4,6 +4,8 @@ import base64
 import io
 import itertools
 import json
+import threading
+import time
 
 import pytest
 import torch
@@ -239,3 +241,23 @@ def test_a_job_that_is_none_is_one_sentence(desk, sent, caplog):
     (last,) = run(desk, JOBS, sent)
     assert last["error"].startswith("There is no job ")
     assert "" == caplog.text
+
+
+def test_a_long_job_lets_a_visitor_in_between_two_steps(desk):
+    inside = threading.Event()
+
+    def visit():
+        with desk.network():
+            inside.set()
+
+    visitor = threading.Thread(target=visit)
+    with desk.network():
+        visitor.start()
+        while not desk._waiting:
+            time.sleep(0.001)
+        for _ in range(2000):
+            desk.breathe()
+            if inside.is_set():
+                break
+        assert inside.is_set()
+    visitor.join()

@@ -280,12 +280,22 @@ def test_a_network_that_never_computes_the_same_twice_is_refused(images):
 
 
 def test_relu6_is_a_relu():
-    net = convscope.Network(
-        nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU6(), nn.Flatten(), nn.Linear(8, 2)),
-        input_size=(2, 2),
+    """Below 0 and above 6 it sends nothing back, between them what is positive."""
+    module = nn.Sequential(
+        nn.Conv2d(3, 1, 1, bias=False), nn.ReLU6(), nn.Flatten(), nn.Linear(4, 1)
     )
-    x = torch.rand(1, 3, 2, 2)
-    assert torch.isfinite(convscope.saliency(net, x, 0, method="guided").values).all()
+    weights = torch.tensor([10.0, -10.0, 1.0])
+    with torch.no_grad():
+        module[0].weight.copy_(weights.view(1, 3, 1, 1))
+        module[3].weight.copy_(torch.tensor([[1.0, 1.0, 1.0, -1.0]]))
+    net = convscope.Network(module, input_size=(2, 2))
+    x = torch.zeros(1, 3, 2, 2)
+    x[0, 0] = torch.tensor([[1.0, 0.0], [0.5, 0.5]])  # before the ReLU6: 10, -10, 5, 5
+    x[0, 1, 0, 1] = 1
+    found = convscope.saliency(net, x, 0, method="guided").projection
+    expected = torch.zeros(1, 3, 2, 2)
+    expected[0, :, 1, 0] = weights
+    assert torch.equal(expected, found)
 
 
 @pytest.mark.parametrize("method", SALIENCIES)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from convscope.dataset.embedding_map import EmbeddingMap, embedding_map
-from convscope.dataset.linear_probe import linear_probe, probe_chart
+from convscope.dataset.linear_probe import _accuracy, linear_probe, probe_chart
 from convscope.dataset.survey import survey
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.report.embedding_map_page import save_code_page
@@ -133,3 +133,11 @@ def test_a_probe_needs_classes(net, tmp_path):
         NotApplicableError, match="A probe needs photographs of at least two classes"
     ):
         linear_probe(net, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_probe_holds_out_as_many_of_each_class_as_there_are(seed):
+    """Where nothing can be told apart every answer is the commonest class, right for its share."""
+    labels = ["common"] * 40 + ["rare"] * 10
+    held_out, fitted = _accuracy(torch.zeros(50, 3), labels, seed)
+    assert (0.8, 0.8) == (held_out, fitted)

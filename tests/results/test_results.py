@@ -1,6 +1,7 @@
 """Answers: raw values kept, pictures honest, files whole."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,15 @@ def test_a_map_without_positive_evidence_says_so(values):
     drawn = np.asarray(heat.picture())
     assert drawn.max() > 150  # the words, on a photograph of at most 77
     assert np.isfinite(drawn).all()
+
+
+def test_evidence_is_what_lies_above_the_value_that_stands_for_none():
+    heat = replace(heatmap([[[1.0, 3.0]], [[1.0, 3.0]]]), zero=torch.tensor([2.0, 0.5]))
+    assert [[0, 1]] == heat.evidence(0).tolist()
+    assert [[0.5, 2.5]] == heat.evidence(1).tolist()
+    assert not replace(heat, zero=torch.tensor([3.0, 3.0])).has_evidence()
+    above = heatmap([[[-1.0, 1.0]]])
+    assert above.picture().tobytes() == heat.picture(0).tobytes()
 
 
 def test_a_fixed_scale():

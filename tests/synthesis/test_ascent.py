@@ -140,12 +140,14 @@ def test_modes_of_the_caller_change_nothing(net):
 
 @pytest.mark.parametrize("preset", ["fourier", "maco"])
 def test_the_usual_precision_of_the_caller_changes_nothing(preset, net):
+    expected = synthesize(net, "mid:3", preset=preset, size=16, steps=2)
     torch.set_default_dtype(torch.float64)
     try:
         found = synthesize(net, "mid:3", preset=preset, size=16, steps=2)
     finally:
         torch.set_default_dtype(torch.float32)
-    assert (1, 3, 16, 16) == found.values.shape
+    assert expected.values.dtype == found.values.dtype
+    torch.testing.assert_close(found.values, expected.values, rtol=0, atol=1e-6)
 
 
 def test_the_best_of_those_scored_is_kept(net):

@@ -102,7 +102,7 @@ def _noisy(one: Tensor, first: int, last: int, seed: int) -> Tensor:
 
 def _noise(one: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(one.shape, generator=generator).to(one)
+    return torch.randn(one.shape, generator=generator, dtype=torch.float32).to(one)
 
 
 def _step(net: Network) -> int:

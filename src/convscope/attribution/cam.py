@@ -222,7 +222,7 @@ def _is_affine(
     """
     question = net.settled(objective.among(0, 1), one)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn((4, *a.shape[1:]), generator=generator).to(a)
+    noise = torch.randn((4, *a.shape[1:]), generator=generator, dtype=torch.float32).to(a)
     variants = torch.cat([a, a + 3 * a.std() * noise]).to(net.dtype)
     with torch.no_grad():
         found = question.read(Tail(net, one, layer, question.layers).run(variants))

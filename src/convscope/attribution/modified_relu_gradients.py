@@ -65,7 +65,9 @@ def _relus(net: Network, pixels: Tensor) -> int:
     """
     if "_relus" in net.__dict__:
         return int(net.__dict__["_relus"])
-    noise = torch.rand(pixels[:1].shape, generator=torch.Generator().manual_seed(0)).to(pixels)
+    noise = torch.rand(
+        pixels[:1].shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    ).to(pixels)
     probe = torch.cat([pixels[:1], noise])
     with torch.no_grad():
         plain = net.run(probe, (OUTPUT,))[OUTPUT]

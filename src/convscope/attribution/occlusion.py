@@ -135,7 +135,11 @@ def covers(pixels: Tensor, fill: str, window: Pair, seed: int) -> Tensor:
     if fill == "blur":
         return _blurred(pixels, min(window) / 3)
     own = seeded(seed)
-    return torch.rand(pixels.shape[1:], generator=own).to(pixels).expand_as(pixels)
+    return (
+        torch.rand(pixels.shape[1:], generator=own, dtype=torch.float32)
+        .to(pixels)
+        .expand_as(pixels)
+    )
 
 
 def spread(drops: Tensor, corners: Ints, window: Pair, shape: Pair, reduce: str) -> Tensor:

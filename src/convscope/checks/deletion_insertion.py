@@ -200,13 +200,13 @@ def _at(values: Tensor, photo: Tensor) -> Tensor:
 def _chance(photo: Tensor, seed: int) -> Tensor:
     """A random map as coarse as most maps are, so that it hides connected places."""
     generator = seeded(seed)
-    return _at(torch.rand(8, 8, generator=generator), photo)
+    return _at(torch.rand(8, 8, generator=generator, dtype=torch.float32), photo)
 
 
 def _centre(photo: Tensor) -> Tensor:
     height, width = photo.shape[-2:]
-    y = torch.linspace(-1, 1, height, device=photo.device)[:, None]
-    x = torch.linspace(-1, 1, width, device=photo.device)
+    y = torch.linspace(-1, 1, height, device=photo.device, dtype=torch.float32)[:, None]
+    x = torch.linspace(-1, 1, width, device=photo.device, dtype=torch.float32)
     return -(y**2 + x**2)
 
 

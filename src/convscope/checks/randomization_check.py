@@ -158,7 +158,7 @@ def _shuffle(module: nn.Module, seed: int) -> None:
     sizes = [float(p.abs().mean()) for p in own if p.numel()]
     usual = max(sizes, default=0.0) or 1.0
     for parameter in own:
-        noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32).to(parameter)
         spread = float(parameter.std()) if parameter.numel() > 1 else 0.0
         size = spread or float(parameter.abs().mean()) or usual
         parameter.copy_(parameter.mean() + size * noise)

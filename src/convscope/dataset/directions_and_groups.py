@@ -137,14 +137,19 @@ def _cells(
     net: Network, survey: Survey, layer: str, most: int, seed: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     ids: Sequence[int] = survey.images["ids"].tolist()
-    chosen = [ids[int(k)] for k in torch.linspace(0, len(ids) - 1, min(most, len(ids)))]
+    chosen = [
+        ids[int(k)]
+        for k in torch.linspace(0, len(ids) - 1, min(most, len(ids)), dtype=torch.float32)
+    ]
     generator = seeded(seed)
     found: list[Tensor] = []
 
     def look(name: str, maps: Tensor) -> None:
         if name == layer:
             flat = maps.float().flatten(2).transpose(1, 2)
-            places = torch.rand(flat.shape[:2], generator=generator).argsort(1)[:, :CELLS, None]
+            places = torch.rand(flat.shape[:2], generator=generator, dtype=torch.float32).argsort(
+                1
+            )[:, :CELLS, None]
             picked = flat.cpu().gather(1, places.expand(-1, -1, flat.shape[2]))
             found.append(picked.flatten(0, 1).clamp(min=0))
 

@@ -208,7 +208,7 @@ def embedding_map(
     if not bool(every.isfinite().all()) or bool((every == every[0]).all()):
         msg = "All photographs have the same code, or codes that are not finite, so there is nothing to lay out."
         raise NotApplicableError(msg)
-    chosen = torch.linspace(0, len(every) - 1, count).round().long()
+    chosen = torch.linspace(0, len(every) - 1, count, dtype=torch.float32).round().long()
     thumbs = _thumbs(survey, ids[chosen].tolist(), progress)
     if progress:
         progress(count, count, "placing the photographs")

@@ -120,7 +120,10 @@ def _chosen(photos: Photographs, most: int) -> list[int]:
         msg = f"A probe needs photographs of at least two classes; {photos.place} has {len(classes)}. Put them into a folder for each class."
         raise NotApplicableError(msg)
     chosen = [
-        known[int(k)] for k in torch.linspace(0, len(known) - 1, min(max(most, 0), len(known)))
+        known[int(k)]
+        for k in torch.linspace(
+            0, len(known) - 1, min(max(most, 0), len(known)), dtype=torch.float32
+        )
     ]
     if len(chosen) < LEAST or len({photos.items[k].label for k in chosen}) < 2:
         msg = f"A probe needs at least {LEAST} photographs of two classes; it was given {len(chosen)}."

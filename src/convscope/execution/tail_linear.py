@@ -66,7 +66,9 @@ def without_each_channel(tail: Tail) -> tuple[Tail, Tensor, Tensor] | None:
 def _probes(value: Tensor) -> tuple[Tensor, Tensor]:
     """The value itself, zeros, and the value with only some channels kept; and which these are."""
     generator = torch.Generator().manual_seed(0)
-    kept = (torch.rand(value.shape[1], generator=generator) < 0.5).to(value.device)
+    kept = (torch.rand(value.shape[1], generator=generator, dtype=torch.float32) < 0.5).to(
+        value.device
+    )
     return torch.cat([value, torch.zeros_like(value), value * kept[:, None, None]]), kept
 
 

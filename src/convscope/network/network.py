@@ -138,7 +138,7 @@ class Network:
         return x if x.is_contiguous() else x.contiguous(memory_format=self.order)
 
     def _grey(self) -> Tensor:
-        return torch.full((1, 3, *self.input_size), 0.5, device=self.device)
+        return torch.full((1, 3, *self.input_size), 0.5, dtype=torch.float32, device=self.device)
 
     def _normalized(self, images: Tensor) -> Tensor:
         x = self.normalize(images) if self.normalize else images
@@ -154,7 +154,11 @@ class Network:
     @cached_property
     def order(self) -> torch.memory_format:
         """How pictures should lie in memory where many are run: as the module computes fastest."""
-        some = torch.rand((1, 3, *self.input_size), generator=torch.Generator().manual_seed(0))
+        some = torch.rand(
+            (1, 3, *self.input_size),
+            generator=torch.Generator().manual_seed(0),
+            dtype=torch.float32,
+        )
         with self._pass(), torch.no_grad():
             x = self._normalized(some.to(self.device)).contiguous()
             return fastest_order(lambda x: scores_in(self.module(x), self.output).float(), x)

@@ -174,7 +174,9 @@ def moved(pixels: Tensor, change: str, by: float) -> Tensor:
         [zoom * cos, -zoom * sin * height / width, 0.0],
         [zoom * sin * width / height, zoom * cos, -2 * down],
     ]
-    where = torch.tensor([rows], device=pixels.device).expand(len(pixels), -1, -1)
+    where = torch.tensor([rows], dtype=torch.float32, device=pixels.device).expand(
+        len(pixels), -1, -1
+    )
     grid = F.affine_grid(where, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
 

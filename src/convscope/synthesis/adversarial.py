@@ -256,7 +256,7 @@ def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictu
     ]
     recipe = recipe_for(
         net,
-        "fool",
+        "adversarial",
         logit(wanted).label,
         photograph=mark_of(pixels),
         l2=round(float(change.norm()), 4),

@@ -17,8 +17,8 @@ def mixing(colours: int) -> Tensor:
     Pictures of other than three channels have no known colours; theirs stay as they are.
     """
     if colours != 3:
-        return torch.eye(colours)
-    root = torch.tensor(_ROOT)
+        return torch.eye(colours, dtype=torch.float32)
+    root = torch.tensor(_ROOT, dtype=torch.float32)
     return root / root.norm(dim=0).max()
 
 

@@ -118,7 +118,10 @@ class Fourier(Canvas):
         self.register_buffer("scale", length.to(start.device))
         shape = (start.colours, *length.shape, 2)
         self.spectrum = nn.Parameter(
-            spread * start.noise(lambda generator: torch.randn(shape, generator=generator))
+            spread
+            * start.noise(
+                lambda generator: torch.randn(shape, generator=generator, dtype=torch.float32)
+            )
         )
 
     def forward(self) -> Tensor:
@@ -156,7 +159,9 @@ class Phase(Canvas):
         shape = (start.colours, *frequencies(start.size).shape)
         self.phase = nn.Parameter(
             start.noise(
-                lambda generator: torch.pi * (2 * torch.rand(shape, generator=generator) - 1)
+                lambda generator: (
+                    torch.pi * (2 * torch.rand(shape, generator=generator, dtype=torch.float32) - 1)
+                )
             )
         )
         self.register_buffer("magnitude", magnitude.to(self.phase))

@@ -123,14 +123,14 @@ def _of_photographs(pixels: Tensor) -> Pixels:
 def _nearly_grey(start: Start) -> Canvas:
     """Uniform noise of 20 around 138, in units of 1 / 255."""
     shape = (start.colours, *start.size)
-    noise = start.noise(lambda g: torch.rand(shape, generator=g))
+    noise = start.noise(lambda g: torch.rand(shape, generator=g, dtype=torch.float32))
     return Pixels((noise * 20 + 128) / 255, spread=(1 / 255,))
 
 
 def _about_the_mean(start: Start) -> Canvas:
     """Normal noise of 10 around ImageNet's mean, in units of 1 / 255."""
     shape = (start.colours, *start.size)
-    noise = start.noise(lambda g: torch.randn(shape, generator=g)) * 10 / 255
+    noise = start.noise(lambda g: torch.randn(shape, generator=g, dtype=torch.float32)) * 10 / 255
     mean = _MEAN if start.colours == 3 else (sum(_MEAN) / 3,)
     return Pixels(noise + noise.new_tensor(mean).view(-1, 1, 1), mean, (1 / 255,))
 

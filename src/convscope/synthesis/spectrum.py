@@ -16,7 +16,10 @@ from convscope.synthesis.colour import separated
 def frequencies(size: tuple[int, int]) -> Tensor:
     """Cycles a pixel of each wave of a real picture, (H, W // 2 + 1)."""
     height, width = size
-    down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+    down, across = (
+        torch.fft.fftfreq(height, dtype=torch.float32)[:, None],
+        torch.fft.rfftfreq(width, dtype=torch.float32)[None],
+    )
     return (down**2 + across**2).sqrt()
 
 
@@ -70,8 +73,8 @@ def sample_magnitude(size: tuple[int, int], colours: int = 3) -> Tensor:
     """
     small = _of_samples()
     rows = torch.cat([small[:, -(small.shape[1] // 2) :], small[:, : small.shape[1] // 2 + 1]], 1)
-    down = torch.fft.fftfreq(size[0])[:, None] * 2
-    across = torch.fft.rfftfreq(size[1])[None] * 4 - 1
+    down = torch.fft.fftfreq(size[0], dtype=torch.float32)[:, None] * 2
+    across = torch.fft.rfftfreq(size[1], dtype=torch.float32)[None] * 4 - 1
     grid = torch.stack(torch.broadcast_tensors(across, down), -1)[None].to(rows)
     found = F.grid_sample(rows[None].log(), grid, align_corners=True, padding_mode="border")[0]
     return _for_colours(found.exp(), colours)

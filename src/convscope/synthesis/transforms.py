@@ -34,11 +34,11 @@ class Moment:
 
     def uniform(self) -> float:
         """A number in [0, 1)."""
-        return float(torch.rand((), generator=self.generator))
+        return float(torch.rand((), generator=self.generator, dtype=torch.float32))
 
     def normal(self) -> float:
         """A number of mean 0 and deviation 1."""
-        return float(torch.randn((), generator=self.generator))
+        return float(torch.randn((), generator=self.generator, dtype=torch.float32))
 
     def one_of(self, choices: Sequence[float]) -> float:
         """One of some numbers."""
@@ -155,7 +155,7 @@ class Move:
 
     def draw(self, moment: Moment) -> Drawn:
         """Choose way, angle and zoom."""
-        angle = torch.tensor(torch.pi / 180 * moment.one_of(self.degrees))
+        angle = torch.tensor(torch.pi / 180 * moment.one_of(self.degrees), dtype=torch.float32)
         zoom = moment.one_of(self.zooms)
         way = [2 * self.shift * (2 * moment.uniform() - 1) for _ in range(2)]
 
@@ -163,7 +163,9 @@ class Move:
             ratio = x.shape[-2] / x.shape[-1]  # turn pixels, not a stretched square
             cos, sin = float(angle.cos()) / zoom, float(angle.sin()) / zoom
             rows = [[cos, -sin * ratio, way[0]], [sin / ratio, cos, way[1]]]
-            return resampled(x, torch.tensor([rows]), (x.shape[-2], x.shape[-1]))
+            return resampled(
+                x, torch.tensor([rows], dtype=torch.float32), (x.shape[-2], x.shape[-1])
+            )
 
         return moved
 
@@ -200,7 +202,9 @@ class Behind:
 
     def draw(self, moment: Moment) -> Drawn:
         """Choose the background."""
-        coarse = torch.rand((1, 1, self.cells, self.cells), generator=moment.generator)
+        coarse = torch.rand(
+            (1, 1, self.cells, self.cells), generator=moment.generator, dtype=torch.float32
+        )
 
         def behind(x: Tensor) -> Tensor:
             ground = F.interpolate(coarse.to(x), x.shape[-2:], mode="bicubic").clamp(0, 1)
@@ -228,8 +232,10 @@ class Noise:
 
         def noisy(x: Tensor) -> Tensor:
             generator = torch.Generator().manual_seed(seed)
-            drawn = torch.randn(x.shape[1:], generator=generator) * self.normal
-            drawn = drawn + self.uniform * (2 * torch.rand(x.shape[1:], generator=generator) - 1)
+            drawn = torch.randn(x.shape[1:], generator=generator, dtype=torch.float32) * self.normal
+            drawn = drawn + self.uniform * (
+                2 * torch.rand(x.shape[1:], generator=generator, dtype=torch.float32) - 1
+            )
             return x + drawn.to(x)
 
         return noisy

@@ -89,7 +89,9 @@ def channel_across_layers(
     acts = net.activations(images, [row.name for row in rows])
     values = [acts[row.name][:, k] for row in rows]
     return Strip(
-        values, names, recipe_for(net, "through", channel(rows[0].address, k).label, channel=k)
+        values,
+        names,
+        recipe_for(net, "channel_across_layers", channel(rows[0].address, k).label, channel=k),
     )
 
 

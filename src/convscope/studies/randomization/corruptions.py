@@ -85,7 +85,7 @@ def check_input(name: str) -> None:
 def corrupted(samples: Samples, share: float, generator: torch.Generator) -> Samples:
     """Each label is drawn anew with probability `share`, evenly from all classes."""
     drawn = torch.randint(samples.classes, samples.labels.shape, generator=generator)
-    chosen = torch.rand(samples.labels.shape, generator=generator) < share
+    chosen = torch.rand(samples.labels.shape, generator=generator, dtype=torch.float32) < share
     return replace(samples, labels=torch.where(chosen, drawn, samples.labels))
 
 
@@ -107,7 +107,7 @@ def noise_like(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Normal noise with the mean and the deviation of each colour."""
     mean = pixels.mean((0, 2, 3), keepdim=True)
     deviation = pixels.std((0, 2, 3), keepdim=True)
-    return mean + deviation * torch.randn(pixels.shape, generator=generator)
+    return mean + deviation * torch.randn(pixels.shape, generator=generator, dtype=torch.float32)
 
 
 def whitened(pixels: Tensor) -> Tensor:
