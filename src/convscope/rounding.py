@@ -59,9 +59,7 @@ def without_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.
     return _zeroed(values, largest <= share * bound)
 
 
-def may_have_cancelled(
-    values: Tensor, terms: Tensor, dtype: torch.dtype = torch.float32
-) -> bool:
+def may_have_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     """Whether maps (N, ...) are so small for their terms that they should be computed twice."""
     share = min(MANY * torch.finfo(dtype).eps, MOST)
     largest, bound = (t.flatten(1).abs().amax(1) for t in (values, terms))

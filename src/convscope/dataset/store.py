@@ -273,7 +273,10 @@ class Store:
         if self.shard(TABLE).exists():
             shards = sorted({*shards, *manifest.own, TABLE})
         found = [self._name(self.shard(n)) for n in shards if self.whole(manifest, n) is None]
-        for name, whole in ((UNFINISHED, self.unfinished(manifest)), (SUMMARY, self.has_summary(manifest))):
+        for name, whole in (
+            (UNFINISHED, self.unfinished(manifest)),
+            (SUMMARY, self.has_summary(manifest)),
+        ):
             if (self.folder / name).exists() and not whole:
                 found.append(name)
         return sorted(found)
