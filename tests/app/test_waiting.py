@@ -163,7 +163,7 @@ def test_a_body_that_is_cut_off_never_reaches_the_app():
 
 
 def test_what_comes_in_is_bounded_for_all_together():
-    bodies = Bodies(held=100)
+    bodies = Bodies(held=100, room=0)
 
     async def app(scope, receive, send):
         found = await asyncio.to_thread(
@@ -178,6 +178,45 @@ def test_what_comes_in_is_bounded_for_all_together():
         run(Guard(app, bodies=bodies), dict(ASKED), [part(b"a" * 60, more=False)])
     assert 3 == len(asked)
     assert body.HELD < 2**30
+
+
+def test_large_bodies_that_do_not_end_shut_out_no_question():
+    bodies, asked = Bodies(held=2 * body.SMALL), []
+    large, small = part(b"a" * (2 * body.SMALL)), part(b"a", more=False)
+
+    messages = [large]
+
+    async def receive():
+        if messages:
+            return messages.pop()
+        guard = Guard(answering, bodies=bodies)
+        asked.append(await asyncio.to_thread(run, guard, dict(ASKED), [small]))
+        return {"type": "http.disconnect"}
+
+    async def collected():
+        async with bodies.whole(receive, 2**30):
+            pass
+
+    asyncio.run(collected())
+    assert 200 == asked[0][0]["status"]
+
+
+def test_patience_is_not_saved_up():
+    """Whoever sends much at once may not hold it for minutes."""
+
+    async def receive():
+        if sent:
+            await asyncio.sleep(3600)
+        sent.append(1)
+        return part(b"a" * 10**7)
+
+    async def collected():
+        async with Bodies(patience=0.1).whole(receive, 2**30):
+            pytest.fail("it is not whole")
+
+    sent = []
+    with pytest.raises(body.BodyError, match="too slowly"):
+        asyncio.run(asyncio.wait_for(collected(), 20))
 
 
 # Gradio counts its jobs with words of pandas that pandas is about to drop.

@@ -351,3 +351,19 @@ def test_filing_an_unfinished_part_costs_a_small_share(monkeypatch):
     assert not pace.is_due()
     now[0] += 1
     assert pace.is_due()
+
+
+@pytest.mark.parametrize("name", ["survey.safetensors", "summary.json"])
+def test_a_table_of_some_parts_is_not_believed_of_all(net, folder, tmp_path, name):
+    whole, some, others = (
+        survey(net, folder, layers="conv:1", out=tmp_path / f"{k}-{n}", shard=(k, n)).folder
+        for k, n in ((1, 1), (1, 2), (2, 2))
+    )
+    before = files_of(whole)
+    for foreign, own in ((some, whole), (others, some)):
+        kept = files_of(own)
+        shutil.copy(foreign / name, own / name)
+        assert [name] == verify_survey(own)
+        survey(net, folder, layers="conv:1", out=own, shard=(1, 1) if own == whole else (1, 2))
+        assert kept == files_of(own)
+    assert before == files_of(whole)

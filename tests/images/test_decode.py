@@ -253,3 +253,15 @@ def test_no_format_takes_more_memory_than_is_estimated(name, tmp_path):
 def test_fit_is_applied_to_files():
     data = saved(Image.fromarray(noise(40, 30)), "PNG")
     assert (9, 7) == decode_file(data, "p", Fit(7, 9)).picture.size
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "JPEG"])
+def test_a_file_of_many_gigabytes_is_not_read(tmp_path, kind):
+    """Most formats are read whole; this one takes no room on the disk."""
+    path = tmp_path / "large.bin"
+    path.write_bytes(saved(Image.new("RGB", (4, 4)), kind))
+    os.truncate(path, 2**42)
+    with pytest.raises(ImageError) as caught:
+        decode_file(path, "large.bin")
+    said = "large.bin is a file of 4096.0 GB, more than the 1.0 GB that are allowed; make it smaller first."
+    assert str(caught.value) == said

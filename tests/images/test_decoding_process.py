@@ -102,6 +102,27 @@ def test_what_takes_too_long_is_ended_and_the_next_is_decoded(slow):
         assert (30, 20) == decoder.decode_file(sample("china"), "p", FIT).picture.size
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="another watchdog")
+def test_the_time_limit_holds_where_the_parent_blocks_its_signal(slow):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    try:
+        with Decoder(1, seconds=0.3) as decoder, pytest.raises(ImageError, match="takes longer"):
+            decoder.decode_file(slow, "slow.jpg")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_nothing_is_imported_from_the_current_folder(tmp_path, monkeypatch):
+    """A notebook has it in its path, and it may be the folder of a stranger's photographs."""
+    for name in ("json", "queue", "PIL", "numpy", "signal"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
+    with Decoder(1) as decoder:
+        decoder.decode_file(sample("china"), "china")
+    assert not Path("ran").exists()
+
+
 def test_a_survey_lists_it_and_goes_on(slow, tmp_path, net, monkeypatch):
     monkeypatch.setattr(passing, "DECODE_SECONDS", 2)
     (tmp_path / "photos").mkdir()

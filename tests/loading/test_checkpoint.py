@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import convscope
 from convscope.errors import LoadError
 from convscope.loading.checkpoint import fill, read_state
 
@@ -473,3 +474,18 @@ def test_a_mask_of_infinities_that_the_network_makes_itself_is_no_news():
     module = nn.Module()
     module.register_buffer("mask", torch.full((2,), -float("inf")))
     fill(module, module.state_dict(), "w.pth", partial=False)
+
+
+@pytest.mark.parametrize(
+    "scaled",
+    [
+        (torch.zeros(1, dtype=torch.int8).expand(4, 10**14), torch.ones(4)),
+        (torch.zeros(4, 3, dtype=torch.int8), torch.ones(4).to_sparse()),
+        (torch.zeros(4, 3, dtype=torch.int8), torch.ones(4, device="meta")),
+    ],
+)
+def test_scales_and_whole_numbers_that_are_not_all_there(scaled, tmp_path):
+    value, scale = scaled
+    torch.save({"weight": value, "weight.scale": scale}, tmp_path / "w.pth")
+    with pytest.raises(LoadError, match="does not fit"):
+        convscope.load(nn.Linear(3, 4), weights=tmp_path / "w.pth")

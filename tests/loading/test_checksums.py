@@ -1,5 +1,6 @@
 """Files of weights that were damaged: noticed by the hash in the name or the checksums inside."""
 
+import contextlib
 import hashlib
 import random
 import shutil
@@ -150,3 +151,29 @@ def test_timm_weights_in_the_cache_that_were_damaged(tmp_path, monkeypatch):
     (tmp_path / "checkpoints" / PUBLISHED).write_bytes(b"damaged")
     with pytest.raises(LoadError, match="is damaged or was changed"):
         convscope.load("timm:resnet18.a1_in1k")
+
+
+def test_every_flipped_bit_of_the_table_of_contents_is_one_sentence_or_harmless(weights):
+    path = weights("w.pth")
+    before = path.read_bytes()
+    for place in range(before.index(b"PK\x01\x02"), len(before)):
+        for bit in (place % 8, 7):
+            content = bytearray(before)
+            content[place] ^= 1 << bit
+            path.write_bytes(content)
+            with contextlib.suppress(LoadError):
+                read_state(path)
+
+
+def test_a_small_archive_of_large_content_is_refused(weights):
+    whole = weights("w.pth")
+    packed = whole.with_name("packed.pth")
+    with zipfile.ZipFile(whole) as old:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+        read_state(packed)  # some pack their weights
+        with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as new:
+            new.writestr("w/data/9", bytes(2**27))
+    with pytest.raises(LoadError, match=r"has [\d,]+ bytes and would unpack to 134,"):
+        read_state(packed)

@@ -21,12 +21,12 @@ def before_instance_norm(seed, *, relu, bias=True):
     )
 
 
-def network(module, name="net"):
-    return convscope.Network(module.eval(), name=name, input_size=(SIDE, SIDE))
+def network(module, name="net", side=SIDE):
+    return convscope.Network(module.eval(), name=name, input_size=(side, side))
 
 
-def photographs(count=1):
-    return torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+def photographs(count=1, side=SIDE):
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -38,6 +38,39 @@ def test_gradcam_before_an_instance_norm_says_that_nothing_is_there(relu, bias, 
     assert not found.values.any()
     assert found.words().endswith(f": {NO_EVIDENCE}")
     assert not found.has_evidence(1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("side", [96, 160])
+def test_many_cells_hide_no_rounding(side, relu, bias, seed):
+    """Rounding grows with the number of cells that are summed."""
+    net = network(before_instance_norm(seed, relu=relu, bias=bias), side=side)
+    assert not convscope.cam(net, photographs(1, side), 1, layer="2").values.any()
+
+
+def without_norms(seed, dtype):
+    torch.manual_seed(seed)
+    parts = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU()]
+    for _ in range(3):
+        parts += [nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    parts += [nn.Flatten(), nn.Linear(16 * 64, 4)]
+    for part in parts:
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight)
+    return network(nn.Sequential(*parts).to(dtype), side=64)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_half_precision_keeps_maps_whose_channels_nearly_cancel(seed):
+    exact, half = (
+        cam_across_layers(without_norms(seed, dtype), photographs(1, 64), 1).values
+        for dtype in (torch.float32, torch.float16)
+    )
+    for a, b in zip(exact, half, strict=True):
+        assert b.any()
+        assert torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("method", ["hirescam", "layercam", "gradcam++", "xgradcam"])

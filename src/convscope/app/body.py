@@ -14,8 +14,10 @@ from typing import IO
 
 from starlette.types import Message, Receive
 
-PATIENCE, RATE = 20.0, 2**16  # seconds, and bytes for each of which a client gets another second
+PATIENCE, RATE = 20.0, 2**16  # seconds, and bytes that win back a second of them
 HELD = 256 * 2**20  # bytes of all bodies together
+SMALL = 2**20  # bytes of a body that finds room
+ROOM = 64 * 2**20  # bytes that only the first `SMALL` bytes of each body may take
 PIECE = 2**18  # bytes that are handed on at a time
 IN_MEMORY = 2**20  # bytes of a body; more lie in a file
 
@@ -38,13 +40,16 @@ class Bodies:
     """Bodies that come in.
 
     Args:
-        patience: seconds for which a body is waited for, before what it brings earns it more.
+        patience: seconds for which a body is waited for; what it brings wins back some of them,
+            but saves none up.
         held: bytes of all bodies together.
+        room: further bytes, for the beginnings of bodies alone, so that a few large ones that do
+            not end shut out no question.
     """
 
-    def __init__(self, patience: float = PATIENCE, held: int = HELD) -> None:
+    def __init__(self, patience: float = PATIENCE, held: int = HELD, room: int = ROOM) -> None:
         """Nothing has come in yet."""
-        self._patience, self._most_held, self._held = patience, held, 0
+        self._patience, self._most_held, self._room, self._held = patience, held, room, 0
 
     @asynccontextmanager
     async def whole(self, receive: Receive, most: int) -> AsyncIterator[Receive | None]:
@@ -60,18 +65,19 @@ class Bodies:
                 self._held -= _size(kept)
 
     async def _collect(self, receive: Receive, most: int, kept: IO[bytes]) -> bool:
-        count, waited, more = 0, 0.0, True
+        count, left, more = 0, self._patience, True
         while more:
             start = time.monotonic()
-            message = await _within(self._patience + count / RATE - waited, receive)
-            waited += time.monotonic() - start
+            message = await _within(left, receive)
+            left -= time.monotonic() - start
             if message["type"] == "http.disconnect":
                 return False
             data, more = message.get("body", b""), message.get("more_body", False)
-            count += len(data)
+            count, left = count + len(data), min(self._patience, left + len(data) / RATE)
             if count > most:
                 raise BodyError(413, "This is too large.")
-            if self._held + len(data) > self._most_held:
+            room = self._room if count <= SMALL else 0
+            if self._held + len(data) > self._most_held + room:
                 raise BodyError(503, "Too much is being sent here just now; please try again soon.")
             self._held += len(data)
             kept.write(data)

@@ -18,7 +18,11 @@ from convscope.execution.batching import in_batches
 from convscope.execution.tail import Tail
 from convscope.images.read import Source
 from convscope.network.network import Network
-from convscope.network.rounding import without_cancelled
+from convscope.network.rounding import (
+    may_have_cancelled,
+    without_cancelled,
+    without_rounding,
+)
 from convscope.objectives.makers import OUTPUT, Objective, as_objective
 from convscope.results import Heatmap, Strip, recipe_for
 
@@ -132,6 +136,7 @@ def cam_across_layers(
                 net.layers.maps(acts[place].detach(), place),
                 net.layers.maps(gradient, place),
                 net.dtype,
+                again=partial(_again, net, asked, pixels[first:last], place),
             )
             for place, gradient in zip(places, gradients, strict=True)
         ]
@@ -172,15 +177,34 @@ def by_formula(formula: Formula) -> Maker:
     """The map that a formula makes from activations and gradients."""
 
     def make(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
-        return mapped(formula, *_read(net, pixels, objective, layer), net.dtype)
+        again = partial(_again, net, objective, pixels, layer)
+        return mapped(formula, *_read(net, pixels, objective, layer), net.dtype, again=again)
 
     return make
 
 
-def mapped(formula: Formula, a: Tensor, g: Tensor, dtype: torch.dtype) -> Tensor:
-    """A formula's map, zero for an image where its terms cancel but for their rounding."""
-    weights = g.abs().mean((-2, -1), keepdim=True)
-    return without_cancelled(formula(a, g), (weights * a.abs()).sum(1), dtype)
+def mapped(
+    formula: Formula, a: Tensor, g: Tensor, dtype: torch.dtype, again: Callable[[], Tensor]
+) -> Tensor:
+    """A formula's map, zero for an image where its terms cancel but for their rounding.
+
+    Args:
+        formula: of `FORMULAS`.
+        a: activations (N, C, h, w).
+        g: gradients.
+        dtype: of the network.
+        again: gives the gradients rounded otherwise; asked where the terms may have cancelled.
+    """
+    found = formula(a, g)
+    terms = (g.abs().mean((-2, -1), keepdim=True) * a.abs()).sum(1)
+    if may_have_cancelled(found, terms, dtype):
+        found = without_rounding(found, formula(a, again()))
+    return without_cancelled(found, terms, dtype)
+
+
+def _again(net: Network, objective: Objective, pixels: Tensor, layer: str) -> Tensor:
+    (gradient,) = net.gradients_again(objective, pixels, (layer,))
+    return net.layers.maps(gradient, layer)
 
 
 def _read(net: Network, pixels: Tensor, objective: Objective, layer: str) -> tuple[Tensor, Tensor]:

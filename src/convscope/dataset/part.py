@@ -98,12 +98,13 @@ class Part:
     def _check(self, manifest: Manifest) -> None:
         """Refuse what is intact and yet cannot be of this survey."""
         whole = self.number == TABLE
-        numbers = set(range(len(manifest.items)) if whole else manifest.numbers(self.number))
+        parts = manifest.own if whole else [self.number]
+        numbers = {photo for number in parts for photo in manifest.numbers(number)}
         channels = dict(zip(manifest.layers, manifest.channels, strict=True))
         ids = [tally.ids for tally in self.layers.values()]
         if "ids" in self.images:
             ids.append(self.images["ids"])
-        count = len(numbers) if whole else self.seen - len(self.skipped)
+        count = (len(numbers) if whole else self.seen) - len(self.skipped)
         expected = [
             self.seen <= len(numbers),
             numbers >= self.skipped.keys() | self.reduced.keys(),
@@ -113,6 +114,7 @@ class Part:
             not self.layers or {k: len(t.total) for k, t in self.layers.items()} == channels,
             whole or bool(self.layers) == bool(self.images) == bool(count),
             all(int(tally.top) == manifest.top for tally in self.layers.values()),
+            all(int(tally.images) == count for tally in self.layers.values()),
             all(len(tensor) == count for tensor in self.images.values()),
         ]
         if not all(expected):

@@ -14,6 +14,7 @@ is the same bit for bit.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -236,15 +237,20 @@ class Store:
         except (OSError, DamagedError):
             return None
 
-    def note(self, summary: dict[str, Any]) -> None:
-        """File the summary as JSON with its digest."""
-        write_atomically(
-            self.folder / SUMMARY, sealed(json_bytes({"digest": UNSEALED, **summary}, indent=1))
-        )
+    def note(self, manifest: Manifest, summary: dict[str, Any]) -> None:
+        """File the summary as JSON with its digest and what survey it is of."""
+        about = {"digest": UNSEALED, "survey": _identity(manifest)}
+        write_atomically(self.folder / SUMMARY, sealed(json_bytes({**about, **summary}, indent=1)))
 
-    def has_summary(self) -> bool:
-        """Whether there is a summary that is whole."""
-        return _intact(self.folder / SUMMARY)
+    def has_summary(self, manifest: Manifest) -> bool:
+        """Whether there is a summary that is whole and of this survey."""
+        try:
+            content = (self.folder / SUMMARY).read_bytes()
+            found = json.loads(content) if is_intact(content) else None
+        except (OSError, ValueError):
+            return False
+        survey = found.get("survey") if isinstance(found, dict) else None
+        return isinstance(survey, dict) and not different_facts(survey, _identity(manifest))
 
     def damaged(self) -> list[str]:
         """The names of all files that are not whole, and of lost parts of a finished survey.
@@ -267,7 +273,10 @@ class Store:
         if self.shard(TABLE).exists():
             shards = sorted({*shards, *manifest.own, TABLE})
         found = [self._name(self.shard(n)) for n in shards if self.whole(manifest, n) is None]
-        for name, whole in ((UNFINISHED, self.unfinished(manifest)), (SUMMARY, self.has_summary())):
+        for name, whole in (
+            (UNFINISHED, self.unfinished(manifest)),
+            (SUMMARY, self.has_summary(manifest)),
+        ):
             if (self.folder / name).exists() and not whole:
                 found.append(name)
         return sorted(found)
@@ -279,6 +288,10 @@ class Store:
         """Delete what was filed."""
         for file in (*self._results(), self.folder / MANIFEST):
             file.unlink(missing_ok=True)
+
+
+def _identity(manifest: Manifest) -> dict[str, Any]:
+    return {**manifest.facts, "part": manifest.part}
 
 
 def _intact(file: Path) -> bool:

@@ -350,8 +350,8 @@ def _filed(store: Store, manifest: Manifest, *, anew: bool) -> Survey:
             raise
         store.put(manifest, table)
     found = _read(store, manifest, table)
-    if found.tallies and (fresh or not store.has_summary()):
-        store.note(found.summary())
+    if found.tallies and (fresh or not store.has_summary(manifest)):
+        store.note(manifest, found.summary())
     return found
 
 

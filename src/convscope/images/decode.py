@@ -87,7 +87,13 @@ def decode_file(
     Raises:
         ImageError: if it is no picture of a format in `FORMATS`, too large, damaged or cut off.
     """
-    with _opened(file, name) as stream, one_sentence(name), _picture_in(stream) as picture:
+    with _opened(file, name) as stream, one_sentence(name):
+        _check_size(stream, name)
+        return _decoded(stream, name, fit, max_bytes)
+
+
+def _decoded(stream: IO[bytes], name: str, fit: Fit | None, max_bytes: int) -> Decoded:
+    with _picture_in(stream) as picture:
         _check_scans(picture, stream, name)
         note = _reduce(picture, name, max_bytes)
         decoded = to_rgb(picture, name)
@@ -169,6 +175,18 @@ def _opened_path(path: Path, name: str) -> IO[bytes]:
         msg = f"{name} is a {'folder' if stat.S_ISDIR(kind) else 'device or pipe'}, not a file."
         raise ImageError(msg)
     return path.open("rb")
+
+
+def _check_size(stream: IO[bytes], name: str) -> None:
+    """Refuse a file that is itself too large: most formats are read whole."""
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    if size > MAX_BYTES:
+        msg = (
+            f"{name} is a file of {_in_units(size)}, more than the {_in_units(MAX_BYTES)} that are "
+            "allowed; make it smaller first."
+        )
+        raise ImageError(msg)
 
 
 @cache

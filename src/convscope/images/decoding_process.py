@@ -201,9 +201,8 @@ class _Child:
         return code
 
     def _start(self) -> subprocess.Popen[bytes]:
-        told = json.dumps([[str(place) for place in sys.path], *self._limits])
+        told = json.dumps([_places(), *self._limits])
         bytecode = ["-B"] if sys.dont_write_bytecode else []
-        # Isolated: no file of the folder that happens to be the current one is imported.
         command = [sys.executable, "-I", *bytecode, "-c", _START, told]
         try:
             self._process = process = subprocess.Popen(  # noqa: S603 - Python, with code of ours
@@ -218,6 +217,15 @@ class _Child:
         if _pipe(process.stdout).read(1) != _READY:
             raise DecoderStartError(_cannot_start(f"it ended with code {self._ended()}"))
         return process
+
+
+def _places() -> list[str]:
+    """Where the child may import from: not from the folder that happens to be the current one.
+
+    Notebooks and Python's prompt have that as "" in `sys.path`; it may be a folder of strangers' files.
+    """
+    found = [str(place) for place in sys.path if Path(str(place)).is_absolute()]
+    return list(dict.fromkeys([*found, str(Path(__file__).resolve().parents[1])]))
 
 
 def _end_all(children: Sequence[_Child]) -> None:
@@ -253,6 +261,7 @@ def _ended_after(seconds: float, nowhere: TextIO) -> Iterator[None]:
     """End this process if the block takes longer."""
     if hasattr(signal, "setitimer"):  # costs nothing; a thread costs milliseconds on a busy machine
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])  # a mask is inherited
         signal.setitimer(signal.ITIMER_REAL, seconds)
         yield
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -89,9 +89,16 @@ def _as_floats(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_scaled(value: Tensor, scale: Tensor | None) -> bool:
-    if value.dtype != torch.int8 or scale is None:
+    if value.dtype != torch.int8 or scale is None or not (_is_plain(value) and _is_plain(scale)):
         return False
     return value.dim() > 0 and scale.numel() == len(value)
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether all values are there, none of them shown a thousand times."""
+    if value.layout != torch.strided or value.is_meta:
+        return False
+    return value.untyped_storage().nbytes() >= value.numel() * value.element_size()
 
 
 def _is_state(found: Mapping[Any, Any]) -> bool:

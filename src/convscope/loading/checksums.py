@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile, ZipInfo, is_zipfile
@@ -13,6 +14,7 @@ from convscope.errors import LoadError
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # as torch hub names its files
 _CHUNK = 1 << 20
+_UNPACKED, _FREE = 16, 1 << 26  # how much larger than the file its content may be: times, and bytes
 
 
 def check_integrity(path: Path) -> None:
@@ -28,8 +30,7 @@ def check_integrity(path: Path) -> None:
     stated = _HASH_IN_NAME.search(path.name)
     if stated and _matches(path, stated[1]):
         return
-    if is_zipfile(path):
-        _check_archive(path)
+    _check_archive(path)
 
 
 def _matches(path: Path, stated: str) -> bool:
@@ -86,10 +87,13 @@ def _timm_files() -> Iterator[str]:
 
 def _check_archive(path: Path) -> None:
     try:
-        archive = ZipFile(path)
-    except BadZipFile:
+        archive = ZipFile(path) if is_zipfile(path) else None
+    except (BadZipFile, ValueError, NotImplementedError):  # ValueError: names that are no text
         return  # torch says what is wrong
+    if archive is None:
+        return
     with archive:
+        _check_unpacked_size(path, archive)
         for member in archive.infolist():
             if member.CRC and not _is_whole(archive, member):  # 0: written without checksums
                 msg = (
@@ -99,11 +103,22 @@ def _check_archive(path: Path) -> None:
                 raise LoadError(msg)
 
 
+def _check_unpacked_size(path: Path, archive: ZipFile) -> None:
+    """Refuse an archive that is small only as long as it is packed; torch packs nothing."""
+    size = sum(member.file_size for member in archive.infolist())
+    if size > _UNPACKED * path.stat().st_size + _FREE:
+        msg = (
+            f"{path} has {path.stat().st_size:,} bytes and would unpack to {size:,}. No weights are "
+            "so; if you trust it, save it again with torch.save, which packs nothing."
+        )
+        raise LoadError(msg)
+
+
 def _is_whole(archive: ZipFile, member: ZipInfo) -> bool:
     try:
         with archive.open(member) as content:
             while content.read(_CHUNK):
                 pass
-    except (BadZipFile, EOFError, OSError, RuntimeError):  # RuntimeError: encrypted, or unknown
-        return False
+    except (BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error):
+        return False  # RuntimeError: encrypted, or unknown; ValueError: a name that is no text
     return True

@@ -218,10 +218,16 @@ class Network:
         score = objective.read(acts).detach()
         found = zip(grads, layers, strict=True)
         if any(may_be_rounding(grad, acts[layer], score) for grad, layer in found):
-            _, again = self._gradients(objective, pixels, layers, OTHER_SCALE)
-            pairs = zip(grads, again, strict=True)
-            grads = [without_rounding(grad, other / OTHER_SCALE) for grad, other in pairs]
+            again = self.gradients_again(objective, pixels, layers)
+            grads = [without_rounding(*pair) for pair in zip(grads, again, strict=True)]
         return acts, grads
+
+    def gradients_again(
+        self, objective: Objective, pixels: Tensor, layers: Sequence[str]
+    ) -> list[Tensor]:
+        """The same gradients rounded otherwise, to tell what is mere rounding."""
+        _, again = self._gradients(objective, pixels, layers, OTHER_SCALE)
+        return [grad / OTHER_SCALE for grad in again]
 
     def _gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float = 1

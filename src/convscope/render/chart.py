@@ -33,4 +33,4 @@ def chart(panels: Mapping[str, Mapping[str, Line]], x: str, y: str) -> Image.Ima
         axes.legend(frameon=False)
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
-    return Image.open(buffer).convert("RGB")
+    return Image.open(buffer, formats=("PNG",)).convert("RGB")
