@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import convscope
-from convscope.synthesis.batch_objective import as_asked
+from convscope.synthesis.batch_objective import as_batch_objective
 from convscope.synthesis.quality import quality, real_scores
 from timing import table
 
@@ -63,7 +63,7 @@ def row(name: str, net: convscope.Network, layer: str, count: int, out: Path | N
     channels = net.layers.find(layer).shape[0]
     asked = [f"{layer}:{k}" for k in torch.linspace(0, channels - 1, count).round().int().tolist()]
     photographs = sorted((FIXTURES / "data" / "imagenet-samples").iterdir())
-    real = real_scores(net, as_asked(asked, 1), photographs)
+    real = real_scores(net, as_batch_objective(asked, 1), photographs)
     found = convscope.synthesize(net, asked)
     if out:
         draw(found, out / f"sheet-{name}-{layer.replace(':', '')}.jpg")

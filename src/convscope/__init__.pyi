@@ -1,3 +1,4 @@
+__version__: str
 from .attribution.cam import cam as cam
 from .attribution.cam import cam_across_layers as cam_across_layers
 from .attribution.occlusion import occlusion as occlusion
@@ -103,5 +104,3 @@ from .view.maps import maps as maps
 from .view.predict import predict as predict
 from .view.table import layer_table as layer_table
 from .visualizer import Visualizer as Visualizer
-
-__version__: str

@@ -46,9 +46,9 @@ def client_of(net, **options):
 
 @pytest.fixture
 def desk():
-    from convscope.app.shared_state import Desk
+    from convscope.app.shared_state import SharedState
 
-    return Desk(tiny())
+    return SharedState(tiny())
 
 
 @pytest.fixture

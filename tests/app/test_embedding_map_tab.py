@@ -10,7 +10,7 @@ pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
 from convscope.app.build import JOBS, build, facts, functions
 from convscope.app.jobs import run
-from convscope.app.shared_state import Desk
+from convscope.app.shared_state import SharedState
 from convscope.errors import ArgumentError, LoadError
 from tests.app.conftest import tiny
 
@@ -29,7 +29,7 @@ def survey(tmp_path_factory):
 
 @pytest.fixture
 def desk(survey):
-    return Desk(tiny(), survey)
+    return SharedState(tiny(), survey)
 
 
 def test_patches_are_the_librarys(desk, survey):
@@ -67,7 +67,7 @@ def test_the_map_is_laid_out_and_remembered(desk):
 
 
 def test_without_a_survey_the_page_says_so():
-    desk = Desk(tiny())
+    desk = SharedState(tiny())
     expected = "There is no survey here; start the app with convscope app --survey FOLDER."
     assert {"error": expected} == functions(desk)["surveyed"]({})
     assert not facts(desk)["survey"]

@@ -13,7 +13,7 @@ from tests.app.conftest import client_of, tiny
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
 from convscope.app.guard import MOST_FILES, MOST_JSON, Guard
-from convscope.app.login_limit import EACH, Attempts
+from convscope.app.login_limit import EACH, LoginRateLimiter
 from convscope.app.serve import check_auth, launch, page_address
 from convscope.errors import ArgumentError
 
@@ -239,7 +239,7 @@ LOGIN = {
 
 
 def test_strangers_cannot_close_the_login_for_its_owner():
-    attempts = Attempts()
+    attempts = LoginRateLimiter()
     for address in range(100):
         for _ in range(EACH + 1):
             attempts.reserve(f"10.0.0.{address}")
@@ -247,7 +247,7 @@ def test_strangers_cannot_close_the_login_for_its_owner():
 
 
 def test_coming_in_clears_ones_own_attempts():
-    attempts = Attempts()
+    attempts = LoginRateLimiter()
     for client in "ab" * EACH:
         assert attempts.reserve(client)
     attempts.did_well("a")
@@ -291,7 +291,7 @@ def test_malformed_names_are_refused(client, headers):
 
 def test_attempts_are_forgotten_after_a_while():
     now = [0.0]
-    attempts = Attempts(lambda: now[0])
+    attempts = LoginRateLimiter(lambda: now[0])
     for _ in range(EACH):
         assert attempts.reserve("a")
     assert not attempts.reserve("a")

@@ -14,10 +14,10 @@ import convscope
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
-from convscope.app.image_encoding import sprite
-from convscope.app.page_requests import TROUBLE, Ask, answering
+from convscope.app.image_encoding import encode_sprite
+from convscope.app.page_requests import TROUBLE, PageRequest, safe_handler
 from convscope.app.photos import KEPT, MOST_BYTES, Photographs
-from convscope.app.shared_state import MOST_WAITING, Desk
+from convscope.app.shared_state import MOST_WAITING, SharedState
 from convscope.app.tabs.network import sweep_of
 from convscope.errors import ImageError
 from convscope.images.read import sample
@@ -113,7 +113,7 @@ def test_an_error_of_ours_shows_nothing_of_the_server(desk, caplog):
     def broken(_desk, _ask):
         return 1 / len("") if _ask else "secret"
 
-    assert {"error": TROUBLE} == answering(desk, broken)({})
+    assert {"error": TROUBLE} == safe_handler(desk, broken)({})
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -136,7 +136,7 @@ def test_a_sheet_holds_every_channel(desk, functions, token):
 def test_a_tile_is_where_the_sheet_says():
     maps = torch.zeros(7, 4, 6)
     maps[5, 2, 3] = 1.0
-    found = sprite(maps)
+    found = encode_sprite(maps)
     import base64
 
     data = base64.b64decode(found["uri"].partition(",")[2])
@@ -210,10 +210,10 @@ def test_a_frame_of_the_camera(functions):
 
 def test_many_at_once_each_get_their_own_answer(desk):
     photos = [png(40, 30, (9 * i, 255 - 9 * i, 5 * i)) for i in range(20)]
-    alone = [Desk(desk.net).photos.add(p, "a") for p in photos]
+    alone = [SharedState(desk.net).photos.add(p, "a") for p in photos]
     from convscope.app.tabs.look import described, photograph
 
-    expected = [described(Desk(desk.net), photo)["classes"] for photo in alone]
+    expected = [described(SharedState(desk.net), photo)["classes"] for photo in alone]
     found = [None] * 20
 
     def ask(place):
@@ -236,9 +236,9 @@ def test_too_many_are_told_so(desk, functions, token):
 
 @pytest.mark.parametrize("value", [True, "3", None, 1.5, 1e9, float("nan"), [1]])
 def test_numbers_are_read_with_care(desk, value):
-    ask = Ask(desk, {"n": value})
+    ask = PageRequest(desk, {"n": value})
     if value is None:
-        assert "error" in answering(desk, lambda _d, a: {"n": a.whole("n", 0, 0, 9)})({"n": "x"})
+        assert "error" in safe_handler(desk, lambda _d, a: {"n": a.whole("n", 0, 0, 9)})({"n": "x"})
     else:
         with pytest.raises(convscope.ConvscopeError, match="n must be a whole number from 0 to 9"):
             ask.whole("n", 0, 0, 9)

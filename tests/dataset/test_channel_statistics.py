@@ -4,13 +4,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convscope.dataset.channel_statistics import BINS, LOWEST, Seen, Tally, bins_of, edges
+from convscope.dataset.channel_statistics import (
+    BINS,
+    LOWEST,
+    BatchStatistics,
+    ChannelStatistics,
+    bin_indices,
+    edges,
+)
 
 TOP = 3
 
 
 def tally_of(maps, ids, classes):
-    return Tally.of(Seen.of(maps), ids, classes, TOP)
+    return ChannelStatistics.of(BatchStatistics.of(maps), ids, classes, TOP)
 
 
 def naive(maps, ids, classes):
@@ -100,14 +107,14 @@ def test_every_photograph_counts_once_in_the_histogram():
 def test_bins_hold_what_lies_between_their_edges():
     borders = edges()
     for value in (1e-9, LOWEST, 0.01, 0.5, 1.0, 3.7, 100.0, 4095.0):
-        b = int(bins_of(torch.tensor([value], dtype=torch.float64))[0])
+        b = int(bin_indices(torch.tensor([value], dtype=torch.float64))[0])
         assert 1 <= b < BINS
         assert max(value, LOWEST) >= borders[b - 1]
         assert value < borders[b]
-    assert [0, 0, BINS - 1] == bins_of(torch.tensor([-1.0, 0.0, 1e9])).tolist()
+    assert [0, 0, BINS - 1] == bin_indices(torch.tensor([-1.0, 0.0, 1e9])).tolist()
 
 
 def test_tallies_survive_a_file():
     found = tally_of(some(4), torch.arange(4), torch.tensor([1, 1, 0, -1]))
-    back = Tally.read(found.tensors())
+    back = ChannelStatistics.read(found.tensors())
     assert all(torch.equal(v, back.tensors()[k]) for k, v in found.tensors().items())

@@ -16,7 +16,7 @@ from convscope.dataset import survey as module
 from convscope.dataset.folder_lock import only_run_in
 from convscope.dataset.manifest import Manifest
 from convscope.dataset.part import DamagedError, Part
-from convscope.dataset.seal import sealed
+from convscope.dataset.seal import seal
 from convscope.dataset.survey import merge_surveys, open_survey, survey, verify_survey
 from convscope.errors import ArgumentError, LoadError, StoppedError
 from tests.dataset.test_survey import contents
@@ -142,7 +142,7 @@ def test_other_formats_are_one_sentence(net, folder, whole, number, words):
         content = json.dumps(found).encode()
     else:
         found["digest"] = "sha256:" + "0" * 64
-        content = sealed(json.dumps(found).encode())
+        content = seal(json.dumps(found).encode())
     (whole / "manifest.json").write_bytes(content)
     for ask in (
         lambda: open_survey(whole),

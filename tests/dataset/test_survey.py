@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import convscope
-from convscope.dataset.forward_batches import default_layers, head_of, layers_of
+from convscope.dataset.forward_batches import classifier_head, default_layers, resolve_layers
 from convscope.dataset.survey import merge_surveys, open_survey, survey
 from convscope.errors import (
     ArgumentError,
@@ -70,7 +70,7 @@ def test_codes_are_what_enters_the_head(net, module, folder, tmp_path):
     torch.testing.assert_close(found.codes, pooled, rtol=1e-5, atol=1e-6)
     scores = net.activations(pixels, ["output"])["output"]
     assert torch.equal(found.images["predicted"], scores.argmax(1))
-    assert module.head is head_of(net)
+    assert module.head is classifier_head(net)
 
 
 def test_a_pass_for_some_layers_ends_after_the_deepest(net, module, folder, tmp_path):
@@ -204,15 +204,15 @@ def test_states_and_selectivity(net, folder, tmp_path):
 
 
 def test_layers_are_understood(net):
-    assert ["conv:1", "conv:2"] == layers_of(net, "conv:1-2")
-    assert ["stem", "conv:3"] == layers_of(net, "stem, conv:3, stem")
+    assert ["conv:1", "conv:2"] == resolve_layers(net, "conv:1-2")
+    assert ["stem", "conv:3"] == resolve_layers(net, "stem, conv:3, stem")
     assert all(address.startswith("stage:") for address in default_layers(net))  # it has a norm
     plain = convscope.Network(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()), input_size=(8, 8))
     assert ["conv:1"] == default_layers(plain)
     with pytest.raises(LayerNotFoundError):
-        layers_of(net, "conv:1-9")
+        resolve_layers(net, "conv:1-9")
     with pytest.raises(NotApplicableError, match="ends in no linear layer and no convolution"):
-        head_of(convscope.Network(nn.Sequential(nn.ReLU()), input_size=(8, 8)))
+        classifier_head(convscope.Network(nn.Sequential(nn.ReLU()), input_size=(8, 8)))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import convscope
 from convscope.dataset.directions_and_groups import channel_groups, patches_along_direction
 from convscope.dataset.nearest_images import embedding, nearest_images
 from convscope.dataset.survey import survey
-from convscope.dataset.top_patches import framed, top_activations, top_patches
+from convscope.dataset.top_patches import draw_boxes, top_activations, top_patches
 from convscope.errors import ArgumentError, TargetError
 from convscope.objectives.similarity import direction
 from tests.dataset.conftest import draw
@@ -67,7 +67,7 @@ def test_a_field_larger_than_the_photograph_shows_it_whole(net, found):
 def test_frames_surround_what_is_seen(net, found):
     best = top_activations(net, found, "conv:2", 0)
     for picture, photo, (top, left, bottom, right) in zip(
-        framed(best), best.pixels, best.boxes(), strict=True
+        draw_boxes(best), best.pixels, best.boxes(), strict=True
     ):
         inside = (slice(None), slice(top + 1, bottom - 1), slice(left + 1, right - 1))
         assert torch.equal(photo[inside], picture[inside])

@@ -15,7 +15,7 @@ from PIL import EpsImagePlugin, Image, ImageOps
 import convscope
 from convscope.errors import ImageError
 from convscope.images.decode import FORMATS, MAX_BYTES, decode_file, is_picture_name, to_rgb
-from convscope.images.read import listed
+from convscope.images.read import list_images
 from convscope.images.resize import Fit
 
 PROGRAM = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n%%EOF\n"
@@ -92,7 +92,7 @@ def test_a_folder_lists_only_names_of_such_formats(tmp_path):
     names = ["a.jpg", "b.JPEG", "c.eps", "d.pdf", "e.tga", "f.mpo", "g.webp", "h.h5", "i.mpg", "j"]
     for name in names:
         (tmp_path / name).touch()
-    assert ["a.jpg", "b.JPEG", "f.mpo", "g.webp"] == [path.name for path in listed(tmp_path)]
+    assert ["a.jpg", "b.JPEG", "f.mpo", "g.webp"] == [path.name for path in list_images(tmp_path)]
     assert is_picture_name(tmp_path / "a.jpg")
 
 

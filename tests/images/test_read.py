@@ -15,7 +15,7 @@ from torchvision.models import ResNet18_Weights
 import convscope
 from convscope.errors import ArgumentError, ImageError
 from convscope.images.read import Standardize, check_pixels, sample
-from convscope.images.resize import LONGEST, both_sides
+from convscope.images.resize import MAX_ASPECT_RATIO, height_and_width
 
 UPRIGHT = np.zeros((6, 4, 3), np.uint8)  # red above, blue below, a green corner: no symmetry left
 UPRIGHT[:3, :, 0] = 255
@@ -253,9 +253,9 @@ def test_a_thread_of_pixels_is_refused_where_it_would_be_cut(width, height):
 
 
 def test_the_longest_picture_that_is_read():
-    assert (1, 3, 8, 8) == tuple(convscope.read(np.zeros((LONGEST, 1), np.uint8), 8).shape)
+    assert (1, 3, 8, 8) == tuple(convscope.read(np.zeros((MAX_ASPECT_RATIO, 1), np.uint8), 8).shape)
     with pytest.raises(ImageError, match="over 50 times as long as wide"):
-        convscope.read(np.zeros((LONGEST + 1, 1), np.uint8), 8)
+        convscope.read(np.zeros((MAX_ASPECT_RATIO + 1, 1), np.uint8), 8)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
@@ -520,7 +520,7 @@ def test_a_crop_is_as_large_as_can_be_where_no_resize_is_given():
 @pytest.mark.parametrize("size", [(30, 50), 31])
 def test_the_size_asked_for_is_the_size_returned(fit, sides, size):
     pixels = convscope.read(noise(*sides), size, fit=fit)
-    assert both_sides(size) == tuple(pixels.shape[-2:])
+    assert height_and_width(size) == tuple(pixels.shape[-2:])
     assert 0 <= pixels.min()
     assert pixels.max() <= 1
 

@@ -12,7 +12,7 @@ import convscope
 from convscope.errors import ArgumentError, LoadError, StoppedError
 from convscope.studies import evolution as study
 from convscope.studies.evolution import at, evolution
-from convscope.studies.top_activations import Strongest, strongest, view
+from convscope.studies.top_activations import ChannelMaximum, channel_maxima, view
 from tests.conftest import assert_untouched, state_of
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def checkpoints(module, tmp_path):
 
 def test_the_strongest_cell_by_a_slow_search(net, photographs, monkeypatch):
     monkeypatch.setattr(convscope.Network, "per_batch", lambda _: 3)
-    for k, found in zip((0, 5), strongest(net, photographs, "conv:2", (0, 5)), strict=True):
+    for k, found in zip((0, 5), channel_maxima(net, photographs, "conv:2", (0, 5)), strict=True):
         maps = [
             net.activations(photo, ("conv:2",))["conv:2"][0, k].detach().numpy()
             for photo in photographs
@@ -84,17 +84,17 @@ def test_a_patch_gives_its_activation_back(net, photographs, checkpoints):
 
 def test_a_patch_at_the_border_stands_at_its_place(net, photographs):
     pixels = net.read(photographs[0])
-    corner, _ = view(net, photographs[0], "conv:1", 0, Strongest(1.0, 0, 0, 0))
+    corner, _ = view(net, photographs[0], "conv:1", 0, ChannelMaximum(1.0, 0, 0, 0))
     torch.testing.assert_close(pixels[..., :2, :2], corner[..., 1:, 1:])
     assert (corner[..., 0, :] == 0.5).all()
-    last, _ = view(net, photographs[0], "conv:1", 0, Strongest(1.0, 0, 15, 15))
+    last, _ = view(net, photographs[0], "conv:1", 0, ChannelMaximum(1.0, 0, 15, 15))
     torch.testing.assert_close(pixels[..., 14:, 14:], last[..., :2, :2])
     assert (last[..., 2, :] == 0.5).all()
 
 
 def test_the_first_layer_projects_through_its_own_weights(net, photographs):
     """There is no ReLU before it: the projection is the filter, as strong as its answer."""
-    _, projected = view(net, photographs[0], "conv:1", 3, Strongest(2.0, 0, 8, 8))
+    _, projected = view(net, photographs[0], "conv:1", 3, ChannelMaximum(2.0, 0, 8, 8))
     torch.testing.assert_close(2 * net.module.stem.weight[3:4].detach(), projected)
 
 
@@ -109,7 +109,7 @@ def test_without_relus_there_are_patches_but_no_projections(photographs, tmp_pat
 
 
 def test_the_whole_photograph_where_a_cell_sees_more(net, photographs):
-    patch, projected = view(net, photographs[0], "conv:3", 0, Strongest(1.0, 0, 4, 4))
+    patch, projected = view(net, photographs[0], "conv:3", 0, ChannelMaximum(1.0, 0, 4, 4))
     assert patch.shape == projected.shape
     assert max(patch.shape[-2:]) <= 16
 
@@ -119,7 +119,7 @@ def test_resumed_after_a_stop(net, photographs, checkpoints, tmp_path, monkeypat
     part = evolution(net, checkpoints, photographs, state=state, should_stop=lambda: next(answers))
     assert {"1"} == set(part.table.column("checkpoint"))
     calls, search = [], study.strongest
-    monkeypatch.setattr(study, "strongest", lambda *a: calls.append(a) or search(*a))
+    monkeypatch.setattr(study, "channel_maxima", lambda *a: calls.append(a) or search(*a))
     whole = evolution(net, checkpoints, photographs, state=state)
     assert 2 == len(calls)
     assert whole.table.rows == evolution(net, checkpoints, photographs).table.rows

@@ -27,8 +27,8 @@ from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, 
 from convscope.execution.relu_rules import Gate
 from convscope.results import Pictures
 from convscope.synthesis.any_size import AnySize
-from convscope.synthesis.batch_objective import LEAD, as_asked
-from convscope.synthesis.forward_backward import Passes, redirected
+from convscope.synthesis.batch_objective import LEAD_SHARE, as_batch_objective
+from convscope.synthesis.forward_backward import ForwardBackward, redirected
 from convscope.synthesis.parametrizations import Fourier, Start
 from convscope.synthesis.presets import (
     box_blurred,
@@ -36,7 +36,7 @@ from convscope.synthesis.presets import (
     standardised,
     with_contrast,
 )
-from convscope.synthesis.validate import plan_for
+from convscope.synthesis.validate import resolve_preset
 from tests.conftest import assert_untouched, state_of
 
 FEW = {"steps": 12, "precision": "float32"}
@@ -88,10 +88,10 @@ def test_pictures_of_a_batch_are_those_made_alone(net):
 
 
 def test_the_size_of_a_pass_changes_nothing(net):
-    asked = as_asked([f"mid:{k}" for k in range(7)], 1)
+    asked = as_batch_objective([f"mid:{k}" for k in range(7)], 1)
     images = Fourier(Start([0] * 7, (16, 16)))().detach()
     one, three = (
-        Passes(net, asked, "float32", batch=batch).uphill(images, (), redirect=True)
+        ForwardBackward(net, asked, "float32", batch=batch).uphill(images, (), redirect=True)
         for batch in (7, 3)
     )
     for a, b in zip(one, three, strict=True):
@@ -434,13 +434,13 @@ def test_bfloat16_is_refused_where_scores_disagree(net):
             return y * 5 if y.dtype == torch.bfloat16 else y
 
     net = convscope.Network(Fragile(), input_size=(16, 16))
-    passes = Passes(net, as_asked("conv:1:0", 1))
+    passes = ForwardBackward(net, as_batch_objective("conv:1:0", 1))
     passes.half = True
     images = torch.rand(1, 3, 16, 16)
-    output = as_asked(
+    output = as_batch_objective(
         convscope.Objective("y", ("output",), lambda a: a["output"].mean((1, 2, 3))), 1
     )
-    fragile = Passes(net, output)
+    fragile = ForwardBackward(net, output)
     fragile.half = True
     assert passes.agrees(images, passes.scores(images))
     assert not fragile.agrees(images, fragile.scores(images))
@@ -454,8 +454,8 @@ def test_what_others_are_ahead_is_taken_off(net, images):
     for k in (best, (best + 1) % 8):
         own = float(means[k])
         other = second if k == best else float(means[best])
-        expected = own - 0.5 * max(0.0, other - own + LEAD * abs(own))
-        found = as_asked(f"mid:{k}", 1).read(acts, 0.5)
+        expected = own - 0.5 * max(0.0, other - own + LEAD_SHARE * abs(own))
+        found = as_batch_objective(f"mid:{k}", 1).read(acts, 0.5)
         assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
@@ -525,7 +525,7 @@ def test_sides_of_the_rounds():
     assert [56, 67, 80, 96, 100] == plan.sides(100)
     assert [40] == plan.sides(40)
     assert [128] == PRESETS["lucid"].sides(128)
-    assert 7 == plan_for("fourier", 7).steps
+    assert 7 == resolve_preset("fourier", 7).steps
 
 
 def test_finishes_written_out():

@@ -8,8 +8,8 @@ import convscope
 from convscope import DreamConfig, dream, dream_zoom, layer_energy
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import read
-from convscope.synthesis.dream import dreamt
-from convscope.synthesis.tiled_gradient import tiled
+from convscope.synthesis.dream import dream_objective
+from convscope.synthesis.tiled_gradient import tiled_gradient
 from tests.conftest import assert_untouched, state_of
 
 SMALL = DreamConfig(octaves=2, steps=3, jitter=4)
@@ -59,7 +59,7 @@ def test_tiles_cover_everything_and_are_of_one_size(side):
         seen.append(tuple(tile.shape[-2:]))
         return 3 * tile
 
-    torch.testing.assert_close(3 * x, tiled(gradient, x, side))
+    torch.testing.assert_close(3 * x, tiled_gradient(gradient, x, side))
     assert len(set(seen)) == 1
     assert max(seen[0]) <= side
 
@@ -76,7 +76,7 @@ def test_tiles_hardly_change_the_dream(net):
 def test_more_of_the_layer_is_seen(net):
     x = photo()
     for asked in ("mid", "mid:3", "class:church", None):
-        objective = dreamt(net, asked, None)
+        objective = dream_objective(net, asked, None)
         found = dream(net, x, asked, config=SMALL).values
         before, after = (float(net.score(objective, p)) for p in (x, found))
         assert after > before, objective.label
@@ -87,7 +87,7 @@ def test_more_of_the_layer_is_seen(net):
 
 def test_a_guide_draws_every_cell_to_its_nearest(net):
     guide = photo(16, 16)
-    objective = dreamt(net, "mid", guide)
+    objective = dream_objective(net, "mid", guide)
     features = net.activations(guide, ["mid"])["mid"][0].flatten(1)
     cells = net.activations(photo(20, 20), ["mid"])["mid"]
     total = 0.0
@@ -99,7 +99,7 @@ def test_a_guide_draws_every_cell_to_its_nearest(net):
     found = dream(net, photo(), "mid", guide=guide, config=SMALL)
     assert "guided mid" == found.recipe.objective
     with pytest.raises(ArgumentError, match="A guide shows a layer what to look for"):
-        dreamt(net, "mid:3", guide)
+        dream_objective(net, "mid:3", guide)
 
 
 def test_the_network_comes_back_untouched(net, module):
@@ -156,4 +156,4 @@ def test_mistakes(net):
     flat = convscope.Objective("flat", ("mid",), lambda acts: 0 * acts["mid"].mean((1, 2, 3)))
     with pytest.raises(NotApplicableError, match="reaches the photograph: nothing would change"):
         dream(net, photo(), flat, config=SMALL)
-    assert layer_energy("mid").label == dreamt(net, "mid", None).label
+    assert layer_energy("mid").label == dream_objective(net, "mid", None).label

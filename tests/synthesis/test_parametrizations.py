@@ -7,7 +7,7 @@ import torch
 from convscope.errors import NotApplicableError
 from convscope.images.read import read
 from convscope.synthesis.colour import mixed, mixing, separated
-from convscope.synthesis.parametrizations import Fourier, Opaque, Phase, Pixels, Start
+from convscope.synthesis.parametrizations import Fourier, Phase, Pixels, Start, WithAlpha
 from convscope.synthesis.presets import PRESETS
 from convscope.synthesis.spectrum import frequencies, power_slope, sample_magnitude
 
@@ -125,7 +125,7 @@ def test_the_spectrum_of_samples_falls_with_frequency_at_any_size():
 
 
 def test_opacity_is_one_channel_more():
-    canvas = Opaque(Fourier(start()), Fourier(start(colours=1)))
+    canvas = WithAlpha(Fourier(start()), Fourier(start(colours=1)))
     assert (1, 4, 16, 16) == canvas().shape
 
 

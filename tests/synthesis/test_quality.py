@@ -6,7 +6,7 @@ from torch import nn
 
 import convscope
 from convscope import channel, logit, quality, synthesize
-from convscope.synthesis.batch_objective import as_asked
+from convscope.synthesis.batch_objective import as_batch_objective
 from convscope.synthesis.quality import COLUMNS, quality_chart, real_scores
 
 
@@ -54,7 +54,7 @@ def test_classes_are_ranked_among_classes(net, images):
 
 
 def test_what_photographs_score_is_the_same_in_any_batches(net, images):
-    asked = as_asked(["mid:3", "class:church"], 1)
+    asked = as_batch_objective(["mid:3", "class:church"], 1)
     whole, single = (real_scores(net, asked, list(images), batch=b) for b in (16, 1))
     torch.testing.assert_close(whole.scores, single.scores, rtol=1e-5, atol=1e-6)
     assert torch.equal(whole.live, single.live)
@@ -107,7 +107,7 @@ def test_the_default_recipe_beats_photographs_on_real_networks(name, fixtures, r
     for layer in ("conv:5", "conv:8") if name == "bundled" else ("conv:13", "conv:25"):
         count = net.layers.find(layer).shape[0]
         asked = [f"{layer}:{k}" for k in range(0, count, count // 8)]
-        real = real_scores(net, as_asked(asked, 1), photos)
+        real = real_scores(net, as_batch_objective(asked, 1), photos)
         rows = quality(net, synthesize(net, asked), asked, photographs=real).records()
         rows = [row for row, alive in zip(rows, real.live.tolist(), strict=True) if alive]
         assert all(row["score"] >= row["strongest photograph"] for row in rows)

@@ -130,6 +130,6 @@ def test_what_is_not_opaque_shows_the_ground():
     laid = over(x, 0.25)
     assert torch.equal(torch.full((1, 3, 3, 6), 0.25), laid[:, :, :3])
     assert torch.equal(torch.ones(1, 3, 3, 6), laid[:, :, 3:])
-    drawn = T.Behind().draw(moment())(x)
+    drawn = T.RandomBackground().draw(moment())(x)
     assert (1, 3, 6, 6) == drawn.shape
     assert torch.equal(torch.ones(1, 3, 3, 6), drawn[:, :, 3:])

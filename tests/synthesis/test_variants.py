@@ -9,9 +9,9 @@ from torch import nn
 import convscope
 from convscope import PRESETS, synthesize
 from convscope.errors import ArgumentError
-from convscope.synthesis.parametrizations import Fourier, Grey, Opaque, Pixels, Start
+from convscope.synthesis.parametrizations import Fourier, Grey, Pixels, Start, WithAlpha
 from convscope.synthesis.presets import centred
-from convscope.synthesis.priors import Decay, Sparing
+from convscope.synthesis.priors import AlphaPenalty, Decay
 from convscope.synthesis.variants import in_grey, with_opacity, with_spectrum
 
 FEW = {"steps": 12, "precision": "float32"}
@@ -98,7 +98,7 @@ def test_canvases_are_enlarged():
     halved = torch.nn.functional.avg_pool2d(twice().detach(), 2)
     assert float((halved - small().detach()).abs().mean()) < 0.05
     one = Pixels(torch.rand(2, 1, 12, 16))
-    assert (2, 4, 24, 32) == Opaque(Grey(one, 3), Fourier(Start([0, 1], (12, 16), 1))).resized(
+    assert (2, 4, 24, 32) == WithAlpha(Grey(one, 3), Fourier(Start([0, 1], (12, 16), 1))).resized(
         (24, 32)
     )().shape
 
@@ -106,5 +106,5 @@ def test_canvases_are_enlarged():
 def test_opacity_costs_its_share_of_the_score_whatever_its_sign():
     pixels = torch.zeros(2, 4, 3, 3)
     pixels[0, -1], pixels[1, -1] = 0.25, 1.0
-    found = Sparing(0.5)(pixels, torch.tensor([-4.0, 6.0]))
+    found = AlphaPenalty(0.5)(pixels, torch.tensor([-4.0, 6.0]))
     assert [0.5, 3.0] == found.tolist()

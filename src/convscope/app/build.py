@@ -12,9 +12,9 @@ import gradio as gr
 from convscope.app import jobs
 from convscope.app.component import microscope
 from convscope.app.endpoints import offer
-from convscope.app.page_requests import Answer, answering
+from convscope.app.page_requests import Answer, safe_handler
 from convscope.app.photos import MOST_BYTES
-from convscope.app.shared_state import Desk
+from convscope.app.shared_state import SharedState
 from convscope.app.tabs import (
     channel,
     embedding_map_tab,
@@ -27,7 +27,7 @@ from convscope.app.tabs import (
     occlude,
 )
 from convscope.app.unread import forget_unread
-from convscope.app.uploads import stay_here
+from convscope.app.uploads import restrict_file_access
 from convscope.attribution.occlusion import FILLS
 from convscope.dataset.survey_result import Survey
 from convscope.network.network import Network
@@ -72,10 +72,10 @@ def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
     Returns:
         Blocks; `convscope.app.launch` serves them with all that keeps strangers out.
     """
-    return blocks_of(Desk(net, embedding_map_tab.opened(net, survey)))
+    return blocks_of(SharedState(net, embedding_map_tab.opened(net, survey)))
 
 
-def blocks_of(desk: Desk) -> gr.Blocks:
+def blocks_of(desk: SharedState) -> gr.Blocks:
     """The app of a desk."""
     with gr.Blocks(
         title=f"convscope · {desk.net.name}", analytics_enabled=False, delete_cache=STALE
@@ -83,7 +83,7 @@ def blocks_of(desk: Desk) -> gr.Blocks:
         scope = microscope(facts(desk), functions(desk))
         scope.job(_running(desk), None, scope, **_JOB)
         offer(desk)
-    stay_here(blocks, desk.uploads)
+    restrict_file_access(blocks, desk.uploads)
     blocks.state_session_capacity = SESSIONS
     blocks.queue(max_size=QUEUED, default_concurrency_limit=TOGETHER)
     forget_unread(blocks)
@@ -98,7 +98,7 @@ _JOB: dict[str, Any] = {
 }
 
 
-def _running(desk: Desk) -> Callable[..., Iterator[Answer]]:
+def _running(desk: SharedState) -> Callable[..., Iterator[Answer]]:
     def run(event: gr.EventData) -> Iterator[Answer]:
         sent = None
         with suppress(AttributeError, TypeError):  # a stranger sent no such thing
@@ -108,14 +108,14 @@ def _running(desk: Desk) -> Callable[..., Iterator[Answer]]:
     return run
 
 
-def functions(desk: Desk) -> dict[str, Callable[[Any], Answer]]:
+def functions(desk: SharedState) -> dict[str, Callable[[Any], Answer]]:
     """Everything that the page may ask, by name; none of these raises."""
-    asked = {name: answering(desk, function) for name, function in ASKED.items()}
-    forms = {name: answering(desk, function, raw=True) for name, function in FORMS.items()}
+    asked = {name: safe_handler(desk, function) for name, function in ASKED.items()}
+    forms = {name: safe_handler(desk, function, raw=True) for name, function in FORMS.items()}
     return {**asked, **forms}
 
 
-def facts(desk: Desk) -> Answer:
+def facts(desk: SharedState) -> Answer:
     """What the page knows from the start."""
     net = desk.net
     height, width = net.input_size

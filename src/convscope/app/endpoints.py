@@ -18,9 +18,9 @@ from torch import Tensor
 from convscope.app.image_encoding import png
 from convscope.app.page_requests import TROUBLE, whole
 from convscope.app.photos import Photograph
-from convscope.app.shared_state import Desk
+from convscope.app.shared_state import SharedState
 from convscope.app.tabs.look import mapped
-from convscope.app.uploads import take
+from convscope.app.uploads import pop_upload
 from convscope.errors import ArgumentError, ConvscopeError, ImageError
 from convscope.objectives.makers import parse
 from convscope.render.colour import as_bytes
@@ -41,14 +41,14 @@ Sent = dict[str, Any] | str
 Answer = dict[str, Any]
 
 
-def offer(desk: Desk) -> None:
+def offer(desk: SharedState) -> None:
     """Add the endpoints to the blocks that are being built."""
     for function in (predict, cam, maps, synthesize):
         name = function.__name__
         api(_bound(desk, function), api_name=name, concurrency_id="network")
 
 
-def predict(desk: Desk, photo: Sent, top: int = 5) -> list[Answer]:
+def predict(desk: SharedState, photo: Sent, top: int = 5) -> list[Answer]:
     """The most probable classes of a photograph.
 
     A photograph is a file (`gradio_client.handle_file`), the base64 text of one, or
@@ -59,7 +59,9 @@ def predict(desk: Desk, photo: Sent, top: int = 5) -> list[Answer]:
         return [dict(row) for row in view_predict(net, found.pixels, top=top).records()]
 
 
-def cam(desk: Desk, photo: Sent, target: str = "predicted", method: str = "gradcam") -> Answer:
+def cam(
+    desk: SharedState, photo: Sent, target: str = "predicted", method: str = "gradcam"
+) -> Answer:
     """Where the evidence for a class lies: raw values, and a picture over the photograph."""
     found = _asked(desk, photo)
     with desk.network() as net:
@@ -68,7 +70,7 @@ def cam(desk: Desk, photo: Sent, target: str = "predicted", method: str = "gradc
     return {"values": values, "picture": png(made.picture()), "words": words}
 
 
-def maps(desk: Desk, photo: Sent, layer: str = "stage:1", strongest: int = 16) -> Answer:
+def maps(desk: SharedState, photo: Sent, layer: str = "stage:1", strongest: int = 16) -> Answer:
     """The strongest activation maps of a layer: channel numbers, raw values, a picture."""
     found = _asked(desk, photo)
     with desk.network() as net:
@@ -78,7 +80,9 @@ def maps(desk: Desk, photo: Sent, layer: str = "stage:1", strongest: int = 16) -
     return {"channels": numbers, "values": _rows(made.values[0]), "picture": picture}
 
 
-def synthesize(desk: Desk, target: str, steps: int = 128, size: int = 128, seed: int = 0) -> Answer:
+def synthesize(
+    desk: SharedState, target: str, steps: int = 128, size: int = 128, seed: int = 0
+) -> Answer:
     """A picture of what a class ("class:church") or a channel ("conv:3:88") wants to see."""
     objective = parse(target)
     with desk.network() as net:
@@ -87,7 +91,7 @@ def synthesize(desk: Desk, target: str, steps: int = 128, size: int = 128, seed:
     return {"picture": png(picture), "recipe": made.recipe.json()}
 
 
-def _bound(desk: Desk, function: Callable[..., Any]) -> Callable[..., Any]:
+def _bound(desk: SharedState, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of the desk as Gradio reads it: hints and defaults of all but the desk.
 
     A mistake becomes an error with one sentence, whatever else the server hides.
@@ -124,7 +128,7 @@ def _checked(parameter: Parameter, value: Any) -> Any:
     return value
 
 
-def _asked(desk: Desk, photo: Any) -> Photograph:
+def _asked(desk: SharedState, photo: Any) -> Photograph:
     """A photograph as a program sends it; an address elsewhere is never fetched.
 
     Raises:
@@ -136,7 +140,7 @@ def _asked(desk: Desk, photo: Any) -> Photograph:
         return desk.photos.add(_decoded(photo), "photograph")
     if not isinstance(photo, dict) or "path" not in photo:
         raise ImageError(SENT)
-    return desk.photos.add(take(photo["path"], desk.uploads), "photograph")
+    return desk.photos.add(pop_upload(photo["path"], desk.uploads), "photograph")
 
 
 def _decoded(text: str) -> bytes:

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convscope.app.body import Bodies, BodyError
-from convscope.app.login_limit import Attempts
+from convscope.app.login_limit import LoginRateLimiter
 from convscope.app.photos import MOST_BYTES
 
 MOST_JSON = 2**20  # bytes of a question; photographs come as files
@@ -77,7 +77,7 @@ class Guard:
         bodies: Bodies | None = None,
     ) -> None:
         """Nobody has tried to come in yet."""
-        self.app, self.attempts, self.admitted = app, Attempts(), admitted
+        self.app, self.attempts, self.admitted = app, LoginRateLimiter(), admitted
         self.bodies = bodies or Bodies()
         self.names = {host, "localhost", socket.gethostname()}
 

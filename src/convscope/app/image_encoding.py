@@ -47,7 +47,7 @@ def heat(values: Any, size: tuple[int, int], top: float | None = None) -> str:
     return jpeg(Image.fromarray(as_bytes(coloured(share))))
 
 
-def sprite(maps: Tensor) -> dict[str, Any]:
+def encode_sprite(maps: Tensor) -> dict[str, Any]:
     """All maps of a layer, each in its own range, as one picture.
 
     Args:

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from convscope.app.page_requests import TROUBLE, Answer, Ask
-from convscope.app.shared_state import Desk
+from convscope.app.page_requests import TROUBLE, Answer, PageRequest
+from convscope.app.shared_state import SharedState
 from convscope.errors import ArgumentError, ConvscopeError, StoppedError
 from convscope.network.network import Network
 
@@ -20,11 +20,11 @@ EVERY = 0.3  # seconds between two answers; also how soon a closed page is notic
 Progress = Callable[[int, int, str], None]
 Stop = Callable[[], bool]
 T = TypeVar("T")
-Job = Callable[[Desk, Ask, Stop], Iterator[Answer]]
+Job = Callable[[SharedState, PageRequest, Stop], Iterator[Answer]]
 _LOG = logging.getLogger("convscope.app")
 
 
-def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
+def run(desk: SharedState, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
     """All answers of a job, each with its name; a mistake is the last one, having a place the first.
 
     The place is taken here and nowhere before: whoever goes away without a word leaves none behind.
@@ -34,7 +34,7 @@ def run(desk: Desk, jobs: dict[str, Job], sent: Any) -> Iterator[Answer]:
         jobs: kind -> what does it.
         sent: what the page sent: `kind`, `job` (a name of its own) and options.
     """
-    ask = Ask(desk, sent)
+    ask = PageRequest(desk, sent)
     name, kind = ask.text("job"), ask.text("kind")
     try:
         job = _known(jobs, kind)
@@ -58,13 +58,13 @@ def _known(jobs: dict[str, Job], kind: str) -> Job:
     return jobs[kind]
 
 
-def stop(desk: Desk, ask: Ask) -> Answer:
+def stop(desk: SharedState, ask: PageRequest) -> Answer:
     """End a job after its step."""
     desk.stop(ask.text("job"))
     return {}
 
 
-class Pace:
+class Throttle:
     """Lets an answer through every so often."""
 
     def __init__(self, every: float = EVERY) -> None:
@@ -80,12 +80,12 @@ class Pace:
         return True
 
 
-class Newest:
+class LatestValue:
     """What a job has made so far, drawn when the page can take it."""
 
     def __init__(self, draw: Callable[[Any], Answer]) -> None:
         """How it is drawn."""
-        self._draw, self._pace = draw, Pace()
+        self._draw, self._pace = draw, Throttle()
         self._made: Any = None
 
     def put(self, made: Any) -> None:
@@ -100,8 +100,8 @@ class Newest:
         return self._draw(made)
 
 
-def told(
-    desk: Desk,
+def stream_job(
+    desk: SharedState,
     work: Callable[[Network, Progress, Stop], T],
     stop: Stop,
     found: list[T],

@@ -11,7 +11,7 @@ WHILE = 300.0  # seconds for which they count
 KEPT = 10_000  # attempts, so that many strangers do not fill the memory
 
 
-class Attempts:
+class LoginRateLimiter:
     """Attempts of the last minutes that did not do well."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

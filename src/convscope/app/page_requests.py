@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from convscope.app.photos import Photograph
-from convscope.app.shared_state import Desk
+from convscope.app.shared_state import SharedState
 from convscope.errors import ArgumentError, ConvscopeError
 
 Answer = dict[str, Any]
@@ -15,7 +15,7 @@ _LOG = logging.getLogger("convscope.app")
 TROUBLE = "Something went wrong here; the person who runs this app finds it in the server's log."
 
 
-class Ask:
+class PageRequest:
     """What a page sent, read with care.
 
     Args:
@@ -23,7 +23,7 @@ class Ask:
         sent: names and values.
     """
 
-    def __init__(self, desk: Desk, sent: Any) -> None:
+    def __init__(self, desk: SharedState, sent: Any) -> None:
         """Anything that is no set of names counts as nothing."""
         self._desk = desk
         self._sent: Mapping[str, Any] = sent if isinstance(sent, Mapping) else {}
@@ -56,8 +56,8 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     return int(value)
 
 
-def answering(
-    desk: Desk, function: Callable[[Desk, Any], Answer], *, raw: bool = False
+def safe_handler(
+    desk: SharedState, function: Callable[[SharedState, Any], Answer], *, raw: bool = False
 ) -> Callable[[Any], Answer]:
     """A function for the page, which never raises: a mistake becomes the answer's `error`.
 
@@ -69,7 +69,7 @@ def answering(
 
     def answer(sent: Any) -> Answer:
         try:
-            return function(desk, sent if raw else Ask(desk, sent))
+            return function(desk, sent if raw else PageRequest(desk, sent))
         except ConvscopeError as error:
             return {"error": str(error)}
         except Exception:  # noqa: BLE001 - no path and no traceback may reach the page

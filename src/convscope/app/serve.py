@@ -30,7 +30,7 @@ from convscope.app.forms import Forms
 from convscope.app.guard import Guard
 from convscope.app.login_limit import EACH, WHILE
 from convscope.app.photos import MOST_BYTES
-from convscope.app.shared_state import Desk
+from convscope.app.shared_state import SharedState
 from convscope.app.tabs.embedding_map_tab import opened
 from convscope.app.uploads import Uploads
 from convscope.dataset.survey_result import Survey
@@ -126,7 +126,7 @@ def served(
 
     Its folder for what is brought is made here and removed when the server stops.
     """
-    desk, folder = Desk(net, opened(net, survey)), Folder()
+    desk, folder = SharedState(net, opened(net, survey)), Folder()
     os.environ["GRADIO_TEMP_DIR"] = str(folder.path)
     # Gradio read this when it was imported, and would make a folder that all users share.
     routes.DEFAULT_TEMP_DIR = str(folder.path)  # type: ignore[attr-defined]

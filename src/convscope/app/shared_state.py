@@ -46,7 +46,7 @@ class Made:
     film: Pictures | None = None
 
 
-class Desk:
+class SharedState:
     """One network and those who ask it.
 
     Attributes:

@@ -95,7 +95,7 @@ class Uploads:
         return len(self._kept) > KEPT or room > ROOM or self._clock() - oldest > AGE
 
 
-def stay_here(blocks: gr.Blocks, uploads: Uploads) -> None:
+def restrict_file_access(blocks: gr.Blocks, uploads: Uploads) -> None:
     """Let Gradio touch no file and no address but what was uploaded.
 
     Args:
@@ -147,7 +147,7 @@ def _checked(sent: Any, uploads: Uploads) -> Any:
     return {name: _checked(part, uploads) for name, part in sent.items()}
 
 
-def take(named: Any, uploads: Uploads) -> bytes:
+def pop_upload(named: Any, uploads: Uploads) -> bytes:
     """What was uploaded: here, or to Gradio where it serves the app by itself.
 
     Raises:

@@ -170,11 +170,11 @@ def evolution(
     out: OutFolder = Path("evolution"),
 ) -> None:
     """The strongest patch of a channel, checkpoint by checkpoint."""
-    from convscope.images.read import listed
+    from convscope.images.read import list_images
     from convscope.studies.evolution import evolution as study
 
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
-        files = listed(photos)
+        files = list_images(photos)
         found = study(
             options.load(),
             checkpoints,

@@ -71,20 +71,20 @@ def synthesize(
     out: Film = None,
 ) -> None:
     """What a channel, a layer or a class wants to see."""
-    from convscope.images.read import listed
+    from convscope.images.read import list_images
     from convscope.synthesis import synthesize as make
     from convscope.synthesis.timelapse import timelapse
-    from convscope.synthesis.validate import plan_for
+    from convscope.synthesis.validate import resolve_preset
 
     _check_ways(
         sheet=sheet, across=across, variants=variants, grow=grow, every=every, photos=photos
     )
     _check_parts(layer, channel, target, channels, best, sheet=sheet, across=across)
     show.check_out(out, *FILMS)
-    sources = listed(photos) if photos else None
+    sources = list_images(photos) if photos else None
     asked = _asked(layer, channel, target, whole=sheet, across=across)
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
-        plan = _plan(plan_for(preset, steps), grey=grey, opacity=opacity)
+        plan = _plan(resolve_preset(preset, steps), grey=grey, opacity=opacity)
         given: dict[str, Any] = {
             "preset": plan,
             "size": size_in(size),

@@ -28,7 +28,7 @@ class NotFiniteError(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Seen:
+class BatchStatistics:
     """What one batch did to one layer, read while the pass went by; all are (N, C).
 
     Attributes:
@@ -48,7 +48,7 @@ class Seen:
     cells: int
 
     @classmethod
-    def of(cls, maps: Tensor) -> Seen:
+    def of(cls, maps: Tensor) -> BatchStatistics:
         """Read (N, C, h, w) few photographs at a time: what is made on the way stays in the cache."""
         few = max(1, AT_ONCE // max(1, maps[0].numel()))
         parts = [_few(part.float()) for part in maps.split(few)]
@@ -73,7 +73,7 @@ def _few(maps: Tensor) -> tuple[Tensor, ...]:
 
 
 @dataclass(frozen=True)
-class Tally:
+class ChannelStatistics:
     """What many photographs did to the C channels of one layer.
 
     Attributes:
@@ -108,7 +108,7 @@ class Tally:
     sums: Tensor
 
     @classmethod
-    def of(cls, seen: Seen, ids: Tensor, classes: Tensor, top: int) -> Tally:
+    def of(cls, seen: BatchStatistics, ids: Tensor, classes: Tensor, top: int) -> ChannelStatistics:
         """From a batch.
 
         Args:
@@ -135,7 +135,7 @@ class Tally:
             *_by_class(strongest, classes),
         )
 
-    def merge(self, other: Tally) -> Tally:
+    def merge(self, other: ChannelStatistics) -> ChannelStatistics:
         """The tally of both sets of photographs."""
         mine, theirs = self._best, other._best
         joined = [torch.cat(pair, 1) for pair in zip(mine, theirs, strict=True)]
@@ -143,7 +143,7 @@ class Tally:
         sums = {name: getattr(self, name) + getattr(other, name) for name in added}
         values, ids, ys, xs = _best(joined[0], joined[1], joined[2], joined[3], int(self.top))
         classes, counts, by_class = _joined(self, other)
-        return Tally(
+        return ChannelStatistics(
             self.top,
             values,
             ids,
@@ -164,7 +164,7 @@ class Tally:
         return {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
 
     @classmethod
-    def read(cls, tensors: Mapping[str, Tensor]) -> Tally:
+    def read(cls, tensors: Mapping[str, Tensor]) -> ChannelStatistics:
         """Back from a file.
 
         Raises:
@@ -206,7 +206,7 @@ def _best(
     return values.gather(1, best), ids.gather(1, best), ys.gather(1, best), xs.gather(1, best)
 
 
-def bins_of(values: Tensor) -> Tensor:
+def bin_indices(values: Tensor) -> Tensor:
     """The number of the bin that each value falls into."""
     octave = (values.double().clamp(min=LOWEST) / LOWEST).log2()
     bins = 1 + (octave * PER_OCTAVE).floor().long().clamp(max=BINS - 2)
@@ -215,7 +215,7 @@ def bins_of(values: Tensor) -> Tensor:
 
 def _histogram(strongest: Tensor) -> Tensor:
     found = torch.zeros(strongest.shape[1], BINS, dtype=torch.long)
-    bins = bins_of(strongest).T
+    bins = bin_indices(strongest).T
     return found.scatter_add_(1, bins, torch.ones_like(bins))
 
 
@@ -227,7 +227,7 @@ def _by_class(strongest: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tenso
     return found, counts, sums
 
 
-def _joined(a: Tally, b: Tally) -> tuple[Tensor, Tensor, Tensor]:
+def _joined(a: ChannelStatistics, b: ChannelStatistics) -> tuple[Tensor, Tensor, Tensor]:
     """Classes, counts and sums of two tallies, which may have seen other classes."""
     classes = torch.cat([a.classes, b.classes]).unique()
     counts = torch.zeros(len(classes), dtype=torch.long)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convscope.dataset.channel_statistics import Seen, Tally
-from convscope.dataset.forward_batches import batches, pass_by
+from convscope.dataset.channel_statistics import BatchStatistics, ChannelStatistics
+from convscope.dataset.forward_batches import batches, forward_with_readers
 from convscope.dataset.survey import Progress, ShouldStop
 from convscope.dataset.survey_result import Place, Survey
-from convscope.dataset.top_patches import TopActivations, projected
+from convscope.dataset.top_patches import TopActivations, project
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.network.network import Network
 from convscope.randomness import FEW, checked, seeded
@@ -57,7 +57,7 @@ def patches_along_direction(
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
     unit = _unit(net, layer, directions)
-    found: list[Tally] = []
+    found: list[ChannelStatistics] = []
     files, size = survey.files(), survey.manifest.batch
     none = torch.full((size,), -1)
     for batch in batches(net, files, survey.images["ids"].tolist(), size):
@@ -67,10 +67,12 @@ def patches_along_direction(
 
         def look(name: str, maps: Tensor, ids: Tensor = ids) -> None:
             if name == layer:
-                tally = Tally.of(Seen.of(projected(maps, unit)), ids, none[: len(ids)], top)
+                tally = ChannelStatistics.of(
+                    BatchStatistics.of(project(maps, unit)), ids, none[: len(ids)], top
+                )
                 found[:] = [found[0].merge(tally) if found else tally]
 
-        pass_by(net, batch.pixels, [layer], look, whole=False)
+        forward_with_readers(net, batch.pixels, [layer], look, whole=False)
         done = int(found[0].images)
         if progress:
             progress(done, len(survey.images["ids"]), "looking along directions")
@@ -156,7 +158,7 @@ def _cells(
     files = survey.files()
     for batch in batches(net, files, chosen, survey.manifest.batch):
         if batch.pixels is not None:
-            pass_by(net, batch.pixels, [layer], look, whole=False)
+            forward_with_readers(net, batch.pixels, [layer], look, whole=False)
     return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
 
 
@@ -173,7 +175,7 @@ def _unit(net: Network, layer: str, directions: Tensor) -> Tensor:
 
 
 def _strongest(
-    net: Network, survey: Survey, layer: str, tally: Tally, unit: Tensor, k: int
+    net: Network, survey: Survey, layer: str, tally: ChannelStatistics, unit: Tensor, k: int
 ) -> TopActivations:
     columns = (tally.ids, tally.values, tally.ys, tally.xs)
     rows = zip(*(column[k].tolist() for column in columns), strict=True)

@@ -90,7 +90,7 @@ def _collected(ready: Mapping[int, Future[_Read]]) -> Batch:
     return Batch(pixels, list(read), skipped, reduced)
 
 
-def pass_by(
+def forward_with_readers(
     net: Network,
     pixels: Tensor,
     layers: Sequence[str],
@@ -112,7 +112,10 @@ def pass_by(
     """
 
     def look(name: str, value: Tensor) -> None:
-        reader(name, code_of(value, head) if name == CODE else map_of(value, net.layers, name))
+        reader(
+            name,
+            pooled_embedding(value, head) if name == CODE else as_maps(value, net.layers, name),
+        )
 
     sites = {name: net.layers.site(name) for name in layers}
     entering = {CODE: head} if head is not None else {}
@@ -122,14 +125,14 @@ def pass_by(
             reader(OUTPUT, scores_in(module(x), net.output).float())
 
 
-def map_of(value: Tensor, layers: Layers, layer: str) -> Tensor:
+def as_maps(value: Tensor, layers: Layers, layer: str) -> Tensor:
     """A layer's value as maps; what has no place becomes maps of one cell."""
     if value.dim() == 2:
         return value[:, :, None, None]
     return layers.maps(value, layer)
 
 
-def code_of(value: Tensor, head: nn.Module | None) -> Tensor:
+def pooled_embedding(value: Tensor, head: nn.Module | None) -> Tensor:
     """What enters the head as one code a photograph: (N, D); maps and tokens by their mean.
 
     A linear head looks at the last axis, a convolution at the second.
@@ -141,7 +144,7 @@ def code_of(value: Tensor, head: nn.Module | None) -> Tensor:
     return value.float().flatten(2).mean(2)
 
 
-def head_of(net: Network) -> nn.Module:
+def classifier_head(net: Network) -> nn.Module:
     """The last linear layer that runs, or the last convolution where there is none behind it.
 
     Raises:
@@ -169,7 +172,7 @@ def default_layers(net: Network) -> list[str]:
     return found
 
 
-def layers_of(net: Network, layers: str | Sequence[str] | None) -> list[str]:
+def resolve_layers(net: Network, layers: str | Sequence[str] | None) -> list[str]:
     """Addresses from what a person wrote: "conv:1-8", "conv:1,conv:5", a list; None: the default.
 
     Raises:
@@ -186,7 +189,7 @@ def layers_of(net: Network, layers: str | Sequence[str] | None) -> list[str]:
     for address in found:
         row = net.layers.find(address)
         if len(row.shape) != 1:
-            map_of(torch.empty(1, *row.shape), net.layers, address)
+            as_maps(torch.empty(1, *row.shape), net.layers, address)
     return list(dict.fromkeys(found))
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convscope.dataset.forward_batches import batches, layers_of, pass_by
+from convscope.dataset.forward_batches import batches, forward_with_readers, resolve_layers
 from convscope.dataset.source import Photographs, photographs
 from convscope.dataset.survey import BATCH, Progress, ShouldStop
 from convscope.errors import NotApplicableError, StoppedError
@@ -59,7 +59,7 @@ def linear_probe(
     """
     checked(seed, FEW)
     photos = photographs(source)
-    named = layers_of(net, layers)
+    named = resolve_layers(net, layers)
     features, labels = _features(net, photos, named, most, progress, should_stop)
     rows: list[tuple[Cell, ...]] = []
     for done, (layer, values) in enumerate(features.items()):
@@ -103,7 +103,7 @@ def _features(
     for batch in batches(net, photos, numbers, BATCH):
         if batch.pixels is not None:
             found["pixels"].append(_quarters(batch.pixels))
-            pass_by(net, batch.pixels, layers, look, whole=False)
+            forward_with_readers(net, batch.pixels, layers, look, whole=False)
             labels += [photos.items[n].label or "" for n in batch.numbers]
         if progress:
             progress(len(labels), len(numbers), "looking at photographs")

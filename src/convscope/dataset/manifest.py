@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from convscope.dataset.seal import UNSEALED, is_intact, is_sealed, sealed
+from convscope.dataset.seal import UNSEALED, is_intact, is_sealed, seal
 from convscope.dataset.source import Item
 from convscope.errors import LoadError, NotApplicableError
 from convscope.network.network import Network
@@ -17,10 +17,10 @@ from convscope.objectives.makers import OUTPUT
 
 FORMAT = 3
 ROUNDING = 0.02
-SAID = 16
+FINGERPRINT_LENGTH = 16
 
 
-def said_of_pattern(net: Network) -> list[float]:
+def output_fingerprint(net: Network) -> list[float]:
     """The first numbers of a network's answer to a fixed pattern, to three digits.
 
     Weights alone do not tell two networks apart: mean and deviation, and functions without
@@ -35,7 +35,7 @@ def said_of_pattern(net: Network) -> list[float]:
             answer = net.run(pattern, (OUTPUT,))[OUTPUT]
     except NotApplicableError:
         return []
-    return [float(f"{value:.3g}") for value in answer.flatten()[:SAID].tolist()]
+    return [float(f"{value:.3g}") for value in answer.flatten()[:FINGERPRINT_LENGTH].tolist()]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Manifest:
 
     def content(self) -> bytes:
         """As a JSON file with its digest."""
-        return sealed(json_bytes({"digest": UNSEALED, "format": FORMAT, **asdict(self)}))
+        return seal(json_bytes({"digest": UNSEALED, "format": FORMAT, **asdict(self)}))
 
     @classmethod
     def read(cls, content: bytes) -> Manifest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from convscope.dataset.forward_batches import CODE, head_of, pass_by
+from convscope.dataset.forward_batches import CODE, classifier_head, forward_with_readers
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, ImageError
 from convscope.images.read import Source
@@ -27,7 +27,7 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
         if name == CODE:
             found[name] = value
 
-    pass_by(net, net.photographs(images), (), look, head=head_of(net))
+    forward_with_readers(net, net.photographs(images), (), look, head=classifier_head(net))
     return found[CODE].clone()
 
 

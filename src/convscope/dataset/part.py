@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from convscope.dataset.channel_statistics import Tally
+from convscope.dataset.channel_statistics import ChannelStatistics
 from convscope.dataset.manifest import Manifest, different_facts
-from convscope.dataset.seal import UNSEALED, is_intact, sealed
+from convscope.dataset.seal import UNSEALED, is_intact, seal
 
 TABLE = -1
 """The number of all parts together."""
@@ -40,7 +40,7 @@ class Part:
 
     number: int
     seen: int
-    layers: Mapping[str, Tally] = field(default_factory=dict)
+    layers: Mapping[str, ChannelStatistics] = field(default_factory=dict)
     images: Mapping[str, Tensor] = field(default_factory=dict)
     skipped: Mapping[int, str] = field(default_factory=dict)
     reduced: Mapping[int, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Part:
         # layer has an empty name, so that "/ids" is none of a layer's.
         notes = {"convscope": json.dumps(about)}
         images = {f"/{name}": tensor for name, tensor in self.images.items()}
-        return sealed(save({**tensors, **images}, metadata=notes))
+        return seal(save({**tensors, **images}, metadata=notes))
 
     @classmethod
     def read(cls, content: bytes, manifest: Manifest) -> Part:
@@ -84,7 +84,7 @@ class Part:
                 number=int(about["number"]),
                 seen=int(about["seen"]),
                 images=below.pop("", {}),
-                layers={layer: Tally.read(found) for layer, found in below.items()},
+                layers={layer: ChannelStatistics.read(found) for layer, found in below.items()},
                 skipped=_by_number(about["skipped"]),
                 reduced=_by_number(about["reduced"]),
             )

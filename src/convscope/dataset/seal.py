@@ -13,7 +13,7 @@ _LENGTH = hashlib.sha256().digest_size * 2
 UNSEALED = (_MARK + b"0" * _LENGTH).decode()
 
 
-def sealed(content: bytes) -> bytes:
+def seal(content: bytes) -> bytes:
     """Content that holds `UNSEALED`, with its digest there; the first place counts."""
     start = content.index(_MARK) + len(_MARK)
     return content[:start] + _digest(content, start) + content[start + _LENGTH :]

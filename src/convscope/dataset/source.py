@@ -16,7 +16,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError, ImageError, printable
 from convscope.images.decode import Decode, decode_file
-from convscope.images.read import listed
+from convscope.images.read import list_images
 from convscope.network.network import Network
 
 
@@ -169,7 +169,7 @@ def digest(items: Sequence[Item], *, times: bool = True) -> str:
 
 
 def _inside(root: Path) -> Files:
-    names = (path.relative_to(root) for path in listed(root))
+    names = (path.relative_to(root) for path in list_images(root))
     items = [_item(root, name, name.parent.name or None) for name in names]
     return Files(root.resolve(), items)  # to be found again from another folder
 

@@ -26,7 +26,7 @@ from convscope.atomic_write import cannot_be_written, is_draft, write_atomically
 from convscope.dataset.folder_lock import HOLDER, LOCK, only_run_in
 from convscope.dataset.manifest import Manifest, differences, different_facts, json_bytes
 from convscope.dataset.part import TABLE, DamagedError, Part, facts_of
-from convscope.dataset.seal import UNSEALED, is_intact, sealed
+from convscope.dataset.seal import UNSEALED, is_intact, seal
 from convscope.dataset.source import digest
 from convscope.errors import ArgumentError, LoadError
 
@@ -240,7 +240,7 @@ class Store:
     def note(self, manifest: Manifest, summary: dict[str, Any]) -> None:
         """File the summary as JSON with its digest and what survey it is of."""
         about = {"digest": UNSEALED, "survey": _identity(manifest)}
-        write_atomically(self.folder / SUMMARY, sealed(json_bytes({**about, **summary}, indent=1)))
+        write_atomically(self.folder / SUMMARY, seal(json_bytes({**about, **summary}, indent=1)))
 
     def has_summary(self, manifest: Manifest) -> bool:
         """Whether there is a summary that is whole and of this survey."""
@@ -266,7 +266,7 @@ class Store:
             found = [MANIFEST, *(self._name(p) for p in self._results() if not _intact(p))]
             return sorted(found)
         if manifest is None and not self._results():
-            raise LoadError(none_in(self.folder))
+            raise LoadError(no_survey_in(self.folder))
         if manifest is None:
             return [MANIFEST]
         shards = [n for n in manifest.shards if self.shard(n).exists()]
@@ -301,14 +301,14 @@ def _intact(file: Path) -> bool:
         return False
 
 
-def found_in(folders: Sequence[Path]) -> dict[int, tuple[Store, Manifest]]:
+def locate_parts(folders: Sequence[Path]) -> dict[int, tuple[Store, Manifest]]:
     """Where each part of one survey lies that was run in several folders.
 
     Raises:
         LoadError: if a folder holds no survey.
         ArgumentError: if they belong to different surveys, or parts are missing.
     """
-    parts = [(Store(folder), needed(folder)) for folder in folders]
+    parts = [(Store(folder), open_manifest(folder)) for folder in folders]
     first = parts[0][1]
     for store, manifest in parts[1:]:
         if differing := differences(manifest, first, without=("part", "photographs")):
@@ -324,14 +324,14 @@ def found_in(folders: Sequence[Path]) -> dict[int, tuple[Store, Manifest]]:
     return dict(sorted(found.items()))
 
 
-def needed(folder: Path) -> Manifest:
+def open_manifest(folder: Path) -> Manifest:
     """What a folder holds; LoadError where that is no survey."""
     manifest = Store(folder).manifest()
     if manifest is None:
-        raise LoadError(none_in(folder))
+        raise LoadError(no_survey_in(folder))
     return manifest
 
 
-def none_in(folder: Path) -> str:
+def no_survey_in(folder: Path) -> str:
     """What to say of a folder without a survey."""
     return f"{folder} holds no survey; 'convscope survey' makes one."

@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convscope.dataset.channel_statistics import NotFiniteError, Seen, Tally
+from convscope.dataset.channel_statistics import BatchStatistics, ChannelStatistics, NotFiniteError
 from convscope.dataset.forward_batches import (
     CODE,
     Batch,
+    as_maps,
     batches,
-    head_of,
-    layers_of,
-    map_of,
-    pass_by,
+    classifier_head,
+    forward_with_readers,
+    resolve_layers,
 )
-from convscope.dataset.manifest import Manifest, said_of_pattern
+from convscope.dataset.manifest import Manifest, output_fingerprint
 from convscope.dataset.part import TABLE, Part
 from convscope.dataset.source import Photographs, digest, photographs
-from convscope.dataset.store import Store, found_in, needed
+from convscope.dataset.store import Store, locate_parts, open_manifest
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, StoppedError
 from convscope.network.network import Network
@@ -100,7 +100,7 @@ def open_survey(folder: str | Path) -> Survey:
         LoadError: if there is none, or it is damaged.
         ArgumentError: if it is not finished.
     """
-    store, manifest = Store(Path(folder)), needed(Path(folder))
+    store, manifest = Store(Path(folder)), open_manifest(Path(folder))
     left = [n for n in manifest.own if not store.shard(n).exists()]
     if left:
         msg = f"{folder} is not finished: {len(left)} of {len(manifest.own)} parts are missing. Run the same survey again to go on."
@@ -130,8 +130,8 @@ def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
         msg = "Give the folders of the parts that are to be put together."
         raise ArgumentError(msg)
     paths, store = [Path(folder) for folder in folders], Store(Path(out))
-    found = found_in(paths)
-    with store.taken_up(replace(needed(paths[0]), part=(1, 1))) as manifest:
+    found = locate_parts(paths)
+    with store.taken_up(replace(open_manifest(paths[0]), part=(1, 1))) as manifest:
         left = [n for n in manifest.shards if store.whole(manifest, n) is None]
         for number in left:
             apart, theirs = found[number]
@@ -157,13 +157,13 @@ def _manifest(
     if not (isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]):
         msg = f"A part is (1, 4) to (4, 4), for example, not {part}."
         raise ArgumentError(msg)
-    named = layers_of(net, layers)
+    named = resolve_layers(net, layers)
     batch = min(BATCH, net.per_batch())
     per_shard = max(LEAST_SHARD, -(-len(photos.items) // MOST_SHARDS))
     return Manifest(
         network=net.spec or net.name,
         fingerprint=net.fingerprint,
-        said=said_of_pattern(net),
+        said=output_fingerprint(net),
         input_size=net.input_size,
         reading=f"to {net.resize}, {net.interpolation}",
         place=photos.place,
@@ -182,7 +182,7 @@ def _manifest(
 
 def _channels(net: Network, layer: str) -> int:
     shape = net.layers.find(layer).shape
-    return map_of(torch.empty(1, *shape), net.layers, layer).shape[1]
+    return as_maps(torch.empty(1, *shape), net.layers, layer).shape[1]
 
 
 def _work(
@@ -266,7 +266,7 @@ class _Part:
 
     def __init__(self, net: Network, manifest: Manifest, begun: Part) -> None:
         self.net, self.manifest = net, manifest
-        self.head: nn.Module | None = head_of(net) if manifest.whole else None
+        self.head: nn.Module | None = classifier_head(net) if manifest.whole else None
         self.number, self.seen = begun.number, begun.seen
         self.tallies = dict(begun.layers)
         self.kept = [begun.images] if begun.images else []
@@ -291,13 +291,20 @@ class _Part:
             elif name == OUTPUT:
                 kept.update(_predicted(value))
             else:
-                self._count(name, Tally.of(seen_of(name, value), ids, classes, self.manifest.top))
+                self._count(
+                    name,
+                    ChannelStatistics.of(
+                        batch_statistics(name, value), ids, classes, self.manifest.top
+                    ),
+                )
 
         whole = self.manifest.whole
-        pass_by(self.net, batch.pixels, self.manifest.layers, look, head=self.head, whole=whole)
+        forward_with_readers(
+            self.net, batch.pixels, self.manifest.layers, look, head=self.head, whole=whole
+        )
         self.kept.append(kept)
 
-    def _count(self, layer: str, tally: Tally) -> None:
+    def _count(self, layer: str, tally: ChannelStatistics) -> None:
         before = self.tallies.get(layer)
         self.tallies[layer] = before.merge(tally) if before else tally
 
@@ -308,14 +315,14 @@ class _Part:
         return Part(self.number, self.seen, self.tallies, images, self.skipped, self.reduced)
 
 
-def seen_of(layer: str, maps: Tensor) -> Seen:
+def batch_statistics(layer: str, maps: Tensor) -> BatchStatistics:
     """What a batch did to a layer.
 
     Raises:
         NotApplicableError: if values are not finite, of which no statistics can be made.
     """
     try:
-        return Seen.of(maps)
+        return BatchStatistics.of(maps)
     except NotFiniteError:
         msg = (
             f"{layer} has values that are not finite (NaN or infinity) for some photograph, so no "
@@ -370,7 +377,7 @@ def _together(store: Store, manifest: Manifest) -> Part:
         LoadError: if a part is missing or damaged.
         ImageError: if none of all photographs can be read.
     """
-    layers: dict[str, Tally] = {}
+    layers: dict[str, ChannelStatistics] = {}
     skipped: dict[int, str] = {}
     reduced: dict[int, str] = {}
     for number in manifest.own:

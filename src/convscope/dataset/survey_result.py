@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convscope.dataset.channel_statistics import Tally
+from convscope.dataset.channel_statistics import ChannelStatistics
 from convscope.dataset.manifest import Manifest
 from convscope.dataset.source import Files, Item
 from convscope.dataset.store import Store
@@ -59,7 +59,7 @@ class Survey:
 
     store: Store
     manifest: Manifest
-    tallies: dict[str, Tally]
+    tallies: dict[str, ChannelStatistics]
     skipped: Mapping[str, str]
     reduced: Mapping[str, str]
 
@@ -90,7 +90,7 @@ class Survey:
         parameters = {"place": m.place, "photographs": m.photographs, "top": m.top}
         return Recipe("survey", m.network, m.fingerprint, None, parameters, None, m.versions)
 
-    def tally(self, layer: str) -> Tally:
+    def tally(self, layer: str) -> ChannelStatistics:
         """Statistics of one layer's channels.
 
         Raises:

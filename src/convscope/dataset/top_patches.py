@@ -87,7 +87,7 @@ class TopActivations:
         maps = value[:, :, None, None] if value.dim() == 2 else None
         maps = self.net.layers.maps(value, self.layer) if maps is None else maps
         planes = (
-            maps[:, self.channel] if self.along is None else projected(maps, self.along[None])[:, 0]
+            maps[:, self.channel] if self.along is None else project(maps, self.along[None])[:, 0]
         )
         for one, place in zip(planes, self.places, strict=True):
             again = float(one[place.y, place.x])
@@ -146,12 +146,12 @@ def top_patches(
     return Pictures(found.cut(found.pixels), recipe, captions=found.captions, scale="pixels")
 
 
-def projected(maps: Tensor, directions: Tensor) -> Tensor:
+def project(maps: Tensor, directions: Tensor) -> Tensor:
     """Maps (N, C, h, w) along directions (D, C) of length 1: (N, D, h, w)."""
     return torch.einsum("nchw,dc->ndhw", maps.float(), directions.to(maps.device, torch.float32))
 
 
-def framed(found: TopActivations, frame: float = 1.0) -> Tensor:
+def draw_boxes(found: TopActivations, frame: float = 1.0) -> Tensor:
     """The photographs with a white frame around what each cell can see, (N, 3, H, W)."""
     drawn = found.pixels.clone()
     drawn *= 0.6  # what the cell cannot see is darker

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from convscope.errors import ImageError
-from convscope.images.resize import Fit, fitted
+from convscope.images.resize import Fit, resize_and_crop
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """Raster formats that start no other program, follow no other file and fetch nothing."""
@@ -87,7 +87,7 @@ def decode_file(
     Raises:
         ImageError: if it is no picture of a format in `FORMATS`, too large, damaged or cut off.
     """
-    with _opened(file, name) as stream, one_sentence(name):
+    with _opened(file, name) as stream, explain_decoding_errors(name):
         _check_size(stream, name)
         return _decoded(stream, name, fit, max_bytes)
 
@@ -97,7 +97,7 @@ def _decoded(stream: IO[bytes], name: str, fit: Fit | None, max_bytes: int) -> D
         _check_scans(picture, stream, name)
         note = _reduce(picture, name, max_bytes)
         decoded = to_rgb(picture, name)
-        return Decoded(fitted(decoded, fit) if fit else decoded, note)
+        return Decoded(resize_and_crop(decoded, fit) if fit else decoded, note)
 
 
 def is_picture_name(path: Path) -> bool:
@@ -107,7 +107,7 @@ def is_picture_name(path: Path) -> bool:
 
 
 @contextmanager
-def one_sentence(name: str) -> Iterator[None]:
+def explain_decoding_errors(name: str) -> Iterator[None]:
     """Whatever Pillow warns of or raises while it decodes, said once and plainly.
 
     Raises:

@@ -20,11 +20,11 @@ from convscope.images.decode import (
     FORMATS,
     Decode,
     decode_file,
+    explain_decoding_errors,
     is_picture_name,
-    one_sentence,
     to_rgb,
 )
-from convscope.images.resize import Fit, fitted
+from convscope.images.resize import Fit, resize_and_crop
 
 Source = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
 SAMPLES = ("china", "flower")
@@ -59,7 +59,7 @@ def sample(name: str) -> Path:
     return folder / "datasets" / "images" / f"{name}.jpg"
 
 
-def listed(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The files of a folder and its subfolders that look like pictures, in order of their names.
 
     Raises:
@@ -121,7 +121,7 @@ def read(
     return _pixels(decoded.picture)
 
 
-def mark_of(pixels: Tensor) -> str:
+def pixel_digest(pixels: Tensor) -> str:
     """Tells one photograph from another, in recipes and in what is kept."""
     values = np.ascontiguousarray(pixels.detach().cpu().numpy())
     return hashlib.sha256(values.tobytes()).hexdigest()[:16]
@@ -174,7 +174,7 @@ def _from_pillow(picture: Image.Image) -> Image.Image:
             'decode it first, if you trust it: picture.convert("RGB").'
         )
         raise ImageError(msg)
-    with one_sentence("This picture"):
+    with explain_decoding_errors("This picture"):
         return to_rgb(picture, "This picture")
 
 
@@ -235,6 +235,6 @@ def check_pixels(tensor: Tensor) -> None:
 
 def _pixels(picture: Image.Image | Tensor, wanted: Fit | None = None) -> Tensor:
     if isinstance(picture, Tensor):
-        return (fitted(picture, wanted) if wanted else picture).clone()
-    values = np.array(fitted(picture, wanted) if wanted else picture, dtype=np.uint8)
+        return (resize_and_crop(picture, wanted) if wanted else picture).clone()
+    values = np.array(resize_and_crop(picture, wanted) if wanted else picture, dtype=np.uint8)
     return torch.from_numpy(values).permute(2, 0, 1)[None].float().div_(255)

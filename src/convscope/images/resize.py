@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # a child process that decodes pictures needs no torch
     from torch import Tensor
 
 Picture = TypeVar("Picture", Image.Image, "Tensor")
-LONGEST = 50  # times as long as wide
+MAX_ASPECT_RATIO = 50  # times as long as wide
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -50,10 +50,10 @@ class Fit:
         if interpolation not in INTERPOLATIONS:
             msg = f"interpolation must be {' or '.join(map(repr, INTERPOLATIONS))}, not {interpolation!r}."
             raise ArgumentError(msg)
-        return cls(*both_sides(size), resize, fit, interpolation)
+        return cls(*height_and_width(size), resize, fit, interpolation)
 
 
-def fitted(picture: Picture, fit: Fit) -> Picture:
+def resize_and_crop(picture: Picture, fit: Fit) -> Picture:
     """A picture cut or squashed to a size.
 
     Raises:
@@ -65,7 +65,7 @@ def fitted(picture: Picture, fit: Fit) -> Picture:
     return _cropped(picture, fit)
 
 
-def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
+def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width), from these two or from the side of a square.
 
     Raises:
@@ -81,8 +81,8 @@ def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
 
 def _check_shape(picture: Picture) -> None:
     height, width = _lengths(picture)
-    if max(height, width) > LONGEST * min(height, width):
-        msg = f"The picture is {width} by {height} pixels, over {LONGEST} times as long as wide; cut out the part that matters."
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        msg = f"The picture is {width} by {height} pixels, over {MAX_ASPECT_RATIO} times as long as wide; cut out the part that matters."
         raise ImageError(msg)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, LoadError, closest
 from convscope.images.read import Standardize
-from convscope.images.resize import both_sides
+from convscope.images.resize import height_and_width
 from convscope.loading.bundled import bundled_network
 from convscope.loading.checkpoint import fill, read_state
 from convscope.loading.from_torchvision import torchvision_network
@@ -72,7 +72,7 @@ def load(
     network = _found(spec, weights, partial=partial)
     changes: dict[str, Any] = {"output": output}
     if size is not None:
-        changes["input_size"] = both_sides(size)
+        changes["input_size"] = height_and_width(size)
         changes["resize"] = None
     if resize is not None:
         changes["resize"] = resize

@@ -12,7 +12,7 @@ from torch import Tensor
 from convscope.attribution.pixels import deconv
 from convscope.dataset.channel_statistics import edges
 from convscope.dataset.survey_result import Survey
-from convscope.dataset.top_patches import TopActivations, framed, top_activations
+from convscope.dataset.top_patches import TopActivations, draw_boxes, top_activations
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
 from convscope.render.chart import chart
@@ -75,7 +75,7 @@ def views(net: Network, found: TopActivations) -> tuple[Tensor, Tensor | None]:
 def channel_sheet(net: Network, found: TopActivations) -> Pictures:
     """The strongest patches above, their projections in the middle, the photographs below."""
     patches, projections = views(net, found)
-    rows = [_tiles(patches), _tiles(framed(found))]
+    rows = [_tiles(patches), _tiles(draw_boxes(found))]
     if projections is not None:
         rows.insert(1, _drawn(projections))
     side = max(SIDE, *(tile.shape[1] for tile in rows))

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError, StoppedError
-from convscope.images.read import Source, mark_of, read
+from convscope.images.read import Source, pixel_digest, read
 from convscope.network.network import Network
 from convscope.randomness import seeded
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.disk_cache import kept, marks_of
+from convscope.studies.disk_cache import cached, network_key
 
 Progress = Callable[[int, int, str], None]
 Box = tuple[int, int, int, int]
@@ -131,12 +131,12 @@ def correspondence(
             progress(k, len(parts) + 1, f"covering {part}")
         boxes = _boxes(marked, whole, parts, part, draws, seed)
         terms = {
-            **marks_of(net),
-            "photographs": [mark_of(pixels) for pixels in whole],
+            **network_key(net),
+            "photographs": [pixel_digest(pixels) for pixels in whole],
             "boxes": boxes,
             "layers": names,
         }
-        found[part] = kept(state, part, terms, partial(_pairs, net, whole, boxes, names))
+        found[part] = cached(state, part, terms, partial(_pairs, net, whole, boxes, names))
     if not found:
         msg = "The study was stopped before its first part was done."
         raise StoppedError(msg)

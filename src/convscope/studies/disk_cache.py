@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from convscope.dataset.manifest import said_of_pattern
+from convscope.dataset.manifest import output_fingerprint
 from convscope.network.network import Network
 from convscope.results.base import written
 
 
-def kept(
+def cached(
     folder: str | Path | None, name: str, terms: Mapping[str, Any], make: Callable[[], Any]
 ) -> Any:
     """What `make` gives, or what it gave when it was last called on the same terms.
@@ -48,6 +48,6 @@ def _read(file: Path) -> Any:
         return None
 
 
-def marks_of(net: Network) -> dict[str, Any]:
+def network_key(net: Network) -> dict[str, Any]:
     """Tells one network from another: its weights, and what it makes of them."""
-    return {"network": net.fingerprint, "said": said_of_pattern(net), "size": net.input_size}
+    return {"network": net.fingerprint, "said": output_fingerprint(net), "size": net.input_size}

@@ -16,8 +16,8 @@ from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
 from convscope.loading.checkpoint import fill, read_state
 from convscope.network.network import Network
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.disk_cache import kept, marks_of
-from convscope.studies.top_activations import Strongest, strongest, view
+from convscope.studies.disk_cache import cached, network_key
+from convscope.studies.top_activations import ChannelMaximum, channel_maxima, view
 
 Progress = Callable[[int, int, str], None]
 COLUMNS = ("channel", "checkpoint", "activation", "photograph", "row", "column")
@@ -64,22 +64,22 @@ def evolution(
         msg = f"The study needs checkpoints and photographs; there are {len(files)} and {len(photographs)}."
         raise ArgumentError(msg)
     _titles(files)
-    found: list[tuple[Path, Network, list[Strongest]]] = []
+    found: list[tuple[Path, Network, list[ChannelMaximum]]] = []
     for k, file in enumerate(files):
         if should_stop and should_stop():
             break
         trained = at(net, file)
         told = _telling(progress, k, len(files), len(photographs), file)
         terms = {
-            **marks_of(trained),
+            **network_key(trained),
             "layer": layer,
             "channels": chosen,
             "photographs": [(str(photo), Path(photo).stat().st_size) for photo in photographs],
         }
-        best = kept(
+        best = cached(
             state, file.stem, terms, partial(_found, trained, photographs, layer, chosen, told)
         )
-        found.append((file, trained, [Strongest(**one) for one in best]))
+        found.append((file, trained, [ChannelMaximum(**one) for one in best]))
     if not found:
         msg = "The study was stopped before its first checkpoint was done."
         raise StoppedError(msg)
@@ -124,7 +124,7 @@ def _found(
     channels: Sequence[int],
     told: Callable[[int], None],
 ) -> list[dict[str, Any]]:
-    return [vars(one) for one in strongest(net, photographs, layer, channels, told)]
+    return [vars(one) for one in channel_maxima(net, photographs, layer, channels, told)]
 
 
 def _telling(
@@ -138,7 +138,7 @@ def _telling(
 
 
 def _findings(
-    found: Sequence[tuple[Path, Network, list[Strongest]]],
+    found: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
     photographs: Sequence[str | Path],
     layer: str,
     channels: Sequence[int],
@@ -180,7 +180,7 @@ def _titles(files: Sequence[Path]) -> list[str]:
 
 
 def _chart(
-    found: Sequence[tuple[Path, Network, list[Strongest]]],
+    found: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
     titles: Sequence[str],
     layer: str,
     channels: Sequence[int],
@@ -196,7 +196,7 @@ def _chart(
 
 
 def _table(
-    found: Sequence[tuple[Path, Network, list[Strongest]]],
+    found: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
     titles: Sequence[str],
     photographs: Sequence[str | Path],
     channels: Sequence[int],
@@ -212,7 +212,7 @@ def _table(
 
 
 def _sentence(
-    found: Sequence[tuple[Path, Network, list[Strongest]]],
+    found: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
     titles: Sequence[str],
     layer: str,
     channels: Sequence[int],

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import ArgumentError, StoppedError
-from convscope.images.read import Source, mark_of
+from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
 from convscope.objectives.activations import class_of
 from convscope.objectives.makers import OUTPUT, Acts, scores, shares
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
-from convscope.studies.disk_cache import kept, marks_of
+from convscope.studies.disk_cache import cached, network_key
 
 Progress = Callable[[int, int, str], None]
 Line = tuple[list[float], list[float]]
@@ -118,13 +118,13 @@ def _one(
 ) -> dict[str, Any]:
     pixels = net.photographs(source)[:1]
     terms = {
-        "photograph": mark_of(pixels),
-        **marks_of(net),
+        "photograph": pixel_digest(pixels),
+        **network_key(net),
         "layers": layers,
         "class": wanted,
         "moves": dict(MOVES),
     }
-    return dict(kept(state, "invariance", terms, lambda: measured(net, pixels, layers, wanted)))
+    return dict(cached(state, "invariance", terms, lambda: measured(net, pixels, layers, wanted)))
 
 
 @torch.no_grad()

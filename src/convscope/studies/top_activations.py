@@ -19,7 +19,7 @@ _AROUND = 0.5  # what is drawn outside the photograph
 
 
 @dataclass(frozen=True)
-class Strongest:
+class ChannelMaximum:
     """Where a channel answers most strongly.
 
     Attributes:
@@ -35,15 +35,15 @@ class Strongest:
 
 
 @torch.no_grad()
-def strongest(
+def channel_maxima(
     net: Network,
     photographs: Sequence[Source],
     layer: str,
     channels: Sequence[int],
     told: Callable[[int], None] | None = None,
-) -> list[Strongest]:
+) -> list[ChannelMaximum]:
     """Of each channel the cell with the highest activation over all photographs."""
-    best: list[Strongest | None] = [None] * len(channels)
+    best: list[ChannelMaximum | None] = [None] * len(channels)
     batch = min(64, net.per_batch())
     for start in range(0, len(photographs), batch):
         part = photographs[start : start + batch]
@@ -55,21 +55,21 @@ def strongest(
     return [one for one in best if one is not None]
 
 
-def _highest(plane: Tensor, start: int) -> Strongest:
+def _highest(plane: Tensor, start: int) -> ChannelMaximum:
     """Of the maps (N, h, w) of photographs from `start` on."""
     height, width = plane.shape[1:]
     place = int(plane.argmax())
     photo, cell = divmod(place, height * width)
     row, column = divmod(cell, width)
-    return Strongest(float(plane.flatten()[place]), start + photo, row, column)
+    return ChannelMaximum(float(plane.flatten()[place]), start + photo, row, column)
 
 
-def _better(old: Strongest | None, new: Strongest) -> Strongest:
+def _better(old: ChannelMaximum | None, new: ChannelMaximum) -> ChannelMaximum:
     return new if old is None or new.value > old.value else old
 
 
 def view(
-    net: Network, photo: Source, layer: str, k: int, best: Strongest
+    net: Network, photo: Source, layer: str, k: int, best: ChannelMaximum
 ) -> tuple[Tensor, Tensor | None]:
     """What the cell sees, and its projection, (1, 3, side, side) each.
 
@@ -88,7 +88,9 @@ def view(
     return seen, None if projected is None else _on_canvas(projected, place, size, 0.0)
 
 
-def _projection(net: Network, pixels: Tensor, layer: str, k: int, best: Strongest) -> Tensor | None:
+def _projection(
+    net: Network, pixels: Tensor, layer: str, k: int, best: ChannelMaximum
+) -> Tensor | None:
     """By DeconvNet; the first convolution, before which all is linear, by its own weights."""
     if net.layers.find(layer).conv == 1:
         one = neuron(layer, k, best.row, best.column)

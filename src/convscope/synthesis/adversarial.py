@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from convscope.errors import NotApplicableError
-from convscope.images.read import Source, mark_of
+from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
 from convscope.objectives.activations import in_range
 from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, logit, scores, shares
@@ -258,7 +258,7 @@ def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictu
         net,
         "adversarial",
         logit(wanted).label,
-        photograph=mark_of(pixels),
+        photograph=pixel_digest(pixels),
         l2=round(float(change.norm()), 4),
         largest=round(255 * float(change.abs().max()), 2),
         mean=round(255 * float(change.abs().mean()), 3),

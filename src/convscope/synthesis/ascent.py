@@ -12,12 +12,12 @@ from convscope.errors import NoGradientError, NotApplicableError
 from convscope.network.network import Network
 from convscope.randomness import seeded
 from convscope.results import Pictures, Recipe, recipe_for
-from convscope.synthesis.batch_objective import Asked, Asking, as_asked
-from convscope.synthesis.forward_backward import Passes, batch_for, computed
+from convscope.synthesis.batch_objective import Asking, BatchObjective, as_batch_objective
+from convscope.synthesis.forward_backward import ForwardBackward, batch_for, computed
 from convscope.synthesis.parametrizations import Canvas, Start
 from convscope.synthesis.presets import Preset, box_blurred
-from convscope.synthesis.transforms import Behind, Crops, Drawn, Moment, over
-from convscope.synthesis.validate import plan_for, size_for, with_side
+from convscope.synthesis.transforms import Crops, Drawn, Moment, RandomBackground, over
+from convscope.synthesis.validate import resolve_preset, resolve_size, scale_to_side
 
 REDIRECTED = 16  # steps in which gradients find a way through shut ReLUs
 CHECKS = 8  # times that the pictures are scored as they are
@@ -76,9 +76,9 @@ def ascend(
         TargetError: if the network has no such channel or class.
         NotApplicableError: if no gradient reaches the picture.
     """
-    plan = plan_for(preset, steps)
-    asked = as_asked(objective, count)
-    extent = size_for(net, plan, size)
+    plan = resolve_preset(preset, steps)
+    asked = as_batch_objective(objective, count)
+    extent = resolve_size(net, plan, size)
     return Ascent(net, asked, plan, extent, seed, precision).steps()
 
 
@@ -92,9 +92,9 @@ def starting(
     precision: str = "auto",
 ) -> Pictures:
     """The noise from which `ascend` starts."""
-    plan = plan_for(preset, None)
-    asked = as_asked(objective, 1)
-    ascent = Ascent(net, asked, plan, size_for(net, plan, size), seed, precision)
+    plan = resolve_preset(preset, None)
+    asked = as_batch_objective(objective, 1)
+    ascent = Ascent(net, asked, plan, resolve_size(net, plan, size), seed, precision)
     ascent.alive[:] = True
     return ascent.pictures(ascent.pixels())
 
@@ -106,7 +106,7 @@ class Ascent:
     def __init__(
         self,
         net: Network,
-        asked: Asked,
+        asked: BatchObjective,
         plan: Preset,
         size: tuple[int, int],
         seed: int,
@@ -114,10 +114,10 @@ class Ascent:
     ) -> None:
         """Get ready; nothing is computed yet."""
         self.net, self.asked, self.plan, self.seed = net, asked, plan, seed
-        self.sizes = [with_side(size, side) for side in plan.sides(max(size))]
+        self.sizes = [scale_to_side(size, side) for side in plan.sides(max(size))]
         views = max([t.count for t in plan.transforms if isinstance(t, Crops)], default=1)
         batch = batch_for(net, size, views)
-        self.passes = Passes(net, asked, precision, batch=batch, distinct=plan.distinct)
+        self.passes = ForwardBackward(net, asked, precision, batch=batch, distinct=plan.distinct)
         self.recipe = self._recipe(size)
         self.generator = seeded(seed)
         self.canvas = self._first_canvas()
@@ -221,7 +221,11 @@ class Ascent:
         """Score the pictures as they are and keep the best of each."""
         pixels = self.pixels()
         seen = pixels.clamp(0, 1)
-        seen = over(seen) if any(isinstance(t, Behind) for t in self.plan.transforms) else seen
+        seen = (
+            over(seen)
+            if any(isinstance(t, RandomBackground) for t in self.plan.transforms)
+            else seen
+        )
         found = self.passes.scores(seen)
         if not self.passes.agrees(seen, found):
             self.passes.half = False

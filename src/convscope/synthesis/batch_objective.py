@@ -12,11 +12,11 @@ from convscope.errors import ArgumentError
 from convscope.objectives.makers import Acts, Objective, as_objective
 
 Asking = Objective | str | int
-LEAD = 0.05  # by what share of itself a channel is to be ahead of the strongest other
+LEAD_SHARE = 0.05  # by what share of itself a channel is to be ahead of the strongest other
 
 
 @dataclass(frozen=True)
-class Asked:
+class BatchObjective:
     """One objective for all pictures, which may compare them, or one for each.
 
     Attributes:
@@ -50,10 +50,10 @@ class Asked:
         """Whether each picture has a question of its own, so that batches may be cut anywhere."""
         return len(self.objectives) == self.count
 
-    def part(self, start: int, stop: int) -> Asked:
+    def part(self, start: int, stop: int) -> BatchObjective:
         """The questions of some pictures."""
         found = self.objectives[start:stop] if self.apart else self.objectives
-        return Asked(found, min(stop, self.count) - start)
+        return BatchObjective(found, min(stop, self.count) - start)
 
     def read(self, acts: Acts, distinct: float = 0.0) -> Tensor:
         """The score of each picture, (count,); where several views of each were seen, their mean.
@@ -84,11 +84,11 @@ def _climbed(objective: Objective, acts: Acts, distinct: float) -> Tensor:
         return value
     first, second = rivals.topk(2).values.unbind(1)
     best_other = torch.where(first > value, first, second)
-    lead = LEAD * value.detach().abs()
+    lead = LEAD_SHARE * value.detach().abs()
     return value - distinct * (best_other - value + lead).clamp(min=0)
 
 
-def as_asked(objective: Asking | Sequence[Asking], count: int) -> Asked:
+def as_batch_objective(objective: Asking | Sequence[Asking], count: int) -> BatchObjective:
     """Questions from an objective, its words, or a sequence of these.
 
     Raises:
@@ -102,4 +102,4 @@ def as_asked(objective: Asking | Sequence[Asking], count: int) -> Asked:
     if several and count > 1:
         msg = "count asks for several pictures of one objective; a list of objectives has its own."
         raise ArgumentError(msg)
-    return Asked(tuple(as_objective(o) for o in given), max(count, len(given)))
+    return BatchObjective(tuple(as_objective(o) for o in given), max(count, len(given)))

@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images.read import Source, mark_of, read
+from convscope.images.read import Source, pixel_digest, read
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts, Objective, as_objective, layer_energy
 from convscope.randomness import seeded
 from convscope.results import Pictures, recipe_for
-from convscope.synthesis.batch_objective import Asked
-from convscope.synthesis.forward_backward import Passes, computed
+from convscope.synthesis.batch_objective import BatchObjective
+from convscope.synthesis.forward_backward import ForwardBackward, computed
 from convscope.synthesis.synthesize import Look, Progress, Stop
-from convscope.synthesis.tiled_gradient import tiled
+from convscope.synthesis.tiled_gradient import tiled_gradient
 
 SMALLEST = 64  # pixels of the smallest octave's shorter side
 
@@ -108,7 +108,7 @@ def dream(
     """
     config = config or DreamConfig()
     pixels = _sized(read(photograph), side).to(net.device)
-    asked = dreamt(net, objective, guide)
+    asked = dream_objective(net, objective, guide)
     options = _recorded(net, pixels, config, side, precision)
     if guide is not None:
         options["guide"] = _named(guide)
@@ -119,7 +119,9 @@ def dream(
         return Pictures(whole, recipe, captions=[asked.label], scale="pixels")
 
     last = pixels
-    frames = _dreaming(Passes(net, Asked((asked,), 1), precision), pixels, config, seed)
+    frames = _dreaming(
+        ForwardBackward(net, BatchObjective((asked,), 1), precision), pixels, config, seed
+    )
     total = config.steps * len(config.sizes(*pixels.shape[-2:]))
     for number, last in enumerate(frames, 1):
         if progress:
@@ -174,8 +176,8 @@ def dream_zoom(
         raise ArgumentError(msg)
     config = config or DreamConfig()
     pixels = current = _sized(read(photograph), side).to(net.device)
-    asked, found = dreamt(net, objective, None), []
-    passes = Passes(net, Asked((asked,), 1), precision)
+    asked, found = dream_objective(net, objective, None), []
+    passes = ForwardBackward(net, BatchObjective((asked,), 1), precision)
     for number in range(frames):
         (current,) = deque(_dreaming(passes, current, config, seed + number), maxlen=1)
         found.append(current.clamp(0, 1).cpu())
@@ -197,17 +199,19 @@ def _recorded(
     net: Network, pixels: Tensor, how: DreamConfig, side: int | None, precision: str
 ) -> dict[str, Any]:
     """For recipes: all that a dream depends on."""
-    seen = {"photograph": mark_of(pixels), "side": side}
+    seen = {"photograph": pixel_digest(pixels), "side": side}
     return {**seen, **how.__dict__, **computed(net, precision)}
 
 
 def _named(guide: Source) -> str:
     """The name of a guide's file without its folders, if it is one, and its mark."""
     name = f"{Path(guide).name} " if isinstance(guide, str | Path) else ""
-    return name + mark_of(read(guide))
+    return name + pixel_digest(read(guide))
 
 
-def dreamt(net: Network, objective: Objective | str | None, guide: Source | None) -> Objective:
+def dream_objective(
+    net: Network, objective: Objective | str | None, guide: Source | None
+) -> Objective:
     """What is to be seen more of.
 
     Raises:
@@ -241,7 +245,9 @@ def _guided(net: Network, layer: str, guide: Source) -> Objective:
     return Objective(f"guided {layer}", (layer,), read_off)
 
 
-def _dreaming(passes: Passes, pixels: Tensor, how: DreamConfig, seed: int) -> Iterator[Tensor]:
+def _dreaming(
+    passes: ForwardBackward, pixels: Tensor, how: DreamConfig, seed: int
+) -> Iterator[Tensor]:
     """The photograph after each step, at the size of its octave."""
     generator = seeded(seed)
     detail: Tensor | None = None
@@ -255,13 +261,15 @@ def _dreaming(passes: Passes, pixels: Tensor, how: DreamConfig, seed: int) -> It
 
 
 def _stepped(
-    passes: Passes, current: Tensor, how: DreamConfig, generator: torch.Generator
+    passes: ForwardBackward, current: Tensor, how: DreamConfig, generator: torch.Generator
 ) -> Tensor:
     down, across = (
         int(torch.randint(-how.jitter, how.jitter + 1, (), generator=generator)) for _ in range(2)
     )
     shifted = current.roll((down, across), (-2, -1))
-    uphill = tiled(lambda tile: passes.uphill(tile, (), redirect=False)[1], shifted, how.tile)
+    uphill = tiled_gradient(
+        lambda tile: passes.uphill(tile, (), redirect=False)[1], shifted, how.tile
+    )
     mean = uphill.abs().mean()
     if not mean > 0:
         msg = f"No gradient of {passes.asked.label!r} reaches the photograph: nothing would change."

@@ -16,11 +16,11 @@ from convscope.network.gradients import optional_gradients
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts
 from convscope.synthesis.any_size import AnySize
-from convscope.synthesis.batch_objective import Asked
+from convscope.synthesis.batch_objective import BatchObjective
 from convscope.synthesis.transforms import Drawn
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-MOST = 32  # pictures a pass
+MAX_BATCH = 32  # pictures a pass
 CACHE = 24 << 20  # bytes of the largest layer's maps in a pass
 AGREE = 0.05  # by how much a score in bfloat16 may miss the one in float32
 
@@ -48,7 +48,7 @@ def gains_by_bfloat16(device: torch.device) -> bool:
 
 
 @dataclass
-class Passes:
+class ForwardBackward:
     """Scores of pictures, and what at their pixels would raise them.
 
     Attributes:
@@ -62,7 +62,7 @@ class Passes:
     """
 
     net: Network
-    asked: Asked
+    asked: BatchObjective
     precision: str = "auto"
     batch: int = 8
     distinct: float = 0.0
@@ -114,7 +114,7 @@ class Passes:
         self,
         images: Tensor,
         drawn: Sequence[Drawn],
-        asked: Asked,
+        asked: BatchObjective,
         distinct: float,
         *,
         redirect: bool,
@@ -126,10 +126,12 @@ class Passes:
                 score = self._score(seen, asked, half=self.half, distinct=distinct)
             return score.detach(), _gradient(score, x, asked.label)
 
-    def _score(self, images: Tensor, asked: Asked, *, half: bool, distinct: float = 0.0) -> Tensor:
+    def _score(
+        self, images: Tensor, asked: BatchObjective, *, half: bool, distinct: float = 0.0
+    ) -> Tensor:
         return asked.read(self._acts(images, asked, half=half), distinct)
 
-    def _acts(self, images: Tensor, asked: Asked, *, half: bool) -> Acts:
+    def _acts(self, images: Tensor, asked: BatchObjective, *, half: bool) -> Acts:
         with self._autocast(half=half):
             return self.sizes.run(images, asked.layers)
 
@@ -185,7 +187,7 @@ def batch_for(net: Network, size: tuple[int, int], views: int = 1) -> int:
     if net.device.type == "cpu":
         largest = 4 * max(math.prod(row.shape) for row in net.layers)
         fit = min(fit, CACHE / (largest * larger))
-    return max(1, min(MOST, round(fit)) // views)
+    return max(1, min(MAX_BATCH, round(fit)) // views)
 
 
 def changed(images: Tensor, drawn: Sequence[Drawn]) -> Tensor:

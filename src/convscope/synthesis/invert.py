@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from convscope.images.read import Source, mark_of
+from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts, Objective
 from convscope.objectives.similarity import activation_distance, activation_similarity
@@ -21,7 +21,7 @@ from convscope.synthesis.presets import Preset
 from convscope.synthesis.priors import TotalVariation
 from convscope.synthesis.synthesize import Look, Progress, Stop, synthesize
 from convscope.synthesis.transforms import Move
-from convscope.synthesis.validate import plan_for
+from convscope.synthesis.validate import resolve_preset
 
 SMOOTH = 1.0  # weight of the total variation, against a distance of 1 for an empty picture
 INVERSION = Preset(
@@ -73,13 +73,13 @@ def invert(
     """
     pixels = net.photographs(photograph)[:1]
     chosen = _through(net) if layers is None else [layers] if isinstance(layers, str) else layers
-    plan = plan_for(INVERSION, steps)
+    plan = resolve_preset(INVERSION, steps)
     recipe = recipe_for(
         net,
         "invert",
         ", ".join(chosen),
         seed=seed,
-        photograph=mark_of(pixels),
+        photograph=pixel_digest(pixels),
         steps=plan.steps,
         **computed(net, precision),
     )
@@ -131,14 +131,14 @@ def caricature(
     found = synthesize(
         net,
         asked,
-        preset=plan_for(CARICATURE, steps),
+        preset=resolve_preset(CARICATURE, steps),
         size=(pixels.shape[-2], pixels.shape[-1]),
         seed=seed,
         precision=precision,
         progress=progress,
         should_stop=should_stop,
     )
-    parameters = {**found.recipe.parameters, "photograph": mark_of(pixels), "power": power}
+    parameters = {**found.recipe.parameters, "photograph": pixel_digest(pixels), "power": power}
     recipe = replace(found.recipe, method="caricature", parameters=parameters)
     values = _beside(pixels, found.values)
     return Pictures(values, recipe, captions=["photograph", layer], scale="pixels")

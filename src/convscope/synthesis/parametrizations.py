@@ -194,7 +194,7 @@ class Grey(Canvas):
         return Grey(self.canvas.resized(size), self.colours)
 
 
-class Opaque(Canvas):
+class WithAlpha(Canvas):
     """A canvas with another beside it that says how opaque each pixel is: (N, C + 1, H, W)."""
 
     def __init__(self, colours: Canvas, opacity: Canvas) -> None:
@@ -211,9 +211,9 @@ class Opaque(Canvas):
         """Colours and opacity."""
         return torch.cat([self.colours(), self.opacity()], 1)
 
-    def resized(self, size: Size) -> Opaque:
+    def resized(self, size: Size) -> WithAlpha:
         """Both enlarged."""
-        return Opaque(self.colours.resized(size), self.opacity.resized(size))
+        return WithAlpha(self.colours.resized(size), self.opacity.resized(size))
 
 
 def _standard(values: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class Nearness:
 
 
 @dataclass(frozen=True)
-class Sparing:
+class AlphaPenalty:
     """What is opaque costs: the mean of the last channel, the opacity, times the score.
 
     At `weight` 1 a picture that is opaque everywhere is worth nothing.

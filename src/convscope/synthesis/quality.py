@@ -14,7 +14,7 @@ from convscope.network.network import Network
 from convscope.objectives.makers import Acts
 from convscope.results import Cell, Chart, Pictures, Table, recipe_for
 from convscope.synthesis.any_size import AnySize
-from convscope.synthesis.batch_objective import Asked, Asking, as_asked
+from convscope.synthesis.batch_objective import Asking, BatchObjective, as_batch_objective
 from convscope.synthesis.spectrum import power_slope
 from convscope.synthesis.transforms import Moment, Move, Shift, Transform, over
 
@@ -67,8 +67,8 @@ def quality(
     """
     pixels = pictures.values if isinstance(pictures, Pictures) else pictures
     pixels = over(pixels) if pixels.shape[1] == (net.channels or 3) + 1 else pixels
-    asked = as_asked(objective, 1)
-    asked = Asked(asked.objectives, len(pixels))
+    asked = as_batch_objective(objective, 1)
+    asked = BatchObjective(asked.objectives, len(pixels))
     real = photographs if isinstance(photographs, Real) else real_scores(net, asked, photographs)
     sizes = AnySize(net)
     rows = [_row(sizes, asked, pixels, i, real) for i in range(len(pixels))]
@@ -118,7 +118,10 @@ def _of_one(row: dict[str, Cell]) -> str:
 
 @torch.no_grad()
 def real_scores(
-    net: Network, asked: Asked, photographs: Iterable[Source] | None = None, batch: int = 16
+    net: Network,
+    asked: BatchObjective,
+    photographs: Iterable[Source] | None = None,
+    batch: int = 16,
 ) -> Real:
     """The score of each photograph for each objective, in one pass over them."""
     sources = photographs or [f"sample:{name}" for name in SAMPLES]
@@ -136,7 +139,11 @@ def real_scores(
 
 
 def _add(
-    net: Network, asked: Asked, waiting: list[Tensor], scores: list[Tensor], live: list[Tensor]
+    net: Network,
+    asked: BatchObjective,
+    waiting: list[Tensor],
+    scores: list[Tensor],
+    live: list[Tensor],
 ) -> None:
     acts = net.run(torch.cat(waiting), asked.layers)
     scores.append(torch.stack([o.read(acts) for o in asked.objectives], 1))
@@ -146,7 +153,7 @@ def _add(
 
 @torch.no_grad()
 def _row(
-    sizes: AnySize, asked: Asked, pixels: Tensor, i: int, real: Real
+    sizes: AnySize, asked: BatchObjective, pixels: Tensor, i: int, real: Real
 ) -> list[str | int | float | None]:
     place = i if asked.apart else 0
     objective, one = asked.objectives[place], pixels[i : i + 1]
@@ -190,7 +197,7 @@ def _rank(score: float, rivals: Tensor | None) -> tuple[int | None, float | None
 
 
 def _kept(
-    sizes: AnySize, asked: Asked, one: Tensor, score: float, change: Transform
+    sizes: AnySize, asked: BatchObjective, one: Tensor, score: float, change: Transform
 ) -> float | None:
     """Mean share of the score that changed copies keep."""
     generator = torch.Generator().manual_seed(0)
@@ -204,7 +211,7 @@ def _kept(
 
 
 @torch.no_grad()
-def _agreement(sizes: AnySize, asked: Asked, pixels: Tensor) -> float | None:
+def _agreement(sizes: AnySize, asked: BatchObjective, pixels: Tensor) -> float | None:
     """Mean cosine between what pictures of one objective do to its layer's channels."""
     if asked.apart or len(pixels) < 2:
         return None

@@ -15,11 +15,11 @@ from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, as_objec
 from convscope.objectives.similarity import diversity
 from convscope.results import Pictures
 from convscope.synthesis.ascent import Ascent, AscentStep
-from convscope.synthesis.batch_objective import Asked, Asking, as_asked
-from convscope.synthesis.forward_backward import Passes
+from convscope.synthesis.batch_objective import Asking, BatchObjective, as_batch_objective
+from convscope.synthesis.forward_backward import ForwardBackward
 from convscope.synthesis.presets import Preset
 from convscope.synthesis.transforms import over
-from convscope.synthesis.validate import plan_for, size_for
+from convscope.synthesis.validate import resolve_preset, resolve_size
 
 Progress = Callable[[int, int, str], None]
 Stop = Callable[[], bool]
@@ -65,7 +65,7 @@ def synthesize(
         TargetError: if the network has no such channel or class.
         NotApplicableError: if no gradient reaches any picture.
     """
-    asked = as_asked(objective, count)
+    asked = as_batch_objective(objective, count)
     return _synthesized(
         net,
         asked,
@@ -82,7 +82,7 @@ def synthesize(
 
 def _synthesized(
     net: Network,
-    asked: Asked,
+    asked: BatchObjective,
     group: int,
     *,
     preset: str | Preset = "fourier",
@@ -94,8 +94,8 @@ def _synthesized(
     should_stop: Stop | None = None,
 ) -> Pictures:
     """Pictures, `group` of them at a time; those that no gradient reaches stay grey beside others."""
-    plan = plan_for(preset, steps)
-    extent = size_for(net, plan, size)
+    plan = resolve_preset(preset, steps)
+    extent = resolve_size(net, plan, size)
     told = _Told(progress, should_stop, plan.steps, -(-asked.count // group))
     found: list[Pictures] = []
     dead: list[NoGradientError] = []
@@ -140,7 +140,7 @@ def _last(steps: Iterator[AscentStep], told: _Told, what: str) -> AscentStep:
     return step
 
 
-def _joined(parts: list[Pictures], asked: Asked) -> Pictures:
+def _joined(parts: list[Pictures], asked: BatchObjective) -> Pictures:
     """Groups as one result, whose recipe names every picture that was asked for."""
     first = parts[0].recipe
     every = {"objectives": asked.labels} if asked.apart and asked.count > 1 else {}
@@ -190,7 +190,7 @@ def _strongest(net: Network, found: Pictures, asked: Sequence[Objective], best: 
     """Those with the highest scores, the highest first; what no gradient reached is none of them."""
     made = len(found.values)  # fewer than were asked for where it was stopped
     seen = over(found.values) if found.values.shape[1] == (net.channels or 3) + 1 else found.values
-    scores = Passes(net, as_asked(asked[:made], 1), "float32").scores(seen)
+    scores = ForwardBackward(net, as_batch_objective(asked[:made], 1), "float32").scores(seen)
     flat = (found.values == found.values[:, :1, :1, :1]).flatten(1).all(1)
     order = scores.masked_fill(flat, -torch.inf).argsort(descending=True, stable=True)
     first = order[: min(best, int((~flat).sum()))]
@@ -225,7 +225,7 @@ def synthesize_across_layers(
     if not chosen:
         msg = f"No convolution of {net.name} has a channel {k}."
         raise ArgumentError(msg)
-    asked = as_asked([channel(layer, k) for layer in chosen], 1)
+    asked = as_batch_objective([channel(layer, k) for layer in chosen], 1)
     return _synthesized(net, asked, 1, **options)  # one by one, each no deeper than its layer
 
 

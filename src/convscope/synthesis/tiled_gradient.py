@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def tiled(gradient: Callable[[Tensor], Tensor], pixels: Tensor, side: int) -> Tensor:
+def tiled_gradient(gradient: Callable[[Tensor], Tensor], pixels: Tensor, side: int) -> Tensor:
     """A gradient part by part: parts of one size, no larger than `side`, that may overlap.
 
     Where they overlap the gradients are averaged.

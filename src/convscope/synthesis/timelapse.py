@@ -15,7 +15,7 @@ from convscope.results import Pictures
 from convscope.synthesis.ascent import ascend, starting
 from convscope.synthesis.batch_objective import Asking
 from convscope.synthesis.synthesize import Stop, refuse_count
-from convscope.synthesis.validate import plan_for
+from convscope.synthesis.validate import resolve_preset
 
 
 def timelapse(
@@ -56,7 +56,7 @@ def _of_one_size(frames: list[Tensor]) -> Tensor:
 def _frames(
     net: Network, objective: Asking, at: Sequence[int], should_stop: Stop, options: dict[str, Any]
 ) -> Iterator[tuple[str, Pictures]]:
-    plan = plan_for(options.pop("preset", "fourier"), options.pop("steps", None))
+    plan = resolve_preset(options.pop("preset", "fourier"), options.pop("steps", None))
     yield "start", starting(net, objective, plan, **options)
     for step in ascend(net, objective, preset=plan, **options):
         stopped = should_stop()

@@ -192,7 +192,7 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class Behind:
+class RandomBackground:
     """Something to look through to: pictures with opacity (N, C + 1, H, W) -> (N, C, H, W).
 
     Each step has another background of coarse noise, so only what is opaque can be relied on.

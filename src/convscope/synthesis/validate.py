@@ -12,7 +12,7 @@ from convscope.synthesis.presets import PRESETS, Preset
 SMALLEST, LARGEST = 8, 4096  # pixels of a side
 
 
-def plan_for(preset: str | Preset, steps: int | None) -> Preset:
+def resolve_preset(preset: str | Preset, steps: int | None) -> Preset:
     """A preset by name, with as many steps as asked for.
 
     Raises:
@@ -28,7 +28,7 @@ def plan_for(preset: str | Preset, steps: int | None) -> Preset:
     return plan if steps is None else replace(plan, steps=steps)
 
 
-def size_for(net: Network, plan: Preset, size: int | tuple[int, int] | None) -> tuple[int, int]:
+def resolve_size(net: Network, plan: Preset, size: int | tuple[int, int] | None) -> tuple[int, int]:
     """(height, width) of the picture in pixels.
 
     Raises:
@@ -46,7 +46,7 @@ def _is_side(given: object) -> bool:
     return isinstance(given, Integral) and SMALLEST <= int(given) <= LARGEST
 
 
-def with_side(size: tuple[int, int], side: int) -> tuple[int, int]:
+def scale_to_side(size: tuple[int, int], side: int) -> tuple[int, int]:
     """A size in proportion whose longer side is `side`.
 
     >>> with_side((200, 100), 61)

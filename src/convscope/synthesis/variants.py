@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.images.read import mark_of
-from convscope.synthesis.parametrizations import Canvas, Fourier, Grey, Opaque, Start
+from convscope.images.read import pixel_digest
+from convscope.synthesis.parametrizations import Canvas, Fourier, Grey, Start, WithAlpha
 from convscope.synthesis.presets import PRESETS, Preset, phases
-from convscope.synthesis.priors import Sparing
+from convscope.synthesis.priors import AlphaPenalty
 from convscope.synthesis.spectrum import mean_magnitude
-from convscope.synthesis.transforms import Behind
+from convscope.synthesis.transforms import RandomBackground
 
 Finish = Callable[[Tensor], Tensor]
 
@@ -28,14 +28,14 @@ def with_opacity(plan: Preset, weight: float = 0.5) -> Preset:
     """
 
     def canvas(start: Start) -> Canvas:
-        return Opaque(plan.canvas(start), Fourier(replace(start, colours=1)))
+        return WithAlpha(plan.canvas(start), Fourier(replace(start, colours=1)))
 
     return replace(
         plan,
         name=f"{plan.name} with opacity",
         canvas=canvas,
-        transforms=(Behind(), *plan.transforms),
-        priors=(*plan.priors, Sparing(weight)),
+        transforms=(RandomBackground(), *plan.transforms),
+        priors=(*plan.priors, AlphaPenalty(weight)),
         finish=plan.finish and _of_colours(plan.finish),
     )
 
@@ -51,7 +51,7 @@ def in_grey(plan: Preset) -> Preset:
     Raises:
         ArgumentError: if the plan has opacity, which is no colour.
     """
-    if any(isinstance(transform, Behind) for transform in plan.transforms):
+    if any(isinstance(transform, RandomBackground) for transform in plan.transforms):
         msg = "A picture with opacity cannot be made grey afterwards; write with_opacity(in_grey(plan))."
         raise ArgumentError(msg)
 
@@ -78,6 +78,6 @@ def with_spectrum(photographs: Sequence[Tensor]) -> Preset:
         msg = "with_spectrum needs at least one photograph, (1, 3, h, w) pixels."
         raise ArgumentError(msg)
     canvas = phases(lambda start: mean_magnitude(kept, start.size, start.colours))
-    marks = mark_of(torch.cat([photograph.flatten() for photograph in kept]))
+    marks = pixel_digest(torch.cat([photograph.flatten() for photograph in kept]))
     name = f"maco under photographs {marks}"
     return replace(PRESETS["maco"], name=name, canvas=canvas)

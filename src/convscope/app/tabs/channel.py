@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from convscope.app.image_encoding import heat, jpeg
-from convscope.app.page_requests import Answer, Ask
+from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
-from convscope.app.shared_state import Desk
+from convscope.app.shared_state import SharedState
 from convscope.app.tabs.layers import sees, values
 from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError
@@ -20,19 +20,19 @@ BINS = 32
 STRONGEST = 4
 
 
-def unit(desk: Desk, ask: Ask) -> Answer:
+def unit(desk: SharedState, ask: PageRequest) -> Answer:
     """All that one photograph tells of a channel, but its projection."""
     photo, layer, k = ask.photo, ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
     return dict(desk.once(("unit", photo.token, layer, k), lambda: _unit(desk, photo, layer, k)))
 
 
-def strongest(desk: Desk, ask: Ask) -> Answer:
+def strongest(desk: SharedState, ask: PageRequest) -> Answer:
     """The channels of a late stage, that of the tour, which answer a photograph most."""
     photo = ask.photo
     return dict(desk.once(("strongest", photo.token), lambda: _strongest(desk, photo)))
 
 
-def _strongest(desk: Desk, photo: Photograph) -> Answer:
+def _strongest(desk: SharedState, photo: Photograph) -> Answer:
     rows = [row for row in desk.stages() if min(row.shape[1:]) > 3]
     if not rows:
         return {"layer": "", "channels": []}
@@ -47,14 +47,14 @@ def _map(photo: Photograph, plane: torch.Tensor) -> str:
     return heat(as_array(plane.clamp(min=0)), photo.view.size)
 
 
-def projection(desk: Desk, ask: Ask) -> Answer:
+def projection(desk: SharedState, ask: PageRequest) -> Answer:
     """What in the photograph drives a channel."""
     photo, layer, k = ask.photo, ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
     key = ("projection", photo.token, layer, k)
     return dict(desk.once(key, lambda: _projection(desk, photo, layer, k)))
 
 
-def _unit(desk: Desk, photo: Photograph, layer: str, k: int) -> Answer:
+def _unit(desk: SharedState, photo: Photograph, layer: str, k: int) -> Answer:
     maps = values(desk, photo, layer)
     if k >= len(maps):
         raise ArgumentError(none_such(layer, k, maps))
@@ -83,7 +83,7 @@ def none_such(layer: str, k: int, maps: torch.Tensor) -> str:
     return f"{layer} has no channel {k}: it has {len(maps)}, numbered 0 to {len(maps) - 1}."
 
 
-def _box(desk: Desk, photo: Photograph, layer: str, row: int, column: int) -> list[int]:
+def _box(desk: SharedState, photo: Photograph, layer: str, row: int, column: int) -> list[int]:
     """The pixels that a cell sees: top, left, bottom, right."""
     field, size = desk.net.layers.field(layer), photo.pixels.shape[-2:]
     found = box(field, row, column, *size) if field else (0, 0, *size)
@@ -98,7 +98,7 @@ def _alike(maps: torch.Tensor, k: int, count: int = 6) -> list[int]:
     return likeness.topk(min(count, len(maps) - 1)).indices.tolist()
 
 
-def _projection(desk: Desk, photo: Photograph, layer: str, k: int) -> Answer:
+def _projection(desk: SharedState, photo: Photograph, layer: str, k: int) -> Answer:
     code = f'convscope.deconv(net, photo, "{layer}:{k}")'
     try:
         with desk.network() as net:

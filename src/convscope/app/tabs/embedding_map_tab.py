@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from convscope.app.image_encoding import jpeg, tiles
-from convscope.app.jobs import Stop, told
-from convscope.app.page_requests import Answer, Ask
-from convscope.app.shared_state import Desk
+from convscope.app.jobs import Stop, stream_job
+from convscope.app.page_requests import Answer, PageRequest
+from convscope.app.shared_state import SharedState
 from convscope.attribution.pixels import deconv
 from convscope.dataset.embedding_map import EmbeddingMap, embedding_map
 from convscope.dataset.nearest_images import nearest_images
@@ -45,7 +45,7 @@ def opened(net: Network, given: Survey | str | Path | None) -> Survey | None:
     return found
 
 
-def channel(desk: Desk, ask: Ask) -> Answer:
+def channel(desk: SharedState, ask: PageRequest) -> Answer:
     """The patches that fired a channel most, projected back, with its classes and histogram."""
     layer, k = ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
     survey = _needed(desk)
@@ -53,7 +53,7 @@ def channel(desk: Desk, ask: Ask) -> Answer:
     return dict(desk.once(("surveyed", known, k), lambda: _channel(desk, survey, known, k)))
 
 
-def nearest(desk: Desk, ask: Ask) -> Answer:
+def nearest(desk: SharedState, ask: PageRequest) -> Answer:
     """The photographs of the survey that look most like one to the network."""
     photo, survey = ask.photo, _needed(desk)
     with desk.network() as net:
@@ -69,14 +69,14 @@ def nearest(desk: Desk, ask: Ask) -> Answer:
     }
 
 
-def mapped(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
+def mapped(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
     """All photographs of the survey on a plane, those that look alike together."""
     del stop  # placing them cannot be stopped; it takes seconds
     survey, method = _needed(desk), ask.text("method", "tsne")
     key = ("map", method)
     if not desk.knows(key):
         found: list[EmbeddingMap] = []
-        yield from told(
+        yield from stream_job(
             desk,
             lambda _net, progress, _stop: embedding_map(
                 survey, method=method, most=MOST, progress=progress
@@ -89,7 +89,7 @@ def mapped(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     yield {**desk.once(key, dict), "method": method, "done": True}
 
 
-def _needed(desk: Desk) -> Survey:
+def _needed(desk: SharedState) -> Survey:
     if desk.survey is None:
         msg = "There is no survey here; start the app with convscope app --survey FOLDER."
         raise ArgumentError(msg)
@@ -107,7 +107,7 @@ def _layer(net: Network, survey: Survey, layer: str) -> str:
     return names[same[-1].name] if same else layer
 
 
-def _channel(desk: Desk, survey: Survey, layer: str, k: int) -> Answer:
+def _channel(desk: SharedState, survey: Survey, layer: str, k: int) -> Answer:
     with desk.network() as net:
         found = top_activations(net, survey, layer, k, top=TOP)
         driven = _driven(net, found)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from convscope.app.image_encoding import tiles
-from convscope.app.page_requests import Answer, Ask
-from convscope.app.shared_state import Desk
+from convscope.app.page_requests import Answer, PageRequest
+from convscope.app.shared_state import SharedState
 from convscope.render.grid import scaled
 from convscope.view.duplicates import duplicates
 from convscope.view.filters import filter_table, filters
@@ -14,14 +14,14 @@ from convscope.view.filters import filter_table, filters
 PAIRS = 12
 
 
-def weights(desk: Desk, ask: Ask) -> Answer:
+def weights(desk: SharedState, ask: PageRequest) -> Answer:
     """All filters of a convolution as one sheet, with their scores."""
     layer, seen = ask.text("layer", "conv:1"), ask.text("inputs", "colour")
     inputs: str | int = int(seen) if seen.isdecimal() else seen
     return dict(desk.once(("filters", layer, inputs), lambda: _weights(desk, layer, inputs)))
 
 
-def _weights(desk: Desk, layer: str, inputs: str | int) -> Answer:
+def _weights(desk: SharedState, layer: str, inputs: str | int) -> Answer:
     with desk.network() as net:
         found = filters(net, layer, inputs=inputs)
         table, pairs = filter_table(net, layer), duplicates(net, layer)
@@ -37,7 +37,7 @@ def _weights(desk: Desk, layer: str, inputs: str | int) -> Answer:
     }
 
 
-def listed(desk: Desk) -> list[Answer]:
+def listed(desk: SharedState) -> list[Answer]:
     """The convolutions and how many inputs their filters have."""
     return [
         {"layer": row.address, "filters": row.shape[0], "inputs": _inputs(desk, row.name)}
@@ -46,6 +46,6 @@ def listed(desk: Desk) -> list[Answer]:
     ]
 
 
-def _inputs(desk: Desk, name: str) -> int:
+def _inputs(desk: SharedState, name: str) -> int:
     weight = getattr(desk.net.module.get_submodule(name), "weight", None)
     return int(weight.shape[1]) if isinstance(weight, torch.Tensor) else 0

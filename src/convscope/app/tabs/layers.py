@@ -6,26 +6,26 @@ from typing import Any
 
 from torch import Tensor
 
-from convscope.app.image_encoding import sprite
-from convscope.app.page_requests import Answer, Ask
+from convscope.app.image_encoding import encode_sprite
+from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
-from convscope.app.shared_state import Desk
+from convscope.app.shared_state import SharedState
 from convscope.tracing.layer_row import LayerInfo
 from convscope.tracing.receptive_field import Axis
 
 
-def listed(desk: Desk) -> list[Answer]:
+def listed(desk: SharedState) -> list[Answer]:
     """The stages, for the slider and the list beside it."""
     return [_facts(row) for row in desk.stages()]
 
 
-def sheet(desk: Desk, ask: Ask) -> Answer:
+def sheet(desk: SharedState, ask: PageRequest) -> Answer:
     """All channels of a stage, with how strong each is and what each of its cells sees."""
     photo, layer = ask.photo, ask.text("layer", "stage:1")
     return dict(desk.once(("sheet", photo.token, layer), lambda: _sheet(desk, photo, layer)))
 
 
-def values(desk: Desk, photo: Photograph, layer: str) -> Tensor:
+def values(desk: SharedState, photo: Photograph, layer: str) -> Tensor:
     """The maps of a layer for a photograph, (C, h, w); of a stage without a new pass."""
     desk.net.layers.find(layer)  # the scores are known as well, but they are no layer
     known = desk.activations(photo)
@@ -36,11 +36,11 @@ def values(desk: Desk, photo: Photograph, layer: str) -> Tensor:
         return net.layers.maps(found, layer)[0].detach().cpu()
 
 
-def _sheet(desk: Desk, photo: Photograph, layer: str) -> Answer:
+def _sheet(desk: SharedState, photo: Photograph, layer: str) -> Answer:
     maps = values(desk, photo, layer)
     flat = maps.flatten(1)
     return {
-        **sprite(maps),
+        **encode_sprite(maps),
         "layer": layer,
         "grid": list(maps.shape[-2:]),
         "most": [round(v, 4) for v in flat.amax(1).tolist()],
@@ -52,7 +52,7 @@ def _sheet(desk: Desk, photo: Photograph, layer: str) -> Answer:
     }
 
 
-def sees(desk: Desk, layer: str) -> Answer | None:
+def sees(desk: SharedState, layer: str) -> Answer | None:
     """What one cell of a layer sees along both axes; None where it is the whole photograph."""
     field = desk.net.layers.field(layer)
     if field is None or field.y is None or field.x is None:
@@ -60,7 +60,7 @@ def sees(desk: Desk, layer: str) -> Answer | None:
     return {"y": _axis(field.y), "x": _axis(field.x)}
 
 
-def _depth(desk: Desk, layer: str) -> int:
+def _depth(desk: SharedState, layer: str) -> int:
     """The place among the stages of the one that a layer is part of."""
     rows = list(desk.net.layers)
     place = rows.index(desk.net.layers.find(layer))

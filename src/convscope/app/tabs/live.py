@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from convscope.app.image_encoding import heat, sprite
-from convscope.app.page_requests import Answer, Ask
-from convscope.app.shared_state import Desk
+from convscope.app.image_encoding import encode_sprite, heat
+from convscope.app.page_requests import Answer, PageRequest
+from convscope.app.shared_state import SharedState
 from convscope.app.tabs.channel import none_such
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError
@@ -21,7 +21,7 @@ SIDE = (320, 320)
 TOP, TILES = 5, 24
 
 
-def frame(desk: Desk, sent: Any) -> Answer:
+def frame(desk: SharedState, sent: Any) -> Answer:
     """What the network says of one frame, with a layer's strongest tiles and the heat map.
 
     Raises:
@@ -32,7 +32,7 @@ def frame(desk: Desk, sent: Any) -> Answer:
         msg = "A frame is one picture."
         raise ImageError(msg)
     data = files[0][1]
-    ask = Ask(desk, json.loads(str(sent.data.get("ask", "{}"))))
+    ask = PageRequest(desk, json.loads(str(sent.data.get("ask", "{}"))))
     layer, followed = ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
     pixels = desk.photos.decode(data)
     with desk.network() as net:
@@ -66,7 +66,7 @@ def _tiles(net: Network, value: torch.Tensor, layer: str, followed: int) -> Answ
     strongest = maps.mean((1, 2)).topk(min(TILES, len(maps))).indices
     known = followed < len(maps)
     return {
-        "tiles": sprite(maps[strongest]),
+        "tiles": encode_sprite(maps[strongest]),
         "channels": strongest.tolist(),
         "followed": heat(as_array(maps[followed].clamp(min=0)), SIDE) if known else "",
         "about": f"Channel {followed} of {layer.replace(':', ' ')}."

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from convscope.app.image_encoding import heat, jpeg
-from convscope.app.jobs import Stop, told
-from convscope.app.page_requests import Answer, Ask
+from convscope.app.jobs import Stop, stream_job
+from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
-from convscope.app.shared_state import Desk
+from convscope.app.shared_state import SharedState
 from convscope.attribution.cam import CAMS, SLOW, cam
 from convscope.attribution.pixels import AVERAGED, SALIENCIES, saliency
 from convscope.checks.deletion_insertion import deletion_insertion
@@ -27,17 +27,17 @@ METHODS = (*CAMS, *SLOW, *SALIENCIES)
 LONG = (*SLOW, *AVERAGED)  # of these, those that ask the network many times
 
 
-def photograph(desk: Desk, data: bytes, name: str) -> Answer:
+def photograph(desk: SharedState, data: bytes, name: str) -> Answer:
     """A photograph that somebody brought, and what the network says."""
     return described(desk, desk.photos.add(data, name))
 
 
-def sample(desk: Desk, ask: Ask) -> Answer:
+def sample(desk: SharedState, ask: PageRequest) -> Answer:
     """A sample photograph, and what the network says."""
     return described(desk, desk.photos.sample(ask.text("name", "china")))
 
 
-def described(desk: Desk, photo: Photograph) -> Answer:
+def described(desk: SharedState, photo: Photograph) -> Answer:
     """A photograph and its most probable classes, as the page keeps them."""
     found = scores(desk.activations(photo))
     odds = shares(found)[0]
@@ -55,7 +55,7 @@ def described(desk: Desk, photo: Photograph) -> Answer:
     }
 
 
-def uploaded(desk: Desk, sent: Any) -> Answer:
+def uploaded(desk: SharedState, sent: Any) -> Answer:
     """The file inside a form that the page sends.
 
     Raises:
@@ -69,14 +69,14 @@ def uploaded(desk: Desk, sent: Any) -> Answer:
     return photograph(desk, data, str(name)[-80:])
 
 
-def evidence(desk: Desk, ask: Ask) -> Answer:
+def evidence(desk: SharedState, ask: PageRequest) -> Answer:
     """The map of one class by one method."""
     photo, target, method = _question(ask)
     key = ("evidence", photo.token, target, method)
     return dict(desk.once(key, lambda: _drawn(desk, photo, target, method)))
 
 
-def explained(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
+def explained(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
     """The maps of several classes by a method that takes long, and the check of the first."""
     photo, first, method = _question(ask)
     maps = list[Answer]()
@@ -91,10 +91,10 @@ def explained(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
 
 
 def _looked_for(
-    desk: Desk, photo: Photograph, target: str, method: str, stop: Stop
+    desk: SharedState, photo: Photograph, target: str, method: str, stop: Stop
 ) -> Generator[Answer, None, Heatmap]:
     found: list[Heatmap] = []
-    yield from told(
+    yield from stream_job(
         desk,
         lambda net, progress, should_stop: mapped(
             net, photo.pixels, target, method, progress=progress, should_stop=should_stop
@@ -105,11 +105,11 @@ def _looked_for(
     return found[0]
 
 
-def _question(ask: Ask) -> tuple[Photograph, str, str]:
+def _question(ask: PageRequest) -> tuple[Photograph, str, str]:
     return ask.photo, ask.text("target", "predicted"), ask.text("method", "gradcam")
 
 
-def _map(desk: Desk, photo: Photograph, target: str, method: str) -> Heatmap:
+def _map(desk: SharedState, photo: Photograph, target: str, method: str) -> Heatmap:
     """A map; one that took long is remembered for its check."""
     key = ("map", photo.token, target, method)
     with desk.network() as net:
@@ -121,7 +121,7 @@ def _map(desk: Desk, photo: Photograph, target: str, method: str) -> Heatmap:
         return mapped(net, photo.pixels, target, method)
 
 
-def _drawn(desk: Desk, photo: Photograph, target: str, method: str) -> Answer:
+def _drawn(desk: SharedState, photo: Photograph, target: str, method: str) -> Answer:
     found = _map(desk, photo, target, method)
     picture = heat(as_array(found.evidence()), photo.view.size)
     call = _call(method, target)
@@ -139,7 +139,7 @@ def _call(method: str, target: str) -> str:
     return f'convscope.{family}(net, photo, "{target}", method="{method}")'
 
 
-def check(desk: Desk, ask: Ask) -> Answer:
+def check(desk: SharedState, ask: PageRequest) -> Answer:
     """Whether the strongest places of a map matter, in a sentence."""
     photo, target, method = _question(ask)
     key = ("check", photo.token, target, method)
@@ -147,7 +147,7 @@ def check(desk: Desk, ask: Ask) -> Answer:
 
 
 @torch.no_grad()
-def _checked(desk: Desk, photo: Photograph, target: str, method: str) -> Answer:
+def _checked(desk: SharedState, photo: Photograph, target: str, method: str) -> Answer:
     with desk.network() as net:
         asked = net.settled(as_objective(target), photo.pixels)
         number = _class_of(asked.label, net, photo.pixels)

@@ -12,10 +12,10 @@ from typing import Any
 from PIL import Image
 
 from convscope.app.image_encoding import jpeg
-from convscope.app.jobs import Newest, Pace, Stop, told
-from convscope.app.page_requests import Answer, Ask
+from convscope.app.jobs import LatestValue, Stop, Throttle, stream_job
+from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import view_of
-from convscope.app.shared_state import Desk, Made
+from convscope.app.shared_state import Made, SharedState
 from convscope.app.timelapse import Growth, remark, stopped
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import read
@@ -26,12 +26,12 @@ from convscope.synthesis.ascent import AscentStep, ascend
 from convscope.synthesis.dream import DreamConfig, dream
 from convscope.synthesis.invert import invert
 from convscope.synthesis.presets import PRESETS
-from convscope.synthesis.validate import plan_for
+from convscope.synthesis.validate import resolve_preset
 
 KINDS = {".png": "image/png", ".gif": "image/gif", ".json": "application/json"}
 
 
-def synthesize(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
+def synthesize(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
     """A picture that pleases a class, a channel or a neuron."""
     target = ask.text("target", "class:0")
     how: dict[str, Any] = {
@@ -40,7 +40,7 @@ def synthesize(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
         "size": ask.whole("size", min(*desk.net.input_size, 160), 16, 512),
         "seed": ask.whole("seed", 0, 0, 2**31),
     }
-    total = plan_for(how["preset"], how["steps"]).steps
+    total = resolve_preset(how["preset"], how["steps"]).steps
     key, reached = _key(target, how, total), total
     if key not in desk.made:
         reached = yield from _growing(desk, target, how, total, stop)
@@ -49,10 +49,10 @@ def synthesize(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
 
 
 def _growing(
-    desk: Desk, target: str, how: dict[str, Any], total: int, stop: Stop
+    desk: SharedState, target: str, how: dict[str, Any], total: int, stop: Stop
 ) -> Generator[Answer, None, int]:
     """Each step with the network to itself, and others in between; the step that was reached."""
-    steps, pace, growth = ascend(desk.net, parse(target), **how), Pace(), Growth()
+    steps, pace, growth = ascend(desk.net, parse(target), **how), Throttle(), Growth()
     step: AscentStep | None = None
     while not stop():
         with desk.network():
@@ -90,25 +90,25 @@ def _told(step: AscentStep, total: int) -> Answer:
     return {"picture": picture, "step": step.step, "steps": total, "score": score}
 
 
-def _finished(desk: Desk, key: str) -> Answer:
+def _finished(desk: SharedState, key: str) -> Answer:
     found = desk.made[key].picture
     return {"picture": shown(found), "words": found.words(), "key": key, "done": True}
 
 
-def dreamed(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
+def dreamed(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
     """A photograph changed until a layer sees more of what it sees in it."""
     photo, layer = ask.photo, ask.text("layer") or None
     guide = ask.text("guide")
     how = DreamConfig(octaves=ask.whole("octaves", 3, 1, 8), steps=ask.whole("steps", 8, 1, 100))
     other = read(desk.photos[guide].view) if guide else None
-    found, newest = list[Pictures](), Newest(lambda made: {"picture": shown(made)})
+    found, newest = list[Pictures](), LatestValue(lambda made: {"picture": shown(made)})
     growth = Growth()
 
     def look(made: Pictures) -> None:
         growth.add(made)
         newest.put(made)
 
-    yield from told(
+    yield from stream_job(
         desk,
         lambda net, progress, should_stop: dream(
             *(net, photo.view, layer),
@@ -130,7 +130,7 @@ def dreamed(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     yield {**_finished(desk, key), "code": code}
 
 
-def _dream_call(desk: Desk, layer: str | None, how: DreamConfig, *, guided: bool) -> str:
+def _dream_call(desk: SharedState, layer: str | None, how: DreamConfig, *, guided: bool) -> str:
     """The app dreams of the photograph as it is shown, which has more pixels than the network takes."""
     size, options = view_of(desk.net)
     words = ", ".join(f"{name}={value!r}" for name, value in options.items())
@@ -141,11 +141,11 @@ def _dream_call(desk: Desk, layer: str | None, how: DreamConfig, *, guided: bool
     return "\n".join([*lines, f"convscope.dream(net, photo, {layer!r}{guide}, config={dreaming})"])
 
 
-def inverted(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
+def inverted(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
     """What each of six layers keeps of a photograph."""
     photo, steps = ask.photo, ask.whole("steps", 128, 1, 1024)
-    found, newest = list[Pictures](), Newest(_strip)
-    yield from told(
+    found, newest = list[Pictures](), LatestValue(_strip)
+    yield from stream_job(
         desk,
         lambda net, progress, should_stop: invert(
             *(net, photo.pixels),
@@ -172,7 +172,7 @@ def _strip(found: Pictures) -> Answer:
     return {"parts": [{"picture": jpeg(frame, 92), "label": label} for frame, label in pairs]}
 
 
-def download(desk: Desk, ask: Ask) -> Answer:
+def download(desk: SharedState, ask: PageRequest) -> Answer:
     """Something that was made, as a file: the picture, how it grew, or its recipe."""
     key, suffix = ask.text("key"), ask.text("suffix", ".png")
     part = "film" if suffix == ".gif" else "picture"

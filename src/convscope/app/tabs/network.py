@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from torch import nn
 
-from convscope.app.page_requests import Answer, Ask
-from convscope.app.shared_state import Desk
+from convscope.app.page_requests import Answer, PageRequest
+from convscope.app.shared_state import SharedState
 from convscope.errors import NotApplicableError
 from convscope.report.chapters import network as chapter
 from convscope.results import cell_text
@@ -15,12 +15,12 @@ from convscope.view.convolution_arithmetic import Sweep, convolution_arithmetic,
 from convscope.view.table import layer_table
 
 
-def strip(desk: Desk, _ask: Ask) -> Answer:
+def strip(desk: SharedState, _ask: PageRequest) -> Answer:
     """The layers one after the other, and all that is known of them."""
     return dict(desk.once(("network",), lambda: _strip(desk)))
 
 
-def _strip(desk: Desk) -> Answer:
+def _strip(desk: SharedState) -> Answer:
     with desk.network() as net:
         told, table = chapter(net), layer_table(net)
     return {
@@ -32,13 +32,13 @@ def _strip(desk: Desk) -> Answer:
     }
 
 
-def moving(desk: Desk, ask: Ask) -> Answer:
+def moving(desk: SharedState, ask: PageRequest) -> Answer:
     """A convolution of the network at work on a few cells, as an animation."""
     layer = ask.text("layer", "conv:1")
     return dict(desk.once(("moving", layer), lambda: _moving(desk, layer)))
 
 
-def _moving(desk: Desk, layer: str) -> Answer:
+def _moving(desk: SharedState, layer: str) -> Answer:
     row = desk.net.layers.find(layer)
     module = desk.net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):

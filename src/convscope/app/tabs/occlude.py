@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from convscope.app.image_encoding import heat
-from convscope.app.jobs import Stop, told
-from convscope.app.page_requests import Answer, Ask
+from convscope.app.jobs import Stop, stream_job
+from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
-from convscope.app.shared_state import Desk
+from convscope.app.shared_state import SharedState
 from convscope.attribution.occlusion import FILLS
 from convscope.attribution.occlusion_figures import occlusion_by_class
 from convscope.errors import ArgumentError
@@ -20,7 +20,7 @@ TOP = 5
 MOST = 4096  # windows; a finer stride shows no more
 
 
-def occlude(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
+def occlude(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
     """Probabilities of the best classes under every window, on one scale."""
     photo, side = ask.photo, min(desk.net.input_size)
     window = ask.whole("window", max(1, side // 5), 1, side)
@@ -29,7 +29,7 @@ def occlude(desk: Desk, ask: Ask, stop: Stop) -> Iterator[Answer]:
     _check(side, window, stride, fill)
     found: list[Heatmap] = []
     options: dict[str, Any] = {"window": window, "stride": stride, "fill": fill}
-    yield from told(
+    yield from stream_job(
         desk,
         lambda net, progress, should_stop: occlusion_by_class(
             net, photo.pixels, top=TOP, **options, progress=progress, should_stop=should_stop
@@ -49,7 +49,7 @@ def _check(side: int, window: int, stride: int, fill: str) -> None:
         raise ArgumentError(msg)
 
 
-def _answer(desk: Desk, photo: Photograph, found: Heatmap) -> Answer:
+def _answer(desk: SharedState, photo: Photograph, found: Heatmap) -> Answer:
     clean = desk.activations(photo)["output"].softmax(1)[0]
     classes = clean.topk(min(TOP, len(clean))).indices.tolist()
     drops = clean[classes, None, None] - found.values.cpu()  # how much a window takes away

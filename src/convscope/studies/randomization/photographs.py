@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError, ImageError
-from convscope.images.read import listed, read
+from convscope.images.read import list_images, read
 from convscope.randomness import seeded
 from convscope.studies.randomization.corruptions import Samples
 from convscope.studies.randomization.networks import SIDE
@@ -65,7 +65,7 @@ def _read(folder: Path, count: int, seed: int, said: str = "") -> Samples:
     generator = seeded(seed)
     chosen: list[tuple[int, int, Path]] = []
     for k, name in enumerate(classes):
-        files = listed(name)
+        files = list_images(name)
         order = torch.randperm(len(files), generator=generator).tolist()
         chosen += [(turn, k, files[i]) for turn, i in enumerate(order)]
     if len(chosen) < count:
