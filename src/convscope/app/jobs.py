@@ -15,12 +15,11 @@ from convscope.app.page_requests import TROUBLE, Answer, PageRequest
 from convscope.app.shared_state import SharedState
 from convscope.errors import ArgumentError, ConvscopeError, StoppedError
 from convscope.network.network import Network
+from convscope.progress import Progress, ShouldStop
 
 EVERY = 0.3  # seconds between two answers; also how soon a closed page is noticed
-Progress = Callable[[int, int, str], None]
-Stop = Callable[[], bool]
 T = TypeVar("T")
-Job = Callable[[SharedState, PageRequest, Stop], Iterator[Answer]]
+Job = Callable[[SharedState, PageRequest, ShouldStop], Iterator[Answer]]
 _LOG = logging.getLogger("convscope.app")
 
 
@@ -102,8 +101,8 @@ class LatestValue:
 
 def stream_job(
     desk: SharedState,
-    work: Callable[[Network, Progress, Stop], T],
-    stop: Stop,
+    work: Callable[[Network, Progress, ShouldStop], T],
+    stop: ShouldStop,
     found: list[T],
     *,
     asks: bool = True,

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convscope.attribution.masked_forward import Progress, ShouldStop, Watch
 from convscope.execution.batching import in_batches
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import FEW, checked
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -28,8 +28,8 @@ def smoothed(
     should_stop: ShouldStop | None = None,
 ) -> Tensor:
     """Mean gradient of noisy copies; SmoothGrad, Smilkov et al. 2017, arXiv:1706.03825."""
-    watches = _watches(len(pixels), samples, progress, should_stop)
-    return _moments(net, pixels, objective, samples, seed, watches)[0]
+    reporters = _reporters(len(pixels), samples, progress, should_stop)
+    return _moments(net, pixels, objective, samples, seed, reporters)[0]
 
 
 def varied(
@@ -43,17 +43,18 @@ def varied(
     should_stop: ShouldStop | None = None,
 ) -> Tensor:
     """Variance of the gradient over noisy copies; VarGrad, Adebayo et al. 2018, arXiv:1810.03292."""
-    watches = _watches(len(pixels), samples, progress, should_stop)
-    return _moments(net, pixels, objective, samples, seed, watches)[1] / (samples - 1)
+    reporters = _reporters(len(pixels), samples, progress, should_stop)
+    return _moments(net, pixels, objective, samples, seed, reporters)[1] / (samples - 1)
 
 
-def _watches(
+def _reporters(
     photographs: int, each: int, progress: Progress | None, should_stop: ShouldStop | None
-) -> list[Watch]:
+) -> list[Reporter]:
     """What tells how far each photograph is."""
     count = photographs * each
     return [
-        Watch(done, count, "gradients", progress, should_stop) for done in range(0, count, each)
+        Reporter(count, "gradients", progress, should_stop, done=done)
+        for done in range(0, count, each)
     ]
 
 
@@ -63,19 +64,19 @@ def _moments(
     objective: Objective,
     samples: int,
     seed: int,
-    watches: list[Watch],
+    reporters: list[Reporter],
 ) -> tuple[Tensor, Tensor]:
     """Running mean and sum of squared deviations (Chan et al. 1979), photograph by photograph."""
     checked(seed, FEW)
     found = [
-        _of_one(net, pixels[i : i + 1], objective.among(i, i + 1), samples, seed, watch)
-        for i, watch in enumerate(watches)
+        _of_one(net, pixels[i : i + 1], objective.among(i, i + 1), samples, seed, reporter)
+        for i, reporter in enumerate(reporters)
     ]
     return torch.cat([mean for mean, _ in found]), torch.cat([squares for _, squares in found])
 
 
 def _of_one(
-    net: Network, one: Tensor, objective: Objective, samples: int, seed: int, watch: Watch
+    net: Network, one: Tensor, objective: Objective, samples: int, seed: int, reporter: Reporter
 ) -> tuple[Tensor, Tensor]:
     objective = net.settled(objective, one)
     mean, squares, count = torch.zeros_like(one), torch.zeros_like(one), 0
@@ -84,7 +85,7 @@ def _of_one(
         noisy = _noisy(one, first, last, seed).contiguous(memory_format=torch.channels_last)
         return net.pixel_gradients(objective, noisy)[1]
 
-    for g in watch.all_of(in_batches(samples, _step(net), work)):
+    for g in reporter.all_of(in_batches(samples, _step(net), work)):
         own = g.mean(0, keepdim=True)
         delta, n = own - mean, len(g)
         squares = squares + ((g - own) ** 2).sum(0, keepdim=True)
@@ -129,11 +130,11 @@ def integrated(
     """
     asked = [net.settled(objective.among(i, i + 1), one[None]) for i, one in enumerate(pixels)]
     pairs = list(zip(asked, pixels, strict=True))
-    watches = _watches(len(pixels), steps, progress, should_stop)
+    reporters = _reporters(len(pixels), steps, progress, should_stop)
     whole = torch.cat(
         [
-            _along(net, one[None], question, steps, watch)
-            for (question, one), watch in zip(pairs, watches, strict=True)
+            _along(net, one[None], question, steps, reporter)
+            for (question, one), reporter in zip(pairs, reporters, strict=True)
         ]
     )
     rises = torch.cat([_rise(net, one[None], question) for question, one in pairs])
@@ -163,7 +164,9 @@ def gauss(steps: int) -> tuple[Floats, Floats]:
     return np.concatenate(places), np.concatenate(weights)
 
 
-def _along(net: Network, one: Tensor, objective: Objective, steps: int, watch: Watch) -> Tensor:
+def _along(
+    net: Network, one: Tensor, objective: Objective, steps: int, reporter: Reporter
+) -> Tensor:
     places, shares = (torch.from_numpy(found).to(one) for found in gauss(steps))
 
     def work(first: int, last: int) -> Tensor:
@@ -172,6 +175,6 @@ def _along(net: Network, one: Tensor, objective: Objective, steps: int, watch: W
         return shares[first:last].view(-1, 1, 1, 1) * g
 
     mean = torch.zeros_like(one)
-    for part in watch.all_of(in_batches(steps, _step(net), work)):
+    for part in reporter.all_of(in_batches(steps, _step(net), work)):
         mean = mean + part.sum(0, keepdim=True)
     return mean * one

@@ -24,12 +24,11 @@ from convscope.network.rounding import (
     without_rounding,
 )
 from convscope.objectives.makers import OUTPUT, Objective, as_objective
+from convscope.progress import Progress, ShouldStop
 from convscope.results import Heatmap, Strip, recipe_for
 
 Maker = Callable[[Network, Tensor, Objective, str], Tensor]
 """Network, pixels, objective and layer -> map (N, h, w), before rectification."""
-Progress = Callable[[int, int, str], None]
-Stop = Callable[[], bool]
 
 
 def cam(
@@ -41,7 +40,7 @@ def cam(
     layer: str | Sequence[str] | None = None,
     precision: str = "float32",
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Heatmap:
     """Explain a score by the channels of one layer.
 

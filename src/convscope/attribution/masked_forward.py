@@ -1,21 +1,16 @@
-"""What methods that score masked photographs share: the question, one pass, and patience."""
+"""What methods that score masked photographs share: the question and one pass."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from convscope.errors import StoppedError
 from convscope.execution.precision import computing
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, total
 from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import watch
 
-Progress = Callable[[int, int, str], None]
-ShouldStop = Callable[[], bool]
 LEAST = 16
 """Masked photographs a batch where memory allows; more save a large network no time."""
 MOST = 512
@@ -51,57 +46,3 @@ def batch_of(net: Network, picture: Tensor) -> int:
     good = int(FILL / max(1.0, area * net.layers.bytes_per_image))
     best = MOST if net.device.type == "cuda" else max(LEAST, min(MOST, good))
     return max(1, min(best, int(net.per_batch() / area)))
-
-
-class Watch:
-    """Tells how far a computation is, and ends it when asked to."""
-
-    def __init__(
-        self,
-        done: int,
-        count: int,
-        message: str,
-        progress: Progress | None,
-        should_stop: ShouldStop | None,
-    ) -> None:
-        self.done, self.count, self.message = done, count, message
-        self.progress, self.should_stop = progress, should_stop
-        self.stopped = False
-
-    def _asked_to_stop(self) -> bool:
-        self.stopped = self.should_stop is not None and self.should_stop()
-        return self.stopped
-
-    def until(self, parts: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Pass batches on until asked to stop."""
-        while not self._asked_to_stop():
-            part = next(parts, None)
-            if part is None:
-                return
-            yield part
-            self.done += len(part)
-            if self.progress:
-                self.progress(min(self.done, self.count), self.count, self.message)
-
-    def through(self, parts: Iterator[Tensor]) -> Tensor:
-        """All batches as one.
-
-        Raises:
-            StoppedError: if asked to stop before the last.
-        """
-        return torch.cat(list(self.all_of(parts)))
-
-    def all_of(self, parts: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Pass all batches on.
-
-        Raises:
-            StoppedError: if asked to stop before the last.
-        """
-        yield from self.until(parts)
-        if self.stopped:
-            raise self.error()
-
-    def error(self) -> StoppedError:
-        """What to raise when asked to stop before there is a result."""
-        msg = f"Stopped as asked, after {self.done} of {self.count} {self.message}: no map yet."
-        return StoppedError(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,13 +17,12 @@ from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.objectives.makers import OUTPUT, Acts, Objective, as_objective, total
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
 
 FILLS = ("grey", "black", "white", "mean", "blur", "noise")
 REDUCTIONS = ("mean", "sum")
-Progress = Callable[[int, int, str], None]
-Stop = Callable[[], bool]
 
 
 def occlusion(
@@ -38,7 +37,7 @@ def occlusion(
     seed: int = 0,
     precision: str = "float32",
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Heatmap:
     """Cover a window at every place in turn; a pixel's value is how much the score falls.
 
@@ -73,11 +72,11 @@ def occlusion(
     size, steps = sizes(pixels, window, stride, fill, reduce)
     corners = places((pixels.shape[2], pixels.shape[3]), size, steps)
     shown = covers(pixels, fill, size, seed)
-    watch = _Watch(len(corners) * len(pixels), progress, should_stop)
-    maps = []
+    reporter = Reporter(len(corners) * len(pixels), "windows", progress, should_stop)
+    maps, engines = list[Tensor](), list[str]()
     for i, (photo, cover) in enumerate(zip(pixels.split(1), shown.split(1), strict=True)):
         windows = Windows.on(photo, corners, size, cover)
-        drops = _drops(net, windows, question.among(i, i + 1), watch, precision)
+        drops = _drops(net, windows, question.among(i, i + 1), reporter, engines, precision)
         maps.append(spread(drops, corners, size, (photo.shape[2], photo.shape[3]), reduce))
     recipe = recipe_for(
         net,
@@ -89,7 +88,7 @@ def occlusion(
         fill=fill,
         reduce=reduce,
         precision=precision,
-        **watch.found(),
+        **_told(reporter, engines),
     )
     return Heatmap(torch.stack(maps).to(pixels), pixels, recipe)
 
@@ -184,33 +183,24 @@ def _painted(
     return edges.cumsum(0).cumsum(1)[:-1, :-1]
 
 
-class _Watch:
-    """Counts what is done, tells it, and knows when to stop."""
-
-    def __init__(self, count: int, progress: Progress | None, should_stop: Stop | None) -> None:
-        self.count, self.done, self.stopped = count, 0, False
-        self.progress, self.should_stop = progress, should_stop
-        self.engines: list[str] = []
-
-    def did(self, windows: int) -> None:
-        self.done += windows
-        if self.progress is not None:
-            self.progress(self.done, self.count, f"{self.done} of {self.count} windows")
-        self.stopped = self.should_stop is not None and self.should_stop()
-
-    def found(self) -> dict[str, str]:
-        """What the recipe should tell."""
-        engine = {"engine": "; ".join(dict.fromkeys(self.engines))}
-        cut = {"stopped": f"after {self.done} of {self.count} windows"}
-        return engine | (cut if self.stopped and self.done < self.count else {})
+def _told(reporter: Reporter, engines: Sequence[str]) -> dict[str, str]:
+    """What the recipe should tell."""
+    cut = {"stopped": f"after {reporter.done} of {reporter.total} windows"}
+    engine = {"engine": "; ".join(dict.fromkeys(engines))}
+    return engine | (cut if reporter.stopped and reporter.done < reporter.total else {})
 
 
 def _drops(
-    net: Network, windows: Windows, objective: Objective, watch: _Watch, precision: str
+    net: Network,
+    windows: Windows,
+    objective: Objective,
+    reporter: Reporter,
+    engines: list[str],
+    precision: str,
 ) -> Tensor:
     """How much the score falls under each window, (windows,)."""
     drops = torch.full((len(windows),), math.nan, dtype=torch.float64)
-    if watch.stopped:
+    if reporter.stopped:
         return drops
     with torch.no_grad():
         clean = net.run(windows.photo, tuple(dict.fromkeys((*objective.layers, OUTPUT))))
@@ -219,14 +209,15 @@ def _drops(
         engine, batches = under_windows(
             net, windows, question.layers, clean=clean[OUTPUT], precision=precision
         )
-    watch.engines.append(engine)
+    engines.append(engine)
     for which, acts in batches:
         drops[torch.from_numpy(which)] = (before - _read(question, acts)).cpu()
-        watch.did(len(which))
-        if watch.stopped:
+        count = reporter.done + len(which)
+        reporter.advance(len(which), f"{count} of {reporter.total} windows")
+        if reporter.asks_to_stop():
             break
-    done = drops[~drops.isnan()].tolist()
-    constant = is_constant([float(before), *(float(before) - drop for drop in done)])
+    known = drops[~drops.isnan()].tolist()
+    constant = is_constant([float(before), *(float(before) - drop for drop in known)])
     return 0 * drops if constant else drops  # what was not done stays so
 
 

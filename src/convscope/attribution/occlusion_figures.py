@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,12 @@ from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.activations import class_of
 from convscope.objectives.makers import OUTPUT, channel, predicted, scores, shares, total
+from convscope.progress import Progress, ShouldStop
 from convscope.render.colour import coloured
 from convscope.render.grid import sheet
 from convscope.results import Heatmap, Recipe, Result, recipe_for
 from convscope.results.base import as_array
 
-Progress = Callable[[int, int, str], None]
-Stop = Callable[[], bool]
 _BATCH = 32
 
 
@@ -175,7 +174,7 @@ def occlusion_by_class(
     fill: str = "grey",
     seed: int = 0,
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Heatmap:
     """Probability of each of the most probable classes while a window covers each place.
 

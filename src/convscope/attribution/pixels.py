@@ -12,13 +12,13 @@ from torch import Tensor
 
 from convscope.attribution.averaged_gradients import integrated, smoothed, varied
 from convscope.attribution.cam import cam
-from convscope.attribution.masked_forward import Progress, ShouldStop
 from convscope.attribution.modified_relu_gradients import deconvnet, guided, rewritten
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts, Objective, as_objective, channel
+from convscope.progress import Progress, ShouldStop
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
 Maker = Callable[[Network, Tensor, Objective, int, int], tuple[Tensor, Tensor, dict[str, object]]]

@@ -9,20 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.attribution.masked_forward import (
-    Progress,
-    ShouldStop,
-    Watch,
-    batch_of,
-    entered,
-    masked_scores,
-)
+from convscope.attribution.masked_forward import batch_of, entered, masked_scores
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.objectives.makers import Acts, Objective, as_objective, probability, scores
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
 
@@ -72,10 +66,10 @@ def rise(
     wanted = given if isinstance(objective, Objective) else _by_probability(given)
     asked = [net.settled(wanted.among(i, i + 1), one) for i, one in enumerate(pixels.split(1))]
     grids = _grids(masks, cells, keep, seed, pixels, batch_of(net, pixels))
-    watched = Watch(0, masks, "masks", progress, should_stop)
-    values, done = weighed(net, pixels, asked, watched.until(grids), keep)
+    reporter = Reporter(masks, "masks", progress, should_stop)
+    values, done = weighed(net, pixels, asked, reporter.until_stopped(grids), keep)
     if not done:
-        raise watched.error()
+        raise reporter.error()
     options = {"masks": done, "cells": cells, "keep": keep}
     # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
     mean = values.flatten(1).mean(1)

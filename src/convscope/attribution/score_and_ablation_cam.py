@@ -14,14 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.attribution.masked_forward import (
-    Progress,
-    ShouldStop,
-    Watch,
-    batch_of,
-    entered,
-    masked_scores,
-)
+from convscope.attribution.masked_forward import batch_of, entered, masked_scores
 from convscope.execution.batching import in_batches
 from convscope.execution.precision import computing
 from convscope.execution.tail import Tail
@@ -29,6 +22,7 @@ from convscope.execution.tail_linear import without_each_channel
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.objectives.makers import Objective, total
+from convscope.progress import Progress, Reporter, ShouldStop
 
 
 @torch.no_grad()
@@ -72,9 +66,11 @@ def ablationcam(
         question = objective.among(i, i + 1).settled(tail.acts)
         clean = net.layers.maps(tail.value, layer)
         count = clean.shape[1]
-        watched = Watch(i * count, len(pixels) * count, "channels removed", progress, should_stop)
+        reporter = Reporter(
+            len(pixels) * count, "channels removed", progress, should_stop, done=i * count
+        )
         y = total(question, tail.acts)
-        drops = watched.through(_drops(tail, question))
+        drops = torch.cat(list(reporter.all_of(_drops(tail, question))))
         if is_constant([float(y), *(y - drops).tolist()], net.dtype):
             drops = torch.zeros_like(drops)
         weights = drops / (y.abs() if y != 0 else 1)
@@ -156,9 +152,11 @@ def scorecam(
         value = net.layers.maps(acts[layer].detach(), layer)
         count = value.shape[1]
         question = objective.among(i, i + 1).settled(acts)
-        watched = Watch(i * count, len(pixels) * count, "channels shown", progress, should_stop)
+        reporter = Reporter(
+            len(pixels) * count, "channels shown", progress, should_stop, done=i * count
+        )
         seen = _through_each(net, picture, question, value, precision=precision)
-        weights = _spread(watched.through(seen), value).softmax(0)
+        weights = _spread(torch.cat(list(reporter.all_of(seen))), value).softmax(0)
         maps.append(torch.einsum("k,khw->hw", weights, value[0]))
     return torch.stack(maps)
 

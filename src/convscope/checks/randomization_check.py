@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
 from convscope.network.network import Network
+from convscope.progress import Progress
 from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, recipe_for
 
 Method = Callable[[Network, Tensor], Heatmap]
-Progress = Callable[[int, int, str], None]
 HOW = ("cascading", "single")
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from convscope.progress import Progress
+
 if TYPE_CHECKING:
     from convscope.results import Pictures, Table
 
-Progress = Callable[[int, int, str], None]
 PATIENCE = 2.0  # seconds without a bar
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from convscope.dataset.channel_statistics import BatchStatistics, ChannelStatistics
 from convscope.dataset.forward_batches import batches, forward_with_readers
-from convscope.dataset.survey import Progress, ShouldStop
 from convscope.dataset.survey_result import Place, Survey
 from convscope.dataset.top_patches import TopActivations, project
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.network.network import Network
+from convscope.progress import Progress, ShouldStop
 from convscope.randomness import FEW, checked, seeded
 
 CELLS = 16  # taken of each photograph's map

@@ -15,6 +15,7 @@ from torch import Tensor
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import read
+from convscope.progress import Progress
 from convscope.randomness import FEW, checked
 from convscope.render.grid import PAPER
 from convscope.results import Recipe, Result
@@ -23,7 +24,6 @@ from convscope.results.base import as_array
 THUMB, SEAM = 48, 3
 KINDS = ("points", "each", "grid", "seams")
 MOST = 6000
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, eq=False)

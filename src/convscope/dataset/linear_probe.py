@@ -13,9 +13,10 @@ from torch import Tensor
 
 from convscope.dataset.forward_batches import batches, forward_with_readers, resolve_layers
 from convscope.dataset.source import Photographs, photographs
-from convscope.dataset.survey import BATCH, Progress, ShouldStop
+from convscope.dataset.survey import BATCH
 from convscope.errors import NotApplicableError, StoppedError
 from convscope.network.network import Network
+from convscope.progress import Progress, ShouldStop
 from convscope.randomness import FEW, checked
 from convscope.results import Cell, Chart, Table, recipe_for
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -31,9 +31,8 @@ from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, StoppedError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
+from convscope.progress import Progress, ShouldStop
 
-Progress = Callable[[int, int, str], None]
-ShouldStop = Callable[[], bool]
 BATCH, LEAST_SHARD, MOST_SHARDS = 32, 256, 128
 FILED_EVERY, FILING_SHARE = 2.0, 0.01  # seconds; share of the time
 ATTRIBUTES = ("brightness", "contrast", "sharpness")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,12 @@ from convscope.attribution.cam import cam
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
+from convscope.progress import Progress
 from convscope.results import Chart
 
 BINS = 8
 ATTRIBUTES = ("brightness", "contrast", "sharpness")
 EVIDENCE = "size of the evidence"
-Progress = Callable[[int, int, str], None]
 
 
 def accuracy_by_attribute(

@@ -16,12 +16,12 @@ from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective, as_objective, improbability, logit, probability
+from convscope.progress import Progress
 from convscope.render.grid import sheet
 from convscope.results import Cell, Heatmap, Recipe, Result, Table, recipe_for
 from convscope.results.base import as_array
 
 FAMILIES = ("cam", "pixels", "masks")
-Progress = Callable[[int, int, str], None]
 COLUMNS = ("method", "family", "seconds", "deletion", "insertion", "note")
 
 

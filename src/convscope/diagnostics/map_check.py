@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -15,9 +15,8 @@ from convscope.errors import ArgumentError
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective, as_objective
+from convscope.progress import Progress
 from convscope.results import Chart, Heatmap, Table, recipe_for
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from convscope.dataset.survey_result import Survey
 from convscope.dataset.top_patches import TopActivations, draw_boxes, top_activations
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
+from convscope.progress import Progress
 from convscope.render.chart import chart
 from convscope.render.colour import Floats
 from convscope.render.grid import scaled, tiled
@@ -23,7 +24,6 @@ from convscope.results import CLIP, Pictures, recipe_for
 from convscope.results.base import as_array
 from convscope.synthesis.synthesize import synthesize
 
-Progress = Callable[[int, int, str], None]
 SIDE = 96  # pixels of a patch on a sheet of one channel
 SMALL = 40  # on a sheet of a whole layer
 

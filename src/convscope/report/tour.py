@@ -12,6 +12,7 @@ from convscope.dataset.survey_result import Survey
 from convscope.images.read import Source, read
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective, predicted
+from convscope.progress import Progress
 from convscope.report.chapters import activations, driven, first_filters, network, says
 from convscope.report.evidence_chapter import answer_in, evidence, otherwise
 from convscope.report.page import Chapter, Page
@@ -20,7 +21,6 @@ from convscope.report.top_patches_chapter import seen
 from convscope.results import Table
 from convscope.view.predict import predict
 
-Progress = Callable[[int, int, str], None]
 _PLEASANT = 448  # pixels of a photograph on the page, at least
 
 

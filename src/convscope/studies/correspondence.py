@@ -16,11 +16,11 @@ from torch import Tensor
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import Source, pixel_digest, read
 from convscope.network.network import Network
+from convscope.progress import Progress
 from convscope.randomness import seeded
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
 
-Progress = Callable[[int, int, str], None]
 Box = tuple[int, int, int, int]
 GREY = 0.5
 RANDOM = "random"

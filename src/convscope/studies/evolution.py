@@ -15,11 +15,11 @@ import torch
 from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
 from convscope.loading.checkpoint import fill, read_state
 from convscope.network.network import Network
+from convscope.progress import Progress
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
 from convscope.studies.top_activations import ChannelMaximum, channel_maxima, view
 
-Progress = Callable[[int, int, str], None]
 COLUMNS = ("channel", "checkpoint", "activation", "photograph", "row", "column")
 
 

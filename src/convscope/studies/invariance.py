@@ -16,10 +16,10 @@ from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
 from convscope.objectives.activations import class_of
 from convscope.objectives.makers import OUTPUT, Acts, scores, shares
+from convscope.progress import Progress
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
 
-Progress = Callable[[int, int, str], None]
 Line = tuple[list[float], list[float]]
 MOVES: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {

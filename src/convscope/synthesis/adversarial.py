@@ -18,12 +18,12 @@ from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
 from convscope.objectives.activations import in_range
 from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, logit, scores, shares
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.ascent import ascend
 from convscope.synthesis.forward_backward import computed
 from convscope.synthesis.presets import Preset, between
 from convscope.synthesis.priors import Within
-from convscope.synthesis.synthesize import Progress, Stop
 
 ROUNDS = 100
 BOUNDS, ASCENT = 8, 24  # lengths tried for a shorter change, and steps at each
@@ -45,7 +45,7 @@ def adversarial(
     target: int | str,
     *,
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Pictures:
     """The least change found that turns a photograph into a class.
 
@@ -78,7 +78,9 @@ def adversarial(
     if int(said.argmax()) == wanted:
         msg = f"{net.name} already takes this photograph for {net.caption(wanted)!r}; choose another class."
         raise NotApplicableError(msg)
-    changed = _Search(net, pixels, wanted, progress, should_stop).found()
+    what = f"changing it into {net.caption(wanted)}"
+    reporter = Reporter(ROUNDS + BOUNDS * ASCENT, what, progress, should_stop)
+    changed = _Search(net, pixels, wanted, reporter).found()
     return _panels(net, pixels, changed, wanted)
 
 
@@ -89,7 +91,7 @@ def fooling_image(
     certain: float = CERTAIN,
     seed: int = 0,
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Pictures:
     """A picture of nothing that a network takes for a class with near certainty.
 
@@ -139,26 +141,20 @@ class _Search:
         net: the network.
         pixels: the photograph, (1, C, H, W).
         wanted: the class.
-        progress: as in `fool`.
-        should_stop: as in `fool`.
-        done: rounds so far.
-        stopped: whether somebody asked to stop.
+        reporter: counts the rounds.
     """
 
     net: Network
     pixels: Tensor
     wanted: int
-    progress: Progress | None
-    should_stop: Stop | None
-    done: int = 0
-    stopped: bool = False
+    reporter: Reporter
 
     def found(self) -> Tensor:
         """The changed photograph in whole bytes; where this was stopped, as far as it came."""
         change = self._across()
-        if not self.stopped:
+        if not self.reporter.stopped:
             change = self._least(change)
-            self.done = ROUNDS
+            self.reporter.done = ROUNDS
             change = self._least(self._shorter(change))
         return _in_bytes(self.pixels + change)
 
@@ -167,8 +163,8 @@ class _Search:
         change = torch.zeros_like(self.pixels)
         for _ in range(ROUNDS):
             ahead, towards = self._ahead(change)
-            self._tell(f"changing it into {self.net.caption(self.wanted)}")
-            if ahead > 0 or self.stopped:
+            self.reporter.advance()
+            if self.reporter.asks_to_stop() or ahead > 0:
                 return change
             reach = max(-ahead, 1e-3) / float(towards.square().sum().clamp(min=1e-20))
             change = self._inside(change + OVERSHOOT * reach * towards)
@@ -180,7 +176,7 @@ class _Search:
         low, high = 0.0, float(change.norm())
         for _ in range(BOUNDS):
             middle = (low + high) / 2
-            found = None if self.stopped else self._within(middle, change)
+            found = None if self.reporter.stopped else self._within(middle, change)
             change = change if found is None else found
             low, high = (middle, high) if found is None else (low, middle)
         return change
@@ -192,8 +188,8 @@ class _Search:
             ahead, towards = self._ahead(change)
             if ahead > 0 and self._holds(change):
                 return change
-            self._tell(f"a smaller change into {self.net.caption(self.wanted)}")
-            if self.stopped:
+            self.reporter.advance(1, f"a smaller change into {self.net.caption(self.wanted)}")
+            if self.reporter.asks_to_stop():
                 return None
             step = 0.3 * length * (1 - number / ASCENT)
             uphill = towards / towards.norm().clamp(min=1e-20)
@@ -237,12 +233,6 @@ class _Search:
 
     def _no_longer(self, change: Tensor, length: float) -> Tensor:
         return change * min(1.0, length / max(float(change.norm()), 1e-12))
-
-    def _tell(self, what: str) -> None:
-        self.done += 1
-        if self.progress:
-            self.progress(self.done, ROUNDS + BOUNDS * ASCENT, what)
-        self.stopped = bool(self.should_stop and self.should_stop())
 
 
 def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictures:

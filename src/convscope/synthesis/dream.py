@@ -20,11 +20,12 @@ from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import Source, pixel_digest, read
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts, Objective, as_objective, layer_energy
+from convscope.progress import Progress, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.batch_objective import BatchObjective
 from convscope.synthesis.forward_backward import ForwardBackward, computed
-from convscope.synthesis.synthesize import Look, Progress, Stop
+from convscope.synthesis.synthesize import Look
 from convscope.synthesis.tiled_gradient import tiled_gradient
 
 SMALLEST = 64  # pixels of the smallest octave's shorter side
@@ -81,7 +82,7 @@ def dream(
     seed: int = 0,
     precision: str = "auto",
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
     look: Look | None = None,
 ) -> Pictures:
     """Change a photograph until a layer sees more of what it sees in it.
@@ -145,7 +146,7 @@ def dream_zoom(
     seed: int = 0,
     precision: str = "auto",
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Pictures:
     """Dream, move a little closer, and dream again: the frames of a film.
 

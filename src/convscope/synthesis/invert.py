@@ -14,12 +14,13 @@ from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts, Objective
 from convscope.objectives.similarity import activation_distance, activation_similarity
+from convscope.progress import Progress, ShouldStop
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.forward_backward import computed
 from convscope.synthesis.parametrizations import Fourier
 from convscope.synthesis.presets import Preset
 from convscope.synthesis.priors import TotalVariation
-from convscope.synthesis.synthesize import Look, Progress, Stop, synthesize
+from convscope.synthesis.synthesize import Look, synthesize
 from convscope.synthesis.transforms import Move
 from convscope.synthesis.validate import resolve_preset
 
@@ -51,7 +52,7 @@ def invert(
     seed: int = 0,
     precision: str = "auto",
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
     look: Look | None = None,
 ) -> Pictures:
     """Pictures that a layer cannot tell from a photograph: what it has kept, and forgotten.
@@ -108,7 +109,7 @@ def caricature(
     seed: int = 0,
     precision: str = "auto",
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Pictures:
     """A photograph exaggerated as a layer sees it.
 
@@ -151,7 +152,7 @@ def _inverted(
     plan: Preset,
     seed: int,
     precision: str,
-    should_stop: Stop | None,
+    should_stop: ShouldStop | None,
 ) -> Pictures:
     asked = relative_distance(layer, _of(net, pixels, layer))
     return synthesize(

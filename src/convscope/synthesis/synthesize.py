@@ -13,6 +13,7 @@ from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, as_objective, channel
 from convscope.objectives.similarity import diversity
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Pictures
 from convscope.synthesis.ascent import Ascent, AscentStep
 from convscope.synthesis.batch_objective import Asking, BatchObjective, as_batch_objective
@@ -21,8 +22,6 @@ from convscope.synthesis.presets import Preset
 from convscope.synthesis.transforms import over
 from convscope.synthesis.validate import resolve_preset, resolve_size
 
-Progress = Callable[[int, int, str], None]
-Stop = Callable[[], bool]
 Look = Callable[[Pictures], None]
 MARGIN = 5  # pixels between the tiles of a sheet of the best
 GROUP = 16  # pictures that are finished together; an interrupted sheet keeps what is finished
@@ -39,7 +38,7 @@ def synthesize(
     count: int = 1,
     precision: str = "auto",
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Pictures:
     """Pictures that please an objective: what a channel, a layer or a class wants to see.
 
@@ -91,51 +90,34 @@ def _synthesized(
     seed: int = 0,
     precision: str = "auto",
     progress: Progress | None = None,
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Pictures:
     """Pictures, `group` of them at a time; those that no gradient reaches stay grey beside others."""
     plan = resolve_preset(preset, steps)
     extent = resolve_size(net, plan, size)
-    told = _Told(progress, should_stop, plan.steps, -(-asked.count // group))
+    groups = -(-asked.count // group)
+    reporter = Reporter(groups * plan.steps, f"making {asked.label}", progress, should_stop)
     found: list[Pictures] = []
     dead: list[NoGradientError] = []
-    while len(found) < told.groups and not told.stopped:
+    while len(found) < groups and not reporter.stopped:
         start = len(found) * group
         ascent = Ascent(net, asked.part(start, start + group), plan, extent, seed, precision)
         try:
-            found.append(_last(ascent.steps(), told, asked.label).best)
+            found.append(_last(ascent.steps(), reporter).best)
         except NoGradientError as error:
             dead.append(error)
             found.append(ascent.blank())
-        told.done = len(found) * plan.steps
+        reporter.done = len(found) * plan.steps
     if len(dead) == len(found):
         raise dead[0]
     return _joined(found, asked)
 
 
-class _Told:
-    """Reports steps across groups and remembers that somebody asked to stop."""
-
-    def __init__(
-        self, progress: Progress | None, should_stop: Stop | None, steps: int, groups: int
-    ) -> None:
-        self.progress, self.should_stop = progress, should_stop
-        self.groups, self.total = groups, groups * steps
-        self.done, self.stopped = 0, False
-
-    def __call__(self, what: str) -> bool:
-        """Count a step; whether to stop."""
-        self.done += 1
-        if self.progress:
-            self.progress(self.done, self.total, what)
-        self.stopped = bool(self.should_stop and self.should_stop())
-        return self.stopped
-
-
-def _last(steps: Iterator[AscentStep], told: _Told, what: str) -> AscentStep:
+def _last(steps: Iterator[AscentStep], reporter: Reporter) -> AscentStep:
     """The last step, or the one at which somebody asked to stop."""
     for step in steps:  # noqa: B007 - the last is wanted
-        if told(f"making {what}"):
+        reporter.advance()
+        if reporter.asks_to_stop():
             break
     return step
 

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.network.network import Network
+from convscope.progress import ShouldStop
 from convscope.results import Pictures
 from convscope.synthesis.ascent import ascend, starting
 from convscope.synthesis.batch_objective import Asking
-from convscope.synthesis.synthesize import Stop, refuse_count
+from convscope.synthesis.synthesize import refuse_count
 from convscope.synthesis.validate import resolve_preset
 
 
@@ -23,7 +24,7 @@ def timelapse(
     objective: Asking,
     *,
     at: Sequence[int] = (1, 4, 16, 64),
-    should_stop: Stop | None = None,
+    should_stop: ShouldStop | None = None,
     **options: Any,
 ) -> Pictures:
     """One picture over the steps, from the noise it starts from to its end.
@@ -54,7 +55,11 @@ def _of_one_size(frames: list[Tensor]) -> Tensor:
 
 
 def _frames(
-    net: Network, objective: Asking, at: Sequence[int], should_stop: Stop, options: dict[str, Any]
+    net: Network,
+    objective: Asking,
+    at: Sequence[int],
+    should_stop: ShouldStop,
+    options: dict[str, Any],
 ) -> Iterator[tuple[str, Pictures]]:
     plan = resolve_preset(options.pop("preset", "fourier"), options.pop("steps", None))
     yield "start", starting(net, objective, plan, **options)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convscope.app.image_encoding import jpeg, tiles
-from convscope.app.jobs import Stop, stream_job
+from convscope.app.jobs import stream_job
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.shared_state import SharedState
 from convscope.attribution.pixels import deconv
@@ -21,6 +21,7 @@ from convscope.dataset.survey_result import Survey
 from convscope.dataset.top_patches import TopActivations, top_activations
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, printable
 from convscope.network.network import Network
+from convscope.progress import ShouldStop
 from convscope.render.grid import scaled
 from convscope.results import CLIP, Pictures
 
@@ -69,7 +70,7 @@ def nearest(desk: SharedState, ask: PageRequest) -> Answer:
     }
 
 
-def mapped(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
+def mapped(desk: SharedState, ask: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
     """All photographs of the survey on a plane, those that look alike together."""
     del stop  # placing them cannot be stopped; it takes seconds
     survey, method = _needed(desk), ask.text("method", "tsne")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.app.image_encoding import heat, jpeg
-from convscope.app.jobs import Stop, stream_job
+from convscope.app.jobs import stream_job
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
@@ -19,6 +19,7 @@ from convscope.checks.deletion_insertion import deletion_insertion
 from convscope.errors import ImageError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, as_objective, probability, scores, shares
+from convscope.progress import ShouldStop
 from convscope.results import Heatmap
 from convscope.results.base import as_array
 
@@ -76,7 +77,7 @@ def evidence(desk: SharedState, ask: PageRequest) -> Answer:
     return dict(desk.once(key, lambda: _drawn(desk, photo, target, method)))
 
 
-def explained(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
+def explained(desk: SharedState, ask: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
     """The maps of several classes by a method that takes long, and the check of the first."""
     photo, first, method = _question(ask)
     maps = list[Answer]()
@@ -91,7 +92,7 @@ def explained(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answe
 
 
 def _looked_for(
-    desk: SharedState, photo: Photograph, target: str, method: str, stop: Stop
+    desk: SharedState, photo: Photograph, target: str, method: str, stop: ShouldStop
 ) -> Generator[Answer, None, Heatmap]:
     found: list[Heatmap] = []
     yield from stream_job(

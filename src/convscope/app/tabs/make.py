@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from convscope.app.image_encoding import jpeg
-from convscope.app.jobs import LatestValue, Stop, Throttle, stream_job
+from convscope.app.jobs import LatestValue, Throttle, stream_job
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import view_of
 from convscope.app.shared_state import Made, SharedState
@@ -20,6 +20,7 @@ from convscope.app.timelapse import Growth, remark, stopped
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import read
 from convscope.objectives.makers import parse
+from convscope.progress import ShouldStop
 from convscope.render.colour import as_bytes
 from convscope.results import Pictures
 from convscope.synthesis.ascent import AscentStep, ascend
@@ -31,7 +32,7 @@ from convscope.synthesis.validate import resolve_preset
 KINDS = {".png": "image/png", ".gif": "image/gif", ".json": "application/json"}
 
 
-def synthesize(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
+def synthesize(desk: SharedState, ask: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
     """A picture that pleases a class, a channel or a neuron."""
     target = ask.text("target", "class:0")
     how: dict[str, Any] = {
@@ -49,7 +50,7 @@ def synthesize(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answ
 
 
 def _growing(
-    desk: SharedState, target: str, how: dict[str, Any], total: int, stop: Stop
+    desk: SharedState, target: str, how: dict[str, Any], total: int, stop: ShouldStop
 ) -> Generator[Answer, None, int]:
     """Each step with the network to itself, and others in between; the step that was reached."""
     steps, pace, growth = ascend(desk.net, parse(target), **how), Throttle(), Growth()
@@ -95,7 +96,7 @@ def _finished(desk: SharedState, key: str) -> Answer:
     return {"picture": shown(found), "words": found.words(), "key": key, "done": True}
 
 
-def dreamed(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
+def dreamed(desk: SharedState, ask: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
     """A photograph changed until a layer sees more of what it sees in it."""
     photo, layer = ask.photo, ask.text("layer") or None
     guide = ask.text("guide")
@@ -141,7 +142,7 @@ def _dream_call(desk: SharedState, layer: str | None, how: DreamConfig, *, guide
     return "\n".join([*lines, f"convscope.dream(net, photo, {layer!r}{guide}, config={dreaming})"])
 
 
-def inverted(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
+def inverted(desk: SharedState, ask: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
     """What each of six layers keeps of a photograph."""
     photo, steps = ask.photo, ask.whole("steps", 128, 1, 1024)
     found, newest = list[Pictures](), LatestValue(_strip)

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from convscope.app.image_encoding import heat
-from convscope.app.jobs import Stop, stream_job
+from convscope.app.jobs import stream_job
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
 from convscope.attribution.occlusion import FILLS
 from convscope.attribution.occlusion_figures import occlusion_by_class
 from convscope.errors import ArgumentError
+from convscope.progress import ShouldStop
 from convscope.results import Heatmap
 from convscope.results.base import as_array
 
@@ -20,7 +21,7 @@ TOP = 5
 MOST = 4096  # windows; a finer stride shows no more
 
 
-def occlude(desk: SharedState, ask: PageRequest, stop: Stop) -> Iterator[Answer]:
+def occlude(desk: SharedState, ask: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
     """Probabilities of the best classes under every window, on one scale."""
     photo, side = ask.photo, min(desk.net.input_size)
     window = ask.whole("window", max(1, side // 5), 1, side)

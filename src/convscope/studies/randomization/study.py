@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from convscope.errors import ArgumentError, StoppedError, closest
+from convscope.progress import Progress
 from convscope.randomness import FEW, checked
 from convscope.results import Cell, Findings, Recipe, Table
 from convscope.studies.randomization import corruptions as inputs
@@ -18,7 +19,6 @@ from convscope.studies.randomization.networks import DESIGNS
 from convscope.studies.randomization.photographs import photographs
 from convscope.studies.randomization.train import Run, Task, accuracy, learn
 
-Progress = Callable[[int, int, str], None]
 COLUMNS = (
     *("network", "parameters", "input", "corruption", "steps", "steps to fit", "loss"),
     *("training accuracy", "test accuracy", "gap", "seconds"),
