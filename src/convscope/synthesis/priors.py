@@ -39,30 +39,6 @@ class TotalVariation:
 
 
 @dataclass(frozen=True)
-class Strength:
-    """How far pixels lie from mid-grey: mean absolute distance to `power`, 1 for L1 and 2 for L2."""
-
-    weight: float
-    power: float = 1.0
-
-    def __call__(self, pixels: Tensor, _score: Tensor) -> Tensor:
-        """The cost of each picture."""
-        return self.weight * (pixels - 0.5).abs().pow(self.power).flatten(1).mean(1)
-
-
-@dataclass(frozen=True)
-class Nearness:
-    """Mean squared distance to a picture (1 or N, C, H, W)."""
-
-    weight: float
-    picture: Tensor
-
-    def __call__(self, pixels: Tensor, _score: Tensor) -> Tensor:
-        """The cost of each picture."""
-        return self.weight * (pixels - self.picture.to(pixels)).square().flatten(1).mean(1)
-
-
-@dataclass(frozen=True)
 class AlphaPenalty:
     """What is opaque costs: the mean of the last channel, the opacity, times the score.
 

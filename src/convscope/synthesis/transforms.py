@@ -171,27 +171,6 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Blur:
-    """A Gaussian blur whose deviation is one of `shares` of the side."""
-
-    shares: Sequence[float]
-
-    def draw(self, moment: Moment) -> Drawn:
-        """Choose the deviation."""
-        share = moment.one_of(self.shares)
-        return lambda x: blurred(x, share * min(x.shape[-2:]))
-
-
-@dataclass(frozen=True)
-class Flip:
-    """Left and right exchanged every other time."""
-
-    def draw(self, moment: Moment) -> Drawn:
-        """Toss a coin."""
-        return (lambda x: x.flip(-1)) if moment.uniform() < 0.5 else (lambda x: x)
-
-
-@dataclass(frozen=True)
 class RandomBackground:
     """Something to look through to: pictures with opacity (N, C + 1, H, W) -> (N, C, H, W).
 
