@@ -1,4 +1,20 @@
-"""The loop: canvas, transforms, network, objective, one step of the optimizer; and again."""
+"""The loop that makes pictures: walk uphill from noise.
+
+How this works. Each step goes once around:
+
+    parameters --canvas--> pixels --transforms--> what the network sees --network--> score
+        ^                    |                                                         |
+        |                    +-- priors: what pixels cost                              |
+        +---- one step of the optimizer <---- gradient of the score at the pixels <----+
+
+A canvas (`parametrizations`) turns its parameters, a spectrum for example, into pixels (N, C, H, W). The
+transforms of a step are drawn once and applied alike to every picture of the batch. `forward_backward`
+gives the gradient at the pixels before the transforms; it is carried to the parameters by one small
+backward pass through the canvas, so the network's own graph is freed before the optimizer moves. In the
+first `REDIRECTED` steps a ReLU that is inactive everywhere still passes gradients that would activate
+it. At `CHECKS` moments of the last round the pictures are scored as they are, without transforms, and
+the best of each is kept.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,17 @@
 """One dry pass through a network: what runs, in which order, and what each value is.
 
-A value is known by its tensor's identity and version, so that an in-place ReLU makes a new one.
+How this works. A grey picture goes through the network once, while every module and every torch
+function reports its result. A value is known by its tensor's identity and version, (id, _version), so
+that an in-place ReLU makes a new value out of an old tensor:
+
+    conv1  ->  (7f3a, 0)      conv:1, and stage:1 until something follows
+    relu_  ->  (7f3a, 1)      the same tensor, changed in place: now this is stage:1
+    pool   ->  (7f80, 0)      stage:2
+
+From the chain of values come the three numberings of layers (a convolution's own output, the value
+after norm and activation, the module's name), the receptive field of each value (rules in
+`receptive_field_rules`), and where each value has its channels: second, last, or as tokens. Shapes
+alone could not tell: 32 channels of 32 by 16 cells look like 16 channels of 32 by 32.
 """
 
 from __future__ import annotations

@@ -1,9 +1,20 @@
 """What a network says of a photograph whose windows are replaced, recomputing only what changes.
 
-A window changes a box of every map; outside it the map stays what it was for the clean photograph
-(incremental inference: Nakandala, Kumar & Papakonstantinou, SIGMOD 2019,
-doi:10.1145/3299869.3319874; the exact part of it, not the approximation). Windows are run in
-batches whose boxes are alike, so that a box has the size it needs and no more.
+How this works. A window changes a box of every map; outside it the map stays what it was for the clean
+photograph, which is computed once and kept (incremental inference: Nakandala, Kumar &
+Papakonstantinou, SIGMOD 2019, doi:10.1145/3299869.3319874; the exact part of it, not the
+approximation).
+
+    photograph        after conv 3x3      after pool 2x2
+    . . . . . . .     . . . . . . .       . . . .
+    . . # # . . .     . # # # # . .       # # # .      # what is computed anew
+    . . # # . . .     . # # # # . .       # # # .      . what is read from the clean pass
+    . . . . . . .     . # # # # . .       . . . .
+
+The box grows by the kernel with every convolution and shrinks with every stride. Once it covers
+nearly the whole map (`FULL`), the rest of the network runs as usual. Windows are run in batches whose
+boxes are alike, so that a box has the size it needs and no more. Each box is gathered with the border
+that the next kernel reads, and pasted back only where a later step needs the whole map.
 """
 
 from __future__ import annotations

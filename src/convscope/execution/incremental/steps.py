@@ -1,8 +1,17 @@
 """A network as a list of steps, each with what is known of how it looks at space.
 
-torch.fx follows the forward pass once with placeholders. Batch norm is folded into the
-convolution before it, ReLU joined to it, and everything done in place is done out of place, on
-values of this list's own: the network's modules are only read.
+How this works. torch.fx follows the forward pass once with placeholders. Each node of its graph
+becomes a `Step` of one of four kinds, and each step can be run on a whole map or on a box of it:
+
+    x -> conv 3x3 -> batch norm -> relu -> + -> max pool 2x2 -> flatten -> linear
+    |    `------- one step: "window" ----'  |    "window"         `-- "dense" --'
+    |                                       |
+    input                              "point": cell by cell
+
+Batch norm is folded into the convolution before it, ReLU joined to it, and everything done in place
+is done out of place, on values of this list's own: the network's modules are only read. What is not
+understood (control flow that depends on values, hooks, unknown functions over space) raises
+`NotTraceableError`, and the caller runs plain batches instead.
 """
 
 from __future__ import annotations
