@@ -126,7 +126,7 @@ class Tail:
 
     @contextmanager
     def _still(self) -> Iterator[None]:
-        with self.net.frozen(), torch.inference_mode(mode=False), torch.no_grad():
+        with self.net.exclusive(), torch.inference_mode(mode=False), torch.no_grad():
             yield
 
     def _record(self, after: Tail | None) -> tuple[Script, dict[str, Tensor]]:
