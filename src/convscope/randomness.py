@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 
 import torch
@@ -10,6 +13,7 @@ from convscope.errors import ArgumentError
 
 MOST = 2**63 - 1  # that torch takes
 FEW = 2**32 - 1  # that numpy takes, and that can be multiplied
+_GENERATORS = threading.RLock()
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -19,6 +23,19 @@ def seeded(seed: int) -> torch.Generator:
         ArgumentError: if this is no seed.
     """
     return torch.Generator().manual_seed(checked(seed))
+
+
+@contextmanager
+def forked_generator(devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """Put the process's own generators back after the block, by one thread at a time.
+
+    Two threads at once would put back what the other one had drawn in the meantime.
+
+    Args:
+        devices: accelerators whose generator is put back too.
+    """
+    with _GENERATORS, torch.random.fork_rng(devices):
+        yield
 
 
 def checked(seed: int, most: int = MOST) -> int:

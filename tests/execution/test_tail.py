@@ -195,6 +195,45 @@ class Alias(nn.Module):
         return self.head((self.last(a) + a).mean((2, 3)))
 
 
+class Leaving(nn.Module):
+    """Leaves a value on itself, which the module around it reads later."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        self.mean = {"of": x.mean((1, 2, 3))[:, None]}
+        return self.conv(x)
+
+
+class Reading(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.last, self.head = Leaving(), nn.Conv2d(4, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.last(self.stem(x)).mean((2, 3))) * self.stem.mean["of"]
+
+
+def test_a_pass_of_another_picture_between_two_replays_changes_nothing():
+    torch.manual_seed(0)
+    net = convscope.Network(Reading(), input_size=(8, 8))
+    one, other = torch.rand(2, 1, 3, 8, 8)
+    early = Tail(net, one, "stem")
+    expected = early.scores(variants_of(early.value))
+    convscope.predict(net, other)
+    torch.testing.assert_close(early.scores(variants_of(early.value)), expected)
+    convscope.predict(net, other)
+    late = Tail(net, one, "last", after=early)
+    assert early.replayed
+    assert late.replayed
+    right = late.scores(late.value)
+    convscope.predict(net, other)
+    torch.testing.assert_close(late.scores(late.value), right)
+    torch.testing.assert_close(right, net.run(one, ("output",))["output"])
+
+
 def test_an_in_place_layer_whose_result_is_ignored_is_run_whole():
     torch.manual_seed(0)
     module = Alias()

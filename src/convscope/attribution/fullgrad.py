@@ -55,7 +55,7 @@ def parts_of_score(net: Network, pixels: Tensor, objective: Objective) -> Parts:
     layers and batch norms. Biases of functions, parameters that are added and norms of one
     photograph (group, layer, instance norms) are not known and are missing from the sum.
     """  # noqa: D205 - one sentence that needs two lines
-    with torch.inference_mode(mode=False), torch.enable_grad(), net.frozen():
+    with torch.inference_mode(mode=False), torch.enable_grad(), net.exclusive():
         x = net.enter(pixels).detach().clone().requires_grad_()
         seen, places = _seen(net, x, objective)
         acts = net.acts({k: v.float() for k, v in seen.items()} | {INPUT: x})
@@ -100,7 +100,7 @@ def _seen(
             places |= dict.fromkeys(runs, Bias(bias, last=isinstance(module, nn.Linear)))
     inner = [name for name in objective.layers if name not in (INPUT, OUTPUT)]
     sites |= {name: net.layers.site(name) for name in inner}
-    with net.frozen(), watch(sites) as seen:
+    with watch(sites) as seen:
         seen[OUTPUT] = scores_in(net.module(x), net.output)
     # What comes from weights alone, as the position biases of Swin V2, has no gradient.
     return seen, {n: bias for n, bias in places.items() if n in seen and seen[n].requires_grad}

@@ -24,7 +24,7 @@ def masked_scores(
     """Score of one input (1, C, H, W) of the module under each of (B, 1, H, W) masks, (B,)."""
     sites = {n: net.layers.site(n) for n in question.layers if n not in (INPUT, OUTPUT)}
     half = computing(x.device, precision)
-    with net.frozen(), torch.inference_mode(mode=False), torch.no_grad(), half:
+    with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad(), half:
         shown = (x * masks.to(x)).contiguous(memory_format=net.order)
         with watch(sites, stop=OUTPUT not in question.layers) as seen:
             seen[OUTPUT] = scores_in(net.module(shown), net.output)

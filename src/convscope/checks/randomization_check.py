@@ -7,7 +7,6 @@ a map that stays the same does not show what was learnt.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
+from convscope.network.exclusive import copied
 from convscope.network.network import Network
 from convscope.progress import Progress
 from convscope.randomness import seeded
@@ -134,10 +134,10 @@ def _layers(net: Network) -> list[str]:
 def _randomized(
     net: Network, layers: Sequence[str], how: str, seed: int
 ) -> Iterator[tuple[str, Network]]:
-    module = copy.deepcopy(net.module)
+    module = copied(net.module)
     for number, name in enumerate(layers):
         if how == "single":
-            module = copy.deepcopy(net.module)
+            module = copied(net.module)
         _shuffle(module.get_submodule(name), seed + number)
         yield (
             name or net.name,

@@ -14,6 +14,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from convscope.atomic_write import cannot_be_written, write_atomically
 from convscope.errors import ArgumentError
+from convscope.suppress_warnings import suppress_warnings
 
 LOCK, HOLDER = ".lock", ".lock-holder"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
@@ -54,8 +55,7 @@ def only_run_in(folder: Path) -> Iterator[bool]:
 
 def _acquired(lock: BaseFileLock, folder: Path) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # filelock's own about file systems without locks
+        with suppress_warnings():  # filelock's own about file systems without locks
             lock.acquire()
         locked = True
     except Timeout:

@@ -119,7 +119,7 @@ def forward_with_readers(
 
     sites = {name: net.layers.site(name) for name in layers}
     entering = {CODE: head} if head is not None else {}
-    with torch.inference_mode(), net.frozen() as module:
+    with torch.inference_mode(), net.exclusive() as module:
         x = net.enter(pixels)
         with reading(sites, look, entering=entering, stop=not whole):
             reader(OUTPUT, scores_in(module(x), net.output).float())

@@ -7,15 +7,17 @@ bit on processors that compute a batch's pictures alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.execution.record_replay import Script, recording, replaying, substituting
+from convscope.execution.tensor_tree import tensors
 from convscope.network.memory import free_bytes
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, scores
@@ -26,6 +28,8 @@ MOST = 512
 """Variants a batch at most; more would save no time."""
 CACHED = 32 << 20
 """Bytes that a batch may fill: larger ones leave the processor's cache and gain nothing."""
+_HOLDERS = (Tensor, tuple, list, dict)
+_OWN = frozenset(vars(nn.Module()))  # what torch itself keeps on each module, weights among it
 
 
 class Tail:
@@ -43,6 +47,8 @@ class Tail:
         acts: what the plain pass gave for `reads`.
         fixed: what it gave for those of `reads` that come before the layer.
         script: what else was noted of it.
+        left: what its modules have left on themselves for later ones. A pass of another picture
+            leaves something else there, so each replay begins with this.
         replayed: whether only the tail is run. It is not where modules pass things on behind
             each other's back so that the tail cannot do without the rest; then whole passes are
             run, with the same results.
@@ -75,6 +81,7 @@ class Tail:
         self.net, self.layer, self.reads = net, layer, reads
         self._site = net.layers.site(layer)
         self._wanted = {n: net.layers.site(n) for n in reads if n not in (INPUT, OUTPUT)}
+        self.left: list[tuple[nn.Module, str, Any]] = []
         with self._still():
             self.pixels = pixels.detach().clone()
             self._input = net.enter(self.pixels).clone()
@@ -126,20 +133,26 @@ class Tail:
 
     @contextmanager
     def _still(self) -> Iterator[None]:
-        with self.net.frozen(), torch.inference_mode(mode=False), torch.no_grad():
+        with self.net.exclusive(), torch.inference_mode(mode=False), torch.no_grad():
             yield
 
     def _record(self, after: Tail | None) -> tuple[Script, dict[str, Tensor]]:
         """One plain pass; or one of `after`'s replays, which cost less."""
         wanted = after.script.sites if after else self._wanted
+        before, inherited = _state(self.net.module), after.left if after else []
         with ExitStack() as stack:
             if after:
+                _put_back(inherited)
                 stack.enter_context(replaying(after.script, after.value.clone()))
             noted = stack.enter_context(recording(self.net.module, self._site, wanted))
             seen = self._pass(self._input.clone(), {"": self._site, **wanted})
+        now = _state(self.net.module)
+        changed = [(*key, value) for key, value in now.items() if value is not before.get(key)]
+        self.left = inherited + changed
         return noted, seen
 
     def _replay(self, variants: Tensor) -> dict[str, Tensor]:
+        _put_back(self.left)
         with replaying(self.script, variants):
             return self._pass(self._many(len(variants)), self.script.sites)
 
@@ -179,6 +192,21 @@ class Tail:
         except Exception:  # noqa: BLE001 - whatever a network cannot do by parts, it does whole
             return False
         return all(_same(twice[n], self.acts[n], self.net.dtype) for n in self.reads)
+
+
+def _state(module: nn.Module) -> dict[tuple[nn.Module, str], Any]:
+    """What modules keep of a pass in attributes of their own: tensors, and what holds tensors."""
+    return {
+        (part, name): value
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if name not in _OWN and isinstance(value, _HOLDERS) and tensors(value)
+    }
+
+
+def _put_back(left: Iterable[tuple[nn.Module, str, Any]]) -> None:
+    for part, name, value in left:
+        vars(part)[name] = value
 
 
 def at_least_float32(value: Tensor) -> Tensor:

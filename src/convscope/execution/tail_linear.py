@@ -51,7 +51,7 @@ def without_each_channel(tail: Tail) -> tuple[Tail, Tensor, Tensor] | None:
         return None
     probes, kept = _probes(tail.value)
     way = _Way(probes)
-    with observe(tail.net.module, way.on_module, way.on_function):
+    with tail.net.exclusive(), observe(tail.net.module, way.on_module, way.on_function):
         acts = tail.run(probes)
     if way.broken or way.name is None or tail.script.runs.get(way.module) != 1:
         return None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import stat
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from convscope.errors import ImageError
 from convscope.images.resize import Fit, resize_and_crop
+from convscope.suppress_warnings import suppress_warnings
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """Raster formats that start no other program, follow no other file and fetch nothing."""
@@ -114,8 +114,7 @@ def explain_decoding_errors(name: str) -> Iterator[None]:
         ImageError: for any error inside the block.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with suppress_warnings():
             yield
     except ImageError:
         raise

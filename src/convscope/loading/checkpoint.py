@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from convscope.errors import LoadError, closest
 from convscope.loading.checksums import check_integrity
+from convscope.suppress_warnings import suppress_warnings
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -40,8 +41,7 @@ def _read(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what the errors below say
+        with suppress_warnings():  # of what the errors below say
             return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise LoadError(_refused(path, str(error))) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-import warnings
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from convscope.errors import LoadError, closest
 from convscope.images.read import Standardize
 from convscope.loading.checkpoint import fill, read_state
 from convscope.network.network import Network
+from convscope.suppress_warnings import suppress_warnings
 
 
 def torchvision_network(name: str, weights: str | Path | None, *, partial: bool) -> Network:
@@ -116,8 +116,7 @@ def _fetched(entry: Any, name: str) -> Path:
 
 def _facts(entry: Any) -> dict[str, Any]:
     """Normalisation, size and labels as torchvision states them with the weights."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with suppress_warnings():
         preset = entry.transforms()
     resize = getattr(preset, "resize_size", None) or [None]
     crop = getattr(preset, "crop_size", None) or [resize[-1] or 224]

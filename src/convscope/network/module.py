@@ -41,24 +41,6 @@ def unwrapped(module: Any) -> nn.Module:
     return module
 
 
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode and no gradients of parameters; both are put back on the way out."""
-    modes = [(m, m.training) for m in module.modules()]
-    grads = [(p, p.requires_grad) for p in module.parameters()]
-    try:
-        for part, _ in modes:
-            part.training = False
-        for parameter, _ in grads:
-            parameter.requires_grad_(False)  # noqa: FBT003 - torch names it not
-        yield module
-    finally:
-        for part, training in modes:
-            part.training = training
-        for parameter, needed in grads:
-            parameter.requires_grad_(needed)
-
-
 def fastest_order(scores: Callable[[Tensor], Tensor], x: Tensor) -> torch.memory_format:
     """How pictures should lie in memory: channels last, which is faster, where this is as good.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import Generic, Self, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from convscope.errors import ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
 from convscope.images.read import Source, check_pixels, read
+from convscope.network.exclusive import exclusive, frozen
 from convscope.network.gradients import gradients_at
 from convscope.network.memory import free_bytes
 from convscope.network.module import (
     channels_taken,
     fastest_order,
-    frozen,
     refusals_explained,
     unwrapped,
     with_channels,
@@ -32,6 +32,36 @@ from convscope.tracing.layers import Layers
 from convscope.tracing.trace import trace
 
 Seed = Callable[[Acts], Tensor]
+T = TypeVar("T")
+
+
+class once(Generic[T]):  # noqa: N801 - used like a function
+    """A property computed when it is first asked for, by one thread however many ask.
+
+    Unlike `functools.cached_property`, which up to Python 3.11 has a lock of its own that is taken
+    before the module's: two threads would wait for each other.
+    """
+
+    def __init__(self, make: Callable[[Network], T]) -> None:
+        """What computes it."""
+        self.make, self.__doc__ = make, make.__doc__
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, net: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, net: Network, owner: type) -> T: ...
+    def __get__(self, net: Network | None, owner: type) -> Self | T:
+        """Not called again for a network that has it."""
+        if net is None:
+            return self
+        with net.exclusive():
+            if self.name not in net.__dict__:
+                net.__dict__[self.name] = self.make(net)
+        found: T = net.__dict__[self.name]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +104,7 @@ class Network:
         count = sum(p.numel() for p in self.module.parameters())
         return f"Network({self.name!r}, {count:,} parameters, input {height}x{width})"
 
-    @cached_property
+    @once
     def layers(self) -> Layers:
         """The table of layers, from one pass over a grey picture."""
         grey = self._grey()
@@ -99,8 +129,16 @@ class Network:
         return remembered_fingerprint(self.module, self.__dict__)
 
     def frozen(self) -> AbstractContextManager[nn.Module]:
-        """Eval mode and no gradients of parameters; both are put back on the way out."""
+        """Eval mode and no gradients of parameters; both are put back on the way out.
+
+        Other threads may use the network meanwhile, and hooks of theirs be on the module: a pass of
+        one's own beside theirs belongs into `exclusive`.
+        """
         return frozen(self.module)
+
+    def exclusive(self) -> AbstractContextManager[nn.Module]:
+        """The same with the module to oneself: no other thread's pass in it meanwhile."""
+        return exclusive(self.module)
 
     def read(self, source: Source, *, fit: str = "crop", decode: Decode = decode_file) -> Tensor:
         """One photograph as this network takes it, (1, 3, H, W) in [0, 1]; see `convscope.read`."""
@@ -144,14 +182,14 @@ class Network:
         x = self.normalize(images) if self.normalize else images
         return with_channels(x, self.channels, self.name).to(self.dtype)
 
-    @cached_property
+    @once
     def channels(self) -> int | None:
         """Channels of the module's input, told by the first convolution that runs."""
         with self._pass(), torch.no_grad():
             x = self.normalize(self._grey()) if self.normalize else self._grey()
             return channels_taken(self.module, x.to(self.dtype))
 
-    @cached_property
+    @once
     def order(self) -> torch.memory_format:
         """How pictures should lie in memory where many are run: as the module computes fastest."""
         some = torch.rand(
@@ -314,7 +352,7 @@ class Network:
 
     def _pass(self) -> ExitStack:
         stack = ExitStack()
-        stack.enter_context(self.frozen())
+        stack.enter_context(self.exclusive())
         stack.enter_context(torch.inference_mode(mode=False))
         return stack
 

@@ -23,6 +23,8 @@ def remembered_fingerprint(module: nn.Module, memory: dict[str, Any]) -> str:
     """A module's fingerprint, made anew only where a weight was changed or exchanged since."""
     state = module.state_dict(keep_vars=True)
     version = tuple((name, id(t), t.data_ptr(), t._version) for name, t in state.items())
-    if memory.get("_weights_version") != version:
-        memory.update(_weights_version=version, _fingerprint=fingerprint(state))
-    return str(memory["_fingerprint"])
+    known, found = memory.get("_fingerprint", (None, ""))
+    if known != version:
+        found = fingerprint(state)
+        memory["_fingerprint"] = version, found  # one entry, so that no thread sees half of it
+    return str(found)

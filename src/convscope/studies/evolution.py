@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
 from convscope.loading.checkpoint import fill, read_state
+from convscope.network.exclusive import copied
 from convscope.network.network import Network
 from convscope.progress import Progress
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
@@ -108,7 +108,7 @@ def at(net: Network, file: Path) -> Network:
     Raises:
         LoadError: if they do not fit.
     """
-    module = deepcopy(net.module)
+    module = copied(net.module)
     try:
         fill(module, read_state(file), str(file), partial=False)
     except LoadError as error:

@@ -119,7 +119,7 @@ class ForwardBackward:
         *,
         redirect: bool,
     ) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode(mode=False), torch.enable_grad(), self.net.frozen():
+        with torch.inference_mode(mode=False), torch.enable_grad(), self.net.exclusive():
             x = images.detach().clone().requires_grad_()
             seen = changed(x, drawn)
             with rewrite_relu(redirected) if redirect else nullcontext():

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscope.randomness import forked_generator
 from convscope.tracing.hooks import KINDS, Site, first_tensor, kind_of, observe
 from convscope.tracing.receptive_field import Axis, Field
 from convscope.tracing.receptive_field_rules import field_after, order_after
@@ -124,7 +125,7 @@ def trace(module: nn.Module, image: Tensor) -> Trace:
     tracer = _Tracer(image)
     devices = [image.device] if image.device.type == "cuda" else []
     watching = observe(module, tracer.on_module, tracer.on_function)
-    with torch.random.fork_rng(devices), torch.no_grad(), watching:
+    with forked_generator(devices), torch.no_grad(), watching:
         output = module(image)
     tracer.found.output = output
     tracer.found.answer = _key(output) if isinstance(output, Tensor) else None

@@ -120,7 +120,8 @@ def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
                 f"{value.shape[1]}. Use the true pass instead."
             )
             raise NotApplicableError(msg)
-        value = module(value.to(net.dtype)).float()
+        with net.exclusive():
+            value = module(value.to(net.dtype)).float()
         if k < value.shape[1]:
             strip.append(value[:, k])
             names.append(f"{row.address} bare")

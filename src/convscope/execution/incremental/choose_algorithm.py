@@ -175,7 +175,7 @@ def _batched(net: Network, windows: Windows, layers: tuple[str, ...], precision:
 def _quiet(net: Network) -> Iterator[None]:
     """Eval mode and no gradients, for the length of a batch."""
     with ExitStack() as stack:
-        stack.enter_context(net.frozen())
+        stack.enter_context(net.exclusive())
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.no_grad())
         yield

@@ -28,6 +28,7 @@ from convscope.execution.incremental.rules import is_norm, is_relu, name_of, rul
 from convscope.execution.incremental.sliding import Sliding
 
 Look = Callable[[fx.Node], Any]
+_TRACING = threading.RLock()  # torch.fx patches all modules of the process while it follows one
 _ASKS_SIZES = frozenset(("size", "dim", "ndimension", "shape", "ndim", "dtype", "device"))
 _IN_PLACE = frozenset(("iadd", "isub", "imul", "itruediv", "setitem", "delitem"))
 
@@ -67,7 +68,8 @@ def steps_of(module: nn.Module) -> list[Step]:
         raise NotTraceableError(msg)
     root = _Alone(module)
     try:
-        graph = _Tracer().trace(root)
+        with _TRACING:
+            graph = _Tracer().trace(root)
         graph.eliminate_dead_code(_matters)
         return _Builder(root, graph).steps()
     except NotTraceableError:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError, LoadError
+from convscope.randomness import forked_generator
 from convscope.studies.randomization.corruptions import Samples, whitened
 from convscope.studies.randomization.networks import DESIGNS
 from convscope.synthesis.forward_backward import gains_by_bfloat16
@@ -136,7 +137,7 @@ def learn(
 
 def _fresh(task: Task, samples: Samples, device: torch.device) -> Run:
     design = DESIGNS[task.design]
-    with torch.random.fork_rng(devices=[]):  # torch's modules draw their weights from there
+    with forked_generator():  # torch's modules draw their weights from there
         torch.manual_seed(task.seed)
         module = design.make(samples.classes)
     module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

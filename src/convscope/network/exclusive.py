@@ -1,0 +1,131 @@
+"""One thread at a time in a module, and flags that are back when the last block ends.
+
+Hooks, replaced `forward` methods, eval mode and `requires_grad` belong to the module, not to the
+thread that set them: a pass of another thread would meet them. So every pass is run inside
+`exclusive`, from before its hooks are set until its gradients are there, and nothing longer: methods
+of many passes let other threads in between two of them.
+
+    thread 1   [pass 1] ........ [pass 2] ........ [pass 3]
+    thread 2   ........ [pass 1] ........ [pass 2]
+
+Nobody else's code that may wait for a lock of its own, as `progress` and `should_stop` may, is called
+inside.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+_tables = threading.Lock()  # guards the two tables; nothing is waited for while it is held
+_locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_flags: dict[int, _Flag] = {}  # by the identity of what is off, which its block keeps alive
+_Owner = tuple[nn.Module | nn.Parameter, str]
+
+
+class _ThisThread(threading.local):
+    """The modules, by identity, that the running thread has to itself."""
+
+    def __init__(self) -> None:
+        self.modules: set[int] = set()
+
+
+_mine = _ThisThread()
+
+
+@contextmanager
+def exclusive(module: nn.Module) -> Iterator[nn.Module]:
+    """Eval mode and no gradients of parameters, and no other thread in the module meanwhile.
+
+    Threads that share only a part of it, as a backbone under two heads, wait for each other too.
+    Blocks may be nested.
+    """
+    if id(module) in _mine.modules:
+        yield module
+        return
+    with _locked(module), frozen(module), ExitStack() as stack:
+        stack.callback(_mine.modules.discard, id(module))
+        _mine.modules.add(id(module))
+        yield module
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy of the module as its user left it, without the hooks and flags of a running pass."""
+    with _locked(module):
+        return deepcopy(module)
+
+
+@contextmanager
+def _locked(module: nn.Module) -> Iterator[None]:
+    with ExitStack() as stack:
+        for lock in _locks_of(module):
+            stack.enter_context(lock)
+        yield
+
+
+def _locks_of(module: nn.Module) -> list[threading.RLock]:
+    """The locks of all parts, in the order in which every thread takes them.
+
+    Parts that had none share one, so that most modules have a single lock.
+    """
+    parts = list(module.modules())
+    with _tables:
+        found = [_locks.get(part) for part in parts]
+        new = threading.RLock()
+        for part, lock in zip(parts, found, strict=True):
+            if lock is None:
+                _locks[part] = new
+    return sorted({lock or new for lock in found}, key=id)
+
+
+@dataclass
+class _Flag:
+    """A module's `training` or a parameter's `requires_grad` while it is off.
+
+    Attributes:
+        before: what it was.
+        blocks: how many keep it off.
+    """
+
+    before: bool
+    blocks: int = 0
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[nn.Module]:
+    """Eval mode and no gradients of parameters.
+
+    Blocks may be nested and may overlap, in several threads or in one: when the last of them ends,
+    all is as it was before the first. Other threads may run the module meanwhile; see `exclusive`.
+    """
+    owners: list[_Owner] = [(part, "training") for part in module.modules()]
+    owners += [(parameter, "requires_grad") for parameter in module.parameters()]
+    held: list[_Owner] = []
+    try:
+        with _tables:
+            for owner, name in owners:
+                on = getattr(owner, name)
+                _flags.setdefault(id(owner), _Flag(on)).blocks += 1
+                held.append((owner, name))
+                if on:
+                    setattr(owner, name, False)
+        yield module
+    finally:
+        with _tables:
+            for owner, name in held:
+                _release(owner, name)
+
+
+def _release(owner: nn.Module | nn.Parameter, name: str) -> None:
+    flag = _flags[id(owner)]
+    flag.blocks -= 1
+    if not flag.blocks:
+        del _flags[id(owner)]
+        if getattr(owner, name) != flag.before:
+            setattr(owner, name, flag.before)
