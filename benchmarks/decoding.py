@@ -58,7 +58,7 @@ def main() -> None:
         for spec, size in (("bundled", None), ("bundled", 64)):
             net = convscope.load(spec, size=size)
             run = partial(spent, net, photos)
-            run(Decoder, place / "warm")
+            run(Decoder, place / f"warm-{size}")
             found: list[list[tuple[float, float]]] = [[], []]
             for k in range(given.rounds):
                 for which, decoder in enumerate((InThreads, Decoder)):
