@@ -9,6 +9,7 @@ import convscope
 from convscope import CATALOG
 from convscope.errors import NotApplicableError
 from tests.conftest import assert_untouched, state_of
+from tests.results.alike import assert_equal
 
 # The tiny network gives every picture one class and cannot be fooled; see test_invert_and_fool.
 ENTRIES = [m for m in CATALOG.values() if m.name != "adversarial"]
@@ -110,6 +111,13 @@ def test_results_draw_save_and_show_themselves(method, net, images, tmp_path):
     recipe = json.loads(result.recipe.json())
     assert net.fingerprint == recipe["fingerprint"]
     assert {"convscope", "torch"} == set(recipe["versions"])
+
+
+def test_saved_results_come_back(method, net, images, tmp_path):
+    result = method.run(net, images, convscope.logit(1), **options(method))
+    found = convscope.load_result(result.save(tmp_path / "a.npz"))
+    assert_equal(result, found)
+    assert result.picture().tobytes() == found.picture().tobytes()
 
 
 class Flat(torch.nn.Module):

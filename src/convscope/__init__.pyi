@@ -65,6 +65,7 @@ from .results import Recipe as Recipe
 from .results import Result as Result
 from .results import Strip as Strip
 from .results import Table as Table
+from .saved_results import load_result as load_result
 from .studies.correspondence import MarkedPoints as MarkedPoints
 from .studies.correspondence import correspondence as correspondence
 from .studies.correspondence import read_marks as read_marks

@@ -56,7 +56,7 @@ def test_sheets_stand_side_by_side_under_their_titles(tmp_path):
     assert PAPER == tuple(drawn[HEAD + 14, wide + GAP // 2])
     assert (drawn[:HEAD, : wide // 2] != PAPER).any()  # the title
     kept = np.load(both.save(tmp_path / "both.npz"))
-    assert (1.0, 0.0) == (kept["white"].max(), kept["black"].min())
+    assert (1.0, 0.0) == (kept["sheets/white/values"].max(), kept["sheets/black/values"].min())
     with Image.open(both.save(tmp_path / "both.png")) as page:
         assert both.picture().size == page.size
 

@@ -85,14 +85,6 @@ class Panels(Result):
         low = float(self.probability.min())
         return f"Five panels: with a window in the worst place {low:.0%} is left of the class"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {
-            "activity": as_array(self.activity),
-            "projection": as_array(self.projection.values),
-            "probability": as_array(self.probability),
-            "best": self.best.cpu().numpy(),
-        }
-
 
 @torch.no_grad()
 def occlusion_panels(

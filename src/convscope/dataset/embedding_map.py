@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,14 +149,6 @@ class EmbeddingMap(Result):
     def __repr__(self) -> str:
         """How many, from where."""
         return f"CodeMap({self.words()})"
-
-    def _arrays(self) -> Mapping[str, Any]:
-        return {
-            "points": as_array(self.points),
-            "codes": as_array(self.codes),
-            "names": np.array(self.names),
-            "labels": np.array(self.labels),
-        }
 
 
 def check_kind(kind: str) -> None:

@@ -6,8 +6,9 @@ import html
 import io
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,7 @@ from torch import Tensor
 from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError
 from convscope.render.colour import Floats
+from convscope.results.archive import packed
 from convscope.results.recipe import Recipe
 
 
@@ -37,8 +39,14 @@ class Result:
         """What the picture shows, for those who cannot see it."""
         raise NotImplementedError
 
-    def _arrays(self) -> Mapping[str, Any]:
-        raise NotImplementedError
+    def _fields(self) -> Mapping[str, Any]:
+        """What its file keeps: all that the result is made of."""
+        return {item.name: getattr(self, item.name) for item in fields(cast("Any", self))}
+
+    @classmethod
+    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
+        """The result that `_fields` was read off."""
+        return cls(**given)
 
     def save(self, path: str | Path) -> Path:
         """Write .png (a picture that carries its recipe) or .npz (raw values and recipe).
@@ -52,9 +60,7 @@ class Result:
         return _png_of(self.picture(), self.recipe)
 
     def _npz(self) -> bytes:
-        buffer = io.BytesIO()
-        np.savez(buffer, recipe=np.array(self.recipe.json()), **self._arrays())
-        return buffer.getvalue()
+        return packed(self)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         png = b64encode(self._png()).decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -44,9 +44,18 @@ class Chart(Result):
         """What it says."""
         return f"Chart({self.words()})"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {
-            f"{title}/{name}": np.array(line)
+    def _fields(self) -> Mapping[str, Any]:
+        """Each line as an array (2, points) under its panel's title and its name."""
+        lines = {
+            title: {name: np.array(line, dtype=np.float64) for name, line in series.items()}
             for title, series in self.panels.items()
-            for name, line in series.items()
         }
+        return {**super()._fields(), "panels": lines}
+
+    @classmethod
+    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
+        panels = {
+            title: {name: tuple(line.tolist()) for name, line in series.items()}
+            for title, series in given["panels"].items()
+        }
+        return cls(**{**given, "panels": panels})

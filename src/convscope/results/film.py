@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Film(Result):
         """Some of the frames on one sheet, the first and the last among them."""
         count = min(len(self.frames), _SHOWN)
         chosen = np.linspace(0, len(self.frames) - 1, count).round().astype(int)
-        tiles = [np.asarray(self.frames[k], dtype=np.float32) / 255 for k in chosen]
+        tiles = [np.asarray(self.frames[k].convert("RGB"), dtype=np.float32) / 255 for k in chosen]
         return sheet(tiles, columns=min(3, count))
 
     def save(self, path: str | Path) -> Path:
@@ -67,9 +67,6 @@ class Film(Result):
     def __repr__(self) -> str:
         """What it shows."""
         return f"Film({self.words()})"
-
-    def _arrays(self) -> Mapping[str, Any]:
-        return {"frames": np.stack([np.asarray(frame) for frame in self.frames])}
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {"text/plain": self.words(), "text/html": self.html(), "image/png": self._png()}

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from convscope.render.grid import INK, PAPER
 from convscope.render.text import font
-from convscope.results.base import Result, as_array
+from convscope.results.base import Result
 from convscope.results.pictures import Pictures
 from convscope.results.recipe import Recipe
 from convscope.results.table import Table
@@ -47,9 +47,6 @@ class Beside(Result):
     def words(self) -> str:
         """What stands beside what."""
         return f"{self.recipe.method}: {' beside '.join(self.sheets)}"
-
-    def _arrays(self) -> Mapping[str, Any]:
-        return {title: as_array(sheet.values) for title, sheet in self.sheets.items()}
 
 
 @dataclass(frozen=True, eq=False)

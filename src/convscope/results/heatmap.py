@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -127,12 +125,6 @@ class Heatmap(Result):
     def __repr__(self) -> str:
         """Shape and question."""
         return f"Heatmap({tuple(self.values.shape)}, {self.words()})"
-
-    def _arrays(self) -> Mapping[str, Any]:
-        found = {"values": as_array(self.values), "images": as_array(self.images)}
-        if self.projection is not None:
-            found["projection"] = as_array(self.projection)
-        return found
 
 
 def _in_colour(picture: Tensor) -> Tensor:

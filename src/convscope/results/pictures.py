@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -105,9 +104,6 @@ class Pictures(Result):
         """Shape and origin."""
         return f"Pictures({tuple(self.values.shape)}, {self.words()})"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {"values": as_array(self.values)}
-
 
 @dataclass(frozen=True, eq=False)
 class Strip(Result):
@@ -139,7 +135,3 @@ class Strip(Result):
     def __repr__(self) -> str:
         """Count and origin."""
         return f"Strip({self.words()})"
-
-    def _arrays(self) -> Mapping[str, Any]:
-        names = [caption.split(" ")[0].replace(":", "_") for caption in self.captions]
-        return {name: as_array(value) for name, value in zip(names, self.values, strict=True)}

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from convscope.network.network import Network
 
 
@@ -35,7 +37,12 @@ class Recipe:
 
     def json(self) -> str:
         """As one line of JSON."""
-        return json.dumps(asdict(self), default=str)
+        return json.dumps(asdict(self), default=_plain)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe that `json` wrote; tuples come back as lists."""
+        return cls(**json.loads(text))
 
 
 def recipe_for(
@@ -50,3 +57,8 @@ def recipe_for(
     versions = {name: version(name) for name in ("convscope", "torch")}
     name = net.spec or net.name
     return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: numbers of NumPy as they are, all else in words."""
+    return value.item() if isinstance(value, np.generic) else str(value)
