@@ -39,7 +39,9 @@ def test_without_a_table_there_is_none(findings):
 def test_all_are_shown_under_the_sentence(findings):
     page = findings._repr_mimebundle_()["text/html"]
     assert page.startswith("<p>One &lt; two.</p>")
-    assert 2 == page.count("<img")
+    assert (1, 1) == (page.count("<img"), page.count("<table"))
+    assert ["lines", "table"] == list(findings)
+    assert 2 == len(findings)
     assert "Findings(lines, table: One < two.)" == repr(findings)
 
 

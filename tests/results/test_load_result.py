@@ -85,7 +85,7 @@ def test_what_is_saved_comes_back(name, tmp_path):
 def test_panels_comparisons_and_maps_of_photographs_come_back(tmp_path):
     net = convscope.load()
     panels = convscope.occlusion_panels(net, "sample:china", window=80, stride=72)
-    compared = convscope.compare(net, "sample:china", methods=["gradcam", "gradient", "scorecam"])
+    compared = convscope.compare(net, "sample:china", methods=["gradcam", "gradient", "cam"])
     photographs = (some(5, 48, 48, 3).sigmoid() * 255).byte().numpy()
     names = [f"{k}.jpg" for k in range(5)]
     placed = EmbeddingMap(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from PIL import Image
@@ -70,6 +70,13 @@ class Comparison(Result):
     def words(self) -> str:
         """How many maps, for what."""
         return f"{len(self.rows)} methods for {self.recipe.objective} ({self.recipe.network})"
+
+    def __len__(self) -> int:
+        """How many methods."""
+        return len(self.rows)
+
+    def _some(self, numbers: list[int]) -> Self:
+        return replace(self, rows=[self.rows[k] for k in numbers])
 
     def _fields(self) -> Mapping[str, Any]:
         """Methods by their names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -43,6 +43,14 @@ class Chart(Result):
     def __repr__(self) -> str:
         """What it says."""
         return f"Chart({self.words()})"
+
+    def __len__(self) -> int:
+        """How many panels."""
+        return len(self.panels)
+
+    def _some(self, numbers: list[int]) -> Self:
+        titles = list(self.panels)
+        return replace(self, panels={titles[k]: self.panels[titles[k]] for k in numbers})
 
     def _fields(self) -> Mapping[str, Any]:
         """Each line as an array (2, points) under its panel's title and its name."""

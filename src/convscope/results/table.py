@@ -6,18 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convscope.errors import printable
+from convscope.errors import ArgumentError, printable
+from convscope.html_table import html_table
 from convscope.render.bars import bars, lines
 from convscope.results.base import Result, written
 from convscope.results.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Cell = str | int | float | None
 
@@ -81,6 +85,53 @@ class Table(Result):
         text = io.StringIO(newline="")
         csv.writer(text).writerows([self.columns, *self.rows])
         return text.getvalue().encode("utf-8", "surrogateescape")
+
+    def to_pandas(self) -> DataFrame:
+        """The table as a pandas DataFrame; what holds nothing is missing there too.
+
+        Raises:
+            ArgumentError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            msg = "to_pandas needs the package pandas; install it with: pip install pandas"
+            raise ArgumentError(msg) from None
+        series = []
+        for place in range(len(self.columns)):
+            cells = [row[place] for row in self.rows]
+            kinds = frozenset(type(cell) for cell in cells)
+            # Whole numbers with gaps would become floats, and lose digits.
+            gaps = {frozenset({int, type(None)}): "Int64", frozenset({bool, type(None)}): "boolean"}
+            kind = gaps.get(kinds)
+            series.append(pd.Series(cells, dtype=kind))
+        found: DataFrame = pd.DataFrame(dict(enumerate(series)), index=range(len(self.rows)))
+        found.columns = pd.Index(list(self.columns))
+        return found
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return len(self.rows)
+
+    def _some(self, numbers: list[int]) -> Self:
+        return replace(self, rows=[self.rows[k] for k in numbers])
+
+    def _array(self) -> NDArray[Any]:
+        """Rows of floats where all cells are numbers, None as NaN; else of objects."""
+        shape = (len(self.rows), len(self.columns))
+        words = any(isinstance(cell, str) for row in self.rows for cell in row)
+        kind: type = object if words else np.float64
+        return np.array([list(row) for row in self.rows], dtype=kind).reshape(shape)
+
+    def _repr_html_(self) -> str:
+        """A real table, which can be read, copied and searched."""
+        rows = [[cell_text(cell) for cell in row] for row in self.rows]
+        places = range(len(self.columns))
+        numbers = [k for k in places if not any(isinstance(row[k], str) for row in self.rows)]
+        return html_table(self.columns, rows, numbers)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {"text/plain": self.words(), "text/html": self._repr_html_()}
 
     def _fields(self) -> Mapping[str, Any]:
         """Each column as an array of one type, and a mask of the cells that hold nothing.
