@@ -51,6 +51,7 @@ from .objectives.similarity import activation_distance as activation_distance
 from .objectives.similarity import activation_similarity as activation_similarity
 from .objectives.similarity import direction as direction
 from .objectives.similarity import diversity as diversity
+from .remake import redo as redo
 from .report.available_models import models as models
 from .report.channel_pages import channel_page as channel_page
 from .report.channel_pages import layer_sheet as layer_sheet

@@ -1,4 +1,4 @@
-"""What can be done with the file of a result: read it back, or make the result again."""
+"""The file of a result read back as the result."""
 
 from __future__ import annotations
 

@@ -164,6 +164,16 @@ def test_tables_of_anything_come_back(names, rows, data, tmp_path_factory):
     assert_equal(table, load_result(table.save(path)))
 
 
+def test_the_order_in_memory_is_kept(tmp_path):
+    """Channels last round otherwise, so results made again need the same order."""
+    last = some(2, 3, 8, 8).sigmoid().contiguous(memory_format=torch.channels_last)
+    heat = Heatmap(some(2, 4, 4).mT, last, RECIPE)
+    found = load_result(heat.save(tmp_path / "a.npz"))
+    assert_equal(heat, found)
+    assert last.stride() == found.images.stride()
+    assert heat.values.stride() == found.values.stride()
+
+
 def test_halves_and_numbers_of_numpy(tmp_path):
     half = Pictures(some(1, 3, 4, 4).half(), RECIPE)
     assert_equal(half, load_result(half.save(tmp_path / "a.npz")))

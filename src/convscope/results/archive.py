@@ -72,7 +72,8 @@ class Writer:
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, Tensor):
-            return {"tensor": self._once(name, _plain(value))}
+            kept, order = self._once(name, _plain(value)), _order(value)
+            return {"tensor": kept} if order == sorted(order) else {"ordered": [kept, order]}
         if isinstance(value, np.ndarray):
             return {"array": self.add(name, value)}
         if isinstance(value, Recipe):
@@ -105,7 +106,7 @@ class Writer:
 
     def _once(self, name: str, array: Array) -> str:
         """Keep an array unless the same is kept already, as the photograph under many maps is."""
-        whole = f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+        whole = f"{array.dtype} {array.shape}".encode() + array.tobytes()
         digest = sha256(whole).digest()
         if digest not in self._names:
             self._names[digest] = self.add(name, array)
@@ -200,6 +201,7 @@ class Reader:
         self.arrays, self.kinds = arrays, kinds
         self._makers: dict[str, Callable[[Any], Any]] = {
             "tensor": lambda name: torch.from_numpy(np.array(arrays[name])),
+            "ordered": lambda pair: _in_order(torch.from_numpy(np.array(arrays[pair[0]])), pair[1]),
             "array": lambda name: arrays[name],
             "recipe": lambda name: Recipe.from_json(str(arrays[name])),
             "image": lambda name: Image.fromarray(arrays[name]),
@@ -236,7 +238,23 @@ def _plain(tensor: Tensor) -> Array:
     whole = tensor.detach().cpu()
     if whole.dtype.is_floating_point and whole.dtype not in (torch.float64, torch.float16):
         whole = whole.float()
-    return np.asarray(whole.numpy())
+    return np.ascontiguousarray(whole.numpy()).reshape(whole.shape)  # which makes of 0 axes one
+
+
+def _order(tensor: Tensor) -> list[int]:
+    """Axes as they lie in memory, the outermost first.
+
+    Convolutions round otherwise where channels lie last, so a result made again from photographs
+    in another order would not have the same bits.
+    """
+    strides = tensor.stride()
+    return sorted(range(tensor.dim()), key=lambda axis: -strides[axis])
+
+
+def _in_order(tensor: Tensor, order: list[int]) -> Tensor:
+    """The same tensor with its axes in this order in memory."""
+    back = [order.index(axis) for axis in range(len(order))]
+    return tensor.permute(order).contiguous().permute(back)
 
 
 def _plain_image(image: Image.Image) -> Image.Image:

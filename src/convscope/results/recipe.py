@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -25,6 +26,7 @@ class Recipe:
         parameters: the method's options.
         seed: of every random choice; None where there is none.
         versions: of this library and of torch.
+        preprocess: what the network does to pixels first, in words; None: not known.
     """
 
     method: str
@@ -34,6 +36,7 @@ class Recipe:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    preprocess: str | None = None
 
     def json(self) -> str:
         """As one line of JSON."""
@@ -56,7 +59,13 @@ def recipe_for(
     """The recipe of a result that `method` makes with `net`."""
     versions = {name: version(name) for name in ("convscope", "torch")}
     name = net.spec or net.name
-    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions)
+    own = preprocess_of(net)
+    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own)
+
+
+def preprocess_of(net: Network) -> str:
+    """What a network does to pixels first, in words without places in memory."""
+    return "nothing" if net.normalize is None else re.sub(r" at 0x\w+", "", repr(net.normalize))
 
 
 def _plain(value: Any) -> Any:

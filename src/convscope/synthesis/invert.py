@@ -138,7 +138,12 @@ def caricature(
         progress=progress,
         should_stop=should_stop,
     )
-    parameters = {**found.recipe.parameters, "photograph": mark_of(pixels), "power": power}
+    parameters = {
+        **found.recipe.parameters,
+        "photograph": mark_of(pixels),
+        "layer": layer,
+        "power": power,
+    }
     recipe = replace(found.recipe, method="caricature", parameters=parameters)
     values = _beside(pixels, found.values)
     return Pictures(values, recipe, captions=["photograph", layer], scale="pixels")
