@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from base64 import b64decode
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import convscope
 from convscope import CATALOG
 from convscope.errors import NotApplicableError
 from tests.conftest import assert_untouched, state_of
+from tests.results.alike import assert_equal
 
 # The tiny network gives every picture one class and cannot be fooled; see test_invert_and_adversarial.
 ENTRIES = [m for m in CATALOG.values() if m.name != "adversarial"]
@@ -124,11 +126,36 @@ def test_results_draw_save_and_show_themselves(method, net, images, tmp_path):
     assert raw.stat().st_size > 100
     assert ["a", "b.npz"] == sorted(p.name for p in tmp_path.iterdir())
     bundle = result._repr_mimebundle_()
-    assert {"text/plain", "text/html", "image/png"} == set(bundle)
-    assert 'alt="' in bundle["text/html"]
+    assert bundle["text/html"] == result._repr_html_()
+    if isinstance(result, convscope.Table):
+        assert {"text/plain", "text/html"} == set(bundle)
+        assert bundle["text/html"].count("<tr>") == 1 + len(result)
+    else:
+        assert {"text/plain", "text/html", "image/png"} == set(bundle)
+        assert 'alt="' in bundle["text/html"]
+        assert b64decode(bundle["image/png"]).startswith(b"\x89PNG")
     recipe = json.loads(result.recipe.json())
     assert net.fingerprint == recipe["fingerprint"]
     assert {"convscope", "torch"} == set(recipe["versions"])
+
+
+def test_saved_results_come_back(method, net, images, tmp_path):
+    result = method.run(net, images, convscope.logit(1), **options(method))
+    found = convscope.load_result(result.save(tmp_path / "a.npz"))
+    assert_equal(result, found)
+    assert result.picture().tobytes() == found.picture().tobytes()
+
+
+def test_results_are_sequences_of_their_images(method, net, images):
+    result = method.run(net, images, convscope.logit(1), **options(method))
+    assert len(list(result)) == len(result)
+    first, last = result[0], result[-1]
+    assert type(first) is type(last) is type(result)
+    assert (1, len(result)) == (len(first), len(result[:]))
+    assert min(first.picture().size) > 10
+    assert_equal(last, result[len(result) - 1])
+    with pytest.raises(IndexError, match="There is no"):
+        result[len(result)]
 
 
 class Flat(torch.nn.Module):

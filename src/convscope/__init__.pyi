@@ -52,6 +52,7 @@ from .objectives.similarity import activation_distance as activation_distance
 from .objectives.similarity import activation_similarity as activation_similarity
 from .objectives.similarity import direction as direction
 from .objectives.similarity import diversity as diversity
+from .remake import redo as redo
 from .report.available_models import models as models
 from .report.channel_pages import channel_page as channel_page
 from .report.channel_pages import layer_sheet as layer_sheet
@@ -66,6 +67,7 @@ from .results import Recipe as Recipe
 from .results import Result as Result
 from .results import Strip as Strip
 from .results import Table as Table
+from .saved_results import load_result as load_result
 from .studies.correspondence import MarkedPoints as MarkedPoints
 from .studies.correspondence import correspondence as correspondence
 from .studies.correspondence import read_marks as read_marks

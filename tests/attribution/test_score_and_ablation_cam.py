@@ -405,7 +405,12 @@ def test_seeds(net, images):
     assert torch.equal(first.values, rise(net, images, 1, masks=8, seed=1).values)
     assert not torch.equal(first.values, rise(net, images, 1, masks=8, seed=2).values)
     assert first.recipe.seed == 1
-    assert first.recipe.parameters == {"masks": 8, "cells": 7, "keep": 0.5}
+    assert first.recipe.parameters == {
+        "masks": 8,
+        "cells": 7,
+        "keep": 0.5,
+        "scored": "by probability",
+    }
 
 
 def test_a_stop_gives_the_map_so_far(net, images, monkeypatch):

@@ -39,7 +39,9 @@ def test_without_a_table_there_is_none(findings):
 def test_all_are_shown_under_the_sentence(findings):
     page = findings._repr_mimebundle_()["text/html"]
     assert page.startswith("<p>One &lt; two.</p>")
-    assert 2 == page.count("<img")
+    assert (1, 1) == (page.count("<img"), page.count("<table"))
+    assert ["lines", "table"] == list(findings)
+    assert 2 == len(findings)
     assert "Findings(lines, table: One < two.)" == repr(findings)
 
 
@@ -56,7 +58,7 @@ def test_sheets_stand_side_by_side_under_their_titles(tmp_path):
     assert PAPER == tuple(drawn[HEAD + 14, wide + GAP // 2])
     assert (drawn[:HEAD, : wide // 2] != PAPER).any()  # the title
     kept = np.load(both.save(tmp_path / "both.npz"))
-    assert (1.0, 0.0) == (kept["white"].max(), kept["black"].min())
+    assert (1.0, 0.0) == (kept["sheets/white/values"].max(), kept["sheets/black/values"].min())
     with Image.open(both.save(tmp_path / "both.png")) as page:
         assert both.picture().size == page.size
 

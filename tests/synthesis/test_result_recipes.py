@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import torch
+from PIL import Image
 
 import convscope
 from convscope import (
@@ -68,8 +69,8 @@ def test_dreams(net, tmp_path):
         (tmp_path / folder).mkdir()
         guides.append(tmp_path / folder / "guide.png")
         values = (_photo(k, 16, 16)[0].permute(1, 2, 0) * 255).byte().numpy()
-        convscope.images.Image.fromarray(values).save(guides[-1])
-    options = {"how": SMALL, "precision": "float32"}
+        Image.fromarray(values).save(guides[-1])
+    options = {"config": SMALL, "precision": "float32"}
     made = [dream(net, _photo(k), "mid", side=side, **options) for k in (0, 1) for side in (64, 66)]
     made += [dream(net, _photo(0), "mid", guide=guide, **options) for guide in guides]
     made += [dream_zoom(net, _photo(0), "mid", frames=n, **options) for n in (1, 2)]

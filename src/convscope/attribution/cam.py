@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +93,8 @@ def cam(
     if method in SLOW and OUTPUT not in question.layers:
         net.gradients(question.among(0, 1), pixels[:1], places)  # refuses layers it cannot reach
     maps = [at(place) for place in places]
-    recipe = recipe_for(net, method, question.label, layer=" + ".join(places))
+    other: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
+    recipe = recipe_for(net, method, question.label, layer=" + ".join(places), **other)
     return Heatmap(maps[0] if len(maps) == 1 else fused(maps), pixels, recipe)
 
 
@@ -142,7 +144,7 @@ def cam_across_layers(
 
     parts = in_batches(len(pixels), max(1, net.per_batch() // 3), work)
     maps = [torch.cat(own) for own in zip(*parts, strict=True)]
-    return Strip(maps, places, recipe_for(net, f"{method} strip", question.label))
+    return Strip(maps, places, recipe_for(net, f"{method} strip", question.label, layers=places))
 
 
 def fused(maps: Sequence[Tensor]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convscope.attribution.occlusion import covers, places, sizes
 from convscope.attribution.pixels import deconv
-from convscope.errors import ArgumentError, StoppedError
+from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.execution.incremental.boxes import Pair
 from convscope.execution.incremental.choose_algorithm import under_windows
 from convscope.execution.incremental.windows import Windows
@@ -84,13 +84,15 @@ class Panels(Result):
         low = float(self.probability.min())
         return f"Five panels: with a window in the worst place {low:.0%} is left of the class"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {
-            "activity": as_array(self.activity),
-            "projection": as_array(self.projection.values),
-            "probability": as_array(self.probability),
-            "best": self.best.cpu().numpy(),
-        }
+    def __len__(self) -> int:
+        """One photograph."""
+        return 1
+
+    def _some(self, numbers: list[int]) -> Self:
+        if not numbers:
+            msg = "Five panels are of one photograph, and there are none of no photograph."
+            raise NotApplicableError(msg)
+        return self
 
 
 @torch.no_grad()

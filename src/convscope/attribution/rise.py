@@ -70,7 +70,10 @@ def rise(
     values, done = weighed(net, pixels, asked, reporter.until_stopped(grids), keep)
     if not done:
         raise reporter.error()
-    options = {"masks": done, "cells": cells, "keep": keep}
+    scored = (
+        "by itself" if wanted is given else "by probability"
+    )  # a class's own score, or its share
+    options = {"masks": done, "cells": cells, "keep": keep, "scored": scored}
     # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
     mean = values.flatten(1).mean(1)
     return Heatmap(

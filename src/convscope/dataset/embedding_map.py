@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -148,15 +148,19 @@ class EmbeddingMap(Result):
 
     def __repr__(self) -> str:
         """How many, from where."""
-        return f"CodeMap({self.words()})"
+        return f"EmbeddingMap({self.words()})"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {
-            "points": as_array(self.points),
-            "codes": as_array(self.codes),
-            "names": np.array(self.names),
-            "labels": np.array(self.labels),
-        }
+    def __len__(self) -> int:
+        """How many photographs."""
+        return len(self.names)
+
+    def _some(self, numbers: list[int]) -> Self:
+        names, labels = ([given[k] for k in numbers] for given in (self.names, self.labels))
+        arrays = (self.points[numbers], self.codes[numbers], self.thumbs[numbers])
+        return type(self)(*arrays, names, labels, self.recipe)
+
+    def _array(self) -> NDArray[Any]:
+        return as_array(self.points)
 
 
 def check_kind(kind: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from PIL import Image
 from torch import Tensor
@@ -19,7 +19,6 @@ from convscope.objectives.makers import Objective, as_objective, improbability, 
 from convscope.progress import Progress
 from convscope.render.grid import sheet
 from convscope.results import Cell, Heatmap, Recipe, Result, Table, recipe_for
-from convscope.results.base import as_array
 
 FAMILIES = ("cam", "pixels", "masks")
 COLUMNS = ("method", "family", "seconds", "deletion", "insertion", "note")
@@ -72,8 +71,22 @@ class Comparison(Result):
         """How many maps, for what."""
         return f"{len(self.rows)} methods for {self.recipe.objective} ({self.recipe.network})"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {row.method.name: as_array(row.heat.values) for row in self.rows if row.heat}
+    def __len__(self) -> int:
+        """How many methods."""
+        return len(self.rows)
+
+    def _some(self, numbers: list[int]) -> Self:
+        return replace(self, rows=[self.rows[k] for k in numbers])
+
+    def _fields(self) -> Mapping[str, Any]:
+        """Methods by their names."""
+        own = [{**vars(row), "method": row.method.name} for row in self.rows]
+        return {"rows": own, "recipe": self.recipe}
+
+    @classmethod
+    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
+        rows = [Row(**{**row, "method": CATALOG[row["method"]]}) for row in given["rows"]]
+        return cls(rows, given["recipe"])
 
 
 def compare(

@@ -5,18 +5,22 @@ from __future__ import annotations
 import html
 import io
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from convscope.atomic_write import write_atomically
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, NotApplicableError
 from convscope.render.colour import Floats
+from convscope.results.archive import packed
 from convscope.results.recipe import Recipe
 
 
@@ -37,8 +41,14 @@ class Result:
         """What the picture shows, for those who cannot see it."""
         raise NotImplementedError
 
-    def _arrays(self) -> Mapping[str, Any]:
-        raise NotImplementedError
+    def _fields(self) -> Mapping[str, Any]:
+        """What its file keeps: all that the result is made of."""
+        return {item.name: getattr(self, item.name) for item in fields(cast("Any", self))}
+
+    @classmethod
+    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
+        """The result that `_fields` was read off."""
+        return cls(**given)
 
     def save(self, path: str | Path) -> Path:
         """Write .png (a picture that carries its recipe) or .npz (raw values and recipe).
@@ -52,15 +62,70 @@ class Result:
         return _png_of(self.picture(), self.recipe)
 
     def _npz(self) -> bytes:
-        buffer = io.BytesIO()
-        np.savez(buffer, recipe=np.array(self.recipe.json()), **self._arrays())
-        return buffer.getvalue()
+        return packed(self)
+
+    def __len__(self) -> int:
+        """How many images, or what else it has several of: rows, frames, panels."""
+        raise NotImplementedError
+
+    def __bool__(self) -> bool:
+        """Also an empty table is a result."""
+        return True
+
+    def __getitem__(self, place: int | slice) -> Self:
+        """One image, from 0 or from the end, or a slice, as the same kind of result.
+
+        Raises:
+            IndexError: if there is no such image.
+        """
+        count = len(self)
+        if isinstance(place, slice):
+            return self._some(list(range(*place.indices(count))))
+        number = index(place)
+        if not -count <= number < count:
+            msg = f"There is no {number}: this {type(self).__name__} has {count}, numbered from 0."
+            raise IndexError(msg)
+        return self._some([number % count])
+
+    def __iter__(self) -> Iterator[Self]:
+        """Each image as a result of its own."""
+        return (self._some([number]) for number in range(len(self)))
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 - as numpy calls it
+        """The raw values, for `numpy.asarray`.
+
+        Raises:
+            NotApplicableError: if they make no single array.
+            ValueError: if a copy is needed but was forbidden.
+        """
+        found = self._array()
+        if copy is False and not np.may_share_memory(found, self._array()):
+            msg = f"The values of a {type(self).__name__} cannot be had without a copy."
+            raise ValueError(msg)
+        same = dtype is None or np.dtype(dtype) == found.dtype
+        if copy is False and not same:
+            msg = f"Values of {found.dtype} cannot be had as {np.dtype(dtype)} without a copy."
+            raise ValueError(msg)
+        return found.copy() if same and copy else found if same else found.astype(dtype)
+
+    def _some(self, numbers: list[int]) -> Self:
+        """The same kind of result of some of the images."""
+        raise NotImplementedError
+
+    def _array(self) -> NDArray[Any]:
+        """The raw values as one array."""
+        msg = f"A {type(self).__name__} holds several arrays, which make no single one; take them by name."
+        raise NotApplicableError(msg)
+
+    def _repr_html_(self) -> str:
+        """The picture in a page, with words for those who cannot see it."""
+        words = html.escape(self.words(), quote=True)
+        png = b64encode(self._png()).decode()
+        return f'<img alt="{words}" src="data:image/png;base64,{png}" style="max-width:100%">'
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         png = b64encode(self._png()).decode()
-        words = html.escape(self.words(), quote=True)
-        tag = f'<img alt="{words}" src="data:image/png;base64,{png}" style="max-width:100%">'
-        return {"text/plain": self.words(), "text/html": tag, "image/png": png}
+        return {"text/plain": self.words(), "text/html": self._repr_html_(), "image/png": png}
 
 
 def saved_picture(picture: Image.Image, recipe: Recipe, path: str | Path) -> Path:
@@ -93,6 +158,20 @@ def written(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:
         msg = f"{path.name} must end in {' or '.join(forms)}, for these can be written."
         raise ArgumentError(msg)
     return write_atomically(path, make())
+
+
+def stacked(parts: Sequence[Any], what: str) -> NDArray[Any]:
+    """Arrays of one shape as one.
+
+    Raises:
+        NotApplicableError: if their shapes differ.
+    """
+    shapes = {tuple(part.shape) for part in parts}
+    if len(shapes) != 1:
+        sizes = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)) or "none"
+        msg = f"{what} of different shapes ({sizes}) make no single array; take them one by one."
+        raise NotApplicableError(msg)
+    return np.stack(parts)
 
 
 def as_array(tensor: Tensor) -> Floats:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -44,9 +44,26 @@ class Chart(Result):
         """What it says."""
         return f"Chart({self.words()})"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {
-            f"{title}/{name}": np.array(line)
+    def __len__(self) -> int:
+        """How many panels."""
+        return len(self.panels)
+
+    def _some(self, numbers: list[int]) -> Self:
+        titles = list(self.panels)
+        return replace(self, panels={titles[k]: self.panels[titles[k]] for k in numbers})
+
+    def _fields(self) -> Mapping[str, Any]:
+        """Each line as an array (2, points) under its panel's title and its name."""
+        lines = {
+            title: {name: np.array(line, dtype=np.float64) for name, line in series.items()}
             for title, series in self.panels.items()
-            for name, line in series.items()
         }
+        return {**super()._fields(), "panels": lines}
+
+    @classmethod
+    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
+        panels = {
+            title: {name: tuple(line.tolist()) for name, line in series.items()}
+            for title, series in given["panels"].items()
+        }
+        return cls(**{**given, "panels": panels})

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import html
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from convscope.render.film import gif, mp4
 from convscope.render.grid import sheet
-from convscope.results.base import Result, written
+from convscope.results.base import Result, stacked, written
 from convscope.results.recipe import Recipe
 
 _SECONDS = 0.5  # a frame stays, so that it can be read
@@ -48,7 +49,7 @@ class Film(Result):
         """Some of the frames on one sheet, the first and the last among them."""
         count = min(len(self.frames), _SHOWN)
         chosen = np.linspace(0, len(self.frames) - 1, count).round().astype(int)
-        tiles = [np.asarray(self.frames[k], dtype=np.float32) / 255 for k in chosen]
+        tiles = [np.asarray(self.frames[k].convert("RGB"), dtype=np.float32) / 255 for k in chosen]
         return sheet(tiles, columns=min(3, count))
 
     def save(self, path: str | Path) -> Path:
@@ -68,8 +69,15 @@ class Film(Result):
         """What it shows."""
         return f"Film({self.words()})"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {"frames": np.stack([np.asarray(frame) for frame in self.frames])}
+    def __len__(self) -> int:
+        """How many frames."""
+        return len(self.frames)
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return {"text/plain": self.words(), "text/html": self.html(), "image/png": self._png()}
+    def _some(self, numbers: list[int]) -> Self:
+        return replace(self, frames=[self.frames[k] for k in numbers])
+
+    def _array(self) -> NDArray[Any]:
+        return stacked([np.asarray(frame) for frame in self.frames], "Frames")
+
+    def _repr_html_(self) -> str:
+        return self.html()

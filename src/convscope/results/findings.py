@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from PIL import Image, ImageDraw
 
 from convscope.render.grid import INK, PAPER
 from convscope.render.text import font
-from convscope.results.base import Result, as_array
+from convscope.results.base import Result
 from convscope.results.pictures import Pictures
 from convscope.results.recipe import Recipe
 from convscope.results.table import Table
@@ -48,8 +48,13 @@ class Beside(Result):
         """What stands beside what."""
         return f"{self.recipe.method}: {' beside '.join(self.sheets)}"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {title: as_array(sheet.values) for title, sheet in self.sheets.items()}
+    def __len__(self) -> int:
+        """How many sheets."""
+        return len(self.sheets)
+
+    def _some(self, numbers: list[int]) -> Self:
+        titles = list(self.sheets)
+        return replace(self, sheets={titles[k]: self.sheets[titles[k]] for k in numbers})
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,14 @@ class Findings:
     def __getitem__(self, name: str) -> Result:
         """One result by its name."""
         return self.results[name]
+
+    def __len__(self) -> int:
+        """How many results."""
+        return len(self.results)
+
+    def __iter__(self) -> Iterator[str]:
+        """Their names, as of any mapping."""
+        return iter(self.results)
 
     @property
     def table(self) -> Table:
@@ -94,6 +107,6 @@ class Findings:
         return f"Findings({', '.join(self.results)}: {self.sentence})"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        parts = [found._repr_mimebundle_()["text/html"] for found in self.results.values()]
+        parts = [found._repr_html_() for found in self.results.values()]
         text = "".join([f"<p>{html.escape(self.sentence)}</p>", *parts])
         return {"text/plain": self.sentence, "text/html": text}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
+from convscope.images.resize import height_and_width
 from convscope.network.rounding import is_constant
 from convscope.render.colour import as_bytes
 from convscope.render.grid import scaled, sheet
@@ -112,6 +114,30 @@ class Heatmap(Result):
             return without_evidence(as_array(_in_colour(self.images[index])), NO_EVIDENCE)
         return Image.fromarray(as_bytes(scaled(found[None], signed=True, clip=CLIP)[0]))
 
+    def resized(self, size: int | tuple[int, int]) -> Heatmap:
+        """The maps at another size, signed as they are, for arithmetic at the pixels.
+
+        Values between cells are interpolated bilinearly, cells taken as small squares (PyTorch's
+        `align_corners=False`); where a map shrinks, each value is a mean over what it covers.
+        Photographs and recipe stay; the recipe tells the size as `resized`.
+
+        Args:
+            size: (height, width), or the side of a square.
+
+        Raises:
+            ArgumentError: if it is no whole number above 0, or two of these.
+
+        >>> import torch
+        >>> from convscope import Recipe
+        >>> heat = Heatmap(torch.tensor([[[-1.0, 1.0]]]), torch.zeros(1, 3, 8, 8), Recipe("m", "n", ""))
+        >>> heat.resized((1, 4)).values.tolist()
+        [[[-1.0, -0.5, 0.5, 1.0]]]
+        """
+        sides = height_and_width(size)
+        found = F.interpolate(self.values[:, None], sides, mode="bilinear", antialias=True)[:, 0]
+        parameters = {**self.recipe.parameters, "resized": sides}
+        return replace(self, values=found, recipe=replace(self.recipe, parameters=parameters))
+
     def words(self) -> str:
         """Method, question, and where the map is strongest."""
         what = f"{self.recipe.method} map for {self.recipe.objective} ({self.recipe.network})"
@@ -128,11 +154,22 @@ class Heatmap(Result):
         """Shape and question."""
         return f"Heatmap({tuple(self.values.shape)}, {self.words()})"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        found = {"values": as_array(self.values), "images": as_array(self.images)}
-        if self.projection is not None:
-            found["projection"] = as_array(self.projection)
-        return found
+    def __len__(self) -> int:
+        """How many photographs."""
+        return len(self.values)
+
+    def _some(self, numbers: list[int]) -> Heatmap:
+        captions = self.recipe.parameters.get("captions")
+        recipe = self.recipe
+        if captions is not None:
+            own = {**recipe.parameters, "captions": [captions[k] for k in numbers]}
+            recipe = replace(recipe, parameters=own)
+        projection = None if self.projection is None else self.projection[numbers]
+        zero = None if self.zero is None else self.zero[numbers]
+        return Heatmap(self.values[numbers], self.images[numbers], recipe, projection, zero)
+
+    def _array(self) -> NDArray[Any]:
+        return as_array(self.values)
 
 
 def _in_colour(picture: Tensor) -> Tensor:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from convscope.render.colour import Floats, as_bytes
 from convscope.render.film import gif, mp4
 from convscope.render.grid import enlarged, scaled, sheet
-from convscope.results.base import Result, as_array, written
+from convscope.results.base import Result, as_array, stacked, written
 from convscope.results.recipe import Recipe
 
 _GROUND = 0.85  # what is seen through a picture that is not opaque, 0 black to 1 white
@@ -105,8 +106,19 @@ class Pictures(Result):
         """Shape and origin."""
         return f"Pictures({tuple(self.values.shape)}, {self.words()})"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {"values": as_array(self.values)}
+    def __len__(self) -> int:
+        """How many images; where tiles are channels, how many photographs."""
+        return len(self.values)
+
+    def _some(self, numbers: list[int]) -> Self:
+        """Captions belong to the images unless the tiles are channels."""
+        shown = None if self.shown is None else self.shown[numbers]
+        own = self.tiles != "channels" and len(self.captions) == len(self.values)
+        captions = [self.captions[k] for k in numbers] if own else self.captions
+        return replace(self, values=self.values[numbers], shown=shown, captions=captions)
+
+    def _array(self) -> NDArray[Any]:
+        return as_array(self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +152,13 @@ class Strip(Result):
         """Count and origin."""
         return f"Strip({self.words()})"
 
-    def _arrays(self) -> Mapping[str, Any]:
-        names = [caption.split(" ")[0].replace(":", "_") for caption in self.captions]
-        return {name: as_array(value) for name, value in zip(names, self.values, strict=True)}
+    def __len__(self) -> int:
+        """How many maps."""
+        return len(self.values)
+
+    def _some(self, numbers: list[int]) -> Self:
+        captions = [self.captions[k] for k in numbers]
+        return replace(self, values=[self.values[k] for k in numbers], captions=captions)
+
+    def _array(self) -> NDArray[Any]:
+        return stacked([as_array(value) for value in self.values], "Maps")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
+
+import numpy as np
 
 from convscope.network.network import Network
 
@@ -23,6 +26,7 @@ class Recipe:
         parameters: the method's options.
         seed: of every random choice; None where there is none.
         versions: of this library and of torch.
+        preprocess: what the network does to pixels first, in words; None: not known.
     """
 
     method: str
@@ -32,10 +36,16 @@ class Recipe:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    preprocess: str | None = None
 
     def json(self) -> str:
         """As one line of JSON."""
-        return json.dumps(asdict(self), default=str)
+        return json.dumps(asdict(self), default=_plain)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe that `json` wrote; tuples come back as lists."""
+        return cls(**json.loads(text))
 
 
 def recipe_for(
@@ -49,4 +59,15 @@ def recipe_for(
     """The recipe of a result that `method` makes with `net`."""
     versions = {name: version(name) for name in ("convscope", "torch")}
     name = net.spec or net.name
-    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions)
+    own = preprocess_of(net)
+    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own)
+
+
+def preprocess_of(net: Network) -> str:
+    """What a network does to pixels first, in words without places in memory."""
+    return "nothing" if net.normalize is None else re.sub(r" at 0x\w+", "", repr(net.normalize))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: numbers of NumPy as they are, all else in words."""
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -6,17 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from convscope.errors import printable
+from convscope.errors import ArgumentError, printable
+from convscope.html_table import html_table
 from convscope.render.bars import bars, lines
 from convscope.results.base import Result, written
 from convscope.results.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Cell = str | int | float | None
 
@@ -81,8 +86,116 @@ class Table(Result):
         csv.writer(text).writerows([self.columns, *self.rows])
         return text.getvalue().encode("utf-8", "surrogateescape")
 
-    def _arrays(self) -> Mapping[str, Any]:
-        return {name: np.array(self.column(name)) for name in self.columns}
+    def to_pandas(self) -> DataFrame:
+        """The table as a pandas DataFrame; what holds nothing is missing there too.
+
+        Raises:
+            ArgumentError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            msg = "to_pandas needs the package pandas; install it with: pip install pandas"
+            raise ArgumentError(msg) from None
+        series = []
+        for place in range(len(self.columns)):
+            cells = [row[place] for row in self.rows]
+            kinds = frozenset(type(cell) for cell in cells)
+            # Whole numbers with gaps would become floats, and lose digits.
+            gaps = {frozenset({int, type(None)}): "Int64", frozenset({bool, type(None)}): "boolean"}
+            kind = gaps.get(kinds)
+            series.append(pd.Series(cells, dtype=kind))
+        found: DataFrame = pd.DataFrame(dict(enumerate(series)), index=range(len(self.rows)))
+        found.columns = pd.Index(list(self.columns))
+        return found
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return len(self.rows)
+
+    def _some(self, numbers: list[int]) -> Self:
+        return replace(self, rows=[self.rows[k] for k in numbers])
+
+    def _array(self) -> NDArray[Any]:
+        """Rows of floats where all cells are numbers, None as NaN; else of objects."""
+        shape = (len(self.rows), len(self.columns))
+        words = any(isinstance(cell, str) for row in self.rows for cell in row)
+        kind: type = object if words else np.float64
+        return np.array([list(row) for row in self.rows], dtype=kind).reshape(shape)
+
+    def _repr_html_(self) -> str:
+        """A real table, which can be read, copied and searched."""
+        rows = [[cell_text(cell) for cell in row] for row in self.rows]
+        places = range(len(self.columns))
+        numbers = [k for k in places if not any(isinstance(row[k], str) for row in self.rows)]
+        return html_table(self.columns, rows, numbers)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {"text/plain": self.words(), "text/html": self._repr_html_()}
+
+    def _fields(self) -> Mapping[str, Any]:
+        """Each column as an array of one type, and a mask of the cells that hold nothing.
+
+        A column of several types is kept as texts in JSON.
+        """
+        found: dict[str, Any] = {"column": {}, "missing": {}, "mixed": []}
+        for place, name in enumerate(self.columns):
+            key = name
+            while key in found["column"]:  # of two columns of one name the second is `name_`
+                key += "_"
+            cells = [_plain(row[place]) for row in self.rows]
+            empty = [cell is None for cell in cells]
+            found["column"][key], mixed = as_column(cells)
+            if mixed:
+                found["mixed"].append(key)
+            elif any(empty):
+                found["missing"][key] = np.array(empty)
+        own = {"columns": self.columns, "rows": len(self.rows), "bar": self.bar}
+        return {**own, "recipe": self.recipe, **found}
+
+    @classmethod
+    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
+        columns: list[list[Cell]] = []
+        for key, array in given["column"].items():
+            cells = array.tolist()
+            if key in given["mixed"]:
+                cells = [json.loads(cell) for cell in cells]
+            if key in given["missing"]:
+                empty = given["missing"][key].tolist()
+                cells = [None if e else cell for cell, e in zip(cells, empty, strict=True)]
+            columns.append(cells)
+        rows = list(zip(*columns, strict=True)) if columns else [()] * given["rows"]
+        return cls(given["columns"], rows, given["recipe"], given["bar"])
+
+
+_TYPES: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, str: np.str_}
+
+
+def as_column(cells: Sequence[Cell]) -> tuple[NDArray[Any], bool]:
+    """Cells as an array of one type, and whether they are of several, each then kept in JSON.
+
+    Cells that hold nothing are False, 0, NaN or "".
+    """
+    kinds = {type(cell) for cell in cells if cell is not None}
+    kind = kinds.pop() if len(kinds) == 1 else str if not kinds else None
+    if kind not in _TYPES or not all(_fits(cell) for cell in cells):
+        return np.array([json.dumps(cell) for cell in cells], dtype=np.str_), True
+    nothing = float("nan") if kind is float else kind()
+    filled = [nothing if cell is None else cell for cell in cells]
+    return np.array(filled, dtype=_TYPES[kind]), False
+
+
+def _fits(cell: Cell) -> bool:
+    """Whether an array keeps a cell as it is: NumPy cuts NULs off texts, and ints have 64 bits."""
+    if isinstance(cell, str):
+        return "\0" not in cell
+    return not isinstance(cell, int) or -(2**63) <= cell < 2**63
+
+
+def _plain(cell: Any) -> Cell:
+    """A cell without NumPy's types."""
+    found: Cell = cell.item() if isinstance(cell, np.generic) else cell
+    return found
 
 
 def cell_text(cell: Cell) -> str:

@@ -139,7 +139,12 @@ def caricature(
         progress=progress,
         should_stop=should_stop,
     )
-    parameters = {**found.recipe.parameters, "photograph": pixel_digest(pixels), "power": power}
+    parameters = {
+        **found.recipe.parameters,
+        "photograph": pixel_digest(pixels),
+        "layer": layer,
+        "power": power,
+    }
     recipe = replace(found.recipe, method="caricature", parameters=parameters)
     values = _beside(pixels, found.values)
     return Pictures(values, recipe, captions=["photograph", layer], scale="pixels")

@@ -208,7 +208,9 @@ def synthesize_across_layers(
         msg = f"No convolution of {net.name} has a channel {k}."
         raise ArgumentError(msg)
     asked = as_batch_objective([channel(layer, k) for layer in chosen], 1)
-    return _synthesized(net, asked, 1, **options)  # one by one, each no deeper than its layer
+    found = _synthesized(net, asked, 1, **options)  # one by one, each no deeper than its layer
+    parameters = {**found.recipe.parameters, "across": k, "layers": chosen}
+    return replace(found, recipe=replace(found.recipe, parameters=parameters))
 
 
 def refuse_count(options: dict[str, Any]) -> None:

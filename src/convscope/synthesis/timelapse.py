@@ -40,8 +40,11 @@ def timelapse(
     frames = list(_frames(net, objective, at, should_stop or (lambda: False), options))
     pictures = [picture for _, picture in frames]
     shown = [picture.shown for picture in pictures if picture.shown is not None]
+    recipe = pictures[-1].recipe
+    parameters = {**recipe.parameters, "at": list(at)}
     return replace(
         pictures[-1],
+        recipe=replace(recipe, method="timelapse", parameters=parameters),
         values=_of_one_size([picture.values for picture in pictures]),
         captions=[caption for caption, _ in frames],
         shown=_of_one_size(shown) if shown else None,

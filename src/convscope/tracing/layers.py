@@ -14,8 +14,9 @@ from typing import overload
 from torch import Tensor, nn
 
 from convscope.errors import LayerNotFoundError, NotApplicableError
+from convscope.html_table import html_table
 from convscope.tracing.hooks import Site
-from convscope.tracing.layer_row import LayerInfo, function_row, has_children, module_row
+from convscope.tracing.layer_row import LayerInfo, Number, function_row, has_children, module_row
 from convscope.tracing.layouts import Layout, as_map, grids_of, layout
 from convscope.tracing.receptive_field import Field
 from convscope.tracing.trace import APART, Call, Key, Run, Trace
@@ -77,6 +78,17 @@ class Layers(Sequence[LayerInfo]):
 
     def __iter__(self) -> Iterator[LayerInfo]:
         return iter(self._rows)
+
+    def __repr__(self) -> str:
+        """The table as lines of text."""
+        lines = [_COLUMNS, *map(_cells, self)]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        rows = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+        return "\n".join([f"Layers: {len(self)}, {len(self.convs)} of them convolutions", *rows])
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return html_table(_COLUMNS, [_cells(row) for row in self], _NUMBERS)
 
     @property
     def convs(self) -> list[LayerInfo]:
@@ -228,3 +240,19 @@ def _count(shape: tuple[int, ...]) -> int:
     for length in shape:
         total *= length
     return total
+
+
+_COLUMNS = ("layer", "name", "kind", "shape", "sees", "stride", "parameters")
+_NUMBERS = (4, 5, 6)
+
+
+def _cells(row: LayerInfo) -> tuple[str, ...]:
+    """A row as people read it; `view.layer_table` has more."""
+    shape, sees, stride = (_text(value) for value in (row.shape, row.receptive_field, row.stride))
+    return row.address, row.name, row.kind, shape, sees, stride, f"{row.parameters:,}"
+
+
+def _text(value: Number | tuple[int, ...]) -> str:
+    if value is None:
+        return ""
+    return "x".join(f"{v:g}" for v in (value if isinstance(value, tuple) else (value,)))

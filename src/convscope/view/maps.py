@@ -88,11 +88,11 @@ def channel_across_layers(
     names = [_caption(row) for row in rows]
     acts = net.activations(images, [row.name for row in rows])
     values = [acts[row.name][:, k] for row in rows]
-    return Strip(
-        values,
-        names,
-        recipe_for(net, "channel_across_layers", channel(rows[0].address, k).label, channel=k),
+    label = channel(rows[0].address, k).label
+    recipe = recipe_for(
+        net, "channel_across_layers", label, channel=k, layers=[row.name for row in rows]
     )
+    return Strip(values, names, recipe)
 
 
 def _caption(row: LayerInfo) -> str:

@@ -1,0 +1,41 @@
+"""The file of a result read back as the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convscope.attribution.occlusion_figures import Panels
+from convscope.dataset.embedding_map import EmbeddingMap
+from convscope.diagnostics.compare import Comparison
+from convscope.results import Beside, Chart, Film, Heatmap, Pictures, Result, Strip, Table
+from convscope.results.archive import unpacked
+
+_KINDS: tuple[type[Result], ...] = (
+    *(Heatmap, Pictures, Strip, Film, Chart, Table, Beside),
+    *(Panels, Comparison, EmbeddingMap),
+)
+KINDS = {kind.__name__: kind for kind in _KINDS}
+"""Name in the file -> every kind of result."""
+
+
+def load_result(path: str | Path) -> Result:
+    """Read back the .npz file of any result.
+
+    No pickle is ever read, so the file of a stranger can run nothing.
+
+    Args:
+        path: of a file that `result.save("name.npz")` wrote.
+
+    Returns:
+        The same kind of result, with the same values, captions, recipe and picture.
+
+    Raises:
+        LoadError: if it is no such file, of another format, or damaged.
+
+    >>> import convscope, tempfile
+    >>> heat = convscope.cam(convscope.load(), "sample:china")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     convscope.load_result(heat.save(f"{folder}/heat.npz")).values.equal(heat.values)
+    True
+    """
+    return unpacked(Path(path), KINDS)
