@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
-from convscope.objectives.activations import class_of
-from convscope.objectives.makers import OUTPUT, Acts, Objective, predicted, scores
+from convscope.objectives.makers import OUTPUT, Acts, Objective, predicted
+from convscope.objectives.scores import Scores, resolve_class
 
 
 def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6) -> Objective:
@@ -26,9 +26,10 @@ def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6)
     """
 
     def read(acts: Acts) -> Tensor:
-        own, logits = objective.read(acts), scores(acts)
-        if logits.shape[1] == 1:
+        own, found = objective.read(acts), Scores.of(acts)
+        if found.is_single:
             return own
+        logits = found.values
         away = (logits - own[:, None]).abs().detach()
         away = away.scatter(1, _own(objective, acts)[:, None], float("inf"))
         places = away.argsort(dim=1, stable=True)[:, : min(rivals, logits.shape[1] - 1)]
@@ -42,9 +43,9 @@ def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6)
 
 def _own(objective: Objective, acts: Acts) -> Tensor:
     """The number of the class asked about, (N,)."""
-    found = scores(acts).argmax(1)
+    found = Scores.of(acts).predicted()
     if objective.c is not None:
-        return torch.full_like(found, class_of(acts, objective.c))
+        return torch.full_like(found, resolve_class(acts, objective.c))
     if objective.label != predicted().label:
         raise _no_class(objective)
     return found

@@ -22,7 +22,8 @@ from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
-from convscope.objectives.makers import Acts, Objective, as_objective, probability, scores
+from convscope.objectives.makers import Acts, Objective, as_objective, probability
+from convscope.objectives.scores import Scores
 from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
 
@@ -171,7 +172,7 @@ def _by_probability(asked: Objective) -> Objective:
 
     def settle(acts: Acts) -> Objective:
         found = asked.settled(acts)
-        if found.c is None or scores(acts).shape[1] == 1:
+        if found.c is None or Scores.of(acts).is_single:
             return found
         return probability(found.c)
 

@@ -12,25 +12,22 @@ from convscope.objectives.activations import (
     OUTPUT,
     Acts,
     class_number,
-    class_of,
-    scores,
-    shares,
     whole_number,
 )
 from convscope.objectives.objective import Objective, total
 from convscope.objectives.outputs import Detections
 from convscope.objectives.regions import box, segment
+from convscope.objectives.scores import Scores, resolve_class
 
 __all__ = [
     "INPUT",
     "OUTPUT",
     "Acts",
     "Objective",
+    "Scores",
     "box",
     "class_number",
-    "scores",
     "segment",
-    "shares",
     "total",
 ]
 
@@ -40,8 +37,8 @@ def logit(c: int | str) -> Objective:
     return Objective(
         f"class:{c}",
         (OUTPUT,),
-        lambda acts: scores(acts)[:, class_of(acts, c)],
-        rivals=scores,
+        lambda acts: Scores.of(acts).values[:, resolve_class(acts, c)],
+        rivals=lambda acts: Scores.of(acts).values,
         c=c,
     )
 
@@ -50,10 +47,14 @@ def probability(c: int | str) -> Objective:
     """Softmax probability of a class, by number (from 0) or by name; of a single score its sigmoid."""
 
     def read(acts: Acts) -> Tensor:
-        return shares(scores(acts))[:, class_of(acts, c)]
+        return Scores.of(acts).probabilities()[:, resolve_class(acts, c)]
 
     return Objective(
-        f"probability:{c}", (OUTPUT,), read, rivals=lambda acts: shares(scores(acts)), share=True
+        f"probability:{c}",
+        (OUTPUT,),
+        read,
+        rivals=lambda acts: Scores.of(acts).probabilities(),
+        share=True,
     )
 
 
@@ -74,16 +75,13 @@ def predicted() -> Objective:
     def read(acts: Acts) -> Tensor:
         if isinstance(acts[OUTPUT], Detections):
             return box(0).read(acts)
-        found = scores(acts)
-        return found[:, 0].abs() if found.shape[1] == 1 else found.max(1).values
+        return Scores.of(acts).predicted_values()
 
     def settle(acts: Acts) -> Objective:
         if isinstance(acts[OUTPUT], Detections):
             return box(0).settled(acts)
-        found = scores(acts)
-        if found.shape[1] == 1:
-            return logit(0) if bool(found[0, 0] >= 0) else -logit(0)
-        return logit(int(found[0].argmax()))
+        found = Scores.of(acts)
+        return -logit(0) if found.rejects() else logit(int(found.predicted()[0]))
 
     return Objective("predicted", (OUTPUT,), read, settle=settle)
 

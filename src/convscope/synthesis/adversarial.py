@@ -16,8 +16,8 @@ from torch.optim import Adam
 from convscope.errors import NotApplicableError
 from convscope.images.read import Source, mark_of
 from convscope.network.network import Network
-from convscope.objectives.activations import in_range
-from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, logit, scores, shares
+from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, logit
+from convscope.objectives.scores import Scores, resolve_class
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.ascent import ascend
 from convscope.synthesis.forward_backward import computed
@@ -73,9 +73,9 @@ def adversarial(
         NotApplicableError: if the photograph is of that class already, or no change was found.
     """
     pixels = net.photographs(image)[:1]
-    said = scores(net.activations(pixels, (OUTPUT,)))
-    wanted = in_range(class_number(target, net.labels), said.shape[1])
-    if int(said.argmax()) == wanted:
+    acts = net.activations(pixels, (OUTPUT,))
+    wanted = resolve_class(acts, target)
+    if int(Scores.of(acts).predicted()[0]) == wanted:
         msg = f"{net.name} already takes this photograph for {net.caption(wanted)!r}; choose another class."
         raise NotApplicableError(msg)
     changed = _Search(net, pixels, wanted, progress, should_stop).found()
@@ -217,7 +217,7 @@ class _Search:
         """By how much the class is ahead of the strongest other, and the gradient of that."""
 
         def read(acts: Acts) -> Tensor:
-            said = scores(acts)
+            said = Scores.of(acts).values
             others = said.clone()
             others[:, self.wanted] = -torch.inf
             return said[:, self.wanted] - others.amax(1)
@@ -229,7 +229,7 @@ class _Search:
     def _holds(self, change: Tensor) -> bool:
         with torch.no_grad():
             acts = self.net.run(_in_bytes(self.pixels + change), (OUTPUT,))
-        return int(scores(acts).argmax()) == self.wanted
+        return int(Scores.of(acts).predicted()[0]) == self.wanted
 
     def _inside(self, change: Tensor) -> Tensor:
         """Of a change what leaves pixels in [0, 1]."""
@@ -248,7 +248,7 @@ class _Search:
 def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictures:
     change = changed - pixels
     loud = 0.45 / max(float(change.abs().flatten().quantile(0.999)), 1e-6)
-    before, after = (int(scores(net.activations(x, (OUTPUT,))).argmax()) for x in (pixels, changed))
+    before, after = (_predicted(net, x) for x in (pixels, changed))
     captions = [
         f"{net.caption(before)} {_share(net, pixels, before):.1%}",
         f"change x {loud:.0f}, length {float(change.norm()):.2f}",
@@ -272,6 +272,10 @@ def _in_bytes(pixels: Tensor) -> Tensor:
     return (pixels.clamp(0, 1) * 255).round() / 255
 
 
+def _predicted(net: Network, pixels: Tensor) -> int:
+    return int(Scores.of(net.activations(pixels, (OUTPUT,))).predicted()[0])
+
+
 @torch.no_grad()
 def _share(net: Network, pixels: Tensor, wanted: int) -> float:
-    return float(shares(scores(net.run(pixels, (OUTPUT,))))[0, wanted])
+    return float(Scores.of(net.run(pixels, (OUTPUT,))).probabilities()[0, wanted])

@@ -18,7 +18,8 @@ from convscope.attribution.pixels import AVERAGED, SALIENCIES, saliency
 from convscope.checks.deletion_insertion import deletion_insertion
 from convscope.errors import ImageError
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, as_objective, probability, scores, shares
+from convscope.objectives.makers import OUTPUT, as_objective, probability
+from convscope.objectives.scores import Scores
 from convscope.results import Heatmap
 from convscope.results.base import as_array
 
@@ -39,9 +40,8 @@ def sample(desk: Desk, ask: Ask) -> Answer:
 
 def described(desk: Desk, photo: Photograph) -> Answer:
     """A photograph and its most probable classes, as the page keeps them."""
-    found = scores(desk.activations(photo))
-    odds = shares(found)[0]
-    best = odds.topk(min(TOP, len(odds))).indices.tolist()
+    found = Scores.of(desk.activations(photo))
+    odds, best = found.probabilities()[0], found.ranked(TOP)[0].tolist()
     return {
         "token": photo.token,
         "name": photo.name,
@@ -162,4 +162,4 @@ def _class_of(label: str, net: Network, pixels: Tensor) -> int:
     name = label.removeprefix("class:")
     if label.startswith("class:") and name.isdecimal():
         return int(name)
-    return int(scores(net.run(pixels, (OUTPUT,)))[0].argmax())
+    return int(Scores.of(net.run(pixels, (OUTPUT,))).predicted()[0])
