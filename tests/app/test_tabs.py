@@ -296,3 +296,21 @@ def test_every_tab_gives_a_single_score_one_probability(bias):
     (covered,) = found["classes"]
     assert pytest.approx(expected) == covered["share"]
     assert max(covered["shares"]) < 1
+
+
+@pytest.mark.parametrize(("bias", "name"), [(-0.5, "not cat"), (0.5, "cat")])
+def test_the_check_of_a_single_score_watches_what_it_answers(bias, name):
+    from convscope.app.build import functions
+
+    ask = functions(single_score_desk(bias))
+    token = ask["sample"]({"name": "china"})["token"]
+    assert name in ask["check"]({"token": token})["sentence"]
+
+
+def test_a_class_by_name_is_checked_by_its_own_probability(functions, token):
+    by_name, by_number = (
+        functions["check"]({"token": token, "target": target})
+        for target in ("class:gas pump", "class:2")
+    )
+    assert by_number == by_name
+    assert "gas pump" in by_name["sentence"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
-from convscope.objectives.makers import OUTPUT, Acts, Objective, predicted
+from convscope.objectives.makers import OUTPUT, Acts, Objective
 from convscope.objectives.scores import Scores, resolve_class
 
 
@@ -24,21 +26,31 @@ def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6)
     Raises:
         NotApplicableError: if the objective is not one class, nor the predicted one.
     """
+    if OUTPUT not in objective.layers:
+        raise _no_class(objective)
+    layers = tuple(dict.fromkeys((*objective.layers, OUTPUT)))
+    read = AgainstRivals(objective, rivals, share)
+    return Objective(f"{objective.label} against its rivals", layers, read, kind="finer_cam")
 
-    def read(acts: Acts) -> Tensor:
-        own, found = objective.read(acts), Scores.of(acts)
+
+@dataclass(frozen=True)
+class AgainstRivals:
+    """A class's score less a share of the mean of the nearest others."""
+
+    objective: Objective
+    rivals: int
+    share: float
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        own, found = self.objective.read(acts), Scores.of(acts)
         if found.is_single:
             return own
         logits = found.values
         away = (logits - own[:, None]).abs().detach()
-        away = away.scatter(1, _own(objective, acts)[:, None], float("inf"))
-        places = away.argsort(dim=1, stable=True)[:, : min(rivals, logits.shape[1] - 1)]
-        return own - share * logits.gather(1, places).mean(1)
-
-    if OUTPUT not in objective.layers:
-        raise _no_class(objective)
-    layers = tuple(dict.fromkeys((*objective.layers, OUTPUT)))
-    return Objective(f"{objective.label} against its rivals", layers, read)
+        away = away.scatter(1, _own(self.objective, acts)[:, None], float("inf"))
+        places = away.argsort(dim=1, stable=True)[:, : min(self.rivals, logits.shape[1] - 1)]
+        return own - self.share * logits.gather(1, places).mean(1)
 
 
 def _own(objective: Objective, acts: Acts) -> Tensor:
@@ -46,7 +58,7 @@ def _own(objective: Objective, acts: Acts) -> Tensor:
     found = Scores.of(acts).predicted()
     if objective.c is not None:
         return torch.full_like(found, resolve_class(acts, objective.c))
-    if objective.label != predicted().label:
+    if objective.kind != "predicted":
         raise _no_class(objective)
     return found
 

@@ -72,7 +72,7 @@ def _questions(
 
 
 def _named(net: Network, objective: Objective) -> str:
-    if objective.label == (-logit(0)).label:
+    if objective == -logit(0):
         return f"not {net.caption(0)}"
     if objective.c is None:
         return objective.label
@@ -81,7 +81,7 @@ def _named(net: Network, objective: Objective) -> str:
 
 def _asked(objective: Objective) -> str:
     """The question in words that the toolkit reads."""
-    return "predicted" if objective.label == (-logit(0)).label else objective.label
+    return "predicted" if objective == -logit(0) else objective.label
 
 
 def _heat_figure(

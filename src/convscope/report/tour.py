@@ -92,7 +92,7 @@ def _fine(net: Network, photo: Tensor | Source) -> Tensor:
 def _lead(said: Table, objective: Objective, name: str) -> str:
     label, share = said.rows[0][2], float(said.rows[0][3] or 0)
     answer = f"answers {label} and gives it {share:.0%}"
-    if objective.label == (-logit(0)).label:
+    if objective == -logit(0):
         answer = f"gives {label}, the only class it knows, {share:.0%}, so its answer is no"
     return (
         f"Shown {name}, the network {answer}. This page "

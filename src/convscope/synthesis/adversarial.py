@@ -215,14 +215,8 @@ class _Search:
 
     def _ahead(self, change: Tensor) -> tuple[float, Tensor]:
         """By how much the class is ahead of the strongest other, and the gradient of that."""
-
-        def read(acts: Acts) -> Tensor:
-            said = Scores.of(acts).values
-            others = said.clone()
-            others[:, self.wanted] = -torch.inf
-            return said[:, self.wanted] - others.amax(1)
-
-        ahead = Objective(f"class:{self.wanted} ahead", (OUTPUT,), read)
+        label = f"class:{self.wanted} ahead"
+        ahead = Objective(label, (OUTPUT,), Margin(self.wanted), kind="margin")
         value, gradient = self.net.pixel_gradients(ahead, self.pixels + change)
         return float(value), gradient
 
@@ -243,6 +237,20 @@ class _Search:
         if self.progress:
             self.progress(self.done, ROUNDS + BOUNDS * ASCENT, what)
         self.stopped = bool(self.should_stop and self.should_stop())
+
+
+@dataclass(frozen=True)
+class Margin:
+    """By how much a class is ahead of the strongest other."""
+
+    number: int
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        scores = Scores.of(acts).values
+        others = scores.clone()
+        others[:, self.number] = -torch.inf
+        return scores[:, self.number] - others.amax(1)
 
 
 def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictures:
