@@ -62,7 +62,7 @@ NEEDS_NOTHING = {
 NEEDS_IMAGES = {
     "predict": lambda net, x: convscope.predict(net, x, top=3),
     "maps": lambda net, x: convscope.maps(net, x, "conv:2", channels=[1, 3]),
-    "through": lambda net, x: convscope.channel_across_layers(net, x, 1),
+    "channel_across_layers": lambda net, x: convscope.channel_across_layers(net, x, 1),
     "strip": lambda net, x: convscope.cam_across_layers(net, x, layers=["conv:1", "conv:2"]),
     "dream": lambda net, x: convscope.dream(
         net, x, side=64, config=convscope.DreamConfig(steps=1, octaves=1), seed=3
@@ -106,7 +106,7 @@ def test_every_method_of_the_catalogue(net, images, tmp_path):
     """Those of the catalogue that the tiny network has, each by its own name and options."""
     refused = []
     for method in convscope.CATALOG.values():
-        if method.name in ("fool", "adversarial"):  # the tiny network cannot be fooled
+        if method.name == "adversarial":  # the tiny network cannot be fooled
             continue
         first = method.run(net, images, convscope.logit(1), **options(method))
         path = first.save(tmp_path / f"{method.name}.npz")

@@ -18,7 +18,7 @@ from tests.conftest import assert_untouched, state_of, tiny_module
 from tests.test_contract import options, values
 
 THREADS = 8
-METHODS = [m for m in CATALOG.values() if m.name not in ("adversarial", "fool")]
+METHODS = [m for m in CATALOG.values() if m.name != "adversarial"]
 PATIENCE = 120  # seconds after which threads wait for each other for ever
 
 

@@ -272,3 +272,45 @@ def test_a_convolution_at_work(functions):
     assert (4, 4) == sweep_of(nn.Conv2d(3, 4, 5, padding="same", dilation=2)).output
     assert found["html"].startswith('<img alt="')
     assert "is no convolution" in functions["moving"]({"layer": "stage:2"})["error"]
+
+
+def single_score_desk(bias):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
+    )
+    nn.init.constant_(module[4].bias, bias)
+    return SharedState(convscope.Network(module.eval(), labels=["cat"], input_size=(32, 32)))
+
+
+@pytest.mark.parametrize("bias", [-0.5, 0.5])
+def test_every_tab_gives_a_single_score_one_probability(bias):
+    from convscope.app.build import functions
+    from convscope.app.tabs.occlude import occlude
+
+    desk = single_score_desk(bias)
+    photo = functions(desk)["sample"]({"name": "china"})
+    (expected,) = (one["share"] for one in photo["classes"])
+    assert pytest.approx(expected) == convscope.predict(desk.net, sample("china")).rows[0][3]
+    *_, found = occlude(desk, PageRequest(desk, {"token": photo["token"]}), lambda: False)
+    (covered,) = found["classes"]
+    assert pytest.approx(expected) == covered["share"]
+    assert max(covered["shares"]) < 1
+
+
+@pytest.mark.parametrize(("bias", "name"), [(-0.5, "not cat"), (0.5, "cat")])
+def test_the_check_of_a_single_score_watches_what_it_answers(bias, name):
+    from convscope.app.build import functions
+
+    ask = functions(single_score_desk(bias))
+    token = ask["sample"]({"name": "china"})["token"]
+    assert name in ask["check"]({"token": token})["sentence"]
+
+
+def test_a_class_by_name_is_checked_by_its_own_probability(functions, token):
+    by_name, by_number = (
+        functions["check"]({"token": token, "target": target})
+        for target in ("class:gas pump", "class:2")
+    )
+    assert by_number == by_name
+    assert "gas pump" in by_name["sentence"]

@@ -130,8 +130,8 @@ def test_a_manifest_that_nothing_proves_is_left_alone(net, folder, tmp_path):
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (2, "an earlier version of convscope wrote it (format 2, not 3); survey again into"),
-        (9, "a later version of convscope wrote it (format 9, not 3); update convscope."),
+        (2, "an earlier version of convscope wrote it (format 2, not 4); survey again into"),
+        (9, "a later version of convscope wrote it (format 9, not 4); update convscope."),
     ],
 )
 def test_other_formats_are_one_sentence(net, folder, whole, number, words):

@@ -56,7 +56,7 @@ def test_parse(text, label, layers):
     assert (label, layers) == (found.label, found.layers)
 
 
-@pytest.mark.parametrize("text", ["conv:3", "stage:2", "church", "", "class:", "conv:3:x", "act:1"])
+@pytest.mark.parametrize("text", ["conv:3", "stage:2", "", "class:", "conv:3:x", "act:1"])
 def test_parse_refuses(text):
     with pytest.raises(TargetError) as caught:
         parse(text)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
-from convscope.objectives.activations import class_of
-from convscope.objectives.makers import OUTPUT, Acts, Objective, predicted, scores
+from convscope.objectives.makers import OUTPUT, Acts, Objective
+from convscope.objectives.scores import Scores, resolve_class
 
 
 def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6) -> Objective:
@@ -24,28 +26,39 @@ def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6)
     Raises:
         NotApplicableError: if the objective is not one class, nor the predicted one.
     """
-
-    def read(acts: Acts) -> Tensor:
-        own, logits = objective.read(acts), scores(acts)
-        if logits.shape[1] == 1:
-            return own
-        away = (logits - own[:, None]).abs().detach()
-        away = away.scatter(1, _own(objective, acts)[:, None], float("inf"))
-        places = away.argsort(dim=1, stable=True)[:, : min(rivals, logits.shape[1] - 1)]
-        return own - share * logits.gather(1, places).mean(1)
-
     if OUTPUT not in objective.layers:
         raise _no_class(objective)
     layers = tuple(dict.fromkeys((*objective.layers, OUTPUT)))
-    return Objective(f"{objective.label} against its rivals", layers, read)
+    read = AgainstRivals(objective, rivals, share)
+    return Objective(f"{objective.label} against its rivals", layers, read, kind="finer_cam")
+
+
+@dataclass(frozen=True)
+class AgainstRivals:
+    """A class's score less a share of the mean of the nearest others."""
+
+    objective: Objective
+    rivals: int
+    share: float
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        own, found = self.objective.read(acts), Scores.of(acts)
+        if found.is_single:
+            return own
+        logits = found.values
+        away = (logits - own[:, None]).abs().detach()
+        away = away.scatter(1, _own(self.objective, acts)[:, None], float("inf"))
+        places = away.argsort(dim=1, stable=True)[:, : min(self.rivals, logits.shape[1] - 1)]
+        return own - self.share * logits.gather(1, places).mean(1)
 
 
 def _own(objective: Objective, acts: Acts) -> Tensor:
     """The number of the class asked about, (N,)."""
-    found = scores(acts).argmax(1)
+    found = Scores.of(acts).predicted()
     if objective.c is not None:
-        return torch.full_like(found, class_of(acts, objective.c))
-    if objective.label != predicted().label:
+        return torch.full_like(found, resolve_class(acts, objective.c))
+    if objective.kind != "predicted":
         raise _no_class(objective)
     return found
 

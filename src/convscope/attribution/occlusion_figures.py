@@ -19,8 +19,8 @@ from convscope.execution.incremental.choose_algorithm import under_windows
 from convscope.execution.incremental.windows import Windows
 from convscope.images.read import Source
 from convscope.network.network import Network
-from convscope.objectives.activations import class_of
-from convscope.objectives.makers import OUTPUT, channel, predicted, scores, shares, total
+from convscope.objectives.makers import OUTPUT, channel, predicted, total
+from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, ShouldStop
 from convscope.render.colour import coloured
 from convscope.render.grid import sheet
@@ -132,17 +132,17 @@ def occlusion_panels(
     total(predicted(), clean)  # refuses what is no number
     planes = net.layers.maps(clean[place], place)[0]
     k = int(planes.flatten(1).sum(1).argmax())
-    wanted = int(scores(clean).argmax()) if c is None else class_of(clean, c)
+    wanted = int(Scores.of(clean).predicted()[0]) if c is None else resolve_class(clean, c)
     grid, batches = _covered(pixels, size, steps, fill, seed)
-    activity, odds = [], []
+    activity, covered = [], []
     for done, batch in batches:
         acts = net.run(batch, (place, OUTPUT))
         activity.append(net.layers.maps(acts[place], place)[:, k].sum((1, 2)))
-        odds.append(shares(scores(acts)))
+        covered.append(Scores.of(acts).values)
         if progress:
             progress(done, grid[0] * grid[1], "windows")
-    found = torch.cat(odds)
-    best = found.argmax(1).view(grid)
+    found = Scores(torch.cat(covered))
+    best = found.predicted().view(grid)
     names = {int(n): net.caption(int(n)) for n in best.unique()}
     recipe = recipe_for(
         net,
@@ -158,7 +158,7 @@ def occlusion_panels(
         pixels,
         torch.cat(activity).view(grid),
         deconv(net, pixels, channel(place, k)),
-        found[:, wanted].view(grid),
+        found.probabilities()[:, wanted].view(grid),
         best,
         names,
         recipe,
@@ -206,16 +206,18 @@ def occlusion_by_class(
     size, steps = sizes(pixels, window, stride, fill)
     scored = net.run(pixels, (OUTPUT,))
     total(predicted(), scored)  # refuses what is no number
-    clean = shares(scores(scored))[0]
-    classes = clean.topk(min(top, len(clean))).indices
+    clean = Scores.of(scored)
+    classes = clean.ranked(top)[0]
     shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
     corners = places(shape, size, steps)
     grid = [len(set(corners[:, axis].tolist())) for axis in (0, 1)]
     cover = covers(pixels, fill, size, seed)
     windows = Windows.on(pixels, corners, size, cover)
-    found, done = clean.new_empty(len(windows), len(classes)), 0
+    found, done = clean.values.new_empty(len(windows), len(classes)), 0
     for which, acts in under_windows(net, windows, clean=scored[OUTPUT])[1]:
-        found[torch.from_numpy(which).to(found.device)] = shares(scores(acts))[:, classes]
+        found[torch.from_numpy(which).to(found.device)] = Scores.of(acts).probabilities()[
+            :, classes
+        ]
         done += len(which)
         if progress:
             progress(done, len(windows), f"{done} of {len(windows)} windows")

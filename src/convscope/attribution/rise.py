@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
-from convscope.objectives.makers import Acts, Objective, as_objective, probability, scores
+from convscope.objectives.makers import Acts, Objective, as_objective, probability
+from convscope.objectives.scores import Scores
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
@@ -163,16 +164,23 @@ def _by_probability(asked: Objective) -> Objective:
 
     A single score is taken as it is: its softmax would be 1 under every mask.
     """
-    if asked.c is None and asked.label != "predicted":
+    if asked.kind not in ("logit", "predicted"):
         return asked
+    return replace(asked, settle=ProbabilityOf(asked))
 
-    def settle(acts: Acts) -> Objective:
-        found = asked.settled(acts)
-        if found.c is None or scores(acts).shape[1] == 1:
+
+@dataclass(frozen=True)
+class ProbabilityOf:
+    """The probability of the class that an objective settles on."""
+
+    objective: Objective
+
+    def __call__(self, acts: Acts) -> Objective:
+        """Activations of one photograph -> what is scored."""
+        found = self.objective.settled(acts)
+        if found.c is None or Scores.of(acts).is_single:
             return found
         return probability(found.c)
-
-    return replace(asked, settle=settle)
 
 
 def _check(masks: int, cells: int, keep: float) -> None:

@@ -15,7 +15,7 @@ from convscope.errors import LoadError, NotApplicableError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
 
-FORMAT = 3
+FORMAT = 4
 ROUNDING = 0.02
 FINGERPRINT_LENGTH = 16
 

@@ -31,6 +31,7 @@ from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, StoppedError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
+from convscope.objectives.scores import Scores
 from convscope.progress import Progress, ShouldStop
 
 BATCH, LEAST_SHARD, MOST_SHARDS = 32, 256, 128
@@ -288,7 +289,7 @@ class _Part:
             if name == CODE:
                 kept["codes"] = value.cpu()
             elif name == OUTPUT:
-                kept.update(_predicted(value))
+                kept.update(_predicted(value, len(batch.numbers)))
             else:
                 self._count(
                     name,
@@ -330,12 +331,14 @@ def batch_statistics(layer: str, maps: Tensor) -> BatchStatistics:
         raise NotApplicableError(msg) from None
 
 
-def _predicted(scores: Tensor) -> dict[str, Tensor]:
-    """The most probable class and its probability, where there is one score a class."""
-    if scores.dim() != 2:
+def _predicted(output: Tensor, count: int) -> dict[str, Tensor]:
+    """The predicted class and its probability, as `predict` gives them; {} without scores."""
+    found = Scores.in_output(output, count)
+    if found is None:
         return {}
-    best = scores.softmax(1).max(1)
-    return {"predicted": best.indices.cpu(), "probability": best.values.cpu()}
+    best = found.predicted()
+    own = found.probabilities().gather(1, best[:, None])[:, 0]
+    return {"predicted": best.cpu(), "probability": own.cpu()}
 
 
 def attributes(pixels: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ def watched(objective: Objective) -> Objective:
 
     Of a single score below 0, which speaks against its class, it is one less the probability.
     """
-    if objective.label == (-logit(0)).label:
+    if objective == -logit(0):
         return improbability(0)
     return objective if objective.c is None else probability(objective.c)
 

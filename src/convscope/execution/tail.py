@@ -20,8 +20,9 @@ from convscope.execution.record_replay import Script, recording, replaying, subs
 from convscope.execution.tensor_tree import tensors
 from convscope.network.memory import free_bytes
 from convscope.network.network import Network
-from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, scores
+from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective
 from convscope.objectives.outputs import scores_in
+from convscope.objectives.scores import Scores
 from convscope.tracing.hooks import Site, watch
 
 MOST = 512
@@ -123,7 +124,7 @@ class Tail:
 
     def scores(self, variants: Tensor) -> Tensor:
         """The network's scores for each of (B, C, h, w) values, (B, K), in batches that fit."""
-        return self._in_batches(variants, scores)
+        return self._in_batches(variants, lambda acts: Scores.of(acts).values)
 
     def _in_batches(self, variants: Tensor, read: Callable[[Acts], Tensor]) -> Tensor:
         def work(first: int, last: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores and classes: what a network's output says, and which class a name means."""
+"""Named activations of one pass, and which class a name means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from types import MappingProxyType
 from torch import Tensor
 
 from convscope.errors import TargetError, closest, no_maps
-from convscope.objectives.outputs import Detections
 from convscope.tracing.layouts import Layout, as_map
 
 INPUT, OUTPUT = "input", "output"  # names of the pixels and of the network's scores
@@ -48,47 +47,6 @@ class Acts(dict[str, Tensor]):
         if value.dim() != 4:
             raise TargetError(no_maps(layer, value.shape))
         return value
-
-
-def scores(acts: Acts) -> Tensor:
-    """The network's scores as (N, K).
-
-    Raises:
-        TargetError: if its output has another shape.
-    """
-    output = acts[OUTPUT]
-    if isinstance(output, Detections):
-        msg = (
-            "This network detects objects and has no scores of classes; ask about a box, as box:0."
-        )
-        raise TargetError(msg)
-    if output.dim() == 1 and len(output) == len(next(iter(acts.values()))):
-        output = output[:, None]
-    if output.dim() > 2 and output[0, 0].numel() == 1:
-        output = output.flatten(1)
-    if output.dim() != 2:
-        msg = (
-            f"Classes are read from scores of shape (N, K), but this network returns "
-            f"{tuple(output.shape)}. For a segmentation use segment(class); for anything else an "
-            "objective of your own: Objective('name', ('output',), lambda acts: ...)."
-        )
-        raise TargetError(msg)
-    return output
-
-
-def shares(logits: Tensor) -> Tensor:
-    """Probabilities of scores (N, K): softmax, or the sigmoid of a single score."""
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
-
-
-def class_of(acts: Acts, c: int | str) -> int:
-    """The number of a class that the network has.
-
-    Raises:
-        TargetError: if it has none of that number or name.
-    """
-    count = scores(acts).shape[1]
-    return in_range(class_number(c, acts.labels), count)
 
 
 def in_range(number: int, count: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -12,55 +13,106 @@ from convscope.objectives.activations import (
     OUTPUT,
     Acts,
     class_number,
-    class_of,
-    scores,
-    shares,
     whole_number,
 )
-from convscope.objectives.objective import Objective, total
+from convscope.objectives.objective import MapMean, Objective, total
 from convscope.objectives.outputs import Detections
 from convscope.objectives.regions import box, segment
+from convscope.objectives.scores import Scores, resolve_class
 
 __all__ = [
     "INPUT",
     "OUTPUT",
     "Acts",
     "Objective",
+    "Scores",
     "box",
     "class_number",
-    "scores",
     "segment",
-    "shares",
     "total",
 ]
 
 
+@dataclass(frozen=True)
+class ClassScore:
+    """The score, or the probability, of one class."""
+
+    c: int | str
+    probability: bool = False
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        return AllScores(self.probability)(acts)[:, resolve_class(acts, self.c)]
+
+
+@dataclass(frozen=True)
+class AllScores:
+    """The scores, or the probabilities, of all classes."""
+
+    probability: bool = False
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N, K)."""
+        found = Scores.of(acts)
+        return found.probabilities() if self.probability else found.values
+
+
+@dataclass(frozen=True)
+class Without:
+    """One less a probability."""
+
+    of: ClassScore
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        return 1 - self.of(acts)
+
+
 def logit(c: int | str) -> Objective:
-    """Score of a class before the softmax, by number (from 0) or by name."""
-    return Objective(
-        f"class:{c}",
-        (OUTPUT,),
-        lambda acts: scores(acts)[:, class_of(acts, c)],
-        rivals=scores,
-        c=c,
-    )
+    """Score of a class before the softmax.
+
+    Args:
+        c: the class, by number (from 0) or by name.
+
+    Returns:
+        An objective of kind "logit" that reads (N,) scores off the network's output.
+
+    Raises:
+        TargetError: if `c` is neither a whole number nor a name; when it is read, if the network
+            has no such class, or no score a class.
+    """
+    c = _class(c)
+    return Objective(f"class:{c}", (OUTPUT,), ClassScore(c), rivals=AllScores(), c=c, kind="logit")
 
 
 def probability(c: int | str) -> Objective:
-    """Softmax probability of a class, by number (from 0) or by name; of a single score its sigmoid."""
+    """Softmax probability of a class; of a single score its sigmoid.
 
-    def read(acts: Acts) -> Tensor:
-        return shares(scores(acts))[:, class_of(acts, c)]
+    Args:
+        c: the class, by number (from 0) or by name.
 
+    Returns:
+        An objective of kind "probability" that reads (N,) numbers from 0 to 1.
+
+    Raises:
+        TargetError: as `logit`.
+    """
+    c = _class(c)
     return Objective(
-        f"probability:{c}", (OUTPUT,), read, rivals=lambda acts: shares(scores(acts)), share=True
+        f"probability:{c}",
+        (OUTPUT,),
+        ClassScore(c, probability=True),
+        rivals=AllScores(probability=True),
+        share=True,
+        kind="probability",
     )
 
 
 def improbability(c: int | str) -> Objective:
     """One less the probability of a class: what a single score below 0 speaks for."""
-    own = probability(c)
-    return Objective(f"1 - {own.label}", (OUTPUT,), lambda acts: 1 - own.read(acts), share=True)
+    c = _class(c)
+    read = Without(ClassScore(c, probability=True))
+    return Objective(f"1 - probability:{c}", (OUTPUT,), read, share=True, kind="improbability")
 
 
 def predicted() -> Objective:
@@ -69,38 +121,113 @@ def predicted() -> Objective:
     Of a detector it is its surest box. Of a network with a single score it is that score with its
     sign: what speaks for a positive answer where the answer is positive, and for a negative one
     where it is negative.
+
+    Returns:
+        An objective of kind "predicted" that reads (N,) scores. Methods that change the
+        photograph keep to the class of the photograph as it is: `logit` of that class, or
+        `-logit(0)` where a single score is below 0.
+
+    Raises:
+        TargetError: when it is read, if the network has no score a class.
+        NotApplicableError: when it is read, if a detector found nothing in some photograph.
     """
+    return Objective(
+        "predicted", (OUTPUT,), _read_predicted, settle=_settle_predicted, kind="predicted"
+    )
 
-    def read(acts: Acts) -> Tensor:
-        if isinstance(acts[OUTPUT], Detections):
-            return box(0).read(acts)
-        found = scores(acts)
-        return found[:, 0].abs() if found.shape[1] == 1 else found.max(1).values
 
-    def settle(acts: Acts) -> Objective:
-        if isinstance(acts[OUTPUT], Detections):
-            return box(0).settled(acts)
-        found = scores(acts)
-        if found.shape[1] == 1:
-            return logit(0) if bool(found[0, 0] >= 0) else -logit(0)
-        return logit(int(found[0].argmax()))
+def _read_predicted(acts: Acts) -> Tensor:
+    if isinstance(acts[OUTPUT], Detections):
+        return box(0).read(acts)
+    return Scores.of(acts).predicted_values()
 
-    return Objective("predicted", (OUTPUT,), read, settle=settle)
+
+def _settle_predicted(acts: Acts) -> Objective:
+    if isinstance(acts[OUTPUT], Detections):
+        return box(0).settled(acts)
+    found = Scores.of(acts)
+    return -logit(0) if found.rejects() else logit(int(found.predicted()[0]))
+
+
+@dataclass(frozen=True)
+class ChannelMap:
+    """One channel of a layer."""
+
+    layer: str
+    k: int
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N, h, w)."""
+        return _plane(acts, self.layer, self.k)
+
+
+@dataclass(frozen=True)
+class LayerMaps:
+    """All channels of a layer."""
+
+    layer: str
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N, C, h, w)."""
+        return acts.maps(self.layer)
 
 
 def channel(layer: str, k: int) -> Objective:
-    """Mean activation of channel `k` (from 0) of a layer."""
+    """Mean activation of one channel of a layer.
 
-    def part(acts: Acts) -> Tensor:
-        return _plane(acts, layer, k)
+    Args:
+        layer: address.
+        k: channel, from 0.
 
+    Returns:
+        An objective of kind "channel" that reads (N,) means over the channel's map.
+
+    Raises:
+        TargetError: if `k` is not a whole number; when it is read, if the layer has no such
+            channel, or no maps.
+        LayerNotFoundError: when it is read, if the network has no such layer.
+    """
+    k = _index(k)
+    plane = ChannelMap(layer, k)
     return Objective(
-        f"{layer}:{k}",
-        (layer,),
-        lambda acts: part(acts).mean((-2, -1)),
-        part,
-        rivals=lambda acts: acts.maps(layer),
+        f"{layer}:{k}", (layer,), MapMean(plane), plane, rivals=LayerMaps(layer), kind="channel"
     )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All channels at one cell of a layer's map; None: the middle."""
+
+    layer: str
+    y: int | None
+    x: int | None
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N, C)."""
+        value = acts.maps(self.layer)
+        height, width = value.shape[-2:]
+        row = height // 2 if self.y is None else self.y
+        column = width // 2 if self.x is None else self.x
+        if not (0 <= row < height and 0 <= column < width):
+            msg = (
+                f"{self.layer} has no cell {row},{column}: its map is {height} by {width}, so rows "
+                f"run from 0 to {height - 1} and columns from 0 to {width - 1}."
+            )
+            raise TargetError(msg)
+        return value[..., row, column]
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One channel at one cell."""
+
+    cell: Cell
+    k: int
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        _plane(acts, self.cell.layer, self.k)  # refuses a channel that the layer lacks
+        return self.cell(acts)[:, self.k]
 
 
 def neuron(layer: str, k: int, y: int | None = None, x: int | None = None) -> Objective:
@@ -111,33 +238,34 @@ def neuron(layer: str, k: int, y: int | None = None, x: int | None = None) -> Ob
         k: channel, from 0.
         y: row, from 0; None: the middle.
         x: column, from 0; None: the middle.
+
+    Returns:
+        An objective of kind "neuron" that reads (N,) activations.
+
+    Raises:
+        TargetError: as `channel`; when it is read, also if the map has no such cell.
+        LayerNotFoundError: when it is read, if the network has no such layer.
     """
-
-    def rivals(acts: Acts) -> Tensor:
-        value = acts.maps(layer)
-        height, width = value.shape[-2:]
-        row, column = height // 2 if y is None else y, width // 2 if x is None else x
-        if not (0 <= row < height and 0 <= column < width):
-            msg = (
-                f"{layer} has no cell {row},{column}: its map is {height} by {width}, so rows run "
-                f"from 0 to {height - 1} and columns from 0 to {width - 1}."
-            )
-            raise TargetError(msg)
-        return value[..., row, column]
-
-    def read(acts: Acts) -> Tensor:
-        _plane(acts, layer, k)
-        return rivals(acts)[:, k]
-
+    k, y, x = _index(k), *(None if place is None else _index(place) for place in (y, x))
     where = "centre" if y is None or x is None else f"{y},{x}"
-    return Objective(f"{layer}:{k}@{where}", (layer,), read, rivals=rivals)
+    cell = Cell(layer, y, x)
+    return Objective(f"{layer}:{k}@{where}", (layer,), Neuron(cell, k), rivals=cell, kind="neuron")
+
+
+@dataclass(frozen=True)
+class MeanSquare:
+    """Mean square of a layer."""
+
+    layer: str
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        return acts[self.layer].flatten(1).pow(2).mean(1)
 
 
 def layer_energy(layer: str) -> Objective:
     """Mean square of all activations of a layer (Mordvintsev et al. 2015, Deep Dream)."""
-    return Objective(
-        f"energy of {layer}", (layer,), lambda acts: acts[layer].flatten(1).pow(2).mean(1)
-    )
+    return Objective(f"energy of {layer}", (layer,), MeanSquare(layer), kind="layer_energy")
 
 
 _OF_CLASSES = {"class": logit, "probability": probability, "segment": segment}
@@ -199,6 +327,16 @@ def as_objective(given: Objective | str | int | None) -> Objective:
 def _only_a_layer(text: str) -> bool:
     """`conv:3` names a layer; a channel of it has one number more."""
     return re.fullmatch(r"(conv|stage|act|pool):\d+(@.*)?", text.strip()) is not None
+
+
+def _class(c: int | str) -> int | str:
+    """A class as a plain number or name, so that one of numpy or torch compares with it."""
+    return c if isinstance(c, str) else int(whole_number(c))
+
+
+def _index(given: int) -> int:
+    """A channel or cell as a plain number."""
+    return int(whole_number(given))
 
 
 def _plane(acts: Acts, layer: str, k: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,16 +12,24 @@ from torch import Tensor
 from convscope.errors import NotApplicableError, TargetError
 from convscope.objectives.activations import Acts
 
+Sign = Literal["+", "-"]
+
 
 @dataclass(frozen=True)
 class Objective:
     """A number an image, and the layers it must see. `+`, `-` and `*` make new ones.
 
+    Objectives are data: those made alike are equal, also after a round trip through `pickle`.
+    An objective of one's own, `Objective(label, layers, read)`, compares by its function and
+    pickles where the function does.
+
     >>> (2 * logit(3) - logit("church")).label
     '2*class:3 - class:church'
+    >>> logit(3) == logit(3)
+    True
 
     Attributes:
-        label: short name for captions, file names and cache keys.
+        label: short name for captions, file names and cache keys. Nothing is decided by it.
         layers: addresses to watch; the pass stops after the last of them.
         read: activations -> (N,). Higher is more.
         part: activations -> (N, h, w), the map that `read` takes the mean of; None for what is
@@ -33,6 +42,8 @@ class Objective:
             before `last`; None where it is the same for all.
         c: the class whose score it is, by number or name; None for all else.
         share: whether it is a probability, from 0 to 1.
+        kind: what is asked, by the name of its maker ("logit", "channel", ...); "sum",
+            "difference" or "scaled" of what is made of others; "custom" of one's own.
     """
 
     label: str
@@ -44,6 +55,11 @@ class Objective:
     some: Callable[[int, int], Objective] | None = None
     c: int | str | None = None
     share: bool = False
+    kind: str = "custom"
+
+    def __post_init__(self) -> None:
+        """Take layers in a list too, which could not be hashed."""
+        object.__setattr__(self, "layers", tuple(self.layers))
 
     def settled(self, acts: Acts) -> Objective:
         """The question for methods that change the photograph: its class is the clean one's.
@@ -59,23 +75,23 @@ class Objective:
 
     def __add__(self, other: Objective) -> Objective:
         """The sum of two objectives."""
-        return self._with(other, "+", lambda mine, theirs: mine + theirs)
+        return self._with(other, "+")
 
     def __sub__(self, other: Objective) -> Objective:
         """The difference of two objectives, as for what sets two classes apart."""
-        return self._with(other, "-", lambda mine, theirs: mine - theirs)
+        return self._with(other, "-")
 
     def __mul__(self, factor: float) -> Objective:
         """A multiple of an objective."""
         label = f"({self.label})" if " " in self.label else self.label
-        part = self.part
         return Objective(
             f"{factor:g}*{label}",
             self.layers,
-            lambda acts: factor * self.read(acts),
-            (lambda acts: factor * part(acts)) if part else None,
-            settle=(lambda acts: factor * self.settled(acts)) if self.settle else None,
-            some=(lambda first, last: factor * self.among(first, last)) if self.some else None,
+            Scaled(self.read, float(factor)),
+            Scaled(self.part, float(factor)) if self.part else None,
+            settle=Scaled(self.settle, float(factor)) if self.settle else None,
+            some=Scaled(self.some, float(factor)) if self.some else None,
+            kind="scaled",
         )
 
     __rmul__ = __mul__
@@ -84,37 +100,108 @@ class Objective:
         """The opposite question."""
         return -1.0 * self
 
-    def _with(
-        self, other: Objective, sign: str, join: Callable[[Tensor, Tensor], Tensor]
-    ) -> Objective:
-        layers = tuple(dict.fromkeys(self.layers + other.layers))
+    def _with(self, other: Objective, sign: Sign) -> Objective:
         right = f"({other.label})" if sign == "-" and " " in other.label else other.label
-        label = f"{self.label} {sign} {right}"
-
-        def of(mine: Objective, theirs: Objective) -> Objective:
-            return mine + theirs if sign == "+" else mine - theirs
-
+        settle = self.settle or other.settle
+        some = self.some or other.some
         return Objective(
-            label,
-            layers,
-            lambda acts: join(self.read(acts), other.read(acts)),
-            self._joint_part(other, join),
-            settle=(lambda acts: of(self.settled(acts), other.settled(acts)))
-            if self.settle or other.settle
+            f"{self.label} {sign} {right}",
+            tuple(dict.fromkeys(self.layers + other.layers)),
+            Joined(self.read, other.read, sign),
+            self._joint_part(other, sign),
+            settle=Joined(self.settle or Always(self), other.settle or Always(other), sign)
+            if settle
             else None,
-            some=(lambda first, last: of(self.among(first, last), other.among(first, last)))
-            if self.some or other.some
+            some=Joined(self.some or Always(self), other.some or Always(other), sign)
+            if some
             else None,
+            kind="sum" if sign == "+" else "difference",
         )
 
-    def _joint_part(
-        self, other: Objective, join: Callable[[Tensor, Tensor], Tensor]
-    ) -> Callable[[Acts], Tensor] | None:
+    def _joint_part(self, other: Objective, sign: Sign) -> Callable[[Acts], Tensor] | None:
         """The map of both; only maps of one layer have the same cells."""
-        mine, theirs = self.part, other.part
-        if mine is None or theirs is None or self.layers != other.layers:
+        if self.part is None or other.part is None or self.layers != other.layers:
             return None
-        return lambda acts: join(mine(acts), theirs(acts))
+        return Joined(self.part, other.part, sign)
+
+
+# What an objective is made of are frozen functions: functions that are compared by their data.
+# The two below work on readings (activations -> numbers) and on what makes objectives alike, as
+# both tensors and objectives can be added and scaled.
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The sum or the difference of what two functions return."""
+
+    mine: Callable[..., Any]
+    theirs: Callable[..., Any]
+    sign: Sign
+
+    def __call__(self, *given: Any) -> Any:
+        """Ask both the same."""
+        mine, theirs = self.mine(*given), self.theirs(*given)
+        return mine + theirs if self.sign == "+" else mine - theirs
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A multiple of what a function returns."""
+
+    of: Callable[..., Any]
+    factor: float
+
+    def __call__(self, *given: Any) -> Any:
+        """Ask the function."""
+        return self.factor * self.of(*given)
+
+
+@dataclass(frozen=True)
+class Always:
+    """An objective that is the same whatever the photograph."""
+
+    objective: Objective
+
+    def __call__(self, *_given: Any) -> Objective:
+        """The objective."""
+        return self.objective
+
+
+@dataclass(frozen=True)
+class MapMean:
+    """The mean of a map."""
+
+    part: Callable[[Acts], Tensor]
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        return self.part(acts).mean((-2, -1))
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenTensor:
+    """A copy of a tensor that compares, and is hashed, by shape, type and values."""
+
+    value: Tensor
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> FrozenTensor:
+        """A copy, which later changes of the tensor do not reach."""
+        return cls(tensor.detach().clone())
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every bit, except that 0 is -0; on whatever device."""
+        return isinstance(other, FrozenTensor) and self._data() == other._data()
+
+    def __hash__(self) -> int:
+        """Of shape, type and values."""
+        return hash(self._data())
+
+    def _data(self) -> tuple[tuple[int, ...], str, bytes]:
+        plain = self.value.cpu().contiguous()
+        plain = plain + 0.0 if plain.is_floating_point() else plain  # -0 becomes 0
+        content = plain.flatten().view(torch.uint8).numpy().tobytes()
+        return tuple(plain.shape), str(plain.dtype), content
 
 
 def total(objective: Objective, acts: Acts) -> Tensor:

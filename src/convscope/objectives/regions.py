@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from convscope.errors import NotApplicableError, TargetError
-from convscope.objectives.activations import OUTPUT, Acts, class_number, in_range
-from convscope.objectives.objective import Objective
+from convscope.objectives.activations import OUTPUT, Acts, class_number, in_range, whole_number
+from convscope.objectives.objective import FrozenTensor, Objective
 from convscope.objectives.outputs import Detections
 
 
@@ -19,30 +21,60 @@ def segment(c: int | str, mask: Tensor | None = None) -> Objective:
         c: the class, by number or by name.
         mask: (H, W) or (N, H, W), true where to look; None: where the class is predicted.
     """
-
-    def where(acts: Acts) -> Tensor:
-        return _answered(acts, c) if mask is None else mask.to(acts[OUTPUT].device).bool()
-
-    def read(acts: Acts) -> Tensor:
-        output = _segmentation(acts)
-        part = _fitting(where(acts), output)
-        size = part.flatten(1).sum(1)
-        if not bool((size > 0).all()):
-            msg = f"No pixel is taken for class {c!r}; give a mask to look at another part."
-            raise TargetError(msg)
-        own = output[:, in_range(class_number(c, acts.labels), output.shape[1])]
-        return (own * part).flatten(1).sum(1) / size
-
-    def some(first: int, last: int) -> Objective:
-        return segment(c, None if mask is None else mask[first:last])
-
+    c = c if isinstance(c, str) else int(whole_number(c))
+    frozen = None if mask is None else FrozenTensor.of(mask)
+    each = mask is not None and mask.dim() == 3 and len(mask) > 1
     return Objective(
         f"segment:{c}",
         (OUTPUT,),
-        read,
-        settle=(lambda acts: segment(c, _answered(acts, c))) if mask is None else None,
-        some=some if mask is not None and mask.dim() == 3 and len(mask) > 1 else None,
+        SegmentScore(c, frozen),
+        settle=SegmentAsPredicted(c) if mask is None else None,
+        some=SegmentOfSome(c, frozen) if frozen and each else None,
+        kind="segment",
     )
+
+
+@dataclass(frozen=True)
+class SegmentScore:
+    """Mean score of a class where a mask is true, or where the class is predicted."""
+
+    c: int | str
+    mask: FrozenTensor | None
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        output = _segmentation(acts)
+        where = self.mask.value.to(output.device).bool() if self.mask else _answered(acts, self.c)
+        part = _fitting(where, output)
+        size = part.flatten(1).sum(1)
+        if not bool((size > 0).all()):
+            msg = f"No pixel is taken for class {self.c!r}; give a mask to look at another part."
+            raise TargetError(msg)
+        own = output[:, in_range(class_number(self.c, acts.labels), output.shape[1])]
+        return (own * part).flatten(1).sum(1) / size
+
+
+@dataclass(frozen=True)
+class SegmentAsPredicted:
+    """The segment that belongs to a photograph unchanged."""
+
+    c: int | str
+
+    def __call__(self, acts: Acts) -> Objective:
+        """Activations of one photograph -> its segment."""
+        return segment(self.c, _answered(acts, self.c))
+
+
+@dataclass(frozen=True)
+class SegmentOfSome:
+    """The segments of some photographs of a batch that has a mask for each."""
+
+    c: int | str
+    masks: FrozenTensor
+
+    def __call__(self, first: int, last: int) -> Objective:
+        """First and last -> their segments."""
+        return segment(self.c, self.masks.value[first:last])
 
 
 def _segmentation(acts: Acts) -> Tensor:
@@ -80,28 +112,50 @@ def box(k: int = 0) -> Objective:
     Where a method changes the photograph, it is the score of the box of the same class that
     overlaps most with this one (intersection over union); 0 where none does.
     """
-
-    def settle(acts: Acts) -> Objective:
-        return _box_near(k, _with_box(acts, k)[0, k])
-
-    return Objective(f"box:{k}", (OUTPUT,), lambda acts: _with_box(acts, k)[:, k, 0], settle=settle)
+    k = int(whole_number(k))
+    return Objective(f"box:{k}", (OUTPUT,), BoxScore(k), settle=BoxAsFound(k), kind="box")
 
 
-def _box_near(k: int, sought: Tensor) -> Objective:
+@dataclass(frozen=True)
+class BoxScore:
+    """Score of the `k`-th box."""
+
+    k: int
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        return _with_box(acts, self.k)[:, self.k, 0]
+
+
+@dataclass(frozen=True)
+class BoxAsFound:
+    """The `k`-th box of a photograph unchanged."""
+
+    k: int
+
+    def __call__(self, acts: Acts) -> Objective:
+        """Activations of one photograph -> the box that overlaps most with its `k`-th."""
+        sought = FrozenTensor.of(_with_box(acts, self.k)[0, self.k])
+        return Objective(f"box:{self.k}", (OUTPUT,), BoxNear(sought), kind="box")
+
+
+@dataclass(frozen=True)
+class BoxNear:
     """Score of the detection that overlaps most with a row of `Detections`."""
 
-    def read(acts: Acts) -> Tensor:
+    row: FrozenTensor
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
         from torchvision.ops import box_iou
 
-        found = _detections(acts)
+        found, sought = _detections(acts), self.row.value
         if not found.shape[1]:
             return found.sum((1, 2))
         own, same = sought.to(found), found[..., 5] == sought[5].to(found)
         overlap = box_iou(found[..., 1:5].flatten(0, 1), own[None, 1:5]).view(same.shape) * same
         best, place = overlap.max(1)
         return found[..., 0].gather(1, place[:, None])[:, 0] * (best > 0)
-
-    return Objective(f"box:{k}", (OUTPUT,), read)
 
 
 def _detections(acts: Acts) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import TargetError
-from convscope.objectives.makers import Acts, Objective
+from convscope.objectives.activations import Acts
+from convscope.objectives.objective import FrozenTensor, MapMean, Objective
 
 FLOOR = 0.1  # least cosine, so that what points away at first still has a gradient (Lucid's)
 
@@ -22,21 +25,30 @@ def direction(layer: str, v: Tensor, *, power: float = 0.0) -> Objective:
             much of the direction, more for little else (Carter et al. 2019,
             doi:10.23915/distill.00015).
     """
-    unit = v.detach() / v.detach().norm()
+    along = Along(layer, FrozenTensor.of(v / v.norm()), power)
+    label = f"direction in {layer}"
+    return Objective(label, (layer,), MapMean(along), along, kind="direction")
 
-    def part(acts: Acts) -> Tensor:
-        value = acts.maps(layer)
+
+@dataclass(frozen=True)
+class Along:
+    """A layer's activation along a unit vector, weighted by a power of the cosine."""
+
+    layer: str
+    unit: FrozenTensor
+    power: float
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N, h, w)."""
+        value, unit = acts.maps(self.layer), self.unit.value
         if value.shape[1] != len(unit):
-            msg = f"{layer} has {value.shape[1]} channels, but the direction has {len(unit)}."
+            msg = f"{self.layer} has {value.shape[1]} channels, but the direction has {len(unit)}."
             raise TargetError(msg)
         along = torch.einsum("nchw,c->nhw", value, unit.to(value))
-        if not power:
+        if not self.power:
             return along
         cosine = along / value.norm(dim=1).clamp(min=1e-12)
-        return along * cosine.clamp(min=FLOOR) ** power
-
-    label = f"direction in {layer}"
-    return Objective(label, (layer,), lambda acts: part(acts).mean((-2, -1)), part)
+        return along * cosine.clamp(min=FLOOR) ** self.power
 
 
 def activation_distance(layer: str, image: Tensor) -> Objective:
@@ -49,14 +61,22 @@ def activation_distance(layer: str, image: Tensor) -> Objective:
         image: (1, C, H, W) or (C, H, W) activations of that layer to come close to; for a
             photograph `net.activations(photo, [layer])[layer]`.
     """
-    target = image.detach().reshape(1, -1)
+    read = Distance(layer, FrozenTensor.of(image.reshape(1, -1)))
+    return Objective(f"distance in {layer}", (layer,), read, kind="activation_distance")
 
-    def read(acts: Acts) -> Tensor:
-        value = acts[layer].flatten(1)
-        _check_of_one_size(layer, value, target)
+
+@dataclass(frozen=True)
+class Distance:
+    """Minus the mean squared distance of a layer to a target, (1, values)."""
+
+    layer: str
+    target: FrozenTensor
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        value, target = acts[self.layer].flatten(1), self.target.value
+        _check_of_one_size(self.layer, value, target)
         return -(value - target.to(value)).pow(2).mean(1)
-
-    return Objective(f"distance in {layer}", (layer,), read)
 
 
 def activation_similarity(layer: str, image: Tensor, *, power: float = 1.0) -> Objective:
@@ -70,15 +90,25 @@ def activation_similarity(layer: str, image: Tensor, *, power: float = 1.0) -> O
         image: (1, C, H, W) or (C, H, W) activations of that layer, as for `distance`.
         power: of the cosine.
     """
-    target = image.detach().reshape(1, -1)
+    read = Similarity(layer, FrozenTensor.of(image.reshape(1, -1)), power)
+    return Objective(f"likeness in {layer}", (layer,), read, kind="activation_similarity")
 
-    def read(acts: Acts) -> Tensor:
-        value = acts[layer].flatten(1)
-        _check_of_one_size(layer, value, target)
+
+@dataclass(frozen=True)
+class Similarity:
+    """Product of a layer with a target, (1, values), times a power of their cosine."""
+
+    layer: str
+    target: FrozenTensor
+    power: float
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        value, target = acts[self.layer].flatten(1), self.target.value
+        _check_of_one_size(self.layer, value, target)
         product = (value * target.to(value)).mean(1)
-        return product * F.cosine_similarity(value, target.to(value)).clamp(min=FLOOR) ** power
-
-    return Objective(f"likeness in {layer}", (layer,), read)
+        cosine = F.cosine_similarity(value, target.to(value))
+        return product * cosine.clamp(min=FLOOR) ** self.power
 
 
 def _check_of_one_size(layer: str, value: Tensor, target: Tensor) -> None:
@@ -93,12 +123,19 @@ def diversity(layer: str) -> Objective:
     Minus the mean cosine between the Gram matrices of a picture and of the others, in [-1, 0]
     (Olah et al. 2017, doi:10.23915/distill.00007). A batch of one has 0.
     """
+    return Objective(f"diversity in {layer}", (layer,), Diversity(layer), kind="diversity")
 
-    def read(acts: Acts) -> Tensor:
-        maps = acts[layer].flatten(2)
+
+@dataclass(frozen=True)
+class Diversity:
+    """Minus the mean cosine between the Gram matrices of a picture and of the others."""
+
+    layer: str
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        maps = acts[self.layer].flatten(2)
         gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1))
         alike = gram @ gram.T
         others = alike.sum(1) - alike.diagonal()
         return -others / max(1, len(maps) - 1)
-
-    return Objective(f"diversity in {layer}", (layer,), read)

@@ -23,7 +23,7 @@ def picture_of(pixels: Tensor) -> Image.Image:
     return Image.fromarray(as_bytes(pixels[0].permute(1, 2, 0).cpu().numpy()))
 
 
-def says(net: Network, pixels: Tensor, said: Table, name: str) -> Chapter:
+def says(net: Network, pixels: Tensor, said: Table, name: str, *, single: bool) -> Chapter:
     """The five most probable classes beside what the network sees."""
     bars = [(str(row[2]), float(row[3] or 0), f"{float(row[3] or 0):.1%}") for row in said.rows]
     photo = picture_of(pixels)
@@ -37,11 +37,11 @@ def says(net: Network, pixels: Tensor, said: Table, name: str) -> Chapter:
     )
     others = f" among the {len(net.labels)} it knows" if net.labels else ""
     lead = (
-        f"The five most probable classes{others}. The shares are the softmax of the scores: they "
-        "always add up to one over all classes, also when none of them is in the picture."
-        if len(said.rows) > 1
-        else "This network gives a single score; the share is its sigmoid, above a half where the "
+        "This network gives a single score; the share is its sigmoid, above a half where the "
         "score is positive."
+        if single
+        else f"The five most probable classes{others}. The shares are the softmax of the scores: "
+        "they always add up to one over all classes, also when none of them is in the picture."
     )
     return Chapter(
         "says",

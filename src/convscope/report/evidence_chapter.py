@@ -39,6 +39,7 @@ def evidence(
     pixels: Tensor,
     shown: Tensor,
     said: Table,
+    answer: Objective,
     target: Objective | str | int | None,
 ) -> Chapter | None:
     """Grad-CAM for the first choice and for the second, or for what was asked."""
@@ -46,7 +47,7 @@ def evidence(
         net.layers.default  # noqa: B018 - asks whether there is one
     except NotApplicableError:
         return None
-    questions = list(_questions(net, said, target))
+    questions = list(_questions(net, said, answer, target))
     figures = [_heat_figure(net, pixels, shown, words, asked) for words, asked in questions]
     return Chapter(
         "evidence",
@@ -59,10 +60,10 @@ def evidence(
 
 
 def _questions(
-    net: Network, said: Table, target: Objective | str | int | None
+    net: Network, said: Table, answer: Objective, target: Objective | str | int | None
 ) -> Iterator[tuple[str, Objective]]:
-    classes, first = [int(row[1] or 0) for row in said.rows], answer_in(said)
-    yield f"For {_named(net, first)}, the first choice", first
+    classes = [int(row[1] or 0) for row in said.rows]
+    yield f"For {_named(net, answer)}, the first choice", answer
     if target is not None:
         objective = as_objective(target)
         yield f"For {_named(net, objective)}, as you asked", objective
@@ -70,15 +71,8 @@ def _questions(
         yield f"For {net.caption(classes[1])}, the second choice", logit(classes[1])
 
 
-def answer_in(said: Table) -> Objective:
-    """The score of the most probable class; a single score below 0 speaks against its class."""
-    first = said.rows[0]
-    score = logit(int(first[1] or 0))
-    return -score if len(said.rows) == 1 and float(first[4] or 0) < 0 else score
-
-
 def _named(net: Network, objective: Objective) -> str:
-    if objective.label == (-logit(0)).label:
+    if objective == -logit(0):
         return f"not {net.caption(0)}"
     if objective.c is None:
         return objective.label
@@ -87,7 +81,7 @@ def _named(net: Network, objective: Objective) -> str:
 
 def _asked(objective: Objective) -> str:
     """The question in words that the toolkit reads."""
-    return "predicted" if objective.label == (-logit(0)).label else objective.label
+    return "predicted" if objective == -logit(0) else objective.label
 
 
 def _heat_figure(
@@ -117,9 +111,8 @@ def _trust(net: Network, heat: Heatmap, objective: Objective) -> str:
     return f"{deletion_insertion(net, heat, asked).sentence(_named(net, objective))} {_coarse(net, heat)}"
 
 
-def otherwise(net: Network, pixels: Tensor, shown: Tensor, said: Table) -> Chapter | None:
+def otherwise(net: Network, pixels: Tensor, shown: Tensor, objective: Objective) -> Chapter | None:
     """The same question asked pixel by pixel, and by covering the photograph."""
-    objective = answer_in(said)
     figures = [
         figure
         for name, title, shows in _PIXEL_MAPS

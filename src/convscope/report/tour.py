@@ -6,15 +6,17 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from convscope.dataset.survey_result import Survey
 from convscope.images.read import Source, read
 from convscope.network.network import Network
-from convscope.objectives.makers import Objective, predicted
+from convscope.objectives.makers import OUTPUT, Objective, logit, predicted, total
+from convscope.objectives.scores import Scores
 from convscope.progress import Progress
 from convscope.report.chapters import activations, driven, first_filters, network, says
-from convscope.report.evidence_chapter import answer_in, evidence, otherwise
+from convscope.report.evidence_chapter import evidence, otherwise
 from convscope.report.page import Chapter, Page
 from convscope.report.synthesis_chapter import wanted
 from convscope.report.top_patches_chapter import seen
@@ -47,18 +49,21 @@ def tour(
         A page; `page.write(folder)` makes the file.
     """
     pixels, shown = net.photographs(photo), _fine(net, photo)
-    net.score(predicted(), pixels)  # refuses what is no number
+    with torch.no_grad():
+        acts = net.activations(pixels, (OUTPUT,))
+    total(predicted(), acts)  # refuses what is no number
+    single, answer = Scores.of(acts).is_single, predicted().settled(acts)
     said = predict(net, pixels, top=5)
     parts: list[tuple[str, Callable[[], Chapter | None]]] = [
-        ("what it says", lambda: says(net, pixels, said, name)),
+        ("what it says", lambda: says(net, pixels, said, name, single=single)),
         ("the network", lambda: network(net)),
         ("its filters", lambda: first_filters(net)),
         ("activation maps", lambda: activations(net, pixels)),
         ("what drives the channels", lambda: driven(net, pixels)),
         ("what its channels want to see", lambda: wanted(net, pixels)),
         ("what they answer to elsewhere", lambda: seen(net, pixels, survey) if survey else None),
-        ("where the evidence lies", lambda: evidence(net, pixels, shown, said, target)),
-        ("other ways to ask", lambda: otherwise(net, pixels, shown, said)),
+        ("where the evidence lies", lambda: evidence(net, pixels, shown, said, answer, target)),
+        ("other ways to ask", lambda: otherwise(net, pixels, shown, answer)),
     ]
     chapters: list[Chapter] = []
     for done, (what, make) in enumerate(parts):
@@ -70,7 +75,7 @@ def tour(
     if progress:
         progress(len(parts), len(parts), "done")
     title = "the bundled network" if net.spec == "bundled" else net.name
-    return Page(f"A look into {title}", _lead(said, name), chapters, _facts(net))
+    return Page(f"A look into {title}", _lead(said, answer, name), chapters, _facts(net))
 
 
 def _fine(net: Network, photo: Tensor | Source) -> Tensor:
@@ -84,10 +89,10 @@ def _fine(net: Network, photo: Tensor | Source) -> Tensor:
     return read(photo, size, resize=resize, interpolation=how)
 
 
-def _lead(said: Table, name: str) -> str:
+def _lead(said: Table, objective: Objective, name: str) -> str:
     label, share = said.rows[0][2], float(said.rows[0][3] or 0)
     answer = f"answers {label} and gives it {share:.0%}"
-    if answer_in(said).c is None:
+    if objective == -logit(0):
         answer = f"gives {label}, the only class it knows, {share:.0%}, so its answer is no"
     return (
         f"Shown {name}, the network {answer}. This page "

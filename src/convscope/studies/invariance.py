@@ -14,8 +14,8 @@ from torch import Tensor
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
-from convscope.objectives.activations import class_of
-from convscope.objectives.makers import OUTPUT, Acts, scores, shares
+from convscope.objectives.makers import OUTPUT, Acts
+from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
@@ -137,7 +137,7 @@ def measured(
         "class": its number; and change -> layer or "probability" -> a number a step.
     """
     own = net.run(pixels, (*layers, OUTPUT))
-    c = int(scores(own)[0].argmax()) if wanted is None else class_of(own, wanted)
+    c = int(Scores.of(own).predicted()[0]) if wanted is None else resolve_class(own, wanted)
     found: dict[str, Any] = {"class": c}
     for change, amounts in MOVES.items():
         parts = [_apart(net, moved(pixels, change, by), own, layers, c) for by in amounts]
@@ -150,7 +150,7 @@ def _apart(
 ) -> dict[str, float]:
     acts = net.run(pixels, (*layers, OUTPUT))
     found = {layer: distance(acts[layer], own[layer]) for layer in layers}
-    return {**found, "probability": float(shares(scores(acts))[0, c])}
+    return {**found, "probability": float(Scores.of(acts).probabilities()[0, c])}
 
 
 def distance(features: Tensor, own: Tensor) -> float:

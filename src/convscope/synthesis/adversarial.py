@@ -16,8 +16,8 @@ from torch.optim import Adam
 from convscope.errors import NotApplicableError
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
-from convscope.objectives.activations import in_range
-from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, logit, scores, shares
+from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, logit
+from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.ascent import ascend
@@ -73,9 +73,9 @@ def adversarial(
         NotApplicableError: if the photograph is of that class already, or no change was found.
     """
     pixels = net.photographs(image)[:1]
-    said = scores(net.activations(pixels, (OUTPUT,)))
-    wanted = in_range(class_number(target, net.labels), said.shape[1])
-    if int(said.argmax()) == wanted:
+    acts = net.activations(pixels, (OUTPUT,))
+    wanted = resolve_class(acts, target)
+    if int(Scores.of(acts).predicted()[0]) == wanted:
         msg = f"{net.name} already takes this photograph for {net.caption(wanted)!r}; choose another class."
         raise NotApplicableError(msg)
     what = f"changing it into {net.caption(wanted)}"
@@ -211,21 +211,15 @@ class _Search:
 
     def _ahead(self, change: Tensor) -> tuple[float, Tensor]:
         """By how much the class is ahead of the strongest other, and the gradient of that."""
-
-        def read(acts: Acts) -> Tensor:
-            said = scores(acts)
-            others = said.clone()
-            others[:, self.wanted] = -torch.inf
-            return said[:, self.wanted] - others.amax(1)
-
-        ahead = Objective(f"class:{self.wanted} ahead", (OUTPUT,), read)
+        label = f"class:{self.wanted} ahead"
+        ahead = Objective(label, (OUTPUT,), Margin(self.wanted), kind="margin")
         value, gradient = self.net.pixel_gradients(ahead, self.pixels + change)
         return float(value), gradient
 
     def _holds(self, change: Tensor) -> bool:
         with torch.no_grad():
             acts = self.net.run(_in_bytes(self.pixels + change), (OUTPUT,))
-        return int(scores(acts).argmax()) == self.wanted
+        return int(Scores.of(acts).predicted()[0]) == self.wanted
 
     def _inside(self, change: Tensor) -> Tensor:
         """Of a change what leaves pixels in [0, 1]."""
@@ -235,10 +229,24 @@ class _Search:
         return change * min(1.0, length / max(float(change.norm()), 1e-12))
 
 
+@dataclass(frozen=True)
+class Margin:
+    """By how much a class is ahead of the strongest other."""
+
+    number: int
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        scores = Scores.of(acts).values
+        others = scores.clone()
+        others[:, self.number] = -torch.inf
+        return scores[:, self.number] - others.amax(1)
+
+
 def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictures:
     change = changed - pixels
     loud = 0.45 / max(float(change.abs().flatten().quantile(0.999)), 1e-6)
-    before, after = (int(scores(net.activations(x, (OUTPUT,))).argmax()) for x in (pixels, changed))
+    before, after = (_predicted(net, x) for x in (pixels, changed))
     captions = [
         f"{net.caption(before)} {_share(net, pixels, before):.1%}",
         f"change x {loud:.0f}, length {float(change.norm()):.2f}",
@@ -262,6 +270,10 @@ def _in_bytes(pixels: Tensor) -> Tensor:
     return (pixels.clamp(0, 1) * 255).round() / 255
 
 
+def _predicted(net: Network, pixels: Tensor) -> int:
+    return int(Scores.of(net.activations(pixels, (OUTPUT,))).predicted()[0])
+
+
 @torch.no_grad()
 def _share(net: Network, pixels: Tensor, wanted: int) -> float:
-    return float(shares(scores(net.run(pixels, (OUTPUT,))))[0, wanted])
+    return float(Scores.of(net.run(pixels, (OUTPUT,))).probabilities()[0, wanted])

@@ -20,6 +20,7 @@ from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import Source, pixel_digest, read
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts, Objective, as_objective, layer_energy
+from convscope.objectives.objective import FrozenTensor
 from convscope.progress import Progress, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Pictures, recipe_for
@@ -234,16 +235,25 @@ def _guided(net: Network, layer: str, guide: Source) -> Objective:
     """Each cell is drawn to the cell of the guide that it resembles most."""
     with torch.no_grad():
         seen = net.activations(net.read(guide), [layer])[layer]
-    features = seen[0].flatten(1)  # (C, cells of the guide)
+    read = LikestCells(layer, FrozenTensor.of(seen[0].flatten(1)))
+    return Objective(f"guided {layer}", (layer,), read, kind="guided")
 
-    def read_off(acts: Acts) -> Tensor:
-        cells = acts[layer].flatten(2)  # (N, C, cells)
+
+@dataclass(frozen=True)
+class LikestCells:
+    """Product of each cell of a layer with the cell of a guide that it resembles most."""
+
+    layer: str
+    guide: FrozenTensor  # (C, cells of the guide)
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        cells = acts[self.layer].flatten(2)  # (N, C, cells)
         with torch.no_grad():
-            best = (features.T.to(cells) @ cells).argmax(1)  # (N, cells)
-            wanted = features.to(cells)[:, best].transpose(0, 1)
+            features = self.guide.value.to(cells)
+            best = (features.T @ cells).argmax(1)  # (N, cells)
+            wanted = features[:, best].transpose(0, 1)
         return (cells * wanted).sum(1).mean(1)
-
-    return Objective(f"guided {layer}", (layer,), read_off)
 
 
 def _dreaming(

@@ -12,7 +12,8 @@ from torch.optim import Adam
 
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
-from convscope.objectives.makers import Acts, Objective
+from convscope.objectives.makers import Objective
+from convscope.objectives.objective import Scaled
 from convscope.objectives.similarity import activation_distance, activation_similarity
 from convscope.progress import Progress, ShouldStop
 from convscope.results import Pictures, recipe_for
@@ -175,11 +176,7 @@ def relative_distance(layer: str, target: Tensor) -> Objective:
     """Minus the squared distance to activations as a share of their own square."""
     scale = 1 / max(float(target.square().mean()), 1e-12)
     plain = activation_distance(layer, target)
-
-    def read(acts: Acts) -> Tensor:
-        return scale * plain.read(acts)
-
-    return Objective(plain.label, plain.layers, read)
+    return replace(plain, read=Scaled(plain.read, scale))
 
 
 @torch.no_grad()

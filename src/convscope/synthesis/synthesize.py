@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -239,14 +239,23 @@ def synthesize_diverse(
     if asked.layers[0] in (INPUT, OUTPUT):
         msg = f"Pictures are told apart in a layer, but {asked.label!r} reads none; take a channel."
         raise NotApplicableError(msg)
-    other = diversity(asked.layers[0])
-
-    def read(acts: Acts) -> Tensor:
-        score = asked.read(acts)
-        return score + weight * score.detach().abs() * other.read(acts)
-
-    together = replace(asked, read=read, part=None, rivals=None)
+    read = WithDiversity(asked.read, diversity(asked.layers[0]).read, weight)
+    together = replace(asked, read=read, part=None, rivals=None, kind="diverse")
     found = synthesize(net, together, count=count, **options)
     recipe = found.recipe
     parameters = {**recipe.parameters, "diversity": weight}
     return replace(found, recipe=replace(recipe, parameters=parameters))
+
+
+@dataclass(frozen=True)
+class WithDiversity:
+    """A score, and a share of its size for how little the pictures resemble each other."""
+
+    score: Callable[[Acts], Tensor]
+    diversity: Callable[[Acts], Tensor]
+    weight: float
+
+    def __call__(self, acts: Acts) -> Tensor:
+        """Activations -> (N,)."""
+        score = self.score(acts)
+        return score + self.weight * score.detach().abs() * self.diversity(acts)

@@ -8,8 +8,9 @@ from torch import Tensor
 from convscope.errors import ArgumentError
 from convscope.images.read import Source
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, scores, shares
+from convscope.objectives.makers import OUTPUT
 from convscope.objectives.objective import check_finite
+from convscope.objectives.scores import Scores
 from convscope.results import Cell, Table, recipe_for
 
 COLUMNS = ("photo", "class", "label", "probability", "score")
@@ -26,7 +27,7 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
 
     Returns:
         A table of photo (from 0), class (from 0), label, softmax probability (the sigmoid of a
-        single score) and score, the most probable first.
+        single score) and score, the highest score first.
 
     Raises:
         ArgumentError: if `top` is below 1.
@@ -35,13 +36,12 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
     if top < 1:
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
-    acts = net.activations(images, (OUTPUT,))
-    logits = scores(acts)
-    check_finite(logits.sum(1), "output")
-    found = shares(logits)
+    found = Scores.of(net.activations(images, (OUTPUT,)))
+    check_finite(found.values.sum(1), "output")
+    odds, ranked = found.probabilities(), found.ranked(top)
     rows: list[tuple[Cell, ...]] = []
-    for photo, row in enumerate(found):
-        for c in row.topk(min(top, len(row))).indices.tolist():
-            facts = (float(found[photo, c]), float(logits[photo, c]))
+    for photo, row in enumerate(ranked.tolist()):
+        for c in row:
+            facts = (float(odds[photo, c]), float(found.values[photo, c]))
             rows.append((photo, c, net.caption(c), *facts))
     return Table(COLUMNS, rows, recipe_for(net, "predict", top=top), bar="probability")

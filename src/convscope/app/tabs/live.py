@@ -14,7 +14,8 @@ from convscope.app.tabs.channel import none_such
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, predicted, scores, shares
+from convscope.objectives.makers import OUTPUT, Acts, predicted
+from convscope.objectives.scores import Scores
 from convscope.results.base import as_array
 
 SIDE = (320, 320)
@@ -54,8 +55,8 @@ def _seen(net: Network, pixels: torch.Tensor, layer: str) -> tuple[Any, str]:
 
 
 def _said(net: Network, output: torch.Tensor) -> Answer:
-    odds = shares(scores({"output": output.detach()}))[0]  # type: ignore[arg-type]
-    best = odds.topk(min(TOP, len(odds))).indices.tolist()
+    found = Scores.of(Acts({OUTPUT: output.detach()}))
+    odds, best = found.probabilities()[0], found.ranked(TOP)[0].tolist()
     return {
         "classes": [{"number": c, "label": net.caption(c), "share": float(odds[c])} for c in best]
     }

@@ -18,7 +18,16 @@ from convscope.attribution.pixels import AVERAGED, SALIENCIES, saliency
 from convscope.checks.deletion_insertion import deletion_insertion
 from convscope.errors import ImageError
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, as_objective, probability, scores, shares
+from convscope.objectives.makers import (
+    OUTPUT,
+    Objective,
+    as_objective,
+    class_number,
+    improbability,
+    logit,
+    probability,
+)
+from convscope.objectives.scores import Scores
 from convscope.progress import ShouldStop
 from convscope.results import Heatmap
 from convscope.results.base import as_array
@@ -40,9 +49,8 @@ def sample(desk: SharedState, ask: PageRequest) -> Answer:
 
 def described(desk: SharedState, photo: Photograph) -> Answer:
     """A photograph and its most probable classes, as the page keeps them."""
-    found = scores(desk.activations(photo))
-    odds = shares(found)[0]
-    best = odds.topk(min(TOP, len(odds))).indices.tolist()
+    found = Scores.of(desk.activations(photo))
+    odds, best = found.probabilities()[0], found.ranked(TOP)[0].tolist()
     return {
         "token": photo.token,
         "name": photo.name,
@@ -151,16 +159,19 @@ def check(desk: SharedState, ask: PageRequest) -> Answer:
 def _checked(desk: SharedState, photo: Photograph, target: str, method: str) -> Answer:
     with desk.network() as net:
         asked = net.settled(as_objective(target), photo.pixels)
-        number = _class_of(asked.label, net, photo.pixels)
-    found = _map(desk, photo, asked.label, method)
+        question, name = _watched(net, asked, photo.pixels)
+    found = _map(desk, photo, target if asked.c is None else asked.label, method)
     with desk.network() as net:
-        tried = deletion_insertion(net, found, probability(number))
-    return {"sentence": tried.sentence(net.caption(number)), "holds": tried.holds}
+        tried = deletion_insertion(net, found, question)
+    return {"sentence": tried.sentence(name), "holds": tried.holds}
 
 
-def _class_of(label: str, net: Network, pixels: Tensor) -> int:
-    """The class that a target is about; of anything else the predicted one."""
-    name = label.removeprefix("class:")
-    if label.startswith("class:") and name.isdecimal():
-        return int(name)
-    return int(scores(net.run(pixels, (OUTPUT,)))[0].argmax())
+def _watched(net: Network, objective: Objective, pixels: Tensor) -> tuple[Objective, str]:
+    """The probability that a map is checked by, and its name; the predicted class's if in doubt."""
+    if objective == -logit(0):  # a single score that says no
+        return improbability(0), f"not {net.caption(0)}"
+    if objective.c is not None:
+        number = class_number(objective.c, net.labels)
+    else:
+        number = int(Scores.of(net.run(pixels, (OUTPUT,))).predicted()[0])
+    return probability(number), net.caption(number)

@@ -13,6 +13,7 @@ from convscope.app.shared_state import SharedState
 from convscope.attribution.occlusion import FILLS
 from convscope.attribution.occlusion_figures import occlusion_by_class
 from convscope.errors import ArgumentError
+from convscope.objectives.scores import Scores
 from convscope.progress import ShouldStop
 from convscope.results import Heatmap
 from convscope.results.base import as_array
@@ -51,8 +52,8 @@ def _check(side: int, window: int, stride: int, fill: str) -> None:
 
 
 def _answer(desk: SharedState, photo: Photograph, found: Heatmap) -> Answer:
-    clean = desk.activations(photo)["output"].softmax(1)[0]
-    classes = clean.topk(min(TOP, len(clean))).indices.tolist()
+    scored = Scores.of(desk.activations(photo))
+    clean, classes = scored.probabilities()[0], scored.ranked(TOP)[0].tolist()
     drops = clean[classes, None, None] - found.values.cpu()  # how much a window takes away
     top = drops.clamp(min=0).amax()
     words = found.recipe.parameters
