@@ -69,7 +69,7 @@ def ablationcam(
     maps = []
     for i, picture in enumerate(pixels.split(1)):
         tail = Tail(net, picture, layer, objective.layers)
-        question = objective.among(i, i + 1).settled(tail.acts)
+        question = objective.for_images(i, i + 1).resolve_target(tail.acts)
         clean = net.layers.maps(tail.value, layer)
         count = clean.shape[1]
         watched = Watch(i * count, len(pixels) * count, "channels removed", progress, should_stop)
@@ -155,7 +155,7 @@ def scorecam(
         acts = net.run(picture, tuple(dict.fromkeys((layer, *objective.layers))))
         value = net.layers.maps(acts[layer].detach(), layer)
         count = value.shape[1]
-        question = objective.among(i, i + 1).settled(acts)
+        question = objective.for_images(i, i + 1).resolve_target(acts)
         watched = Watch(i * count, len(pixels) * count, "channels shown", progress, should_stop)
         seen = _through_each(net, picture, question, value, precision=precision)
         weights = _spread(watched.through(seen), value).softmax(0)
