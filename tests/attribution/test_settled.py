@@ -55,7 +55,7 @@ def test_what_is_made_of_the_predicted_class_keeps_it_under_masks(photo, change,
     torch.testing.assert_close(
         expected, convscope.cam(net, photo, change(predicted()), method=method).values
     )
-    assert f"class:{c}" in net.settled(change(predicted()), photo).label
+    assert f"class:{c}" in net.resolve_target(change(predicted()), photo).label
 
 
 def test_occlusion_keeps_the_class_of_a_difference(photo):
@@ -80,7 +80,7 @@ def test_a_single_score_keeps_its_sign_under_masks(photo, method, bias):
 
 def test_a_question_without_the_predicted_class_is_its_own_settled_form(photo):
     question = 2 * logit(1) - logit(2)
-    assert question is make(Pooled).settled(question, photo)
+    assert question is make(Pooled).resolve_target(question, photo)
 
 
 def test_cam_is_not_refused_where_another_class_wins_under_random_values(photo):

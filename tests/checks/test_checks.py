@@ -129,7 +129,7 @@ def test_a_score_below_zero_is_watched_by_what_it_speaks_for(net, images):
     for c in (0, "gas pump"):
         assert watched(logit(c)).label == f"probability:{c}"
     against = watched(-logit(0))
-    assert against.share
+    assert against.is_probability
     torch.testing.assert_close(
         1 - net.score(convscope.probability(0), images), net.score(against, images)
     )

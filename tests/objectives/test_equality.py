@@ -111,9 +111,9 @@ def test_a_pickle_is_equal_and_reads_the_same(net, images, recipe):
         acts = net.activations(images, objective.layers)
         assert torch.equal(objective.read(acts), again.read(acts))
         first = net.activations(images[:1], objective.layers)
-        settled = objective.settled(first)
-        assert settled == again.settled(first)
-        assert torch.equal(settled.read(acts), again.settled(first).read(acts))
+        settled = objective.resolve_target(first)
+        assert settled == again.resolve_target(first)
+        assert torch.equal(settled.read(acts), again.resolve_target(first).read(acts))
 
 
 @pytest.mark.parametrize("name", sorted(UNREAD))
@@ -122,7 +122,7 @@ def test_segments_and_boxes_compare_and_pickle(name):
         objective = made((name, n))
         assert objective == made((name, n)) == pickle.loads(pickle.dumps(objective))  # noqa: S301
         assert objective != made((name, (n + 1) % 3))
-        assert objective.among(0, 1) == made((name, n)).among(0, 1)
+        assert objective.for_images(0, 1) == made((name, n)).for_images(0, 1)
         assert 2 * objective - logit(0) == 2 * made((name, n)) - logit(0)
 
 

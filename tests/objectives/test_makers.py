@@ -214,5 +214,5 @@ def test_a_multiple_and_a_sum_of_channels_keep_their_map(net, images):
     acts = net.activations(images, ["mid"])
     expected = 2 * acts["mid"][:, 1] - acts["mid"][:, 4]
     found = 2 * channel("mid", 1) - channel("mid", 4)
-    torch.testing.assert_close(expected, found.part(acts))
-    assert (channel("mid", 1) - channel("stem", 1)).part is None
+    torch.testing.assert_close(expected, found.spatial_map(acts))
+    assert (channel("mid", 1) - channel("stem", 1)).spatial_map is None

@@ -69,7 +69,7 @@ def _moments(
     """Running mean and sum of squared deviations (Chan et al. 1979), photograph by photograph."""
     checked(seed, FEW)
     found = [
-        _of_one(net, pixels[i : i + 1], objective.among(i, i + 1), samples, seed, reporter)
+        _of_one(net, pixels[i : i + 1], objective.for_images(i, i + 1), samples, seed, reporter)
         for i, reporter in enumerate(reporters)
     ]
     return torch.cat([mean for mean, _ in found]), torch.cat([squares for _, squares in found])
@@ -78,7 +78,7 @@ def _moments(
 def _of_one(
     net: Network, one: Tensor, objective: Objective, samples: int, seed: int, reporter: Reporter
 ) -> tuple[Tensor, Tensor]:
-    objective = net.settled(objective, one)
+    objective = net.resolve_target(objective, one)
     mean, squares, count = torch.zeros_like(one), torch.zeros_like(one), 0
 
     def work(first: int, last: int) -> Tensor:
@@ -128,7 +128,10 @@ def integrated(
         Contributions of the pixels' shape, and for each photograph by how much they miss the
         difference of the scores of photograph and black (N,).
     """
-    asked = [net.settled(objective.among(i, i + 1), one[None]) for i, one in enumerate(pixels)]
+    asked = [
+        net.resolve_target(objective.for_images(i, i + 1), one[None])
+        for i, one in enumerate(pixels)
+    ]
     pairs = list(zip(asked, pixels, strict=True))
     reporters = _reporters(len(pixels), steps, progress, should_stop)
     whole = torch.cat(

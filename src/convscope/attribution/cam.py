@@ -86,12 +86,16 @@ def cam(
         parts = in_batches(
             len(pixels),
             net.per_batch(),
-            lambda first, last: make(net, pixels[first:last], question.among(first, last), place),
+            lambda first, last: make(
+                net, pixels[first:last], question.for_images(first, last), place
+            ),
         )
         return torch.cat(list(parts))
 
     if method in SLOW and OUTPUT not in question.layers:
-        net.gradients(question.among(0, 1), pixels[:1], places)  # refuses layers it cannot reach
+        net.gradients(
+            question.for_images(0, 1), pixels[:1], places
+        )  # refuses layers it cannot reach
     maps = [at(place) for place in places]
     other: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
     recipe = recipe_for(net, method, question.label, layer=" + ".join(places), **other)
@@ -129,7 +133,7 @@ def cam_across_layers(
     places = list(layers or [row.address for row in net.layers.convs])
 
     def work(first: int, last: int) -> list[Tensor]:
-        asked = question.among(first, last)
+        asked = question.for_images(first, last)
         acts, gradients = net.gradients(asked, pixels[first:last], places)
         return [
             mapped(
@@ -245,7 +249,7 @@ def _is_affine(
     They are rounded as the network rounds, and the class is the photograph's own: under random
     values another would win.
     """
-    question = net.settled(objective.among(0, 1), one)
+    question = net.resolve_target(objective.for_images(0, 1), one)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((4, *a.shape[1:]), generator=generator, dtype=torch.float32).to(a)
     variants = torch.cat([a, a + 3 * a.std() * noise]).to(net.dtype)

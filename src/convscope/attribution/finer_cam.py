@@ -56,8 +56,8 @@ class AgainstRivals:
 def _own(objective: Objective, acts: Acts) -> Tensor:
     """The number of the class asked about, (N,)."""
     found = Scores.of(acts).predicted()
-    if objective.c is not None:
-        return torch.full_like(found, resolve_class(acts, objective.c))
+    if objective.class_id is not None:
+        return torch.full_like(found, resolve_class(acts, objective.class_id))
     if objective.kind != "predicted":
         raise _no_class(objective)
     return found

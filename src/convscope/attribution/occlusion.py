@@ -76,7 +76,7 @@ def occlusion(
     maps, engines = list[Tensor](), list[str]()
     for i, (photo, cover) in enumerate(zip(pixels.split(1), shown.split(1), strict=True)):
         windows = Windows.on(photo, corners, size, cover)
-        drops = _drops(net, windows, question.among(i, i + 1), reporter, engines, precision)
+        drops = _drops(net, windows, question.for_images(i, i + 1), reporter, engines, precision)
         maps.append(spread(drops, corners, size, (photo.shape[2], photo.shape[3]), reduce))
     recipe = recipe_for(
         net,
@@ -204,7 +204,7 @@ def _drops(
         return drops
     with torch.no_grad():
         clean = net.run(windows.photo, tuple(dict.fromkeys((*objective.layers, OUTPUT))))
-        question = objective.settled(clean)
+        question = objective.resolve_target(clean)
         before = _read(question, clean)
         engine, batches = under_windows(
             net, windows, question.layers, clean=clean[OUTPUT], precision=precision

@@ -70,7 +70,7 @@ def saliency(
     pixels, question = net.photographs(images), as_objective(objective)
 
     def work(first: int, last: int) -> _Made:
-        return make(net, pixels[first:last], question.among(first, last), samples, seed)
+        return make(net, pixels[first:last], question.for_images(first, last), samples, seed)
 
     at_once = len(pixels) if method in AVERAGED else max(1, net.per_batch() // 3)
     parts = list(in_batches(len(pixels), at_once, work))
@@ -184,7 +184,7 @@ def deconv(
     pixels, question = net.photographs(images), as_objective(objective)
 
     def work(first: int, last: int) -> Tensor:
-        return _projected(net, pixels[first:last], question.among(first, last), only)
+        return _projected(net, pixels[first:last], question.for_images(first, last), only)
 
     found = torch.cat(list(in_batches(len(pixels), max(1, net.per_batch() // 3), work)))
     recipe = recipe_for(net, "deconv", question.label, only=only)
@@ -238,7 +238,11 @@ def _projected(net: Network, pixels: Tensor, objective: Objective, only: str) ->
     """Seed the way back with the activity itself, rectified, and rewrite the ReLUs."""
 
     def seed(acts: Acts) -> Tensor:
-        plane = objective.part(acts) if objective.part else objective.read(acts)[:, None, None]
+        plane = (
+            objective.spatial_map(acts)
+            if objective.spatial_map
+            else objective.read(acts)[:, None, None]
+        )
         strength = plane.detach().clamp(min=0)
         if only == "max":
             top = strength.flatten(1).argmax(1)

@@ -65,7 +65,10 @@ def rise(
     pixels = net.photographs(images)
     given = as_objective(objective)
     wanted = given if isinstance(objective, Objective) else _by_probability(given)
-    asked = [net.settled(wanted.among(i, i + 1), one) for i, one in enumerate(pixels.split(1))]
+    asked = [
+        net.resolve_target(wanted.for_images(i, i + 1), one)
+        for i, one in enumerate(pixels.split(1))
+    ]
     grids = _grids(masks, cells, keep, seed, pixels, batch_of(net, pixels))
     reporter = Reporter(masks, "masks", progress, should_stop)
     values, done = weighed(net, pixels, asked, reporter.until_stopped(grids), keep)
@@ -177,10 +180,10 @@ class ProbabilityOf:
 
     def __call__(self, acts: Acts) -> Objective:
         """Activations of one photograph -> what is scored."""
-        found = self.objective.settled(acts)
-        if found.c is None or Scores.of(acts).is_single:
+        found = self.objective.resolve_target(acts)
+        if found.class_id is None or Scores.of(acts).is_single:
             return found
-        return probability(found.c)
+        return probability(found.class_id)
 
 
 def _check(masks: int, cells: int, keep: float) -> None:

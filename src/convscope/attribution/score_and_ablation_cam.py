@@ -63,7 +63,7 @@ def ablationcam(
     maps = []
     for i, picture in enumerate(pixels.split(1)):
         tail = Tail(net, picture, layer, objective.layers)
-        question = objective.among(i, i + 1).settled(tail.acts)
+        question = objective.for_images(i, i + 1).resolve_target(tail.acts)
         clean = net.layers.maps(tail.value, layer)
         count = clean.shape[1]
         reporter = Reporter(
@@ -151,7 +151,7 @@ def scorecam(
         acts = net.run(picture, tuple(dict.fromkeys((layer, *objective.layers))))
         value = net.layers.maps(acts[layer].detach(), layer)
         count = value.shape[1]
-        question = objective.among(i, i + 1).settled(acts)
+        question = objective.for_images(i, i + 1).resolve_target(acts)
         reporter = Reporter(
             len(pixels) * count, "channels shown", progress, should_stop, done=i * count
         )

@@ -166,7 +166,7 @@ def _asked_of(
 ) -> tuple[Tensor, Objective]:
     """One photograph, and the question as it is for that photograph unchanged."""
     photo = net.photographs(heat.images[index : index + 1])
-    return photo, net.settled(objective.among(index, index + 1), photo)
+    return photo, net.resolve_target(objective.for_images(index, index + 1), photo)
 
 
 def _along(
@@ -184,7 +184,7 @@ def _along(
             name: _mean([curve(score, blurred, photo, o) for o in o_s])
             for name, o_s in orders.items()
         },
-        objective.share,
+        objective.is_probability,
     )
 
 

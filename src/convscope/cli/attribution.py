@@ -220,7 +220,7 @@ def _class_in(target: str | None) -> int | str | None:
 
     if target is None:
         return None
-    found = parse(target).c
+    found = parse(target).class_id
     if found is None:
         msg = f"The panels watch one class, as --target class:church, not {target!r}."
         raise ArgumentError(msg)

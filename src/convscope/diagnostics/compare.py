@@ -116,7 +116,7 @@ def compare(
     """
     chosen = _chosen(methods)
     pixels = net.photographs(photo)[:1]
-    question = net.settled(as_objective(objective).among(0, 1), pixels)
+    question = net.resolve_target(as_objective(objective).for_images(0, 1), pixels)
     net.score(question, pixels)  # what is wrong with the question itself is said once
     rows: list[Row] = []
     for done, method in enumerate(chosen):
@@ -164,7 +164,7 @@ def watched(objective: Objective) -> Objective:
     """
     if objective == -logit(0):
         return improbability(0)
-    return objective if objective.c is None else probability(objective.c)
+    return objective if objective.class_id is None else probability(objective.class_id)
 
 
 def as_tile(heat: Heatmap) -> Any:

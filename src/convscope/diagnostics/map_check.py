@@ -64,7 +64,7 @@ def check(
         msg = f"There is no method {method!r} that makes a map; there are {names}."
         raise ArgumentError(msg)
     pixels = net.photographs(photo)[:1]
-    question = net.settled(as_objective(objective).among(0, 1), pixels)
+    question = net.resolve_target(as_objective(objective).for_images(0, 1), pixels)
 
     def make(other: Network, images: Tensor) -> Heatmap:
         found = entry.run(other, images, question)

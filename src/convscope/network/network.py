@@ -312,12 +312,12 @@ class Network:
             (gradient,) = gradients_at(scale * score, [x], objective.label)
         return objective.read(acts).detach(), gradient.float()
 
-    def settled(self, objective: Objective, one: Tensor) -> Objective:
+    def resolve_target(self, objective: Objective, one: Tensor) -> Objective:
         """The objective with its class fixed to that of `one` photograph (1, C, H, W)."""
         if objective.settle is None:
             return objective
         with torch.no_grad():
-            return objective.settled(self.run(one, objective.layers))
+            return objective.resolve_target(self.run(one, objective.layers))
 
     def acts(self, values: Mapping[str, Tensor]) -> Acts:
         """Values of a pass, with what it takes to read them: class names and layouts of maps."""

@@ -82,7 +82,9 @@ def logit(c: int | str) -> Objective:
             has no such class, or no score a class.
     """
     c = _class(c)
-    return Objective(f"class:{c}", (OUTPUT,), ClassScore(c), rivals=AllScores(), c=c, kind="logit")
+    return Objective(
+        f"class:{c}", (OUTPUT,), ClassScore(c), all_scores=AllScores(), class_id=c, kind="logit"
+    )
 
 
 def probability(c: int | str) -> Objective:
@@ -102,8 +104,8 @@ def probability(c: int | str) -> Objective:
         f"probability:{c}",
         (OUTPUT,),
         ClassScore(c, probability=True),
-        rivals=AllScores(probability=True),
-        share=True,
+        all_scores=AllScores(probability=True),
+        is_probability=True,
         kind="probability",
     )
 
@@ -112,7 +114,9 @@ def improbability(c: int | str) -> Objective:
     """One less the probability of a class: what a single score below 0 speaks for."""
     c = _class(c)
     read = Without(ClassScore(c, probability=True))
-    return Objective(f"1 - probability:{c}", (OUTPUT,), read, share=True, kind="improbability")
+    return Objective(
+        f"1 - probability:{c}", (OUTPUT,), read, is_probability=True, kind="improbability"
+    )
 
 
 def predicted() -> Objective:
@@ -144,7 +148,7 @@ def _read_predicted(acts: Acts) -> Tensor:
 
 def _settle_predicted(acts: Acts) -> Objective:
     if isinstance(acts[OUTPUT], Detections):
-        return box(0).settled(acts)
+        return box(0).resolve_target(acts)
     found = Scores.of(acts)
     return -logit(0) if found.rejects() else logit(int(found.predicted()[0]))
 
@@ -190,7 +194,7 @@ def channel(layer: str, k: int) -> Objective:
     k = _index(k)
     plane = ChannelMap(layer, k)
     return Objective(
-        f"{layer}:{k}", (layer,), MapMean(plane), plane, rivals=LayerMaps(layer), kind="channel"
+        f"{layer}:{k}", (layer,), MapMean(plane), plane, all_scores=LayerMaps(layer), kind="channel"
     )
 
 
@@ -249,7 +253,9 @@ def neuron(layer: str, k: int, y: int | None = None, x: int | None = None) -> Ob
     k, y, x = _index(k), *(None if place is None else _index(place) for place in (y, x))
     where = "centre" if y is None or x is None else f"{y},{x}"
     cell = Cell(layer, y, x)
-    return Objective(f"{layer}:{k}@{where}", (layer,), Neuron(cell, k), rivals=cell, kind="neuron")
+    return Objective(
+        f"{layer}:{k}@{where}", (layer,), Neuron(cell, k), all_scores=cell, kind="neuron"
+    )
 
 
 @dataclass(frozen=True)

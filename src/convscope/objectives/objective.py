@@ -32,16 +32,16 @@ class Objective:
         label: short name for captions, file names and cache keys. Nothing is decided by it.
         layers: addresses to watch; the pass stops after the last of them.
         read: activations -> (N,). Higher is more.
-        part: activations -> (N, h, w), the map that `read` takes the mean of; None for what is
+        spatial_map: activations -> (N, h, w), the map that `read` takes the mean of; None for what is
             read from no map.
-        rivals: activations -> (N, K) or maps (N, K, h, w), the same for each channel or class, its
+        all_scores: activations -> (N, K) or maps (N, K, h, w), the same for each channel or class, its
             own among them; None where there are no others.
         settle: activations of one photograph -> the same question without what depends on the
             photograph; None where nothing does.
         some: first and last -> the same question for the photographs of a batch from `first` to
             before `last`; None where it is the same for all.
-        c: the class whose score it is, by number or name; None for all else.
-        share: whether it is a probability, from 0 to 1.
+        class_id: the class whose score it is, by number or name; None for all else.
+        is_probability: whether it is a probability, from 0 to 1.
         kind: what is asked, by the name of its maker ("logit", "channel", ...); "sum",
             "difference" or "scaled" of what is made of others; "custom" of one's own.
     """
@@ -49,19 +49,19 @@ class Objective:
     label: str
     layers: tuple[str, ...]
     read: Callable[[Acts], Tensor]
-    part: Callable[[Acts], Tensor] | None = None
-    rivals: Callable[[Acts], Tensor] | None = None
+    spatial_map: Callable[[Acts], Tensor] | None = None
+    all_scores: Callable[[Acts], Tensor] | None = None
     settle: Callable[[Acts], Objective] | None = None
     some: Callable[[int, int], Objective] | None = None
-    c: int | str | None = None
-    share: bool = False
+    class_id: int | str | None = None
+    is_probability: bool = False
     kind: str = "custom"
 
     def __post_init__(self) -> None:
         """Take layers in a list too, which could not be hashed."""
         object.__setattr__(self, "layers", tuple(self.layers))
 
-    def settled(self, acts: Acts) -> Objective:
+    def resolve_target(self, acts: Acts) -> Objective:
         """The question for methods that change the photograph: its class is the clean one's.
 
         Args:
@@ -69,9 +69,9 @@ class Objective:
         """
         return self.settle(acts) if self.settle else self
 
-    def among(self, first: int, last: int) -> Objective:
-        """The question for the photographs of a batch from `first` to before `last`."""
-        return self.some(first, last) if self.some else self
+    def for_images(self, start: int, stop: int) -> Objective:
+        """The question for the photographs of a batch from `start` to before `stop`."""
+        return self.some(start, stop) if self.some else self
 
     def __add__(self, other: Objective) -> Objective:
         """The sum of two objectives."""
@@ -88,7 +88,7 @@ class Objective:
             f"{factor:g}*{label}",
             self.layers,
             Scaled(self.read, float(factor)),
-            Scaled(self.part, float(factor)) if self.part else None,
+            Scaled(self.spatial_map, float(factor)) if self.spatial_map else None,
             settle=Scaled(self.settle, float(factor)) if self.settle else None,
             some=Scaled(self.some, float(factor)) if self.some else None,
             kind="scaled",
@@ -108,7 +108,7 @@ class Objective:
             f"{self.label} {sign} {right}",
             tuple(dict.fromkeys(self.layers + other.layers)),
             Joined(self.read, other.read, sign),
-            self._joint_part(other, sign),
+            self._joint_map(other, sign),
             settle=Joined(self.settle or Always(self), other.settle or Always(other), sign)
             if settle
             else None,
@@ -118,11 +118,11 @@ class Objective:
             kind="sum" if sign == "+" else "difference",
         )
 
-    def _joint_part(self, other: Objective, sign: Sign) -> Callable[[Acts], Tensor] | None:
+    def _joint_map(self, other: Objective, sign: Sign) -> Callable[[Acts], Tensor] | None:
         """The map of both; only maps of one layer have the same cells."""
-        if self.part is None or other.part is None or self.layers != other.layers:
+        if self.spatial_map is None or other.spatial_map is None or self.layers != other.layers:
             return None
-        return Joined(self.part, other.part, sign)
+        return Joined(self.spatial_map, other.spatial_map, sign)
 
 
 # What an objective is made of are frozen functions: functions that are compared by their data.
@@ -171,11 +171,11 @@ class Always:
 class MapMean:
     """The mean of a map."""
 
-    part: Callable[[Acts], Tensor]
+    spatial_map: Callable[[Acts], Tensor]
 
     def __call__(self, acts: Acts) -> Tensor:
         """Activations -> (N,)."""
-        return self.part(acts).mean((-2, -1))
+        return self.spatial_map(acts).mean((-2, -1))
 
 
 @dataclass(frozen=True, eq=False)

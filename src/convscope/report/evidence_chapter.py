@@ -74,9 +74,9 @@ def _questions(
 def _named(net: Network, objective: Objective) -> str:
     if objective == -logit(0):
         return f"not {net.caption(0)}"
-    if objective.c is None:
+    if objective.class_id is None:
         return objective.label
-    return net.caption(class_number(objective.c, net.labels))
+    return net.caption(class_number(objective.class_id, net.labels))
 
 
 def _asked(objective: Objective) -> str:

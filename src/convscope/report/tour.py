@@ -52,7 +52,7 @@ def tour(
     with torch.no_grad():
         acts = net.activations(pixels, (OUTPUT,))
     total(predicted(), acts)  # refuses what is no number
-    single, answer = Scores.of(acts).is_single, predicted().settled(acts)
+    single, answer = Scores.of(acts).is_single, predicted().resolve_target(acts)
     said = predict(net, pixels, top=5)
     parts: list[tuple[str, Callable[[], Chapter | None]]] = [
         ("what it says", lambda: says(net, pixels, said, name, single=single)),

@@ -76,9 +76,9 @@ class BatchObjective:
 
 def _climbed(objective: Objective, acts: Acts, distinct: float) -> Tensor:
     value = objective.read(acts)
-    if not distinct or objective.rivals is None:
+    if not distinct or objective.all_scores is None:
         return value
-    rivals = objective.rivals(acts)
+    rivals = objective.all_scores(acts)
     rivals = rivals.flatten(2).mean(2) if rivals.dim() > 2 else rivals
     if rivals.shape[1] < 2:
         return value

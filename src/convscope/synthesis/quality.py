@@ -147,7 +147,10 @@ def _add(
 ) -> None:
     acts = net.run(torch.cat(waiting), asked.layers)
     scores.append(torch.stack([o.read(acts) for o in asked.objectives], 1))
-    parts = [o.part(acts) if o.part else o.read(acts)[:, None, None] for o in asked.objectives]
+    parts = [
+        o.spatial_map(acts) if o.spatial_map else o.read(acts)[:, None, None]
+        for o in asked.objectives
+    ]
     live.append(torch.stack([part.amax((-2, -1)) > 0 for part in parts], 1))
 
 
@@ -162,7 +165,7 @@ def _row(
     others = real.scores[:, place]
     strongest = float(others.max())
     gain = score / strongest if strongest > 0 and score > 0 else None
-    rivals = _means(objective.rivals(acts)) if objective.rivals else None
+    rivals = _means(objective.all_scores(acts)) if objective.all_scores else None
     rank, margin = _rank(score, rivals)
     kept = [_kept(sizes, asked.part(i, i + 1), one, score, how) for how in (_SHIFTED, _TURNED)]
     count = None if rivals is None else len(rivals)

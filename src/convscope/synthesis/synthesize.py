@@ -240,7 +240,7 @@ def synthesize_diverse(
         msg = f"Pictures are told apart in a layer, but {asked.label!r} reads none; take a channel."
         raise NotApplicableError(msg)
     read = WithDiversity(asked.read, diversity(asked.layers[0]).read, weight)
-    together = replace(asked, read=read, part=None, rivals=None, kind="diverse")
+    together = replace(asked, read=read, spatial_map=None, all_scores=None, kind="diverse")
     found = synthesize(net, together, count=count, **options)
     recipe = found.recipe
     parameters = {**recipe.parameters, "diversity": weight}

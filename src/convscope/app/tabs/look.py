@@ -158,9 +158,9 @@ def check(desk: SharedState, ask: PageRequest) -> Answer:
 @torch.no_grad()
 def _checked(desk: SharedState, photo: Photograph, target: str, method: str) -> Answer:
     with desk.network() as net:
-        asked = net.settled(as_objective(target), photo.pixels)
+        asked = net.resolve_target(as_objective(target), photo.pixels)
         question, name = _watched(net, asked, photo.pixels)
-    found = _map(desk, photo, target if asked.c is None else asked.label, method)
+    found = _map(desk, photo, target if asked.class_id is None else asked.label, method)
     with desk.network() as net:
         tried = deletion_insertion(net, found, question)
     return {"sentence": tried.sentence(name), "holds": tried.holds}
@@ -170,8 +170,8 @@ def _watched(net: Network, objective: Objective, pixels: Tensor) -> tuple[Object
     """The probability that a map is checked by, and its name; the predicted class's if in doubt."""
     if objective == -logit(0):  # a single score that says no
         return improbability(0), f"not {net.caption(0)}"
-    if objective.c is not None:
-        number = class_number(objective.c, net.labels)
+    if objective.class_id is not None:
+        number = class_number(objective.class_id, net.labels)
     else:
         number = int(Scores.of(net.run(pixels, (OUTPUT,))).predicted()[0])
     return probability(number), net.caption(number)
