@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import convscope
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
+from convscope.app import photos
 from convscope.app.image_encoding import encode_sprite
 from convscope.app.page_requests import TROUBLE, PageRequest, safe_handler
 from convscope.app.photos import KEPT, MOST_BYTES, Photographs
@@ -23,6 +25,7 @@ from convscope.errors import ImageError
 from convscope.images.read import sample
 from tests.app.conftest import tiny
 from tests.app.test_jobs import jobs
+from tests.images.test_decode import saved, with_scans
 
 
 class Form:
@@ -314,3 +317,28 @@ def test_a_class_by_name_is_checked_by_its_own_probability(functions, token):
     )
     assert by_number == by_name
     assert "gas pump" in by_name["sentence"]
+
+
+def test_slow_photographs_do_not_hold_up_the_others(monkeypatch):
+    """They leave the turn of the quick ones soon; of those that wait for the slow turn four are let in."""
+    monkeypatch.setattr(photos, "QUICK_SECONDS", 1.0)
+    monkeypatch.setattr(photos, "DECODE_SECONDS", 20.0)
+    jpeg = saved(Image.new("RGB", (6000, 6000), "tan"), "JPEG", progressive=True)
+    slow = [with_scans(jpeg, 150 + k) for k in range(photos.MAX_SLOW + 2)]
+    kept, ended = Photographs(tiny()), []
+
+    def bring(data):
+        with pytest.raises(ImageError) as caught:
+            kept.add(data, "slow")
+        ended.append(str(caught.value))
+
+    threads = [threading.Thread(target=bring, args=(data,)) for data in slow]
+    for thread in threads:
+        thread.start()
+    while len(ended) < 2:  # until the slow turn is full
+        time.sleep(0.01)
+    assert kept.sample("china").token
+    kept._slow.close()
+    for thread in threads:
+        thread.join()
+    assert 2 == sum("Too many photographs are being brought" in words for words in ended)

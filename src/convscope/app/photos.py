@@ -6,6 +6,8 @@ import hashlib
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from convscope.errors import ImageError
 from convscope.images.decode import Decoded, collecting_notes
-from convscope.images.decoding_process import Decoder
+from convscope.images.decoding_process import Decoder, SlowPictureError
 from convscope.images.read import read, sample
 from convscope.images.resize import Fit
 from convscope.network.network import Network
@@ -23,9 +25,11 @@ from convscope.render.colour import as_bytes
 
 MOST_BYTES = 24 * 2**20  # of a file
 MAX_DECODE_BYTES = 400 * 2**20  # memory that decoding a photograph may take
-DECODE_SECONDS = 10.0  # time that it may take
-DECODERS = 2  # photographs that are decoded at a time
+QUICK_SECONDS = 1.5  # a photograph that takes longer to decode waits for the slow ones' turn
+DECODE_SECONDS = 10.0  # time that it may take then
+DECODERS = 2  # photographs that are decoded at a time, and one slow one
 MAX_WAITING = 24  # photographs that wait to be decoded; more are refused
+MAX_SLOW = 4  # slow ones that are decoded or wait; more are refused
 KEPT = 48  # photographs; one takes about a megabyte
 PLEASANT = 448  # pixels of a photograph on the page, at least
 
@@ -57,8 +61,10 @@ class Photographs:
         self._net, self._kept = net, kept
         self._known: OrderedDict[str, Photograph] = OrderedDict()
         self._changing = threading.Lock()
-        self._decoder = Decoder(DECODERS, seconds=DECODE_SECONDS, max_bytes=MAX_DECODE_BYTES)
+        self._quick = Decoder(DECODERS, seconds=QUICK_SECONDS, max_bytes=MAX_DECODE_BYTES)
+        self._slow = Decoder(1, seconds=DECODE_SECONDS, max_bytes=MAX_DECODE_BYTES)
         self._places = threading.BoundedSemaphore(DECODERS + MAX_WAITING)
+        self._slow_places = threading.BoundedSemaphore(MAX_SLOW)
 
     def add(self, data: bytes, name: str) -> Photograph:
         """Read a file that somebody brought.
@@ -100,13 +106,13 @@ class Photographs:
         return self._net.read(checked_length(data), decode=self._decode_in_turn)
 
     def _decode_in_turn(self, file: Path | bytes, name: str, fit: Fit | None) -> Decoded:
-        if not self._places.acquire(blocking=False):
-            msg = "Too many photographs are being brought just now; please try again in a moment."
-            raise ImageError(msg)
+        """Slow photographs have a turn of their own, so that they cannot hold up all others."""
         try:
-            return self._decoder.decode_file(file, name, fit)
-        finally:
-            self._places.release()
+            with _place_in(self._places):
+                return self._quick.decode_file(file, name, fit)
+        except SlowPictureError:
+            with _place_in(self._slow_places):
+                return self._slow.decode_file(file, name, fit)
 
     def _read(self, token: str, data: bytes, name: str) -> Photograph:
         notes: list[str] = []
@@ -115,6 +121,17 @@ class Photographs:
         size, options = view_of(self._net)
         view = read(data, size, **options, decode=decode)
         return Photograph(token, name, pixels, _picture(view), next(iter(notes), None))
+
+
+@contextmanager
+def _place_in(places: threading.BoundedSemaphore) -> Iterator[None]:
+    if not places.acquire(blocking=False):
+        msg = "Too many photographs are being brought just now; please try again in a moment."
+        raise ImageError(msg)
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def _picture(pixels: Tensor) -> Image.Image:

@@ -55,6 +55,10 @@ _READY = b"+"
 _TIME_IS_UP = -getattr(signal, "SIGALRM", -1)  # exit code of a child that its watchdog ended
 
 
+class SlowPictureError(ImageError):
+    """A picture takes longer to decode than is allowed."""
+
+
 class _ChildEndedError(Exception):
     """The child is gone, with this exit code."""
 
@@ -148,7 +152,7 @@ class Decoder:
                         f"{request['name']} takes longer than {self.seconds:g} seconds to decode and "
                         "was given up; save it again as a plain JPEG or PNG."
                     )
-                    raise ImageError(msg) from None
+                    raise SlowPictureError(msg) from None
                 self._refuse_if_closed(request["name"])
                 if last:
                     msg = f"{request['name']} makes the decoder crash (exit code {error.code}); it is damaged."
