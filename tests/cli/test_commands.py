@@ -145,7 +145,7 @@ def test_cam_options_reach_the_picture(run, tmp_path):
             ["cam", "sample:china", "--layer", "conv:99"],
             "There is no layer 'conv:99'; the closest are",
         ),
-        (["cam", "sample:china", "--target", "church"], "'church' is no target."),
+        (["cam", "sample:china", "--target", "conv:3"], "'conv:3' is no target."),
         (
             ["cam", "sample:china", "--target", "class:zebra"],
             "There is no class 'zebra'; the closest",

@@ -36,9 +36,9 @@ def test_survey_and_all_that_reads_it(run, photos, tmp_path):
             "channel-conv-4-7.html",
         ),
         (("top-patches", "--layer", "conv:4", "--channel", 7, "--out", "a.png"), "a.png"),
-        (("top-patches", "--layer", "conv:4", "--channels", "0-2"), "patches-conv-4.png"),
-        (("channel-groups", "--layer", "conv:4", "--count", 2), "groups-conv-4.png"),
-        (("accuracy-by-attribute",), "hard.png"),
+        (("top-patches", "--layer", "conv:4", "--channels", "0-2"), "top-patches-conv-4.png"),
+        (("channel-groups", "--layer", "conv:4", "--count", 2), "channel-groups-conv-4.png"),
+        (("accuracy-by-attribute",), "accuracy-by-attribute.png"),
         (("nearest-images", photos / "tench" / "0.png", "--out", "n.png"), "n.png"),
     ):
         code, out, err = run(*words, "--survey", "s")
