@@ -118,7 +118,7 @@ def test_dream_invert_and_fool(run, tmp_path):
     assert "golf ball" in err
     assert 0 == run("adversarial", "nothing", "--target", "church", "--out", "nothing.png")[0]
     names = {p.name for p in tmp_path.iterdir()}
-    wanted = {"dream.png", "dream.gif", "inverted.png", "caricature.png", "fooled.png"}
+    wanted = {"dream.png", "dream.gif", "inverted.png", "caricature.png", "adversarial.png"}
     assert wanted | {"nothing.png"} == names
     code, _, err = run("invert", "sample:china", "--caricature")
     assert 2 == code
@@ -160,7 +160,7 @@ def test_mistakes_of_those_that_change_a_photograph(run, tmp_path, words, senten
 def test_a_place_that_cannot_be_written_is_noticed_before_the_work(
     run, tmp_path, words, monkeypatch
 ):
-    monkeypatch.setattr(convscope.network.Network, "run", None)  # no work
+    monkeypatch.setattr(convscope.Network, "run", None)  # no work
     (tmp_path / "file").touch()
     code, out, err = run(*words, "--out", "file/a.png")
     assert (2, "") == (code, out)

@@ -194,7 +194,9 @@ def _asked(
         msg = "Say what the picture is for: --layer conv:3 --channel 88, --target church, or --layer conv:3 --whole-layer."
         raise ArgumentError(msg)
     if layer is None:
-        return target or ""
+        target = target or ""
+        plain = ":" not in target and target != "predicted"
+        return f"class:{target}" if plain else target
     if channel is None and not whole:
         msg = (
             f"{layer} has many channels: say which, as --channel 8, or take all with --whole-layer."
@@ -315,12 +317,12 @@ def dream(
         ),
     )
     show.check_out(out, *FILMS)
-    how = dreams.DreamConfig(octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile)
+    config = dreams.DreamConfig(octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile)
     asked = target if layer is None else layer if channel is None else f"{layer}:{channel}"
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
         given: dict[str, Any] = {
-            "how": how,
+            "config": config,
             "side": side,
             "seed": options.seed,
             "precision": precision,
