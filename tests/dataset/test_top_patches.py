@@ -114,7 +114,7 @@ def test_along_a_direction_equals_the_loop(net, found):
     v = torch.randn(8, generator=torch.Generator().manual_seed(3))
     (best,) = patches_along_direction(net, found, "conv:1", v[None], top=4)
     pixels = found.read(net, range(29))
-    maps = direction("conv:1", v).part(net.activations(pixels, ["conv:1"]))
+    maps = direction("conv:1", v).spatial_map(net.activations(pixels, ["conv:1"]))
     expected = maps.flatten(1).amax(1).topk(4)
     assert expected.indices.tolist() == [p.number for p in best.places]
     torch.testing.assert_close(expected.values, torch.tensor([p.value for p in best.places]))

@@ -227,7 +227,8 @@ def test_no_code_decides_by_a_label():
     found = [
         f"{file.name}: {ast.unparse(node)}"
         for file in SOURCE.rglob("*.py")
-        if file.name != "objective.py"  # writes labels, with brackets where they are needed
+        # The first writes labels, with brackets where needed; the second has nothing but a file's.
+        if file.name not in ("objective.py", "remake.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if any(is_label(part) for part in decided_by(node))
     ]
