@@ -118,7 +118,7 @@ def test_resumed_after_a_stop(net, photographs, checkpoints, tmp_path, monkeypat
     state, answers = str(tmp_path / "state"), iter([False, True])
     part = evolution(net, checkpoints, photographs, state=state, should_stop=lambda: next(answers))
     assert {"1"} == set(part.table.column("checkpoint"))
-    calls, search = [], study.strongest
+    calls, search = [], study.channel_maxima
     monkeypatch.setattr(study, "channel_maxima", lambda *a: calls.append(a) or search(*a))
     whole = evolution(net, checkpoints, photographs, state=state)
     assert 2 == len(calls)
