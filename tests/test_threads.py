@@ -297,24 +297,28 @@ def test_only_the_thread_inside_is_silent_and_others_may_change_filters_meanwhil
     from convscope.suppress_warnings import suppress_warnings
 
     filters = warnings.filters
-    before, inside, go_on = list(filters), threading.Event(), threading.Event()
+    before = list(filters)
+    inside, go_on, warned, leave = (threading.Event() for _ in range(4))
 
     def silent():
         with suppress_warnings():
             inside.set()
             go_on.wait(PATIENCE)
-            warnings.warn(
-                "of a file", UserWarning, stacklevel=1
-            )  # an error outside, in these tests
+            # An error outside, in these tests.
+            warnings.warn("of a file", UserWarning, stacklevel=1)
             with suppress_warnings():
                 warnings.warn("of another", UserWarning, stacklevel=1)
+            warned.set()
+            leave.wait(PATIENCE)
 
     def heard():
         inside.wait(PATIENCE)
         with warnings.catch_warnings():  # copies the filters, and puts back the list it found
             go_on.set()
-            with pytest.warns(UserWarning, match="mine"):
+            warned.wait(PATIENCE)
+            with pytest.raises(UserWarning, match="mine"):
                 warnings.warn("mine", UserWarning, stacklevel=1)
+        leave.set()
 
     assert [None, None] == in_threads(silent, heard)
     assert warnings.filters is filters

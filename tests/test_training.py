@@ -68,7 +68,7 @@ def test_views_come_from_their_generator_alone(training):
 
 def test_the_bundled_network_is_what_its_facts_say():
     net = convscope.load()
-    folder = ROOT / "src" / "convscope" / "bundled"
+    folder = ROOT / "src" / "convscope" / "loading" / "bundled"
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["parameters"] == sum(p.numel() for p in net.module.parameters())
     assert 8 == len(net.layers.convs)
@@ -87,7 +87,9 @@ def test_what_it_says_of_the_sample_photographs():
 def test_the_accuracy_is_what_the_card_says(fixtures):
     """All photographs of the validation split through the public interface."""
     net = convscope.load()
-    facts = json.loads((ROOT / "src" / "convscope" / "bundled" / "facts.json").read_text())
+    facts = json.loads(
+        (ROOT / "src" / "convscope" / "loading" / "bundled" / "facts.json").read_text()
+    )
     right = count = 0
     folders = sorted(p for p in (fixtures / "data" / "imagenette128" / "val").iterdir())
     for number, folder in enumerate(folders):

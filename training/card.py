@@ -2,7 +2,7 @@
 
     python training/card.py --data DATA/imagenette128 --run RUN
 
-Puts the network, its facts and its card into the package (src/convscope/bundled) and the eight
+Puts the network, its facts and its card into the package (src/convscope/loading/bundled) and the eight
 checkpoints into training/checkpoints.
 """
 
@@ -22,7 +22,7 @@ from photographs import Photographs, read_split
 from train import MEAN, STD
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "src" / "convscope" / "bundled"
+PACKAGE = ROOT / "src" / "convscope" / "loading" / "bundled"
 CHECKPOINTS = ROOT / "training" / "checkpoints"
 SIZE = 144
 """Best of 112, 128, 144, 160 and 176 on the photographs held out of training: random crops show

@@ -4,6 +4,9 @@
 threads in it at once leave the filters of one of them behind for good, and warnings of all others are
 silenced too. Here one filter is added that holds for threads inside a block and for nobody else; the
 last block to end takes it away.
+
+The newest filter wins: one that another thread adds while the block runs, as with
+`warnings.simplefilter("error")`, holds inside the block too.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ _lists: list[list[Any]] = []  # of filters, into which ours was put
 
 @contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """No warning of this thread is shown inside the block, and none becomes an error."""
+    """No warning of this thread is shown inside the block or becomes an error."""
     _enter()
     _here.blocks += 1
     try:
