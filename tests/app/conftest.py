@@ -16,6 +16,7 @@ from PIL import Image
 
 import convscope
 from convscope.images.read import sample
+from tests.app.served import over_loopback
 from tests.conftest import tiny_module
 
 gradio = pytest.importorskip("gradio", reason="the extra 'app' is not installed")
@@ -70,6 +71,19 @@ def client():
     """A client of the app behind its guard."""
     with client_of(tiny()) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def loopback():
+    """The port of a real server of the app, in this process."""
+    from convscope.app.connection import Connection
+    from convscope.app.serve import served
+
+    async def made():
+        return served(tiny())
+
+    with over_loopback(asyncio.run(made()), Connection) as port:
+        yield port
 
 
 def film(path, frames=30):

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.app.conftest import client_of, tiny
+from tests.app.served import read_to_the_end
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
+from convscope.app.body import NOT_JSON
 from convscope.app.guard import MOST_FILES, MOST_JSON, Guard
 from convscope.app.login_limit import EACH, LoginRateLimiter
 from convscope.app.serve import check_auth, launch, page_address
@@ -298,3 +300,26 @@ def test_attempts_are_forgotten_after_a_while():
     assert attempts.reserve("b")
     now[0] = 301
     assert attempts.reserve("a")
+
+
+@pytest.mark.parametrize("path", ["reset", "cancel", "queue/join", "call/predict"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'{"event_id": NaN}',
+        b'{"event_id": 1e999}',
+        b'{"event_id": ["\\ud800"]}',
+        b'{"event_id": ["\xed\xa0\x80"]}',  # the same, not escaped
+        b'{"event_id": ' + b"[" * 1500 + b"]" * 1500 + b"}",
+        b"\xff",
+    ],
+)
+def test_json_that_cannot_be_written_again_is_refused_in_words(loopback, path, sent):
+    request = f"POST /gradio_api/{path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+    with socket.create_connection(("127.0.0.1", loopback)) as client:
+        client.sendall(
+            f"{request}connection: close\r\ncontent-length: {len(sent)}\r\n\r\n".encode() + sent
+        )
+        answer = read_to_the_end(client)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.endswith(f"\r\n\r\n{NOT_JSON}".encode())

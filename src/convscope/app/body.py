@@ -6,6 +6,7 @@ What is cut off on its way is gone with its connection: it lies in a file withou
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,9 @@ SMALL = 2**20  # bytes of a body that finds room
 ROOM = 64 * 2**20  # bytes that only the first `SMALL` bytes of each body may take
 PIECE = 2**18  # bytes that are handed on at a time
 IN_MEMORY = 2**20  # bytes of a body; more lie in a file
+NOT_JSON = (
+    "The body must be JSON in UTF-8, with finite numbers, no lone surrogates and no deep nesting."
+)
 
 
 class BodyError(Exception):
@@ -52,15 +56,26 @@ class Bodies:
         self._patience, self._most_held, self._room, self._held = patience, held, room, 0
 
     @asynccontextmanager
-    async def whole(self, receive: Receive, most: int) -> AsyncIterator[Receive | None]:
+    async def whole(
+        self, receive: Receive, most: int, *, as_json: bool = False
+    ) -> AsyncIterator[Receive | None]:
         """What gives a whole body; None where the client went away before that.
+
+        Args:
+            receive: where it comes from.
+            most: bytes that it may have.
+            as_json: refuse it unless it is empty or JSON that can be written again.
 
         Raises:
             BodyError: if it is too large, comes too slowly, or too much comes at once.
         """
         with SpooledTemporaryFile(max_size=IN_MEMORY) as kept:
             try:
-                yield _again(kept, receive) if await self._collect(receive, most, kept) else None
+                whole = await self._collect(receive, most, kept)
+                if whole and as_json:
+                    kept.seek(0)
+                    check_json(kept.read())
+                yield _again(kept, receive) if whole else None
             finally:
                 self._held -= _size(kept)
 
@@ -82,6 +97,22 @@ class Bodies:
             self._held += len(data)
             kept.write(data)
         return True
+
+
+def check_json(data: bytes) -> None:
+    """Refuse a body that is not empty and no JSON that can be written again.
+
+    Python reads NaN, Infinity, 1e999 and halves of surrogate pairs, but cannot write them: the
+    answer that quotes them would fail.
+
+    Raises:
+        BodyError: if it is refused.
+    """
+    try:
+        if data:
+            json.dumps(json.loads(data), ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise BodyError(400, NOT_JSON) from None
 
 
 async def _within(seconds: float, receive: Receive) -> Message:

@@ -94,7 +94,8 @@ class Guard:
             await refusal(scope, receive, send)
             return
         try:
-            async with self.bodies.whole(receive, _most(scope)) as body:
+            as_json = not _takes_form(scope)
+            async with self.bodies.whole(receive, _most(scope), as_json=as_json) as body:
                 if body is not None:
                     await self.app(scope, body, self._watched(scope, send))
         except BodyError as error:
@@ -177,6 +178,15 @@ def _foreign(headers: MutableMapping[str, str]) -> bool:
 def _most(scope: Scope) -> int:
     kind = _headers(scope).get("content-type", "")
     return MOST_FILES if kind.startswith("multipart/form-data") else MOST_JSON
+
+
+def _takes_form(scope: Scope) -> bool:
+    """Whether a body may be a form; anywhere else it must be JSON."""
+    path, kind = scope["path"].rstrip("/"), _headers(scope).get("content-type", "")
+    form = kind.lower().startswith("multipart/form-data")
+    return path in ("/login", "/gradio_api/upload") or (
+        form and path == "/gradio_api/component_server"
+    )
 
 
 def _is_login(scope: Scope) -> bool:
