@@ -94,7 +94,7 @@ from .synthesis.timelapse import timelapse as timelapse
 from .synthesis.variants import in_grey as in_grey
 from .synthesis.variants import with_opacity as with_opacity
 from .synthesis.variants import with_spectrum as with_spectrum
-from .tracing.layer_row import LayerInfo as LayerInfo
+from .tracing.layer_info import LayerInfo as LayerInfo
 from .tracing.layers import Layers as Layers
 from .view.convolution_arithmetic import convolution_arithmetic as convolution_arithmetic
 from .view.duplicates import duplicates as duplicates

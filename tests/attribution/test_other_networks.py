@@ -7,7 +7,7 @@ from torchvision.models import detection
 
 import convscope
 from convscope.errors import NotApplicableError, TargetError
-from convscope.tracing.layouts import as_map, layout
+from convscope.tracing.layouts import detect_layout, to_nchw
 
 
 class Transformer(nn.Module):
@@ -148,24 +148,24 @@ def test_channels_last():
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ((512, 14, 14), ("channels", (14, 14))),
-        ((14, 14, 512), ("last", (14, 14))),
-        ((7, 7, 512), ("last", (7, 7))),
-        ((197, 768), ("tokens", (14, 14))),
-        ((196, 768), ("tokens", (14, 14))),
+        ((512, 14, 14), ("NCHW", (14, 14))),
+        ((14, 14, 512), ("NHWC", (14, 14))),
+        ((7, 7, 512), ("NHWC", (7, 7))),
+        ((197, 768), ("NLC", (14, 14))),
+        ((196, 768), ("NLC", (14, 14))),
         ((300, 768), None),
         ((1000,), None),
     ],
 )
-def test_layouts(shape, expected):
-    assert expected == layout(shape, [(14, 14)])
+def test_detect_layout(shape, expected):
+    assert expected == detect_layout(shape, [(14, 14)])
 
 
-def test_as_map_keeps_the_order_of_the_grid():
+def test_to_nchw_keeps_the_order_of_the_grid():
     value = torch.arange(24.0).view(1, 2, 3, 4)
     tokens = torch.cat([torch.zeros(1, 1, 2), value.flatten(2).transpose(1, 2)], 1)
-    assert torch.equal(value, as_map(tokens, ("tokens", (3, 4)), "x"))
-    assert torch.equal(value, as_map(value.permute(0, 2, 3, 1), ("last", (3, 4)), "x"))
+    assert torch.equal(value, to_nchw(tokens, ("NLC", (3, 4)), "x"))
+    assert torch.equal(value, to_nchw(value.permute(0, 2, 3, 1), ("NHWC", (3, 4)), "x"))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from convscope.execution import tail as replay
 from convscope.execution.batching import in_batches
 from convscope.execution.tail import Tail
 from convscope.execution.tail_linear import without_each_channel
-from convscope.tracing.hooks import kind_of
+from convscope.tracing.hooks import function_kind
 from tests.conftest import assert_untouched, state_of
 
 
@@ -274,7 +274,7 @@ class Computed(TorchFunctionMode):
         self.found = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if kind_of(func):
+        if function_kind(func):
             self.found.append((func.__name__, len(args[0])))
         return func(*args, **(kwargs or {}))
 

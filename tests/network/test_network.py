@@ -36,23 +36,23 @@ def test_gradients_equal_those_of_a_plain_backward_pass(net, images, layer):
     """The slow twin: the whole graph from the pixels, with hooks of its own."""
     _, (found,) = net.gradients(convscope.logit(1), images, (layer,))
     module, kept = tiny_module().eval(), []
-    site = net.layers.site(layer)
+    location = net.layers.location(layer)
     names = {m: n for n, m in net.module.named_modules()}
 
     def keep(_module, _inputs, output):
         kept.append(output)
         return output.clone()
 
-    if isinstance(site.source, str):
+    if isinstance(location.source, str):
         x = module.pool(module.act(module.stem(images)))
         b = (module.norm(module.mid(x)) + x).relu()
         b.retain_grad()
         module.head(module.pool(module.act(module.last(b))).mean((2, 3)))[:, 1].sum().backward()
         expected = b.grad
     else:
-        module.get_submodule(names[site.source]).register_forward_hook(keep)
+        module.get_submodule(names[location.source]).register_forward_hook(keep)
         score = module(images)[:, 1].sum()
-        (expected,) = torch.autograd.grad(score, kept[site.run - 1])
+        (expected,) = torch.autograd.grad(score, kept[location.run - 1])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 

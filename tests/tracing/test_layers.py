@@ -9,7 +9,7 @@ from torchvision import models
 
 import convscope
 from convscope.errors import LayerNotFoundError, NotApplicableError
-from convscope.tracing.receptive_field import box
+from convscope.tracing.receptive_field import pixel_box
 
 # index in features, address of the value, shape, receptive field, stride, centre of unit 0
 VGG16 = [
@@ -167,7 +167,7 @@ def test_receptive_fields_equal_the_reach_of_gradients(address, place):
     (gradient,) = torch.autograd.grad(value[0, :, row, column].sum(), pixels)
     rows, columns = (gradient[0].abs().sum(0) > 0).nonzero().T
     reach = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
-    assert tuple(int(v) for v in reach) == box(net.layers.field(address), row, column, 40, 44)
+    assert tuple(int(v) for v in reach) == pixel_box(net.layers.field(address), row, column, 40, 44)
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_the_box_of_a_cell_holds_all_of_its_gradient(name):
         for row, column in ((0, 0), (height // 2, width // 2), (height - 1, width - 1)):
             cell = value[0, :, row, column].sum()
             (gradient,) = torch.autograd.grad(cell, pixels, retain_graph=True)
-            top, left, bottom, right = box(net.layers.field(address), row, column, 224, 224)
+            top, left, bottom, right = pixel_box(net.layers.field(address), row, column, 224, 224)
             inside = gradient[0, :, top:bottom, left:right].abs()
             assert float(gradient.abs().sum()) == pytest.approx(float(inside.sum()), rel=1e-6)
             edges = (inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1])

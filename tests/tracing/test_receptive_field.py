@@ -9,7 +9,7 @@ from torch import nn
 
 import convscope
 from convscope.dataset.top_patches import TopActivations
-from convscope.tracing.receptive_field import box
+from convscope.tracing.receptive_field import pixel_box
 
 SIDE = (11, 13)
 MODES = ["zeros", "circular", "reflect", "replicate"]
@@ -99,7 +99,7 @@ def test_no_pixel_that_a_cell_sees_is_outside_its_box(seed):
         field = net.layers.field(conv.address)
         for row, column, rows, columns in truths(net, conv.address):
             if len(rows) and field is not None:
-                top, left, bottom, right = box(field, row, column, *SIDE)
+                top, left, bottom, right = pixel_box(field, row, column, *SIDE)
                 assert top <= rows.min()
                 assert left <= columns.min()
                 assert rows.max() < bottom
@@ -111,10 +111,10 @@ def test_behind_zeros_a_box_is_as_small_as_can_be(seed):
     net = network(seed, ["zeros"], WITHOUT_PIXELS)
     for conv in net.layers.convs:
         field = net.layers.field(conv.address)
-        assert field.known
+        assert field.is_local
         for row, column, rows, columns in truths(net, conv.address):
             if len(rows):  # others see nothing but padding
-                found = box(field, row, column, *SIDE)
+                found = pixel_box(field, row, column, *SIDE)
                 dilated = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
                 assert all(
                     abs(int(a) - b) <= 4 for a, b in zip(dilated, found, strict=True)

@@ -20,7 +20,7 @@ from convscope.errors import ConvscopeError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, Acts
 from convscope.results import Pictures
-from convscope.tracing.layer_row import LayerInfo
+from convscope.tracing.layer_info import LayerInfo
 
 MOST_WAITING = 24  # visitors; more are told to come back
 ROOM = 64 * 2**20  # bytes of activations that are remembered

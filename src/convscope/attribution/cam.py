@@ -138,8 +138,8 @@ def cam_across_layers(
         return [
             mapped(
                 formula,
-                net.layers.maps(acts[place].detach(), place),
-                net.layers.maps(gradient, place),
+                net.layers.to_nchw(acts[place].detach(), place),
+                net.layers.to_nchw(gradient, place),
                 net.dtype,
                 again=partial(_again, net, asked, pixels[first:last], place),
             )
@@ -209,12 +209,12 @@ def mapped(
 
 def _again(net: Network, objective: Objective, pixels: Tensor, layer: str) -> Tensor:
     (gradient,) = net.gradients_again(objective, pixels, (layer,))
-    return net.layers.maps(gradient, layer)
+    return net.layers.to_nchw(gradient, layer)
 
 
 def _read(net: Network, pixels: Tensor, objective: Objective, layer: str) -> tuple[Tensor, Tensor]:
     acts, (gradient,) = net.gradients(objective, pixels, (layer,))
-    return net.layers.maps(acts[layer].detach(), layer), net.layers.maps(gradient, layer)
+    return net.layers.to_nchw(acts[layer].detach(), layer), net.layers.to_nchw(gradient, layer)
 
 
 def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
@@ -228,7 +228,7 @@ def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) ->
     """
     acts, (gradient,) = net.gradients(objective, pixels, (layer,))
     value = acts[layer].detach()
-    a, g = net.layers.maps(value, layer), net.layers.maps(gradient, layer)
+    a, g = net.layers.to_nchw(value, layer), net.layers.to_nchw(gradient, layer)
     weight = g.sum((-2, -1), keepdim=True)
     near = 1e-4 * g.abs().amax((1, 2, 3), keepdim=True)
     uneven = (g - weight / g.shape[-2:].numel()).abs() > near

@@ -19,7 +19,7 @@ from convscope.network.network import Network
 from convscope.network.rounding import without_cancelled
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, total
 from convscope.objectives.outputs import scores_in
-from convscope.tracing.hooks import Site, watch
+from convscope.tracing.hooks import ValueLocation, capture
 
 Parts = tuple[Tensor, list[Tensor], Tensor]
 
@@ -88,19 +88,21 @@ def _seen(
     net: Network, x: Tensor, objective: Objective
 ) -> tuple[dict[str, Tensor], dict[str, Bias]]:
     """All values that are needed, and the bias of each run of a module that has one."""
-    places, sites = dict[str, Bias](), dict[str, Site]()
+    places, locations = dict[str, Bias](), dict[str, ValueLocation]()
     for row in net.layers:
         if "#" in row.name or ":" in row.name:  # another run, or a function without a module
             continue
         module = net.module.get_submodule(row.name)
         bias = _bias(module)
         if bias is not None:
-            runs = {f"{row.name}#{run}": Site(module, run) for run in range(1, row.calls + 1)}
-            sites |= runs
+            runs = {
+                f"{row.name}#{run}": ValueLocation(module, run) for run in range(1, row.calls + 1)
+            }
+            locations |= runs
             places |= dict.fromkeys(runs, Bias(bias, last=isinstance(module, nn.Linear)))
     inner = [name for name in objective.layers if name not in (INPUT, OUTPUT)]
-    sites |= {name: net.layers.site(name) for name in inner}
-    with watch(sites) as seen:
+    locations |= {name: net.layers.location(name) for name in inner}
+    with capture(locations) as seen:
         seen[OUTPUT] = scores_in(net.module(x), net.output)
     # What comes from weights alone, as the position biases of Swin V2, has no gradient.
     return seen, {n: bias for n, bias in places.items() if n in seen and seen[n].requires_grad}

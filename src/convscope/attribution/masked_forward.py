@@ -9,7 +9,7 @@ from convscope.execution.precision import computing
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, total
 from convscope.objectives.outputs import scores_in
-from convscope.tracing.hooks import watch
+from convscope.tracing.hooks import capture
 
 LEAST = 16
 """Masked photographs a batch where memory allows; more save a large network no time."""
@@ -22,11 +22,11 @@ def masked_scores(
     net: Network, question: Objective, x: Tensor, masks: Tensor, *, precision: str = "float32"
 ) -> Tensor:
     """Score of one input (1, C, H, W) of the module under each of (B, 1, H, W) masks, (B,)."""
-    sites = {n: net.layers.site(n) for n in question.layers if n not in (INPUT, OUTPUT)}
+    locations = {n: net.layers.location(n) for n in question.layers if n not in (INPUT, OUTPUT)}
     half = computing(x.device, precision)
     with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad(), half:
         shown = (x * masks.to(x)).contiguous(memory_format=net.order)
-        with watch(sites, stop=OUTPUT not in question.layers) as seen:
+        with capture(locations, stop=OUTPUT not in question.layers) as seen:
             seen[OUTPUT] = scores_in(net.module(shown), net.output)
     found = {INPUT: shown, **seen}
     acts = net.acts({n: found[n].float() for n in question.layers})

@@ -130,14 +130,14 @@ def occlusion_panels(
     place = layer or net.layers.default.name
     clean = net.run(pixels, (place, OUTPUT))
     total(predicted(), clean)  # refuses what is no number
-    planes = net.layers.maps(clean[place], place)[0]
+    planes = net.layers.to_nchw(clean[place], place)[0]
     k = int(planes.flatten(1).sum(1).argmax())
     wanted = int(Scores.of(clean).predicted()[0]) if c is None else resolve_class(clean, c)
     grid, batches = _covered(pixels, size, steps, fill, seed)
     activity, covered = [], []
     for done, batch in batches:
         acts = net.run(batch, (place, OUTPUT))
-        activity.append(net.layers.maps(acts[place], place)[:, k].sum((1, 2)))
+        activity.append(net.layers.to_nchw(acts[place], place)[:, k].sum((1, 2)))
         covered.append(Scores.of(acts).values)
         if progress:
             progress(done, grid[0] * grid[1], "windows")

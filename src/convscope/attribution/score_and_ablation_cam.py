@@ -64,7 +64,7 @@ def ablationcam(
     for i, picture in enumerate(pixels.split(1)):
         tail = Tail(net, picture, layer, objective.layers)
         question = objective.for_images(i, i + 1).resolve_target(tail.acts)
-        clean = net.layers.maps(tail.value, layer)
+        clean = net.layers.to_nchw(tail.value, layer)
         count = clean.shape[1]
         reporter = Reporter(
             len(pixels) * count, "channels removed", progress, should_stop, done=i * count
@@ -85,7 +85,7 @@ def _drops(tail: Tail, question: Objective) -> Iterator[Tensor]:
     and that difference would be the same in the drops of all channels and add up in the map.
     """
     layout = tail.net.layers.layout(tail.layer) or ("", (0, 0))
-    shorter = without_each_channel(tail) if layout[0] == "channels" else None
+    shorter = without_each_channel(tail) if layout[0] == "NCHW" else None
     runner, clean = shorter[:2] if shorter else (tail, tail.value)
 
     def work(first: int, last: int) -> Tensor:
@@ -93,7 +93,7 @@ def _drops(tail: Tail, question: Objective) -> Iterator[Tensor]:
         score = question.read(runner.run(torch.cat([clean, without])))
         return score[0] - score[1:]
 
-    count = tail.net.layers.maps(tail.value, tail.layer).shape[1]
+    count = tail.net.layers.to_nchw(tail.value, tail.layer).shape[1]
     return in_batches(count, runner.batch, work)
 
 
@@ -103,7 +103,7 @@ def _zeroed(tail: Tail, first: int, last: int) -> Tensor:
     Of tokens, those without a place in the grid keep theirs.
     """
     many = tail.value.repeat(last - first, *[1] * (tail.value.dim() - 1))
-    maps = tail.net.layers.maps(many, tail.layer)
+    maps = tail.net.layers.to_nchw(many, tail.layer)
     maps[torch.arange(last - first), torch.arange(first, last)] = 0
     return many
 
@@ -149,7 +149,7 @@ def scorecam(
     maps = []
     for i, picture in enumerate(pixels.split(1)):
         acts = net.run(picture, tuple(dict.fromkeys((layer, *objective.layers))))
-        value = net.layers.maps(acts[layer].detach(), layer)
+        value = net.layers.to_nchw(acts[layer].detach(), layer)
         count = value.shape[1]
         question = objective.for_images(i, i + 1).resolve_target(acts)
         reporter = Reporter(

@@ -16,7 +16,7 @@ from convscope.images.decoding_process import Decoder
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
 from convscope.objectives.outputs import scores_in
-from convscope.tracing.hooks import Reader, reading
+from convscope.tracing.hooks import Reader, inspect
 from convscope.tracing.layers import Layers
 
 READERS = 2  # processes that decode files while the network computes
@@ -117,11 +117,11 @@ def forward_with_readers(
             pooled_embedding(value, head) if name == CODE else as_maps(value, net.layers, name),
         )
 
-    sites = {name: net.layers.site(name) for name in layers}
-    entering = {CODE: head} if head is not None else {}
+    locations = {name: net.layers.location(name) for name in layers}
+    inputs_of = {CODE: head} if head is not None else {}
     with torch.inference_mode(), net.exclusive() as module:
         x = net.enter(pixels)
-        with reading(sites, look, entering=entering, stop=not whole):
+        with inspect(locations, look, inputs_of=inputs_of, stop=not whole):
             reader(OUTPUT, scores_in(module(x), net.output).float())
 
 
@@ -129,7 +129,7 @@ def as_maps(value: Tensor, layers: Layers, layer: str) -> Tensor:
     """A layer's value as maps; what has no place becomes maps of one cell."""
     if value.dim() == 2:
         return value[:, :, None, None]
-    return layers.maps(value, layer)
+    return layers.to_nchw(value, layer)
 
 
 def pooled_embedding(value: Tensor, head: nn.Module | None) -> Tensor:

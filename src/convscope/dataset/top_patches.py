@@ -15,7 +15,7 @@ from convscope.objectives.makers import Objective
 from convscope.objectives.makers import channel as channel_of
 from convscope.objectives.similarity import direction
 from convscope.results import Pictures, recipe_for
-from convscope.tracing.receptive_field import Axis, box
+from convscope.tracing.receptive_field import Axis, pixel_box
 
 OUTSIDE = 0.1  # grey beyond the border of a photograph
 TOLERANCE = 1e-3
@@ -59,7 +59,7 @@ class TopActivations:
         field = self.net.layers.field(self.layer)
         if field is None:
             return [(0, 0, height, width)] * len(self.places)
-        return [box(field, p.y, p.x, height, width) for p in self.places]
+        return [pixel_box(field, p.y, p.x, height, width) for p in self.places]
 
     def cut(self, pictures: Tensor, outside: float = OUTSIDE) -> Tensor:
         """Of pictures of the photographs' size the part that each cell can see, (N, C, h, w).
@@ -85,7 +85,7 @@ class TopActivations:
         with torch.no_grad():
             value = self.net.run(self.pixels, [self.layer])[self.layer]
         maps = value[:, :, None, None] if value.dim() == 2 else None
-        maps = self.net.layers.maps(value, self.layer) if maps is None else maps
+        maps = self.net.layers.to_nchw(value, self.layer) if maps is None else maps
         planes = (
             maps[:, self.channel] if self.along is None else project(maps, self.along[None])[:, 0]
         )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from convscope.execution.tensor_tree import mapped, nbytes, one_picture, repeated, tensors, varied
-from convscope.tracing.hooks import Site, kind_of
+from convscope.tracing.hooks import ValueLocation, function_kind
 
 Forward = Callable[..., Any]
 Function = partial[Any]  # a call of a torch function, with what it is given
@@ -63,15 +63,17 @@ class Script:
     """
 
     steps: list[Step] = field(default_factory=list)
-    target: Site | None = None
+    target: ValueLocation | None = None
     output: Any = None
-    sites: dict[str, Site] = field(default_factory=dict)
+    sites: dict[str, ValueLocation] = field(default_factory=dict)
     runs: dict[nn.Module | str, int] = field(default_factory=dict)
     bytes: int = 0
 
 
 @contextmanager
-def recording(module: nn.Module, target: Site, wanted: Mapping[str, Site]) -> Iterator[Script]:
+def recording(
+    module: nn.Module, target: ValueLocation, wanted: Mapping[str, ValueLocation]
+) -> Iterator[Script]:
     """Note what is needed to replay the one pass, over one picture, run inside the block.
 
     Args:
@@ -106,7 +108,7 @@ def replaying(script: Script, variants: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def substituting(target: Site, variants: Tensor) -> Iterator[None]:
+def substituting(target: ValueLocation, variants: Tensor) -> Iterator[None]:
     """Run the whole pass inside the block, with only the target's value replaced.
 
     Args:
@@ -142,7 +144,7 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         run = partial(func, *args, **(kwargs or {}))
-        kind = kind_of(func)
+        kind = function_kind(func)
         return self.listener(kind, run) if kind else run()
 
 
@@ -180,7 +182,7 @@ class _Live:
 class _Recorder:
     """Writes the script: the outermost calls that finish before the target."""
 
-    def __init__(self, target: Site, wanted: Mapping[str, Site]) -> None:
+    def __init__(self, target: ValueLocation, wanted: Mapping[str, ValueLocation]) -> None:
         self.target, self.wanted, self.script = target, wanted, Script()
         self.runs = self.script.runs
         self.met: dict[nn.Module | str, int] = {}  # runs that a replay will meet
@@ -234,25 +236,25 @@ class _Recorder:
     def _finish(self, step: Step, output: Any, *, target: bool) -> None:
         """All that a replay must know of this call is its output."""
         if target:
-            self._reached(Site(step.source, self.met.get(step.source, 0) + 1), output)
+            self._reached(ValueLocation(step.source, self.met.get(step.source, 0) + 1), output)
             return
         step.skip, step.output = True, mapped(output, Tensor.clone)
         self._look_for_writes(flag=False)  # a replay skips what this call wrote elsewhere
         self.live += [_Live(step, tensor, tensor._version) for tensor in tensors(output)]
 
-    def _reached(self, site: Site, output: Any) -> None:
+    def _reached(self, site: ValueLocation, output: Any) -> None:
         self.done = True
         self.script.target, self.script.output = site, mapped(output, Tensor.clone)
 
     def _is_target(self, source: nn.Module | str) -> bool:
-        return Site(source, self.runs.get(source, 0) + 1) == self.target
+        return ValueLocation(source, self.runs.get(source, 0) + 1) == self.target
 
     def _count(self, source: nn.Module | str) -> None:
         for counts in (self.runs, self.met):
             counts[source] = counts.get(source, 0) + 1
-        due = Site(source, self.runs[source])
+        due = ValueLocation(source, self.runs[source])
         names = [name for name, site in self.wanted.items() if site == due and self.done]
-        self.script.sites.update(dict.fromkeys(names, Site(source, self.met[source])))
+        self.script.sites.update(dict.fromkeys(names, ValueLocation(source, self.met[source])))
 
     def _look_for_writes(self, *, flag: bool = True) -> None:
         """Code that a replay runs again has written into an output: it cannot be shared."""

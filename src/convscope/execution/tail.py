@@ -23,7 +23,7 @@ from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective
 from convscope.objectives.outputs import scores_in
 from convscope.objectives.scores import Scores
-from convscope.tracing.hooks import Site, watch
+from convscope.tracing.hooks import ValueLocation, capture
 
 MOST = 512
 """Variants a batch at most; more would save no time."""
@@ -80,8 +80,8 @@ class Tail:
         """
         net.run(pixels, ())  # refuses a network whose weights are not all there
         self.net, self.layer, self.reads = net, layer, reads
-        self._site = net.layers.site(layer)
-        self._wanted = {n: net.layers.site(n) for n in reads if n not in (INPUT, OUTPUT)}
+        self._site = net.layers.location(layer)
+        self._wanted = {n: net.layers.location(n) for n in reads if n not in (INPUT, OUTPUT)}
         self.left: list[tuple[nn.Module, str, Any]] = []
         with self._still():
             self.pixels = pixels.detach().clone()
@@ -164,8 +164,8 @@ class Tail:
     def _many(self, count: int) -> Tensor:
         return self._input.expand(count, *self._input.shape[1:])
 
-    def _pass(self, x: Tensor, sites: Mapping[str, Site]) -> dict[str, Tensor]:
-        with watch(sites, stop=OUTPUT not in self.reads) as seen:
+    def _pass(self, x: Tensor, sites: Mapping[str, ValueLocation]) -> dict[str, Tensor]:
+        with capture(sites, stop=OUTPUT not in self.reads) as seen:
             seen[OUTPUT] = scores_in(self.net.module(x), self.net.output)
         return seen
 

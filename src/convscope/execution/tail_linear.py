@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from convscope.execution.tail import Tail, at_least_float32
-from convscope.tracing.hooks import KINDS, observe
+from convscope.tracing.hooks import FUNCTION_KINDS, trace_calls
 
-_ONE_ARGUMENT = frozenset(KINDS) - {"prelu", "rrelu", "rrelu_"}
+_ONE_ARGUMENT = frozenset(FUNCTION_KINDS) - {"prelu", "rrelu", "rrelu_"}
 _BY_CHANNEL = _ONE_ARGUMENT | frozenset(
     (
         *("adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax", "batch_norm"),
@@ -51,7 +51,7 @@ def without_each_channel(tail: Tail) -> tuple[Tail, Tensor, Tensor] | None:
         return None
     probes, kept = _probes(tail.value)
     way = _Way(probes)
-    with tail.net.exclusive(), observe(tail.net.module, way.on_module, way.on_function):
+    with tail.net.exclusive(), trace_calls(tail.net.module, way.on_module, way.on_function):
         acts = tail.run(probes)
     if way.broken or way.name is None or tail.script.runs.get(way.module) != 1:
         return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from convscope.tracing.hooks import with_first
+from convscope.tracing.hooks import replace_first_tensor
 
 
 def mapped(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -59,4 +59,4 @@ def varied(output: Any, variants: Tensor) -> Any:
     """An output for one picture as that for several, with variants for its first tensor."""
     if isinstance(output, Tensor):
         return variants
-    return with_first(repeated(output, len(variants), own=True), variants)
+    return replace_first_tensor(repeated(output, len(variants), own=True), variants)

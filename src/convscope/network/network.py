@@ -27,7 +27,7 @@ from convscope.network.rounding import OTHER_SCALE, may_be_rounding, without_rou
 from convscope.network.weights import remembered_fingerprint
 from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, total
 from convscope.objectives.outputs import Selector, scores_in
-from convscope.tracing.hooks import Site, watch
+from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.layers import Layers
 from convscope.tracing.trace import trace
 
@@ -225,15 +225,15 @@ class Network:
         total(objective, acts)
         return objective.read(acts)
 
-    def run(self, pixels: Tensor, layers: Sequence[str], *, leaf: bool = False) -> Acts:
+    def run(self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool = False) -> Acts:
         """One pass over ready pixels; `activations` for everybody else.
 
         Args:
             pixels: (N, 3, H, W) on the network's device.
             layers: addresses to keep.
-            leaf: start gradients at the first layer kept (see `hooks.watch`).
+            start_gradients: at the first layer kept (see `hooks.capture`).
         """
-        return self._named(self._seen(pixels, layers, leaf=leaf), layers)
+        return self._named(self._seen(pixels, layers, start_gradients=start_gradients), layers)
 
     def gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str]
@@ -273,7 +273,7 @@ class Network:
         """The gradients of the objective times `scale`."""
         wanted = dict.fromkeys((*layers, *objective.layers))
         with self._pass():  # to the end: modules that save memory run once more on the way back
-            seen = self._seen(pixels, tuple(wanted), leaf=True)
+            seen = self._seen(pixels, tuple(wanted), start_gradients=True)
             acts = self._named(seen, tuple(wanted))
             kept = [seen[layer] for layer in layers]
             score = total(objective, acts)
@@ -334,17 +334,21 @@ class Network:
         """A class as people read it: its label, or its number where labels are missing."""
         return str(self.labels[c]) if 0 <= c < len(self.labels) else f"class {c}"
 
-    def _seen(self, pixels: Tensor, layers: Sequence[str], *, leaf: bool) -> dict[str, Tensor]:
+    def _seen(
+        self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool
+    ) -> dict[str, Tensor]:
         """The values at `layers`, in the network's own precision."""
         self._refuse_if_partial()
-        sites = self._sites(layers)
-        if not sites and OUTPUT not in layers:
+        locations = self._locations(layers)
+        if not locations and OUTPUT not in layers:
             return {INPUT: pixels}
         with self._pass(), refusals_explained(self.name, pixels):
             x = self.enter(pixels)  # may run the module by itself, so not while it is watched
-            with watch(sites, stop=OUTPUT not in layers, leaf=leaf) as seen:
+            with capture(
+                locations, stop=OUTPUT not in layers, start_gradients=start_gradients
+            ) as seen:
                 seen[OUTPUT] = scores_in(self.module(x), self.output)
-        self._check_all_seen(sites, seen)
+        self._check_all_seen(locations, seen)
         return {INPUT: pixels, **seen}
 
     def _named(self, seen: dict[str, Tensor], layers: Sequence[str]) -> Acts:
@@ -356,12 +360,12 @@ class Network:
         stack.enter_context(torch.inference_mode(mode=False))
         return stack
 
-    def _sites(self, layers: Sequence[str]) -> dict[str, Site]:
+    def _locations(self, layers: Sequence[str]) -> dict[str, ValueLocation]:
         inner = [name for name in layers if name not in (INPUT, OUTPUT)]
-        return {name: self.layers.site(name) for name in inner}
+        return {name: self.layers.location(name) for name in inner}
 
-    def _check_all_seen(self, sites: dict[str, Site], seen: dict[str, Tensor]) -> None:
-        unseen = [name for name in sites if name not in seen]
+    def _check_all_seen(self, locations: dict[str, ValueLocation], seen: dict[str, Tensor]) -> None:
+        unseen = [name for name in locations if name not in seen]
         if unseen:
             msg = (
                 f"{unseen[0]} did not run for these photographs, though it did in the dry pass: "

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from convscope.errors import TargetError, closest, no_maps
-from convscope.tracing.layouts import Layout, as_map
+from convscope.tracing.layouts import Layout, to_nchw
 
 INPUT, OUTPUT = "input", "output"  # names of the pixels and of the network's scores
 
@@ -41,7 +41,7 @@ class Acts(dict[str, Tensor]):
         """
         value = self[layer]
         if layer in self.layouts:
-            return as_map(value, self.layouts[layer], layer)
+            return to_nchw(value, self.layouts[layer], layer)
         if value.dim() == 2:
             return value[:, :, None, None]
         if value.dim() != 4:

@@ -11,7 +11,7 @@ from convscope.network.network import Network
 from convscope.render.colour import as_bytes
 from convscope.report.page import Box, Chapter, Figure
 from convscope.results import Table
-from convscope.tracing.layer_row import LayerInfo
+from convscope.tracing.layer_info import LayerInfo
 from convscope.view.filters import filter_table, filters
 from convscope.view.maps import maps
 

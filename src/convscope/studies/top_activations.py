@@ -13,7 +13,7 @@ from convscope.errors import NotApplicableError
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import channel, neuron
-from convscope.tracing.receptive_field import box
+from convscope.tracing.receptive_field import pixel_box
 
 _AROUND = 0.5  # what is drawn outside the photograph
 
@@ -81,7 +81,7 @@ def view(
     height, width = pixels.shape[-2:]
     if field is None or field.y is None or field.x is None:
         return pixels, projected
-    top, left, bottom, right = box(field, best.row, best.column, height, width)
+    top, left, bottom, right = pixel_box(field, best.row, best.column, height, width)
     size = min(int(field.y.size), height), min(int(field.x.size), width)
     place = (slice(top, bottom), slice(left, right))
     seen = _on_canvas(pixels, place, size, _AROUND)

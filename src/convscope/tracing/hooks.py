@@ -1,8 +1,8 @@
 """What touches a live forward pass.
 
-`observe` reports everything that runs, `watch` keeps chosen values and may end the pass after
-the last of them or start the gradient there, `reading` looks at values and keeps none. All leave the network as they found it, whatever
-happens inside the block.
+`trace_calls` reports everything that runs. `capture` keeps chosen values; it can stop the pass after
+the last of them, or start gradients there. `inspect` shows values and keeps none. All leave the
+network as they found it, whatever happens inside the block.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _POOLS = (
     "max_pool2d_with_indices",
     "fractional_max_pool2d",
 )
-KINDS: Mapping[str, str] = {
+FUNCTION_KINDS: Mapping[str, str] = {
     **{name + suffix: "act" for name in _ACTIVATIONS for suffix in ("", "_")},
     **dict.fromkeys(_POOLS, "pool"),
 }
-"""Functions whose calls are counted and can be watched without a module: name -> kind."""
+"""Functions whose results can be captured although no module wraps them: name -> kind."""
 
 
-class _Stop(BaseException):
-    """Ends a pass once everything asked for was seen; no `except Exception` may swallow it."""
+class StopForward(BaseException):
+    """Ends a pass once its last value was captured; no `except Exception` may swallow it."""
 
 
 @dataclass(frozen=True)
-class Site:
-    """One place in the pass where a value can be read.
+class ValueLocation:
+    """Where in a pass a value can be read.
 
     Attributes:
         source: the module whose output it is; "act" or "pool" for the result of an activation or
@@ -53,7 +53,7 @@ class Site:
     run: int
 
 
-class _Functions(TorchFunctionMode):
+class _FunctionListener(TorchFunctionMode):
     """Hands every call of a torch function to `listener`, whose answer is passed on."""
 
     def __init__(self, listener: Callable[[Any, Any, Any, Any], Any]) -> None:
@@ -65,7 +65,7 @@ class _Functions(TorchFunctionMode):
 
 
 @contextmanager
-def observe(
+def trace_calls(
     module: nn.Module,
     on_module: Callable[[str, nn.Module, Any], None],
     on_function: Callable[[Any, Any, Any, Any], None],
@@ -88,156 +88,167 @@ def observe(
     with ExitStack() as stack:
         for name, child in module.named_modules():
             stack.callback(child.register_forward_hook(hook(name)).remove)
-        stack.enter_context(_Functions(report))
+        stack.enter_context(_FunctionListener(report))
         yield
 
 
 def first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
-    """Channels that reach the first convolution of a pass, and channels that it takes.
+    """Channels that reach the first convolution of a pass, and channels that it expects.
 
     The pass over `x` ends there. None where there is no convolution.
     """
-    found: list[tuple[int, int]] = []
+    channels: list[tuple[int, int]] = []
 
-    def look(conv: nn.Module, inputs: Any) -> None:
-        found.append((first_tensor(inputs).shape[1], conv.in_channels))  # type: ignore[arg-type]
-        raise _Stop
+    def hook(conv: nn.Module, inputs: Any) -> None:
+        channels.append((first_tensor(inputs).shape[1], conv.in_channels))  # type: ignore[arg-type]
+        raise StopForward
 
     convs = [child for child in module.modules() if isinstance(child, nn.Conv2d)]
     with ExitStack() as stack:
         for conv in convs:
-            stack.callback(conv.register_forward_pre_hook(look).remove)
+            stack.callback(conv.register_forward_pre_hook(hook).remove)
         if convs:
-            stack.enter_context(suppress(_Stop))
+            stack.enter_context(suppress(StopForward))
             module(x)
-    return found[0] if found else None
+    return channels[0] if channels else None
 
 
 @contextmanager
-def watch(
-    sites: Mapping[str, Site], *, stop: bool = False, leaf: bool = False
+def capture(
+    locations: Mapping[str, ValueLocation], *, stop: bool = False, start_gradients: bool = False
 ) -> Iterator[dict[str, Tensor]]:
-    """Keep the values at `sites` during the one forward pass run inside the block.
+    """Keep the values at `locations` during the one forward pass run inside the block.
 
     Args:
-        sites: name -> place.
-        stop: end the pass as soon as every place has been seen.
-        leaf: run without gradients up to the first place and with them from there on. Values
-            then are fresh leaves, or depend on the fresh leaves before them; a gradient costs
-            only the part of the network after the first place, and no parameter takes part.
+        locations: name -> location.
+        stop: end the pass as soon as every value is captured.
+        start_gradients: run without gradients up to the first location and with them from there
+            on. Values then are fresh leaves, or depend on the fresh leaves before them; a
+            gradient costs only the part of the network after the first location, and no
+            parameter takes part.
 
     Yields:
         name -> value, filled as the pass proceeds.
     """
-    watcher = _Watcher(sites, stop=stop, leaf=leaf)
+    hooks = _Capture(locations, stop=stop, start_gradients=start_gradients)
     grad = torch.is_grad_enabled()
     with ExitStack() as stack:
         stack.callback(torch.set_grad_enabled, grad)
-        for handle in watcher.attach():
+        for handle in hooks.attach():
             stack.callback(handle.remove)
-        if watcher.functions:
-            stack.enter_context(_Functions(watcher.on_function))
-        if leaf:
+        if hooks.has_functions:
+            stack.enter_context(_FunctionListener(hooks.on_function))
+        if start_gradients:
             torch.set_grad_enabled(False)
-        with suppress(_Stop):
-            yield watcher.seen
+        with suppress(StopForward):
+            yield hooks.values
 
 
 Reader = Callable[[str, Tensor], None]
-"""Given a name and a value that holds only until the call returns."""
+"""Called with a name and a value that is valid only until the call returns."""
 
 
 @contextmanager
-def reading(
-    sites: Mapping[str, Site],
+def inspect(
+    locations: Mapping[str, ValueLocation],
     reader: Reader,
     *,
-    entering: Mapping[str, nn.Module] = MappingProxyType({}),
+    inputs_of: Mapping[str, nn.Module] = MappingProxyType({}),
     stop: bool = False,
 ) -> Iterator[None]:
     """Show `reader` each value during the one pass run inside the block; nothing is copied.
 
     Args:
-        sites: name -> place.
-        reader: called with a name of `sites` or `entering` and the value, which a later in-place
+        locations: name -> location.
+        reader: called with a name of `locations` or `inputs_of` and the value, which a later in-place
             layer may overwrite.
-        entering: name -> module whose input is shown too, each time it runs.
-        stop: end the pass as soon as every place of `sites` has been seen.
+        inputs_of: name -> module whose input is shown too, each time it runs.
+        stop: end the pass as soon as every location has been reached.
     """
-    watcher = _Reading(sites, reader, stop=stop)
+    hooks = _Inspector(locations, reader, stop=stop)
 
     def before(name: str) -> Callable[[nn.Module, Any], None]:
         return lambda _module, inputs: reader(name, first_tensor(inputs))
 
     with ExitStack() as stack:
-        for name, module in entering.items():
+        for name, module in inputs_of.items():
             stack.callback(module.register_forward_pre_hook(before(name)).remove)
-        for handle in watcher.attach():
+        for handle in hooks.attach():
             stack.callback(handle.remove)
-        if watcher.functions:
-            stack.enter_context(_Functions(watcher.on_function))
-        stack.enter_context(suppress(_Stop))
+        if hooks.has_functions:
+            stack.enter_context(_FunctionListener(hooks.on_function))
+        stack.enter_context(suppress(StopForward))
         yield
 
 
-class _Watcher:
-    """Counts the runs of each watched place and keeps the value when its turn comes."""
+class _Capture:
+    """Counts the runs of each module or function and keeps a value when its run comes."""
 
-    def __init__(self, sites: Mapping[str, Site], *, stop: bool, leaf: bool) -> None:
-        self.sites, self.stop, self.leaf = sites, stop, leaf
-        self.seen: dict[str, Tensor] = {}
+    def __init__(
+        self, locations: Mapping[str, ValueLocation], *, stop: bool, start_gradients: bool
+    ) -> None:
+        self.locations, self.stop, self.start_gradients = locations, stop, start_gradients
+        self.values: dict[str, Tensor] = {}
         self.runs: dict[nn.Module | str, int] = {}
-        self.functions = any(isinstance(site.source, str) for site in sites.values())
+        self.has_functions = any(
+            isinstance(location.source, str) for location in locations.values()
+        )
 
     def attach(self) -> Iterator[Any]:
-        sources = {site.source for site in self.sites.values()}
+        sources = {location.source for location in self.locations.values()}
         modules = [source for source in sources if isinstance(source, nn.Module)]
         return (module.register_forward_hook(self.on_module) for module in modules)
 
     def on_module(self, module: nn.Module, _inputs: Any, output: Any) -> Any:
-        return self._arrived(module, output)
+        return self._after_run(module, output)
 
     def on_function(self, func: Any, _args: Any, _kwargs: Any, result: Any) -> Any:
-        kind = kind_of(func)
-        return self._arrived(kind, result) if kind else result
+        kind = function_kind(func)
+        return self._after_run(kind, result) if kind else result
 
-    def _arrived(self, source: nn.Module | str, value: Any) -> Any:
+    def _after_run(self, source: nn.Module | str, value: Any) -> Any:
         self.runs[source] = self.runs.get(source, 0) + 1
-        due = Site(source, self.runs[source])
-        names = [name for name, site in self.sites.items() if site == due]
-        return self._keep(names, value) if names else value
+        current = ValueLocation(source, self.runs[source])
+        names = [name for name, location in self.locations.items() if location == current]
+        return self._take(names, value) if names else value
 
-    def _keep(self, names: list[str], value: Any) -> Any:
-        kept = first_tensor(value)
-        if self.leaf and not kept.requires_grad:
-            kept = kept.detach().requires_grad_()
+    def _take(self, names: list[str], value: Any) -> Any:
+        tensor = first_tensor(value)
+        if self.start_gradients and not tensor.requires_grad:
+            tensor = tensor.detach().requires_grad_()
             torch.set_grad_enabled(True)
-        self.seen.update(dict.fromkeys(names, kept))
-        if self.stop and len(self.seen) == len(self.sites):
-            raise _Stop
+        self.values.update(dict.fromkeys(names, tensor))
+        if self.stop and len(self.values) == len(self.locations):
+            raise StopForward
         # A later in-place ReLU must not overwrite what was kept, so the pass goes on with a copy.
-        return kept.clone() if isinstance(value, Tensor) else with_first(value, kept.clone())
+        return (
+            tensor.clone()
+            if isinstance(value, Tensor)
+            else replace_first_tensor(value, tensor.clone())
+        )
 
 
-class _Reading(_Watcher):
+class _Inspector(_Capture):
     """Hands values on instead of keeping them."""
 
-    def __init__(self, sites: Mapping[str, Site], reader: Reader, *, stop: bool) -> None:
-        super().__init__(sites, stop=stop, leaf=False)
-        self.reader, self.left = reader, set(sites)
+    def __init__(
+        self, locations: Mapping[str, ValueLocation], reader: Reader, *, stop: bool
+    ) -> None:
+        super().__init__(locations, stop=stop, start_gradients=False)
+        self.reader, self.remaining = reader, set(locations)
 
-    def _keep(self, names: list[str], value: Any) -> Any:
+    def _take(self, names: list[str], value: Any) -> Any:
         for name in names:
             self.reader(name, first_tensor(value))
-        self.left.difference_update(names)
-        if self.stop and not self.left:
-            raise _Stop
+        self.remaining.difference_update(names)
+        if self.stop and not self.remaining:
+            raise StopForward
         return value
 
 
-def kind_of(func: Any) -> str | None:
+def function_kind(func: Any) -> str | None:
     """Name the kind: "act" for relu, relu_, silu and so on, "pool" for a pooling, else None."""
-    return KINDS.get(getattr(func, "__name__", ""))
+    return FUNCTION_KINDS.get(getattr(func, "__name__", ""))
 
 
 def first_tensor(value: Any) -> Tensor:
@@ -252,8 +263,8 @@ def first_tensor(value: Any) -> Tensor:
     raise TypeError(msg)
 
 
-def with_first(value: Any, tensor: Tensor) -> Any:
+def replace_first_tensor(value: Any, tensor: Tensor) -> Any:
     """`value` (a tuple or list) with its first tensor replaced."""
-    place = next(i for i, item in enumerate(value) if isinstance(item, Tensor))
-    items = [*value[:place], tensor, *value[place + 1 :]]
+    index = next(i for i, item in enumerate(value) if isinstance(item, Tensor))
+    items = [*value[:index], tensor, *value[index + 1 :]]
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

@@ -1,4 +1,4 @@
-"""The layers of a network: their table, and how to say which one is meant.
+"""The layers of a network: their table, and the addresses by which each is found.
 
 Three numberings are in use and all are understood: `conv:3` counts convolutions from 1 in the
 order in which they run, `stage:18` counts convolutions and poolings, `features.10` is a module's
@@ -9,17 +9,24 @@ fifth activation and the second pooling of the pass, also where no module wraps 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 from typing import overload
 
 from torch import Tensor, nn
 
 from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.html_table import html_table
-from convscope.tracing.hooks import Site
-from convscope.tracing.layer_row import LayerInfo, Number, function_row, has_children, module_row
-from convscope.tracing.layouts import Layout, as_map, grids_of, layout
-from convscope.tracing.receptive_field import Field
-from convscope.tracing.trace import APART, Call, Key, Run, Trace
+from convscope.tracing.hooks import ValueLocation
+from convscope.tracing.layer_info import (
+    LayerInfo,
+    PerAxis,
+    function_info,
+    has_children,
+    module_info,
+)
+from convscope.tracing.layouts import Layout, detect_layout, to_nchw, unique_grids
+from convscope.tracing.receptive_field import ReceptiveField
+from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Key, Run, Trace
 
 
 class Layers(Sequence[LayerInfo]):
@@ -27,51 +34,55 @@ class Layers(Sequence[LayerInfo]):
 
     def __init__(self, trace: Trace) -> None:
         """Read the table off a dry pass."""
-        last = {run.name: run for run in trace.runs}
-        first = _first_of_each(trace.runs)
-        convs = [run.name for run in first if isinstance(run.module, nn.Conv2d)]
-        self._sites: dict[str, Site] = {}
-        self._fields: dict[str, Field | None] = {}
-        self._orders: dict[str, str | None] = {}
-        self._bytes = 4 * sum(
-            _count(run.shape) for run in trace.runs if not has_children(run.module)
+        last_runs = {run.name: run for run in trace.runs}
+        first_runs = _first_runs(trace.runs)
+        convs = [run.name for run in first_runs if isinstance(run.module, nn.Conv2d)]
+        self._locations: dict[str, ValueLocation] = {}
+        self._fields: dict[str, ReceptiveField | None] = {}
+        self._dim_orders: dict[str, str | None] = {}
+        self._bytes_per_image = 4 * sum(
+            prod(run.shape) for run in trace.runs if not has_children(run.module)
         )
-        stages = _stages(trace, last)
-        values = _values(trace)
+        stages = _stage_numbers(trace, last_runs)
+        unlisted = _runs_and_calls(trace)
         rows: list[tuple[int, LayerInfo]] = []
-        for run in first:
-            self._remember(run.name, Site(run.module, last[run.name].number), last[run.name])
+        for run in first_runs:
+            self._register(
+                run.name, ValueLocation(run.module, last_runs[run.name].number), last_runs[run.name]
+            )
             conv = convs.index(run.name) + 1 if run.name in convs else None
-            rows.append((run.moment, module_row(last[run.name], conv, stages.pop(run.name, None))))
+            rows.append(
+                (run.position, module_info(last_runs[run.name], conv, stages.pop(run.name, None)))
+            )
         for name, stage in stages.items():
-            value, site = values.pop(name)
-            self._remember(name, site, value)
-            rows.append((value.moment, function_row(value, name, stage)))
+            value, location = unlisted.pop(name)
+            self._register(name, location, value)
+            rows.append((value.position, function_info(value, name, stage)))
         self._rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-        self._others = values
-        self._default = self._before_attention() or _default(trace, self._rows)
+        self._unlisted = unlisted
+        self._default = self._before_attention() or _last_map_name(trace, self._rows)
 
-    def _remember(self, name: str, site: Site, value: Run | Call) -> None:
-        self._sites[name] = site
-        self._fields[name], self._orders[name] = value.field, value.order
+    def _register(self, name: str, location: ValueLocation, value: Run | Call) -> None:
+        self._locations[name] = location
+        self._fields[name], self._dim_orders[name] = value.field, value.dim_order
 
     def _before_attention(self) -> str | None:
         """In a transformer of tokens the norm before the last attention; behind it the tokens of
         the grid no longer reach the class token.
         """  # noqa: D205 - one sentence that needs two lines
-        tokens = [row for row in self._rows if (self._layout(row) or ("",))[0] == "tokens"]
-        attention = [k for k, row in enumerate(tokens) if _attends(row.name.lower())]
+        tokens = [row for row in self._rows if (self._layout(row) or ("",))[0] == "NLC"]
+        attention = [k for k, row in enumerate(tokens) if _is_attention(row.name.lower())]
         before = tokens[: attention[-1]] if attention else []
         norms = [row.name for row in before if row.kind == "norm"]
         return norms[-1] if norms else None
 
     @overload
-    def __getitem__(self, place: int) -> LayerInfo: ...
+    def __getitem__(self, index: int) -> LayerInfo: ...
     @overload
-    def __getitem__(self, place: slice) -> list[LayerInfo]: ...
-    def __getitem__(self, place: int | slice) -> LayerInfo | list[LayerInfo]:
-        """The row at a place in the order of execution."""
-        return self._rows[place]
+    def __getitem__(self, index: slice) -> list[LayerInfo]: ...
+    def __getitem__(self, index: int | slice) -> LayerInfo | list[LayerInfo]:
+        """The row at an index in the order of execution."""
+        return self._rows[index]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -88,29 +99,29 @@ class Layers(Sequence[LayerInfo]):
 
     def _repr_html_(self) -> str:
         """The table in a notebook."""
-        return html_table(_COLUMNS, [_cells(row) for row in self], _NUMBERS)
+        return html_table(_COLUMNS, [_cells(row) for row in self], _NUMERIC_COLUMNS)
 
     @property
     def convs(self) -> list[LayerInfo]:
         """The convolutions, `conv:1` first."""
-        found = [row for row in self if row.conv is not None]
-        return sorted(found, key=lambda row: row.conv or 0)
+        convs = [row for row in self if row.conv is not None]
+        return sorted(convs, key=lambda row: row.conv or 0)
 
     @property
     def stages(self) -> list[LayerInfo]:
         """Convolutions and poolings after norm and activation, `stage:1` first."""
-        found = [row for row in self if row.stage is not None]
-        return sorted(found, key=lambda row: row.stage or 0)
+        stages = [row for row in self if row.stage is not None]
+        return sorted(stages, key=lambda row: row.stage or 0)
 
     @property
     def grids(self) -> list[tuple[int, int]]:
         """The grids (h, w) on which the convolutions work, in order and each once."""
-        return grids_of(row.shape for row in self.convs)
+        return unique_grids(row.shape for row in self.convs)
 
     @property
     def bytes_per_image(self) -> int:
         """What all layers' outputs for one image take together, in float32."""
-        return self._bytes
+        return self._bytes_per_image
 
     @property
     def default(self) -> LayerInfo:
@@ -137,17 +148,17 @@ class Layers(Sequence[LayerInfo]):
         for row in self._rows:
             if text in (row.name, row.address) or text == f"stage:{row.stage}":
                 return row
-        if text in self._others:
-            value, site = self._others[text]
-            self._remember(text, site, value)
-            return function_row(value, text, None)
+        if text in self._unlisted:
+            value, location = self._unlisted[text]
+            self._register(text, location, value)
+            return function_info(value, text, None)
         raise LayerNotFoundError(address, self.addresses)
 
-    def site(self, address: str) -> Site:
+    def location(self, address: str) -> ValueLocation:
         """Where in a pass the value of `address` can be read."""
-        return self._sites[self.find(address).name]
+        return self._locations[self.find(address).name]
 
-    def field(self, address: str) -> Field | None:
+    def field(self, address: str) -> ReceptiveField | None:
         """The receptive field of a layer along both axes; None where it is no map."""
         return self._fields[self.find(address).name]
 
@@ -157,25 +168,25 @@ class Layers(Sequence[LayerInfo]):
         return self._layout(row)
 
     def _layout(self, row: LayerInfo) -> Layout | None:
-        order, shape = self._orders[row.name], row.shape
-        if order == APART:
+        dim_order, shape = self._dim_orders[row.name], row.shape
+        if dim_order == BATCH_NOT_FIRST:
             return None
-        if order is not None and len(shape) == 3:
-            return order, (shape[1:] if order == "channels" else shape[:2])
-        return layout(shape, self.grids)
+        if dim_order is not None and len(shape) == 3:
+            return dim_order, (shape[1:] if dim_order == "NCHW" else shape[:2])
+        return detect_layout(shape, self.grids)
 
     def layouts(self, addresses: Iterable[str]) -> dict[str, Layout]:
         """The same for layers whose values are not (N, C, h, w)."""
-        found = {name: self.layout(name) for name in addresses}
-        return {name: how for name, how in found.items() if how and how[0] != "channels"}
+        layouts = {name: self.layout(name) for name in addresses}
+        return {name: layout for name, layout in layouts.items() if layout and layout[0] != "NCHW"}
 
-    def maps(self, value: Tensor, address: str) -> Tensor:
+    def to_nchw(self, value: Tensor, address: str) -> Tensor:
         """A layer's value or gradient, of photographs of any size, as (N, C, h, w).
 
         Raises:
-            NotApplicableError: if it holds no map that can be told.
+            NotApplicableError: if its layout is unknown.
         """
-        return as_map(value, self.layout(address), address)
+        return to_nchw(value, self.layout(address), address)
 
     @property
     def addresses(self) -> list[str]:
@@ -183,76 +194,71 @@ class Layers(Sequence[LayerInfo]):
         numbered = [f"stage:{row.stage}" for row in self.stages]
         named = [row.name for row in self._rows]
         convs = [row.address for row in self.convs]
-        return [*convs, *numbered, *named, *self._others]
+        return [*convs, *numbered, *named, *self._unlisted]
 
 
-def _first_of_each(runs: Sequence[Run]) -> list[Run]:
-    found: dict[str, Run] = {}
+def _first_runs(runs: Sequence[Run]) -> list[Run]:
+    first_runs: dict[str, Run] = {}
     for run in runs:
-        found.setdefault(run.name, run)
-    return list(found.values())
+        first_runs.setdefault(run.name, run)
+    return list(first_runs.values())
 
 
-def _stages(trace: Trace, last: dict[str, Run]) -> dict[str, int]:
+def _stage_numbers(trace: Trace, last_runs: dict[str, Run]) -> dict[str, int]:
     """Name of each stage's value -> its number."""
-    named = _names(trace, last)
-    return {named[stage.key]: stage.number for stage in trace.stages if stage.key in named}
+    names = _value_names(trace, last_runs)
+    return {names[stage.key]: stage.number for stage in trace.stages if stage.key in names}
 
 
-def _names(trace: Trace, last: dict[str, Run]) -> dict[Key, str]:
+def _value_names(trace: Trace, last_runs: dict[str, Run]) -> dict[Key, str]:
     """Each value's name: its innermost module, else the function that made it."""
-    named: dict[Key, str] = {}
+    names: dict[Key, str] = {}
     for run in trace.runs:
-        own = run is last[run.name]
-        named.setdefault(run.key, run.name if own else f"{run.name}#{run.number}")
+        is_last = run is last_runs[run.name]
+        names.setdefault(run.key, run.name if is_last else f"{run.name}#{run.number}")
     for call in trace.calls:
-        named.setdefault(call.key, f"{call.kind}:{call.number}")
-    return named
+        names.setdefault(call.key, f"{call.kind}:{call.number}")
+    return names
 
 
-def _values(trace: Trace) -> dict[str, tuple[Run | Call, Site]]:
+def _runs_and_calls(trace: Trace) -> dict[str, tuple[Run | Call, ValueLocation]]:
     """Every run as `name#run` and every call as `kind:number`."""
-    found: dict[str, tuple[Run | Call, Site]] = {}
+    values: dict[str, tuple[Run | Call, ValueLocation]] = {}
     for run in trace.runs:
-        found[f"{run.name}#{run.number}"] = run, Site(run.module, run.number)
+        values[f"{run.name}#{run.number}"] = run, ValueLocation(run.module, run.number)
     for call in trace.calls:
-        found[f"{call.kind}:{call.number}"] = call, Site(call.kind, call.number)
-    return found
+        values[f"{call.kind}:{call.number}"] = call, ValueLocation(call.kind, call.number)
+    return values
 
 
-def _default(trace: Trace, rows: Sequence[LayerInfo]) -> str | None:
+def _last_map_name(trace: Trace, rows: Sequence[LayerInfo]) -> str | None:
     key = trace.last_map
-    if key is None or key == trace.answer:
+    if key is None or key == trace.output_key:
         return None
-    outer = [run.name for run in trace.runs if run.key == key]
-    numbered = {row.name for row in rows if row.stage is not None}
+    modules = [run.name for run in trace.runs if run.key == key]
+    stage_names = {row.name for row in rows if row.stage is not None}
     calls = [f"{call.kind}:{call.number}" for call in trace.calls if call.key == key]
-    inner = [name for name in outer if name in numbered]
-    return (inner[:1] or outer[-1:] or calls[:1] or ("",))[0] or None
+    stages = [name for name in modules if name in stage_names]
+    return (stages[:1] or modules[-1:] or calls[:1] or ("",))[0] or None
 
 
-def _attends(name: str) -> bool:
+def _is_attention(name: str) -> bool:
     return "attention" in name or "attn" in name
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for length in shape:
-        total *= length
-    return total
-
-
-_COLUMNS = ("layer", "name", "kind", "shape", "sees", "stride", "parameters")
-_NUMBERS = (4, 5, 6)
+_COLUMNS = ("layer", "name", "kind", "shape", "receptive field", "stride", "parameters")
+_NUMERIC_COLUMNS = (4, 5, 6)
 
 
 def _cells(row: LayerInfo) -> tuple[str, ...]:
-    """A row as people read it; `view.layer_table` has more."""
-    shape, sees, stride = (_text(value) for value in (row.shape, row.receptive_field, row.stride))
-    return row.address, row.name, row.kind, shape, sees, stride, f"{row.parameters:,}"
+    """A row as text; `view.layer_table` has more columns."""
+    shape, receptive_field, stride = (
+        _format_number(value) for value in (row.shape, row.receptive_field, row.stride)
+    )
+    return row.address, row.name, row.kind, shape, receptive_field, stride, f"{row.parameters:,}"
 
 
-def _text(value: Number | tuple[int, ...]) -> str:
+def _format_number(value: PerAxis | tuple[int, ...]) -> str:
     if value is None:
         return ""
     return "x".join(f"{v:g}" for v in (value if isinstance(value, tuple) else (value,)))

@@ -1,7 +1,7 @@
-"""Feature maps however a network keeps them, as (N, C, h, w).
+"""Feature maps as (N, C, h, w), in whatever layout a network computes them.
 
-Convolutions keep (N, C, h, w), Swin and some others (N, h, w, C), vision transformers
-(N, tokens, C) with the tokens of the grid row by row after those for the class.
+Convolutions give (N, C, h, w), "NCHW"; Swin and some others (N, h, w, C), "NHWC"; vision
+transformers (N, tokens, C), "NLC", with the tokens of the grid row by row after the class token.
 """
 
 from __future__ import annotations
@@ -14,57 +14,63 @@ from convscope.errors import NotApplicableError, no_maps
 
 Pair = tuple[int, int]
 Layout = tuple[str, Pair]
-_MOST_EXTRA = 16  # class, distillation and register tokens
+_MAX_EXTRA_TOKENS = 16  # class, distillation and register tokens
 
 
-def grids_of(shapes: Iterable[tuple[int, ...]]) -> list[Pair]:
+def unique_grids(shapes: Iterable[tuple[int, ...]]) -> list[Pair]:
     """The grids on which a network's convolutions work, in order and each once."""
-    found = [
+    grids = [
         (shape[1], shape[2]) for shape in shapes if len(shape) == 3 and shape[1] * shape[2] > 1
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(grids))
 
 
-def layout(shape: tuple[int, ...], grids: Iterable[Pair]) -> Layout | None:
+def detect_layout(shape: tuple[int, ...], grids: Iterable[Pair]) -> Layout | None:
     """How a value of `shape` (without the batch) holds a map, and the map's grid.
 
     Args:
         shape: of one photograph's value.
-        grids: those that the network's convolutions work on.
+        grids: (h, w) of the network's convolutions.
 
     Returns:
-        "channels", "last" or "tokens" with (h, w); None where it holds no map that can be told.
+        "NCHW", "NHWC" or "NLC" with (h, w); None if it holds no map, or its layout is unclear.
     """
-    known = list(grids)
+    convolution_grids = list(grids)
     if len(shape) == 3:
-        first, last = (shape[1], shape[2]), (shape[0], shape[1])
-        kept_last = _fits(last, known) and not _fits(first, known)
-        return ("last", last) if kept_last else ("channels", first)
+        nchw_grid, nhwc_grid = (shape[1], shape[2]), (shape[0], shape[1])
+        is_nhwc = _is_convolution_grid(nhwc_grid, convolution_grids) and not _is_convolution_grid(
+            nchw_grid, convolution_grids
+        )
+        return ("NHWC", nhwc_grid) if is_nhwc else ("NCHW", nchw_grid)
     if len(shape) == 2:
-        fitting = [g for g in known if 0 <= shape[0] - g[0] * g[1] <= _MOST_EXTRA]
-        return ("tokens", fitting[-1]) if fitting else None
+        token_grids = [
+            g for g in convolution_grids if 0 <= shape[0] - g[0] * g[1] <= _MAX_EXTRA_TOKENS
+        ]
+        return ("NLC", token_grids[-1]) if token_grids else None
     return None
 
 
-def _fits(grid: Pair, known: list[Pair]) -> bool:
-    """Whether a grid is one of a convolution, or such a one halved again and again."""
-    halved = {(h >> i, w >> i) for h, w in known for i in range(6)}
-    halved |= {(-(-h >> i), -(-w >> i)) for h, w in known for i in range(6)}
+def _is_convolution_grid(grid: Pair, convolution_grids: list[Pair]) -> bool:
+    """Whether a grid is that of a convolution, or one halved several times."""
+    halved = {(h >> i, w >> i) for h, w in convolution_grids for i in range(6)}
+    halved |= {(-(-h >> i), -(-w >> i)) for h, w in convolution_grids for i in range(6)}
     return grid in halved and grid != (1, 1)
 
 
-def as_map(value: Tensor, found: Layout | None, layer: str) -> Tensor:
+def to_nchw(value: Tensor, layout: Layout | None, layer: str) -> Tensor:
     """A layer's value or gradient as (N, C, h, w), where its layout is known; memory is shared.
 
     Raises:
-        NotApplicableError: if it holds no map that can be told; the message has its shape.
+        NotApplicableError: if its layout is unknown; the message has its shape.
     """
-    how, (height, width) = found or ("", (0, 0))
-    if how == "channels" and value.dim() == 4:
+    dim_order, (height, width) = layout or ("", (0, 0))
+    if dim_order == "NCHW" and value.dim() == 4:
         return value
-    if how == "last" and value.dim() == 4:
+    if dim_order == "NHWC" and value.dim() == 4:
         return value.permute(0, 3, 1, 2)
-    more = value.shape[1] - height * width if how == "tokens" and value.dim() == 3 else -1
-    if not 0 <= more <= _MOST_EXTRA:
+    extra_tokens = (
+        value.shape[1] - height * width if dim_order == "NLC" and value.dim() == 3 else -1
+    )
+    if not 0 <= extra_tokens <= _MAX_EXTRA_TOKENS:
         raise NotApplicableError(no_maps(layer, value.shape))
-    return value[:, more:].transpose(1, 2).unflatten(2, (height, width))
+    return value[:, extra_tokens:].transpose(1, 2).unflatten(2, (height, width))

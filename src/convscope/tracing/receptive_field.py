@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Axis:
-    """The view of one axis.
+    """The receptive field along one axis.
 
     Attributes:
         size: pixels that one cell sees.
         stride: pixels between neighbouring cells.
-        offset: pixel at the centre of cell 0's view.
+        offset: pixel at the centre of cell 0's receptive field.
     """
 
     size: float = 1
@@ -49,12 +49,12 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Field:
-    """The views of rows and columns, and the size of the map they belong to.
+class ReceptiveField:
+    """Along rows and columns, and the size of the map it belongs to.
 
     Attributes:
-        y: the view along the rows; None where it is the whole image or cannot be told.
-        x: the view along the columns; None likewise.
+        y: along the rows; None where it is the whole image or unknown.
+        x: along the columns; None likewise.
         grid: (h, w) of the map.
     """
 
@@ -62,31 +62,33 @@ class Field:
     x: Axis | None
     grid: tuple[int, int]
 
-    def hull(self, other: Field) -> Field:
+    def hull(self, other: ReceptiveField) -> ReceptiveField:
         """The field of a sum or concatenation of two maps."""
         grid = (max(self.grid[0], other.grid[0]), max(self.grid[1], other.grid[1]))
         if self.y is None or self.x is None or other.y is None or other.x is None:
-            return Field(None, None, grid)
-        return Field(self.y.hull(other.y), self.x.hull(other.x), grid)
+            return ReceptiveField(None, None, grid)
+        return ReceptiveField(self.y.hull(other.y), self.x.hull(other.x), grid)
 
     @property
-    def known(self) -> bool:
-        """Whether the view of a cell is less than the whole image, and can be told."""
+    def is_local(self) -> bool:
+        """Whether a cell sees less than the whole image, and how much is known."""
         return self.y is not None and self.x is not None
 
 
-def box(field: Field, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
+def pixel_box(
+    field: ReceptiveField, row: int, column: int, height: int, width: int
+) -> tuple[int, int, int, int]:
     """Pixels that the cell at (`row`, `column`) sees, cut at the borders of the photograph.
 
     Returns:
         (top, left, bottom, right); bottom and right are one past the last pixel.
     """
-    top, bottom = _span(field.y, row, height)
-    left, right = _span(field.x, column, width)
+    top, bottom = _pixel_range(field.y, row, height)
+    left, right = _pixel_range(field.x, column, width)
     return top, left, bottom, right
 
 
-def _span(axis: Axis | None, cell: int, length: int) -> tuple[int, int]:
+def _pixel_range(axis: Axis | None, cell: int, length: int) -> tuple[int, int]:
     if axis is None:
         return 0, length
     centre = axis.offset + cell * axis.stride

@@ -25,21 +25,27 @@ import torch
 from torch import Tensor, nn
 
 from convscope.randomness import forked_generator
-from convscope.tracing.hooks import KINDS, Site, first_tensor, kind_of, observe
-from convscope.tracing.receptive_field import Axis, Field
-from convscope.tracing.receptive_field_rules import field_after, order_after
+from convscope.tracing.hooks import (
+    FUNCTION_KINDS,
+    ValueLocation,
+    first_tensor,
+    function_kind,
+    trace_calls,
+)
+from convscope.tracing.receptive_field import Axis, ReceptiveField
+from convscope.tracing.receptive_field_rules import dim_order_after, receptive_field_after
 
 Key = tuple[int, int]  # identity and version of a tensor
 
 # What may stand between a convolution and its activation without making it another value.
-_NORMS = frozenset(
+_NORM_FUNCTIONS = frozenset(
     (
         *("batch_norm", "layer_norm", "group_norm", "instance_norm", "permute", "dropout"),
         *("mul", "add", "__mul__", "__rmul__", "__add__", "__radd__", "contiguous", "to"),
     )
 )
 # Results of these are no activation of their own: the map before them is.
-_PASSIVE = frozenset(
+_NOT_A_NEW_MAP = frozenset(
     (
         *("adaptive_avg_pool2d", "adaptive_max_pool2d", "dropout", "dropout2d", "contiguous"),
         *("identity", "clone", "to", "float", "type", "permute", "view", "reshape"),
@@ -47,21 +53,21 @@ _PASSIVE = frozenset(
 )
 
 
-APART = "apart"  # the order of a value whose first axis is not that of the photographs
+BATCH_NOT_FIRST = "batch not first"  # the dim_order of a value whose first axis is not the batch
 
 
 @dataclass
 class Run:
-    """One run of one module; for `order` see `propagate.order_after`."""
+    """One run of one module; for `dim_order` see `receptive_field_rules.dim_order_after`."""
 
     name: str
     module: nn.Module
     number: int
     key: Key
     shape: tuple[int, ...]
-    field: Field | None
-    order: str | None
-    moment: int
+    field: ReceptiveField | None
+    dim_order: str | None
+    position: int
 
 
 @dataclass
@@ -73,9 +79,9 @@ class Call:
     function: str
     key: Key
     shape: tuple[int, ...]
-    field: Field | None
-    order: str | None
-    moment: int
+    field: ReceptiveField | None
+    dim_order: str | None
+    position: int
 
 
 @dataclass
@@ -88,14 +94,14 @@ class Stage:
 
 @dataclass
 class Trace:
-    """What a dry pass saw.
+    """What runs in a dry pass.
 
     Attributes:
         runs: every run of every named module, in order of completion.
         calls: every activation and pooling function, in order.
         stages: every convolution and pooling, in order.
         last_map: the last value on the grid of the image that is not a mere pooling.
-        answer: the network's output, where it is one tensor.
+        output_key: of the network's output, where it is one tensor.
         output: what the network returned.
     """
 
@@ -103,124 +109,136 @@ class Trace:
     calls: list[Call] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     last_map: Key | None = None
-    answer: Key | None = None
+    output_key: Key | None = None
     output: Any = None
 
-    def site(self, key: Key) -> Site | None:
+    def location(self, key: Key) -> ValueLocation | None:
         """Where a value can be read: the innermost module that returns it, else the function."""
         for run in self.runs:
             if run.key == key:
-                return Site(run.module, run.number)
+                return ValueLocation(run.module, run.number)
         for call in self.calls:
             if call.key == key:
-                return Site(call.kind, call.number)
+                return ValueLocation(call.kind, call.number)
         return None
 
 
 def trace(module: nn.Module, image: Tensor) -> Trace:
-    """Run `image` (1, C, H, W) through `module` once and note all that happens.
+    """Run `image` (1, C, H, W) through `module` once and record all that happens.
 
     The global generator is put back, in case the network draws random numbers.
     """
     tracer = _Tracer(image)
     devices = [image.device] if image.device.type == "cuda" else []
-    watching = observe(module, tracer.on_module, tracer.on_function)
-    with forked_generator(devices), torch.no_grad(), watching:
+    tracing = trace_calls(module, tracer.on_module, tracer.on_function)
+    with forked_generator(devices), torch.no_grad(), tracing:
         output = module(image)
-    tracer.found.output = output
-    tracer.found.answer = _key(output) if isinstance(output, Tensor) else None
-    return tracer.found
+    tracer.trace.output = output
+    tracer.trace.output_key = _key(output) if isinstance(output, Tensor) else None
+    return tracer.trace
 
 
 class _Tracer:
     def __init__(self, image: Tensor) -> None:
-        self.found = Trace()
-        self.kept: list[Any] = [image]  # an identity is only good while its tensor lives
+        self.trace = Trace()
+        self.alive: list[Any] = [image]  # an identity is unique only while its tensor lives
         height, width = image.shape[-2:]
-        self.fields = {id(image): Field(Axis(), Axis(), (height, width))}
-        self.orders: dict[int, str | None] = {id(image): "channels"}
-        self.open: dict[Key, Stage] = {}  # values that a norm or activation may still complete
+        self.fields = {id(image): ReceptiveField(Axis(), Axis(), (height, width))}
+        self.dim_orders: dict[int, str | None] = {id(image): "NCHW"}
+        self.open_stages: dict[
+            Key, Stage
+        ] = {}  # values that a norm or activation may still complete
         self.counts: dict[Any, int] = {}
-        self.moment = 0
+        self.position = 0
 
     def on_module(self, name: str, module: nn.Module, output: Any) -> None:
         try:
             value = first_tensor(output)
         except TypeError:
             return
-        self.kept.append(value)
+        self.alive.append(value)
         if not name:
             return
         key = _key(value)
-        run = Run(name, module, self._count(module), key, *self._seen(value))
-        self.found.runs.append(run)
+        run = Run(name, module, self._count(module), key, *self._description(value))
+        self.trace.runs.append(run)
         if isinstance(module, nn.Conv2d):
             self._open_stage(key)
 
     def on_function(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         inputs = [value for value in _tensors(args) if id(value) in self.fields]
-        name, made = getattr(func, "__name__", ""), _tensors([result])
-        if not inputs or not made:
+        name, results = getattr(func, "__name__", ""), _tensors([result])
+        if not inputs or not results:
             return
-        maps = [value for value in inputs if self.orders[id(value)]]
-        known = reduce(Field.hull, (self.fields[id(value)] for value in inputs))
+        maps = [value for value in inputs if self.dim_orders[id(value)]]
+        source_field = reduce(ReceptiveField.hull, (self.fields[id(value)] for value in inputs))
         if maps:  # what is no map has no grid to speak of
-            along = reduce(Field.hull, (self.fields[id(value)] for value in maps))
-            known = replace(known, grid=along.grid)
-        order = order_after(name, args, kwargs, self.orders[id(maps[0])] if maps else None)
-        for value in made:  # a split makes several
-            self.kept.append(value)
-            own = order if value.dim() == 4 else None
-            grid = _grid(value, own)
-            self.orders[id(value)] = own
-            self.fields[id(value)] = field_after(name, args, kwargs, known, grid, own)
-        if isinstance(result, Tensor) or kind_of(func) == "pool":
-            self._made(func, name, inputs, made[0])
+            map_field = reduce(ReceptiveField.hull, (self.fields[id(value)] for value in maps))
+            source_field = replace(source_field, grid=map_field.grid)
+        dim_order = dim_order_after(
+            name, args, kwargs, self.dim_orders[id(maps[0])] if maps else None
+        )
+        for value in results:  # a split has several
+            self.alive.append(value)
+            own_order = dim_order if value.dim() == 4 else None
+            grid = _grid(value, own_order)
+            self.dim_orders[id(value)] = own_order
+            self.fields[id(value)] = receptive_field_after(
+                name, args, kwargs, source_field, grid, own_order
+            )
+        if isinstance(result, Tensor) or function_kind(func) == "pool":
+            self._record_result(func, name, inputs, results[0])
 
-    def _made(self, func: Any, name: str, inputs: list[Tensor], result: Tensor) -> None:
-        self._note(func, name, result)
-        alone = len({id(value) for value in inputs}) == 1
-        self._follow(name, _key(inputs[0], before=result), result, alone=alone)
-        if name not in _PASSIVE and kind_of(func) != "pool" and self._holds_map(result):
-            self.found.last_map = _key(result)
+    def _record_result(self, func: Any, name: str, inputs: list[Tensor], result: Tensor) -> None:
+        self._record_call(func, name, result)
+        single_input = len({id(value) for value in inputs}) == 1
+        self._extend_stage(name, _key(inputs[0], before=result), result, single_input=single_input)
+        if name not in _NOT_A_NEW_MAP and function_kind(func) != "pool" and self._is_map(result):
+            self.trace.last_map = _key(result)
 
-    def _note(self, func: Any, name: str, result: Tensor) -> None:
-        kind = kind_of(func)
+    def _record_call(self, func: Any, name: str, result: Tensor) -> None:
+        kind = function_kind(func)
         if kind is not None:
-            call = Call(kind, self._count(kind), name, _key(result), *self._seen(result))
-            self.found.calls.append(call)
+            call = Call(kind, self._count(kind), name, _key(result), *self._description(result))
+            self.trace.calls.append(call)
         if kind == "pool":
             self._open_stage(_key(result), closed=True)
 
-    def _follow(self, name: str, source: Key, result: Tensor, *, alone: bool) -> None:
+    def _extend_stage(self, name: str, source: Key, result: Tensor, *, single_input: bool) -> None:
         """Move an open stage on to `result` if that is its norm or its activation."""
-        acts = KINDS.get(name) == "act"
-        if source in self.open and alone and (acts or name in _NORMS):
-            stage = self.open.pop(source)
+        is_activation = FUNCTION_KINDS.get(name) == "act"
+        if (
+            source in self.open_stages
+            and single_input
+            and (is_activation or name in _NORM_FUNCTIONS)
+        ):
+            stage = self.open_stages.pop(source)
             stage.key = _key(result)
-            if not acts:
-                self.open[stage.key] = stage
+            if not is_activation:
+                self.open_stages[stage.key] = stage
 
     def _open_stage(self, key: Key, *, closed: bool = False) -> None:
-        stage = Stage(len(self.found.stages) + 1, key)
-        self.found.stages.append(stage)
+        stage = Stage(len(self.trace.stages) + 1, key)
+        self.trace.stages.append(stage)
         if not closed:
-            self.open[key] = stage
+            self.open_stages[key] = stage
 
     def _count(self, source: Any) -> int:
         self.counts[source] = self.counts.get(source, 0) + 1
         return self.counts[source]
 
-    def _seen(self, value: Tensor) -> tuple[tuple[int, ...], Field | None, str | None, int]:
-        self.moment += 1
-        known = self.fields.get(id(value)) if self._holds_map(value) else None
-        order = self.orders.get(id(value)) if len(value) == 1 else APART
-        return tuple(value.shape[1:]), known, order, self.moment
+    def _description(
+        self, value: Tensor
+    ) -> tuple[tuple[int, ...], ReceptiveField | None, str | None, int]:
+        self.position += 1
+        field = self.fields.get(id(value)) if self._is_map(value) else None
+        dim_order = self.dim_orders.get(id(value)) if len(value) == 1 else BATCH_NOT_FIRST
+        return tuple(value.shape[1:]), field, dim_order, self.position
 
-    def _holds_map(self, value: Tensor) -> bool:
-        known = self.fields.get(id(value))
-        grid = _grid(value, self.orders.get(id(value)))
-        return known is not None and value.dim() == 4 and grid == known.grid and grid != (1, 1)
+    def _is_map(self, value: Tensor) -> bool:
+        field = self.fields.get(id(value))
+        grid = _grid(value, self.dim_orders.get(id(value)))
+        return field is not None and value.dim() == 4 and grid == field.grid and grid != (1, 1)
 
 
 def _key(value: Tensor, before: Tensor | None = None) -> Key:
@@ -229,17 +247,17 @@ def _key(value: Tensor, before: Tensor | None = None) -> Key:
 
 
 def _tensors(args: Iterable[Any]) -> list[Tensor]:
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for value in args:
         if isinstance(value, Tensor):
-            found.append(value)
+            tensors.append(value)
         elif isinstance(value, list | tuple):
-            found.extend(_tensors(value))
-    return found
+            tensors.extend(_tensors(value))
+    return tensors
 
 
-def _grid(value: Tensor, order: str | None) -> tuple[int, int]:
+def _grid(value: Tensor, dim_order: str | None) -> tuple[int, int]:
     if value.dim() != 4:
         return (1, 1)
-    first = 1 if order == "last" else 2
+    first = 1 if dim_order == "NHWC" else 2
     return int(value.shape[first]), int(value.shape[first + 1])

@@ -12,7 +12,7 @@ from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import channel
 from convscope.results import Pictures, Strip, recipe_for
-from convscope.tracing.layer_row import LayerInfo
+from convscope.tracing.layer_info import LayerInfo
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def maps(
         NotApplicableError: if the layer has no maps.
         ArgumentError: if there is no such channel.
     """
-    value = net.layers.maps(net.activations(images, (layer,))[layer], layer)
+    value = net.layers.to_nchw(net.activations(images, (layer,))[layer], layer)
     chosen = _chosen(value, layer, channels, strongest)
     recipe = recipe_for(net, "maps", layer=layer, channels=channels, strongest=strongest)
     captions = [] if chosen is None else [str(k) for k in chosen]

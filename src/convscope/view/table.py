@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from convscope.network.network import Network
 from convscope.results import Cell, Table, cell_text, recipe_for
-from convscope.tracing.layer_row import LayerInfo, Number
+from convscope.tracing.layer_info import LayerInfo, PerAxis
 
 COLUMNS = (
     *("layer", "stage", "name", "kind", "features", "shape"),
-    *("sees", "stride", "parameters", "runs"),
+    *("receptive field", "stride", "parameters", "runs"),
 )
 
 
@@ -38,7 +38,7 @@ def _cells(row: LayerInfo) -> list[Cell]:
     ]
 
 
-def _number(value: Number) -> str | None:
+def _number(value: PerAxis) -> str | None:
     if value is None:
         return None
     return "x".join(cell_text(v) for v in value) if isinstance(value, tuple) else cell_text(value)

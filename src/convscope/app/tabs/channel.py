@@ -14,7 +14,7 @@ from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.objectives.makers import channel
 from convscope.results.base import as_array
-from convscope.tracing.receptive_field import box
+from convscope.tracing.receptive_field import pixel_box
 
 BINS = 32
 STRONGEST = 4
@@ -86,7 +86,7 @@ def none_such(layer: str, k: int, maps: torch.Tensor) -> str:
 def _box(desk: SharedState, photo: Photograph, layer: str, row: int, column: int) -> list[int]:
     """The pixels that a cell sees: top, left, bottom, right."""
     field, size = desk.net.layers.field(layer), photo.pixels.shape[-2:]
-    found = box(field, row, column, *size) if field else (0, 0, *size)
+    found = pixel_box(field, row, column, *size) if field else (0, 0, *size)
     return list(found)
 
 

@@ -10,7 +10,7 @@ from convscope.app.image_encoding import encode_sprite
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
-from convscope.tracing.layer_row import LayerInfo
+from convscope.tracing.layer_info import LayerInfo
 from convscope.tracing.receptive_field import Axis
 
 
@@ -33,7 +33,7 @@ def values(desk: SharedState, photo: Photograph, layer: str) -> Tensor:
         return known[layer][0]
     with desk.network() as net:
         found = net.activations(photo.pixels, (layer,))[layer]
-        return net.layers.maps(found, layer)[0].detach().cpu()
+        return net.layers.to_nchw(found, layer)[0].detach().cpu()
 
 
 def _sheet(desk: SharedState, photo: Photograph, layer: str) -> Answer:

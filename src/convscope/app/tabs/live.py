@@ -63,7 +63,7 @@ def _said(net: Network, output: torch.Tensor) -> Answer:
 
 
 def _tiles(net: Network, value: torch.Tensor, layer: str, followed: int) -> Answer:
-    maps = net.layers.maps(value.detach(), layer)[0].cpu()
+    maps = net.layers.to_nchw(value.detach(), layer)[0].cpu()
     strongest = maps.mean((1, 2)).topk(min(TILES, len(maps))).indices
     known = followed < len(maps)
     return {

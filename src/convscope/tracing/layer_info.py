@@ -1,4 +1,4 @@
-"""One line of the table of layers."""
+"""One row of the table of layers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from convscope.tracing.receptive_field import Axis, Field
+from convscope.tracing.receptive_field import Axis, ReceptiveField
 from convscope.tracing.trace import Call, Run
 
-Number = float | tuple[float, float] | None
-_FEATURES = re.compile(r"(?:^|\.)features\.(\d+)$")
-_KINDS: tuple[tuple[str, str], ...] = (
+PerAxis = float | tuple[float, float] | None
+_FEATURES_INDEX = re.compile(r"(?:^|\.)features\.(\d+)$")
+_KIND_BY_CLASS_NAME: tuple[tuple[str, str], ...] = (
     ("Conv", "conv"),
     ("Norm", "norm"),
     ("Pool", "pool"),
@@ -24,7 +24,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One line of the table of layers.
+    """One row of the table of layers.
 
     Attributes:
         address: the shortest way to name it.
@@ -37,10 +37,10 @@ class LayerInfo:
         index: i of `features.i`.
         shape: of the output for one image, without the batch.
         receptive_field: pixels that one cell sees, (rows, columns) where these differ; None
-            where it is the whole image or cannot be told.
+            where it is the whole image or unknown.
         stride: pixels between neighbouring cells, likewise.
         offset: pixel at the centre of cell 0, likewise.
-        parameters: how many numbers the module has learnt, blocks with all they hold.
+        parameters: number of weights and biases; of a block, of all modules in it.
         calls: how often it runs in one pass.
     """
 
@@ -51,21 +51,21 @@ class LayerInfo:
     stage: int | None
     index: int | None
     shape: tuple[int, ...]
-    receptive_field: Number
-    stride: Number
-    offset: Number
+    receptive_field: PerAxis
+    stride: PerAxis
+    offset: PerAxis
     parameters: int
     calls: int
 
 
 def has_children(module: nn.Module) -> bool:
-    """Whether a module is made of other modules."""
+    """Whether a module contains other modules."""
     return next(module.children(), None) is not None
 
 
-def module_row(run: Run, conv: int | None, stage: int | None) -> LayerInfo:
-    """The line of a module, by its last run."""
-    index = _FEATURES.search(run.name)
+def module_info(run: Run, conv: int | None, stage: int | None) -> LayerInfo:
+    """The row of a module, by its last run."""
+    index = _FEATURES_INDEX.search(run.name)
     address = f"conv:{conv}" if conv else f"stage:{stage}" if stage else run.name
     return LayerInfo(
         address,
@@ -75,18 +75,18 @@ def module_row(run: Run, conv: int | None, stage: int | None) -> LayerInfo:
         stage,
         int(index.group(1)) if index else None,
         run.shape,
-        *_view(run.field),
+        *_receptive_field_columns(run.field),
         sum(p.numel() for p in run.module.parameters()),
         run.number,
     )
 
 
-def function_row(value: Run | Call, name: str, stage: int | None) -> LayerInfo:
-    """The line of a value that no module's last run returns."""
+def function_info(value: Run | Call, name: str, stage: int | None) -> LayerInfo:
+    """The row of a value that no module's last run returns."""
     kind = value.kind if isinstance(value, Call) else _kind(value.module)
     address = f"stage:{stage}" if stage else name
-    view = _view(value.field)
-    return LayerInfo(address, name, kind, None, stage, None, value.shape, *view, 0, 1)
+    receptive_field = _receptive_field_columns(value.field)
+    return LayerInfo(address, name, kind, None, stage, None, value.shape, *receptive_field, 0, 1)
 
 
 def _kind(module: nn.Module) -> str:
@@ -95,21 +95,21 @@ def _kind(module: nn.Module) -> str:
     name = type(module).__name__
     if type(module).__module__ == "torch.nn.modules.activation":
         return "act"
-    return next((kind for part, kind in _KINDS if part in name), name)
+    return next((kind for part, kind in _KIND_BY_CLASS_NAME if part in name), name)
 
 
-def _view(field: Field | None) -> tuple[Number, Number, Number]:
+def _receptive_field_columns(field: ReceptiveField | None) -> tuple[PerAxis, PerAxis, PerAxis]:
     if field is None or field.y is None or field.x is None:
         return None, None, None
     y, x = field.y, field.x
-    return _one(y, x, "size"), _one(y, x, "stride"), _one(y, x, "offset")
+    return _per_axis(y, x, "size"), _per_axis(y, x, "stride"), _per_axis(y, x, "offset")
 
 
-def _one(y: Axis, x: Axis, what: str) -> Number:
-    first, second = _plain(getattr(y, what)), _plain(getattr(x, what))
+def _per_axis(y: Axis, x: Axis, attribute: str) -> PerAxis:
+    first, second = _int_if_whole(getattr(y, attribute)), _int_if_whole(getattr(x, attribute))
     return first if first == second else (first, second)
 
 
-def _plain(value: float) -> float:
+def _int_if_whole(value: float) -> float:
     """A whole number as an int, for a table that reads well."""
     return int(value) if value == int(value) else value
