@@ -50,7 +50,7 @@ def raw(net: convscope.Network, source: InMemory) -> None:
     with torch.inference_mode(), net.frozen() as module:
         for batch in batches(net, photos, range(len(source)), BATCH):
             if batch.pixels is not None:
-                module(net.enter(batch.pixels))
+                module(net.preprocess(batch.pixels))
 
 
 def surveyed(net: convscope.Network, source: InMemory, **given: Any) -> None:

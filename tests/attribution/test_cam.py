@@ -76,7 +76,7 @@ def test_a_difference_of_classes(net, images):
 
 def test_chunks_change_nothing(net, images, monkeypatch):
     whole = convscope.cam(net, images, 1, layer="mid").values
-    monkeypatch.setattr(convscope.Network, "per_batch", lambda *_: 1)
+    monkeypatch.setattr(convscope.Network, "max_batch_size", lambda *_: 1)
     chunked = convscope.cam(net, images, 1, layer="mid").values
     torch.testing.assert_close(whole, chunked, rtol=1e-5, atol=1e-7)
 
@@ -125,7 +125,7 @@ def test_equal_to_captum_with_real_weights(squeezenet, layer):
     """In-place ReLUs included: `features.1` is one."""
     images = squeezenet.read("sample:china")
     module = squeezenet.module.eval()
-    expected = captum_map(module, squeezenet.enter(images), module.get_submodule(layer), 832)
+    expected = captum_map(module, squeezenet.preprocess(images), module.get_submodule(layer), 832)
     found = convscope.cam(squeezenet, images, 832, layer=layer).values
     scale = expected.abs().max()
     torch.testing.assert_close(found / scale, expected / scale, rtol=1e-5, atol=1e-5)

@@ -171,8 +171,8 @@ def test_smoothgrad_and_vargrad_as_defined(net, images):
     seen = []
     original = net.pixel_gradients
 
-    def spy(objective, pixels, seed=None):
-        value, gradient = original(objective, pixels, seed)
+    def spy(objective, pixels, loss=None):
+        value, gradient = original(objective, pixels, loss)
         seen.append(gradient)
         return value, gradient
 
@@ -193,7 +193,7 @@ def test_noise_has_its_seed_and_batches_change_nothing(net, images, monkeypatch)
         first.values,
         convscope.saliency(net, images, 1, method="smoothgrad", samples=9, seed=1).values,
     )
-    monkeypatch.setattr(convscope.Network, "per_batch", lambda *_: 1)
+    monkeypatch.setattr(convscope.Network, "max_batch_size", lambda *_: 1)
     torch.testing.assert_close(
         first.values,
         convscope.saliency(net, images, 1, method="smoothgrad", samples=9).values,
@@ -455,7 +455,7 @@ def test_many_photographs_are_run_in_parts(net, module, images, method, monkeypa
         ),
     }[method]
     expected, sizes = run(), []
-    monkeypatch.setattr(convscope.Network, "per_batch", lambda *_: 3)
+    monkeypatch.setattr(convscope.Network, "max_batch_size", lambda *_: 3)
     module.stem.register_forward_pre_hook(lambda _m, given: sizes.append(len(given[0])))
     torch.testing.assert_close(expected, run())
     assert 1 == max(sizes)

@@ -80,7 +80,7 @@ def test_each_photograph_is_asked_about_its_own_mask(method, monkeypatch):
     drawn = torch.Generator().manual_seed(0)
     photos = torch.rand(8, 3, 16, 16, generator=drawn)
     masks = torch.rand(8, 16, 16, generator=drawn) > 0.5
-    monkeypatch.setattr(Network, "per_batch", lambda *_: 3)
+    monkeypatch.setattr(Network, "max_batch_size", lambda *_: 3)
     found = run(net, photos, 2 * segment(0, masks) - segment(1, masks)).values
     for i in range(8):
         one = run(net, photos[i : i + 1], 2 * segment(0, masks[i]) - segment(1, masks[i])).values

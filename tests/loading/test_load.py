@@ -83,7 +83,7 @@ def test_torchvisions_facts_come_with_it(file):
 def test_a_photograph_enters_as_through_torchvisions_transforms(file):
     net = convscope.load("squeezenet1_1", weights=file)
     expected = SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()(Image.open(sample("china")))
-    found = net.enter(net.read("sample:china"))[0]
+    found = net.preprocess(net.read("sample:china"))[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
@@ -397,7 +397,7 @@ def test_timm_with_a_file(timm, tmp_path):
     config = timm.data.resolve_model_data_config(module)
     steps = timm.data.create_transform(**config).transforms
     pixels = net.read("sample:china")
-    torch.testing.assert_close(steps[-1](pixels), net.enter(pixels))
+    torch.testing.assert_close(steps[-1](pixels), net.preprocess(pixels))
     assert (steps[0].size, tuple(steps[1].size)) == (net.resize, net.input_size)
     assert ("resnet18", None, 1000) == (net.name, net.spec, len(net.labels))
     with torch.no_grad():
@@ -570,7 +570,7 @@ def test_without_mean_and_std_it_warns(images):
     with pytest.warns(UserWarning, match=message) as caught:
         net = convscope.load(tiny_module(), size=16)
     assert __file__ == caught[0].filename
-    assert torch.equal(images, net.enter(images))
+    assert torch.equal(images, net.preprocess(images))
 
 
 # --- options ----------------------------------------------------------------------------------
@@ -579,7 +579,7 @@ def test_without_mean_and_std_it_warns(images):
 def test_mean_and_std(images):
     net = convscope.load(tiny_module(), mean=(0.1, 0.2, 0.3), std=[0.4, 0.5, 0.6], size=16)
     expected = torch.stack([(images[:, c] - (c + 1) / 10) / ((c + 4) / 10) for c in range(3)], 1)
-    torch.testing.assert_close(expected, net.enter(images))
+    torch.testing.assert_close(expected, net.preprocess(images))
 
 
 def test_mean_and_std_of_ones_own_go_before_torchvisions(file):

@@ -87,7 +87,7 @@ def test_the_network_comes_back_as_it_was(net, images, how):
     try:
         if how == "interrupt":
             torch.nn.Linear.forward = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
-        net.gradients(convscope.logit(target), net.photographs(x), (layer,))
+        net.gradients(convscope.logit(target), net.as_pixels(x), (layer,))
     except (LayerNotFoundError, convscope.ConvscopeError, KeyboardInterrupt):
         assert how != "fine"
     finally:
@@ -115,7 +115,7 @@ def test_gradients_flow_to_pixels_that_ask_for_them(net, images):
 )
 def test_what_are_no_photographs(net, wrong, sentence):
     with pytest.raises(ImageError, match=sentence):
-        net.photographs(wrong)
+        net.as_pixels(wrong)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -155,7 +155,7 @@ def test_a_network_that_takes_another_way(images):
 
 def test_repr_and_captions(net):
     assert repr(net) == "Network('tiny', 1,293 parameters, input 16x16)"
-    assert ["church", "class 9"] == [net.caption(1), net.caption(9)]
+    assert ["church", "class 9"] == [net.class_label(1), net.class_label(9)]
 
 
 class Thrifty(nn.Module):

@@ -41,7 +41,7 @@ def checkpoints(module, tmp_path):
 
 
 def test_the_strongest_cell_by_a_slow_search(net, photographs, monkeypatch):
-    monkeypatch.setattr(convscope.Network, "per_batch", lambda _: 3)
+    monkeypatch.setattr(convscope.Network, "max_batch_size", lambda _: 3)
     for k, found in zip((0, 5), channel_maxima(net, photographs, "conv:2", (0, 5)), strict=True):
         maps = [
             net.activations(photo, ("conv:2",))["conv:2"][0, k].detach().numpy()

@@ -411,7 +411,7 @@ def test_one_size_that_is_too_small_changes_no_other():
     net = convscope.Network(module, input_size=(32, 32))
     seen = []
     module[0].register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[-2:])))
-    _ = net.layers, net.order
+    _ = net.layers, net.memory_format
     sizes = AnySize(net)
     for size in ((12, 12), (12, 24), (40, 40), (12, 24)):
         seen.clear()

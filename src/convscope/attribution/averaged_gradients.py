@@ -108,7 +108,7 @@ def _noise(one: Tensor, seed: int) -> Tensor:
 
 def _step(net: Network) -> int:
     """Copies a batch: with sixteen, convolutions of several networks take a third less."""
-    return max(1, min(16, net.per_batch()))
+    return max(1, min(16, net.max_batch_size()))
 
 
 def integrated(

@@ -21,8 +21,8 @@ from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import (
     may_have_cancelled,
-    without_cancelled,
-    without_rounding,
+    zero_if_cancelled,
+    zero_if_rounding,
 )
 from convscope.objectives.makers import OUTPUT, Objective, as_objective
 from convscope.progress import Progress, ShouldStop
@@ -79,13 +79,13 @@ def cam(
     if make is None:
         msg = f"There is no method {method!r}; there are {', '.join((*CAMS, *SLOW))}."
         raise ArgumentError(msg)
-    pixels, question = net.photographs(images), as_objective(objective)
+    pixels, question = net.as_pixels(images), as_objective(objective)
     places = _places(net, layer, method)
 
     def at(place: str) -> Tensor:
         parts = in_batches(
             len(pixels),
-            net.per_batch(),
+            net.max_batch_size(),
             lambda first, last: make(
                 net, pixels[first:last], question.for_images(first, last), place
             ),
@@ -129,7 +129,7 @@ def cam_across_layers(
     if formula is None:
         msg = f"{method!r} cannot be read at all layers at once; {', '.join(FORMULAS)} can."
         raise ArgumentError(msg)
-    pixels, question = net.photographs(images), as_objective(objective)
+    pixels, question = net.as_pixels(images), as_objective(objective)
     places = list(layers or [row.address for row in net.layers.convs])
 
     def work(first: int, last: int) -> list[Tensor]:
@@ -146,7 +146,7 @@ def cam_across_layers(
             for place, gradient in zip(places, gradients, strict=True)
         ]
 
-    parts = in_batches(len(pixels), max(1, net.per_batch() // 3), work)
+    parts = in_batches(len(pixels), max(1, net.max_batch_size() // 3), work)
     maps = [torch.cat(own) for own in zip(*parts, strict=True)]
     return Strip(maps, places, recipe_for(net, f"{method} strip", question.label, layers=places))
 
@@ -203,12 +203,12 @@ def mapped(
     found = formula(a, g)
     terms = (g.abs().mean((-2, -1), keepdim=True) * a.abs()).sum(1)
     if may_have_cancelled(found, terms, dtype):
-        found = without_rounding(found, formula(a, again()))
-    return without_cancelled(found, terms, dtype)
+        found = zero_if_rounding(found, formula(a, again()))
+    return zero_if_cancelled(found, terms, dtype)
 
 
 def _again(net: Network, objective: Objective, pixels: Tensor, layer: str) -> Tensor:
-    (gradient,) = net.gradients_again(objective, pixels, (layer,))
+    (gradient,) = net.rescaled_gradients(objective, pixels, (layer,))
     return net.layers.to_nchw(gradient, layer)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from convscope.errors import NotApplicableError
 from convscope.network.gradients import optional_gradients
 from convscope.network.network import Network
-from convscope.network.rounding import without_cancelled
+from convscope.network.rounding import zero_if_cancelled
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, total
 from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import ValueLocation, capture
@@ -41,7 +41,7 @@ def fullgrad(net: Network, pixels: Tensor, objective: Objective, _layer: str = "
     own, biases, _ = parts_of_score(net, pixels, objective)
     parts = [own, *biases]
     terms = torch.stack([part.abs().flatten(1).sum(1) for part in parts]).sum(0)[:, None]
-    own, *biases = (without_cancelled(part, terms, net.dtype) for part in parts)
+    own, *biases = (zero_if_cancelled(part, terms, net.dtype) for part in parts)
     found = _unit(own).sum(1)
     for part in biases:
         found = found + _enlarged(_unit(part), pixels).sum(1)
@@ -56,10 +56,10 @@ def parts_of_score(net: Network, pixels: Tensor, objective: Objective) -> Parts:
     photograph (group, layer, instance norms) are not known and are missing from the sum.
     """  # noqa: D205 - one sentence that needs two lines
     with torch.inference_mode(mode=False), torch.enable_grad(), net.exclusive():
-        x = net.enter(pixels).detach().clone().requires_grad_()
+        x = net.preprocess(pixels).detach().clone().requires_grad_()
         seen, places = _seen(net, x, objective)
-        acts = net.acts({k: v.float() for k, v in seen.items()} | {INPUT: x})
-        score = total(objective, net.acts({k: acts[k] for k in objective.layers}))
+        acts = net.wrap_activations({k: v.float() for k, v in seen.items()} | {INPUT: x})
+        score = total(objective, net.wrap_activations({k: acts[k] for k in objective.layers}))
         first, *grads = optional_gradients(score, [x, *(seen[n] for n in places)])
     if first is None:
         msg = f"{objective.label!r} does not depend on the pixels."

@@ -25,11 +25,11 @@ def masked_scores(
     locations = {n: net.layers.location(n) for n in question.layers if n not in (INPUT, OUTPUT)}
     half = computing(x.device, precision)
     with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad(), half:
-        shown = (x * masks.to(x)).contiguous(memory_format=net.order)
+        shown = (x * masks.to(x)).contiguous(memory_format=net.memory_format)
         with capture(locations, stop=OUTPUT not in question.layers) as seen:
             seen[OUTPUT] = scores_in(net.module(shown), net.output)
     found = {INPUT: shown, **seen}
-    acts = net.acts({n: found[n].float() for n in question.layers})
+    acts = net.wrap_activations({n: found[n].float() for n in question.layers})
     total(question, acts)
     return question.read(acts).float()
 
@@ -37,7 +37,7 @@ def masked_scores(
 def entered(net: Network, picture: Tensor) -> Tensor:
     """A photograph as the network's module is fed it."""
     with torch.inference_mode(mode=False), torch.no_grad():
-        return net.enter(picture.detach().clone())
+        return net.preprocess(picture.detach().clone())
 
 
 def batch_of(net: Network, picture: Tensor) -> int:
@@ -45,4 +45,4 @@ def batch_of(net: Network, picture: Tensor) -> int:
     area = picture[0, 0].numel() / (net.input_size[0] * net.input_size[1])
     good = int(FILL / max(1.0, area * net.layers.bytes_per_image))
     best = MOST if net.device.type == "cuda" else max(LEAST, min(MOST, good))
-    return max(1, min(best, int(net.per_batch() / area)))
+    return max(1, min(best, int(net.max_batch_size() / area)))

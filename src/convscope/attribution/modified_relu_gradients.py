@@ -7,7 +7,7 @@ from torch import Tensor
 
 from convscope.errors import NotApplicableError
 from convscope.execution.relu_rules import Gate, Rule, rewrite_relu
-from convscope.network.network import Network, Seed
+from convscope.network.network import Loss, Network
 from convscope.objectives.makers import OUTPUT, Objective
 
 
@@ -26,7 +26,7 @@ def rewritten(
     objective: Objective,
     pixels: Tensor,
     rule: Rule,
-    seed: Seed | None = None,
+    loss: Loss | None = None,
     *,
     first: bool = False,
 ) -> Tensor:
@@ -37,7 +37,7 @@ def rewritten(
         objective: what is differentiated.
         pixels: (N, C, H, W).
         rule: a ReLU's way back.
-        seed: as in `Network.pixel_gradients`.
+        loss: as in `Network.pixel_gradients`.
         first: whether a layer before the first ReLU may be asked too, where there is nothing to
             rewrite.
 
@@ -47,7 +47,7 @@ def rewritten(
     """
     relus = _relus(net, pixels)
     with rewrite_relu(rule) as mode:
-        _, gradient = net.pixel_gradients(objective, pixels, seed)
+        _, gradient = net.pixel_gradients(objective, pixels, loss)
     if not mode.calls and not (first and relus):
         msg = (
             f"{net.name} runs no ReLU before {objective.label}, so this would be the plain "

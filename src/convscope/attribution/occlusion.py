@@ -68,7 +68,7 @@ def occlusion(
     Raises:
         ArgumentError: if an option is none of these, or a window does not fit.
     """
-    pixels, question = net.photographs(images), as_objective(objective)
+    pixels, question = net.as_pixels(images), as_objective(objective)
     size, steps = sizes(pixels, window, stride, fill, reduce)
     corners = places((pixels.shape[2], pixels.shape[3]), size, steps)
     shown = covers(pixels, fill, size, seed)

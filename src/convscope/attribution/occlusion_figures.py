@@ -125,7 +125,7 @@ def occlusion_panels(
         ArgumentError: as `occlusion`.
         TargetError: if there is no such class.
     """
-    pixels = net.photographs(image)[:1]
+    pixels = net.as_pixels(image)[:1]
     size, steps = sizes(pixels, window, stride, fill)
     place = layer or net.layers.default.name
     clean = net.run(pixels, (place, OUTPUT))
@@ -143,7 +143,7 @@ def occlusion_panels(
             progress(done, grid[0] * grid[1], "windows")
     found = Scores(torch.cat(covered))
     best = found.predicted().view(grid)
-    names = {int(n): net.caption(int(n)) for n in best.unique()}
+    names = {int(n): net.class_label(int(n)) for n in best.unique()}
     recipe = recipe_for(
         net,
         "five panels",
@@ -152,7 +152,7 @@ def occlusion_panels(
         stride=stride,
         fill=fill,
         channel=f"{place}:{k}",
-        watched=net.caption(wanted),
+        watched=net.class_label(wanted),
     )
     return Panels(
         pixels,
@@ -202,7 +202,7 @@ def occlusion_by_class(
     if top < 1:
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
-    pixels = net.photographs(image)[:1]
+    pixels = net.as_pixels(image)[:1]
     size, steps = sizes(pixels, window, stride, fill)
     scored = net.run(pixels, (OUTPUT,))
     total(predicted(), scored)  # refuses what is no number
@@ -225,7 +225,7 @@ def occlusion_by_class(
             msg = f"The maps were stopped after {done} of {len(windows)} windows."
             raise StoppedError(msg)
     values = found.T.reshape(len(classes), *grid)
-    named = [net.caption(int(n)) for n in classes]
+    named = [net.class_label(int(n)) for n in classes]
     options = {"window": window, "stride": stride, "fill": fill, "captions": named}
     recipe = recipe_for(net, "class maps", ", ".join(named), seed=seed, **options)
     return Heatmap(values, pixels.expand(len(classes), -1, -1, -1), recipe)

@@ -67,12 +67,12 @@ def saliency(
     if not hasattr(samples, "__index__") or samples < 2:
         msg = f"samples must be a whole number of at least 2, not {samples!r}."
         raise ArgumentError(msg)
-    pixels, question = net.photographs(images), as_objective(objective)
+    pixels, question = net.as_pixels(images), as_objective(objective)
 
     def work(first: int, last: int) -> _Made:
         return make(net, pixels[first:last], question.for_images(first, last), samples, seed)
 
-    at_once = len(pixels) if method in AVERAGED else max(1, net.per_batch() // 3)
+    at_once = len(pixels) if method in AVERAGED else max(1, net.max_batch_size() // 3)
     parts = list(in_batches(len(pixels), at_once, work))
     notes = {k: v for part in parts for k, v in part[2].items()}
     recipe = recipe_for(net, method, question.label, seed=seed, samples=samples, **notes)
@@ -181,12 +181,12 @@ def deconv(
             rewrite: the projection is the filter itself, where it fired.)
     """
     _check_only(only)
-    pixels, question = net.photographs(images), as_objective(objective)
+    pixels, question = net.as_pixels(images), as_objective(objective)
 
     def work(first: int, last: int) -> Tensor:
         return _projected(net, pixels[first:last], question.for_images(first, last), only)
 
-    found = torch.cat(list(in_batches(len(pixels), max(1, net.per_batch() // 3), work)))
+    found = torch.cat(list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work)))
     recipe = recipe_for(net, "deconv", question.label, only=only)
     return Heatmap(_largest(found), pixels, recipe, projection=found)
 
@@ -213,7 +213,7 @@ def deconv_strongest(
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
     _check_only(only)
-    pixels = net.photographs(images)[:1]
+    pixels = net.as_pixels(images)[:1]
     with torch.no_grad():
         mean = net.run(pixels, (layer,)).maps(layer)[0].mean((1, 2))
     channels = mean.topk(min(top, len(mean))).indices.tolist()
@@ -235,9 +235,9 @@ def _check_only(only: str) -> None:
 
 
 def _projected(net: Network, pixels: Tensor, objective: Objective, only: str) -> Tensor:
-    """Seed the way back with the activity itself, rectified, and rewrite the ReLUs."""
+    """Weight the activation by itself, rectified, and backpropagate through modified ReLUs."""
 
-    def seed(acts: Acts) -> Tensor:
+    def loss(acts: Acts) -> Tensor:
         plane = (
             objective.spatial_map(acts)
             if objective.spatial_map
@@ -249,4 +249,4 @@ def _projected(net: Network, pixels: Tensor, objective: Objective, only: str) ->
             strength = strength * F.one_hot(top, strength[0].numel()).view_as(strength)
         return (plane * strength).sum()
 
-    return rewritten(net, objective, pixels, deconvnet, seed, first=True)
+    return rewritten(net, objective, pixels, deconvnet, loss, first=True)

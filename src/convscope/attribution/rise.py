@@ -62,7 +62,7 @@ def rise(
         StoppedError: if `should_stop` says so before the first mask.
     """
     _check(masks, cells, keep)
-    pixels = net.photographs(images)
+    pixels = net.as_pixels(images)
     given = as_objective(objective)
     wanted = given if isinstance(objective, Objective) else _by_probability(given)
     asked = [

@@ -165,7 +165,7 @@ def _asked_of(
     net: Network, heat: Heatmap, objective: Objective, index: int
 ) -> tuple[Tensor, Objective]:
     """One photograph, and the question as it is for that photograph unchanged."""
-    photo = net.photographs(heat.images[index : index + 1])
+    photo = net.as_pixels(heat.images[index : index + 1])
     return photo, net.resolve_target(objective.for_images(index, index + 1), photo)
 
 

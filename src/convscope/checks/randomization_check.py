@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
-from convscope.network.exclusive import copied
+from convscope.network.exclusive import deepcopy_module
 from convscope.network.network import Network
 from convscope.progress import Progress
 from convscope.randomness import seeded
@@ -134,10 +134,10 @@ def _layers(net: Network) -> list[str]:
 def _randomized(
     net: Network, layers: Sequence[str], how: str, seed: int
 ) -> Iterator[tuple[str, Network]]:
-    module = copied(net.module)
+    module = deepcopy_module(net.module)
     for number, name in enumerate(layers):
         if how == "single":
-            module = copied(net.module)
+            module = deepcopy_module(net.module)
         _shuffle(module.get_submodule(name), seed + number)
         yield (
             name or net.name,

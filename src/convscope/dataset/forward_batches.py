@@ -120,7 +120,7 @@ def forward_with_readers(
     locations = {name: net.layers.location(name) for name in layers}
     inputs_of = {CODE: head} if head is not None else {}
     with torch.inference_mode(), net.exclusive() as module:
-        x = net.enter(pixels)
+        x = net.preprocess(pixels)
         with inspect(locations, look, inputs_of=inputs_of, stop=not whole):
             reader(OUTPUT, scores_in(module(x), net.output).float())
 

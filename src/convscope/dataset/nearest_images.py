@@ -27,7 +27,7 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
         if name == CODE:
             found[name] = value
 
-    forward_with_readers(net, net.photographs(images), (), look, head=classifier_head(net))
+    forward_with_readers(net, net.as_pixels(images), (), look, head=classifier_head(net))
     return found[CODE].clone()
 
 
@@ -54,7 +54,7 @@ def nearest_images(
         ArgumentError: if it is another network, or `top` is below 1.
         NotApplicableError: if the survey kept no embeddings.
     """
-    pixels = net.photographs(images)[:1]
+    pixels = net.as_pixels(images)[:1]
     table = _table(net, survey, pixels, top)
     rows = table.records()
     sentence = (

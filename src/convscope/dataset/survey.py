@@ -158,7 +158,7 @@ def _manifest(
         msg = f"A part is (1, 4) to (4, 4), for example, not {part}."
         raise ArgumentError(msg)
     named = resolve_layers(net, layers)
-    batch = min(BATCH, net.per_batch())
+    batch = min(BATCH, net.max_batch_size())
     per_shard = max(LEAST_SHARD, -(-len(photos.items) // MOST_SHARDS))
     return Manifest(
         network=net.spec or net.name,

@@ -115,7 +115,7 @@ def compare(
         NotApplicableError: if no method gives a map for this network and question.
     """
     chosen = _chosen(methods)
-    pixels = net.photographs(photo)[:1]
+    pixels = net.as_pixels(photo)[:1]
     question = net.resolve_target(as_objective(objective).for_images(0, 1), pixels)
     net.score(question, pixels)  # what is wrong with the question itself is said once
     rows: list[Row] = []

@@ -85,7 +85,7 @@ class Tail:
         self.left: list[tuple[nn.Module, str, Any]] = []
         with self._still():
             self.pixels = pixels.detach().clone()
-            self._input = net.enter(self.pixels).clone()
+            self._input = net.preprocess(self.pixels).clone()
             self.script, seen = self._record(after)
         self.value = self._checked(seen)
         early = {n: seen[n] for n in self._wanted if n in seen and n not in self.script.sites}
@@ -97,7 +97,7 @@ class Tail:
     def batch(self) -> int:
         """How many variants are run at once."""
         if not self.replayed:
-            return min(MOST, self.net.per_batch())
+            return min(MOST, self.net.max_batch_size())
         free = free_bytes(self.net.device) // 8
         room = free if self.net.device.type == "cuda" else min(CACHED, free)
         return max(1, min(MOST, room // max(1, self.script.bytes)))
@@ -173,7 +173,9 @@ class Tail:
         known = {INPUT: self.pixels, **self.fixed}
         repeated = {name: a.expand(count, *a.shape[1:]) for name, a in known.items()}
         found = {**repeated, **seen}
-        return self.net.acts({name: at_least_float32(found[name]) for name in self.reads})
+        return self.net.wrap_activations(
+            {name: at_least_float32(found[name]) for name in self.reads}
+        )
 
     def _checked(self, seen: Mapping[str, Tensor]) -> Tensor:
         if "" not in seen or self.script.target is None:

@@ -23,9 +23,9 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-_tables = threading.Lock()  # guards the two tables; nothing is waited for while it is held
+_registry_lock = threading.Lock()  # guards the two dictionaries; nobody waits while holding it
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-_flags: dict[int, _Flag] = {}  # by the identity of what is off, which its block keeps alive
+_flags: dict[int, _SavedFlag] = {}  # by the identity of a module or parameter that is kept alive
 _Owner = tuple[nn.Module | nn.Parameter, str]
 
 
@@ -36,7 +36,7 @@ class _ThisThread(threading.local):
         self.modules: set[int] = set()
 
 
-_mine = _ThisThread()
+_this_thread = _ThisThread()
 
 
 @contextmanager
@@ -46,17 +46,17 @@ def exclusive(module: nn.Module) -> Iterator[nn.Module]:
     Threads that share only a part of it, as a backbone under two heads, wait for each other too.
     Blocks may be nested.
     """
-    if id(module) in _mine.modules:
+    if id(module) in _this_thread.modules:
         yield module
         return
     with _locked(module), frozen(module), ExitStack() as stack:
-        stack.callback(_mine.modules.discard, id(module))
-        _mine.modules.add(id(module))
+        stack.callback(_this_thread.modules.discard, id(module))
+        _this_thread.modules.add(id(module))
         yield module
 
 
-def copied(module: nn.Module) -> nn.Module:
-    """A copy of the module as its user left it, without the hooks and flags of a running pass."""
+def deepcopy_module(module: nn.Module) -> nn.Module:
+    """A deep copy without the hooks and flags of a running pass."""
     with _locked(module):
         return deepcopy(module)
 
@@ -64,36 +64,36 @@ def copied(module: nn.Module) -> nn.Module:
 @contextmanager
 def _locked(module: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
-        for lock in _locks_of(module):
+        for lock in _locks_for(module):
             stack.enter_context(lock)
         yield
 
 
-def _locks_of(module: nn.Module) -> list[threading.RLock]:
+def _locks_for(module: nn.Module) -> list[threading.RLock]:
     """The locks of all parts, in the order in which every thread takes them.
 
     Parts that had none share one, so that most modules have a single lock.
     """
     parts = list(module.modules())
-    with _tables:
-        found = [_locks.get(part) for part in parts]
+    with _registry_lock:
+        locks = [_locks.get(part) for part in parts]
         new = threading.RLock()
-        for part, lock in zip(parts, found, strict=True):
+        for part, lock in zip(parts, locks, strict=True):
             if lock is None:
                 _locks[part] = new
-    return sorted({lock or new for lock in found}, key=id)
+    return sorted({lock or new for lock in locks}, key=id)
 
 
 @dataclass
-class _Flag:
+class _SavedFlag:
     """A module's `training` or a parameter's `requires_grad` while it is off.
 
     Attributes:
-        before: what it was.
-        blocks: how many keep it off.
+        original: its value outside all blocks.
+        blocks: how many blocks keep it off.
     """
 
-    before: bool
+    original: bool
     blocks: int = 0
 
 
@@ -106,19 +106,19 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
     """
     owners: list[_Owner] = [(part, "training") for part in module.modules()]
     owners += [(parameter, "requires_grad") for parameter in module.parameters()]
-    held: list[_Owner] = []
+    changed: list[_Owner] = []
     try:
-        with _tables:
+        with _registry_lock:
             for owner, name in owners:
                 on = getattr(owner, name)
-                _flags.setdefault(id(owner), _Flag(on)).blocks += 1
-                held.append((owner, name))
+                _flags.setdefault(id(owner), _SavedFlag(on)).blocks += 1
+                changed.append((owner, name))
                 if on:
                     setattr(owner, name, False)
         yield module
     finally:
-        with _tables:
-            for owner, name in held:
+        with _registry_lock:
+            for owner, name in changed:
                 _release(owner, name)
 
 
@@ -127,5 +127,5 @@ def _release(owner: nn.Module | nn.Parameter, name: str) -> None:
     flag.blocks -= 1
     if not flag.blocks:
         del _flags[id(owner)]
-        if getattr(owner, name) != flag.before:
-            setattr(owner, name, flag.before)
+        if getattr(owner, name) != flag.original:
+            setattr(owner, name, flag.original)

@@ -1,4 +1,4 @@
-"""Gradients of a score at values that were kept."""
+"""Gradients of a score at captured values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from convscope.errors import NotApplicableError
 
-_REASONS = {
+_HIDDEN_GRADIENT_MESSAGES = {
     "checkpoint": (
         "This network saves memory by gradient checkpointing in a way that hides gradients "
         "(use_reentrant=True); build it without checkpointing, or with use_reentrant=False."
@@ -19,18 +19,18 @@ _REASONS = {
         "after x = relu(x), so torch cannot differentiate it; write x = x * 2."
     ),
 }
-"""Part of torch's message -> what to say where a network hides its gradients."""
+"""Part of torch's message -> the message to raise instead."""
 
 
 def gradients_at(
-    score: Tensor, kept: list[Tensor], label: str, layers: Sequence[str] = ()
+    score: Tensor, values: list[Tensor], label: str, layers: Sequence[str] = ()
 ) -> tuple[Tensor, ...]:
-    """One gradient for each of the `kept` values, which `layers` names; without names, the pixels.
+    """One gradient for each of `values`, named by `layers`; without names they are the pixels.
 
     Raises:
         NotApplicableError: if the score does not depend on one of them.
     """
-    grads = optional_gradients(score, kept)
+    grads = optional_gradients(score, values)
     for layer, grad in zip(layers or ["the pixels"], grads, strict=True):
         if grad is None:
             hint = "; choose an earlier layer" if layers else ""
@@ -39,18 +39,20 @@ def gradients_at(
     return tuple(grad for grad in grads if grad is not None)
 
 
-def optional_gradients(score: Tensor, kept: Sequence[Tensor]) -> Sequence[Tensor | None]:
+def optional_gradients(score: Tensor, values: Sequence[Tensor]) -> Sequence[Tensor | None]:
     """The same, with None where the score does not depend on a value.
 
     Raises:
         NotApplicableError: if the network hides its gradients.
     """
-    if not score.requires_grad:  # as of a score that is read from no activation
-        return [None] * len(kept)
+    if not score.requires_grad:  # as a score that reads no activation
+        return [None] * len(values)
     try:
-        return torch.autograd.grad(score, kept, allow_unused=True)
+        return torch.autograd.grad(score, values, allow_unused=True)
     except RuntimeError as error:
-        msg = next((said for part, said in _REASONS.items() if part in str(error)), None)
+        msg = next(
+            (text for part, text in _HIDDEN_GRADIENT_MESSAGES.items() if part in str(error)), None
+        )
         if msg is None:
             raise
         raise NotApplicableError(msg) from error

@@ -1,4 +1,4 @@
-"""How a module is taken hold of, and which channels it wants."""
+"""Unwrap and probe a user's module."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.tracing.hooks import first_convolution
 
-SAME = 1e-2  # of the scores: rounding in bfloat16 is no difference, another order is one
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
+RELATIVE_TOLERANCE = 1e-2  # between scores: above rounding in bfloat16, below a wrong memory format
+_LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
 
 
-def unwrapped(module: Any) -> nn.Module:
+def unwrap(module: Any) -> nn.Module:
     """The Python module itself, out of parallel and compiled wrappings.
 
     Raises:
-        ArgumentError: if it is no module.
-        NotApplicableError: if it cannot be looked into.
+        ArgumentError: if it is not a module.
+        NotApplicableError: if it cannot be inspected.
     """
     if not isinstance(module, nn.Module):
         msg = f"A network is a torch.nn.Module, not a {type(module).__name__}."
@@ -41,42 +41,44 @@ def unwrapped(module: Any) -> nn.Module:
     return module
 
 
-def fastest_order(scores: Callable[[Tensor], Tensor], x: Tensor) -> torch.memory_format:
-    """How pictures should lie in memory: channels last, which is faster, where this is as good.
+def preferred_memory_format(scores: Callable[[Tensor], Tensor], x: Tensor) -> torch.memory_format:
+    """Channels last, which is faster, where it gives the same scores; else contiguous.
 
-    It is not where a module flattens its maps with `view`, which takes one order only, or reads
-    memory in some other way of its own.
+    The scores differ where a module flattens its maps with `view`, which depends on the memory
+    format, or reads memory in some other way of its own.
 
     Args:
-        scores: what the network says.
-        x: a picture to try it with.
+        scores: the network, from input to scores.
+        x: an input to try it with.
     """
-    usual = scores(x)
+    contiguous = scores(x)
     try:
-        other = scores(x.contiguous(memory_format=torch.channels_last))
+        channels_last = scores(x.contiguous(memory_format=torch.channels_last))
     except RuntimeError:
         return torch.contiguous_format
-    same = other.shape == usual.shape and bool((other - usual).norm() <= SAME * usual.norm())
+    if channels_last.shape != contiguous.shape:
+        return torch.contiguous_format
+    same = bool((channels_last - contiguous).norm() <= RELATIVE_TOLERANCE * contiguous.norm())
     return torch.channels_last if same else torch.contiguous_format
 
 
-def channels_taken(module: nn.Module, x: Tensor) -> int | None:
-    """How many channels a module takes, where a first convolution tells; else None.
+def expected_channels(module: nn.Module, x: Tensor) -> int | None:
+    """How many input channels a module expects, by its first convolution; None without one.
 
     Args:
         module: in eval mode.
-        x: a picture in its own normalisation.
+        x: a normalized image.
     """
-    found = first_convolution(module, x)
-    if found is None:
+    channels = first_convolution(module, x)
+    if channels is None:
         return None
-    reached, taken = found
-    return x.shape[1] if reached == taken else taken
+    reached, expected = channels
+    return x.shape[1] if reached == expected else expected
 
 
 @contextmanager
-def refusals_explained(name: str, pixels: Tensor) -> Iterator[None]:
-    """What a module says when it cannot take a picture, in one sentence.
+def explain_runtime_errors(name: str, pixels: Tensor) -> Iterator[None]:
+    """Turn an error of torch in a forward pass into one sentence.
 
     Raises:
         NotApplicableError: for an error of torch inside the block; running out of memory and
@@ -93,17 +95,17 @@ def refusals_explained(name: str, pixels: Tensor) -> Iterator[None]:
         raise NotApplicableError(msg) from error
 
 
-def with_channels(x: Tensor, wanted: int | None, name: str) -> Tensor:
-    """A picture with the channels a network wants: colours become grey where it takes one.
+def convert_channels(x: Tensor, expected: int | None, name: str) -> Tensor:
+    """An image with the channels a network expects: colour becomes grey where it expects one.
 
     Raises:
-        NotApplicableError: if the one cannot be made of the other.
+        NotApplicableError: if one cannot be converted into the other.
     """
-    if wanted == 1 and x.shape[1] == 3:
-        return (x * x.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-    if wanted is not None and x.shape[1] != wanted:
+    if expected == 1 and x.shape[1] == 3:
+        return (x * x.new_tensor(_LUMA_WEIGHTS).view(3, 1, 1)).sum(1, keepdim=True)
+    if expected is not None and x.shape[1] != expected:
         msg = (
-            f"{name} takes pictures of {wanted} channels, photographs have 3; give a "
+            f"{name} takes pictures of {expected} channels, photographs have 3; give a "
             "normalize function that makes the one of the other."
         )
         raise NotApplicableError(msg)

@@ -1,4 +1,4 @@
-"""What is looked at: a module, how photographs enter it, and what its scores are called."""
+"""A module with its preprocessing and class names."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from convscope.network.exclusive import exclusive, frozen
 from convscope.network.gradients import gradients_at
 from convscope.network.memory import free_bytes
 from convscope.network.module import (
-    channels_taken,
-    fastest_order,
-    refusals_explained,
-    unwrapped,
-    with_channels,
+    convert_channels,
+    expected_channels,
+    explain_runtime_errors,
+    preferred_memory_format,
+    unwrap,
 )
-from convscope.network.rounding import OTHER_SCALE, may_be_rounding, without_rounding
-from convscope.network.weights import remembered_fingerprint
+from convscope.network.rounding import RESCALE_FACTOR, may_be_rounding, zero_if_rounding
+from convscope.network.weights import cached_fingerprint
 from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, total
 from convscope.objectives.outputs import Selector, scores_in
 from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.layers import Layers
 from convscope.tracing.trace import trace
 
-Seed = Callable[[Acts], Tensor]
+Loss = Callable[[Acts], Tensor]
 T = TypeVar("T")
 
 
-class once(Generic[T]):  # noqa: N801 - used like a function
-    """A property computed when it is first asked for, by one thread however many ask.
+class cached_per_network(Generic[T]):  # noqa: N801 - used like a function
+    """A property computed on first access, once per network and by one thread however many ask.
 
     Unlike `functools.cached_property`, which up to Python 3.11 has a lock of its own that is taken
     before the module's: two threads would wait for each other.
     """
 
-    def __init__(self, make: Callable[[Network], T]) -> None:
-        """What computes it."""
-        self.make, self.__doc__ = make, make.__doc__
+    def __init__(self, compute: Callable[[Network], T]) -> None:
+        """Take the function that computes it."""
+        self.compute, self.__doc__ = compute, compute.__doc__
 
     def __set_name__(self, _owner: type, name: str) -> None:
         self.name = name
@@ -54,32 +54,32 @@ class once(Generic[T]):  # noqa: N801 - used like a function
     @overload
     def __get__(self, net: Network, owner: type) -> T: ...
     def __get__(self, net: Network | None, owner: type) -> Self | T:
-        """Not called again for a network that has it."""
+        """The stored value, or the computed one where there is none yet."""
         if net is None:
             return self
         with net.exclusive():
             if self.name not in net.__dict__:
-                net.__dict__[self.name] = self.make(net)
-        found: T = net.__dict__[self.name]
-        return found
+                net.__dict__[self.name] = self.compute(net)
+        value: T = net.__dict__[self.name]
+        return value
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A module ready to be questioned. Nothing done through it changes the module.
+    """A module ready for every method. Nothing done through it changes the module.
 
     Attributes:
         module: images (N, C, H, W) -> scores (N, K).
-        normalize: pixels in [0, 1] -> what the module was trained on, differentiable; None: the
-            pixels as they are.
+        normalize: pixels in [0, 1] -> input of the module, differentiable; None: the pixels
+            themselves.
         labels: class names, or empty when they are not known.
         name: for captions and file names.
-        spec: what `load` was given, so that another machine can load it too.
+        spec: argument of `load`, so that another machine can load it too.
         input_size: (height, width) of the photographs it takes.
         resize: length to which a photograph's shorter side is brought before it is cropped.
         interpolation: how it is resized, "bilinear" or "bicubic".
-        output: which part of what the module returns are the scores, where this is not plain:
-            a place, a name, or a function.
+        output: which part of the module's output holds the scores, where that is ambiguous:
+            an index, a name, or a function.
         missing: names of weights that were not loaded; then only filters can be shown.
     """
 
@@ -95,8 +95,8 @@ class Network:
     missing: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     def __post_init__(self) -> None:
-        """Unwrap parallel and compiled modules; refuse what cannot be looked into."""
-        object.__setattr__(self, "module", unwrapped(self.module))
+        """Unwrap parallel and compiled modules; refuse those that cannot be inspected."""
+        object.__setattr__(self, "module", unwrap(self.module))
 
     def __repr__(self) -> str:
         """Name, size and input."""
@@ -104,12 +104,12 @@ class Network:
         count = sum(p.numel() for p in self.module.parameters())
         return f"Network({self.name!r}, {count:,} parameters, input {height}x{width})"
 
-    @once
+    @cached_per_network
     def layers(self) -> Layers:
         """The table of layers, from one pass over a grey picture."""
-        grey = self._grey()
-        with self._pass(), torch.no_grad(), refusals_explained(self.name, grey):
-            return Layers(trace(self.module, self.enter(grey)))
+        image = self._grey_image()
+        with self._exclusive_pass(), torch.no_grad(), explain_runtime_errors(self.name, image):
+            return Layers(trace(self.module, self.preprocess(image)))
 
     @property
     def device(self) -> torch.device:
@@ -126,7 +126,7 @@ class Network:
     @property
     def fingerprint(self) -> str:
         """First 16 hex digits of the SHA-256 of all weights."""
-        return remembered_fingerprint(self.module, self.__dict__)
+        return cached_fingerprint(self.module, self.__dict__)
 
     def frozen(self) -> AbstractContextManager[nn.Module]:
         """Eval mode and no gradients of parameters; both are put back on the way out.
@@ -137,7 +137,7 @@ class Network:
         return frozen(self.module)
 
     def exclusive(self) -> AbstractContextManager[nn.Module]:
-        """The same with the module to oneself: no other thread's pass in it meanwhile."""
+        """The same with the module for this thread alone."""
         return exclusive(self.module)
 
     def read(self, source: Source, *, fit: str = "crop", decode: Decode = decode_file) -> Tensor:
@@ -152,11 +152,11 @@ class Network:
         )
         return pixels.to(self.device)
 
-    def photographs(self, images: Tensor | Source) -> Tensor:
-        """Whatever a method was given as (N, 3, H, W) pixels on the network's device.
+    def as_pixels(self, images: Tensor | Source) -> Tensor:
+        """A photograph or a batch as (N, 3, H, W) pixels on the network's device.
 
         Raises:
-            ImageError: if it is no photograph, or a tensor of another shape or range.
+            ImageError: if it is not a photograph, or a tensor of another shape or range.
         """
         if not (isinstance(images, Tensor) and images.dim() == 4):
             return self.read(images)
@@ -166,57 +166,59 @@ class Network:
                 f"{images.dtype} of shape {tuple(images.shape)}."
             )
             raise ImageError(msg)
-        if images.shape[1] == 3:  # a network of other channels takes what it takes
+        if images.shape[1] == 3:  # the input of other networks may have any range
             check_pixels(images)
         return images.detach().clone().float().to(self.device)
 
-    def enter(self, images: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) -> the module's own input, in an order in memory that it can take."""
-        x = self._normalized(images)
-        return x if x.is_contiguous() else x.contiguous(memory_format=self.order)
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
+        x = self._normalize(images)
+        return x if x.is_contiguous() else x.contiguous(memory_format=self.memory_format)
 
-    def _grey(self) -> Tensor:
+    def _grey_image(self) -> Tensor:
         return torch.full((1, 3, *self.input_size), 0.5, dtype=torch.float32, device=self.device)
 
-    def _normalized(self, images: Tensor) -> Tensor:
+    def _normalize(self, images: Tensor) -> Tensor:
         x = self.normalize(images) if self.normalize else images
-        return with_channels(x, self.channels, self.name).to(self.dtype)
+        return convert_channels(x, self.channels, self.name).to(self.dtype)
 
-    @once
+    @cached_per_network
     def channels(self) -> int | None:
-        """Channels of the module's input, told by the first convolution that runs."""
-        with self._pass(), torch.no_grad():
-            x = self.normalize(self._grey()) if self.normalize else self._grey()
-            return channels_taken(self.module, x.to(self.dtype))
+        """Channels of the module's input, as the first convolution to run expects them."""
+        with self._exclusive_pass(), torch.no_grad():
+            x = self.normalize(self._grey_image()) if self.normalize else self._grey_image()
+            return expected_channels(self.module, x.to(self.dtype))
 
-    @once
-    def order(self) -> torch.memory_format:
-        """How pictures should lie in memory where many are run: as the module computes fastest."""
-        some = torch.rand(
+    @cached_per_network
+    def memory_format(self) -> torch.memory_format:
+        """The memory format in which the module runs batches fastest."""
+        noise = torch.rand(
             (1, 3, *self.input_size),
             generator=torch.Generator().manual_seed(0),
             dtype=torch.float32,
         )
-        with self._pass(), torch.no_grad():
-            x = self._normalized(some.to(self.device)).contiguous()
-            return fastest_order(lambda x: scores_in(self.module(x), self.output).float(), x)
+        with self._exclusive_pass(), torch.no_grad():
+            x = self._normalize(noise.to(self.device)).contiguous()
+            return preferred_memory_format(
+                lambda x: scores_in(self.module(x), self.output).float(), x
+            )
 
     def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Acts:
         """Run photographs just far enough to read some layers.
 
         Args:
             images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it. Gradients
-                flow back to a tensor that asks for them.
+                flow back to a tensor with `requires_grad`.
             layers: addresses; "input" is the pixels and "output" the scores.
 
         Returns:
             address -> activation, float32 on the network's device.
 
         Raises:
-            LayerNotFoundError: if an address names nothing.
+            LayerNotFoundError: if an address names no layer.
         """
-        tracked = isinstance(images, Tensor) and images.requires_grad
-        pixels = images if tracked and isinstance(images, Tensor) else self.photographs(images)
+        needs_grad = isinstance(images, Tensor) and images.requires_grad
+        pixels = images if needs_grad and isinstance(images, Tensor) else self.as_pixels(images)
         return self.run(pixels, layers)
 
     def score(self, objective: Objective, images: Tensor | Source) -> Tensor:
@@ -226,14 +228,16 @@ class Network:
         return objective.read(acts)
 
     def run(self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool = False) -> Acts:
-        """One pass over ready pixels; `activations` for everybody else.
+        """One pass over checked pixels; see `activations` for photographs.
 
         Args:
             pixels: (N, 3, H, W) on the network's device.
-            layers: addresses to keep.
-            start_gradients: at the first layer kept (see `hooks.capture`).
+            layers: addresses to capture.
+            start_gradients: at the first of them (see `hooks.capture`).
         """
-        return self._named(self._seen(pixels, layers, start_gradients=start_gradients), layers)
+        return self._as_activations(
+            self._capture(pixels, layers, start_gradients=start_gradients), layers
+        )
 
     def gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str]
@@ -241,120 +245,122 @@ class Network:
         """Activations, and the objective's gradient at each of `layers`, for the cost of a pass.
 
         Args:
-            objective: what is differentiated, for each image by itself.
+            objective: what to differentiate, for each image on its own.
             pixels: (N, 3, H, W) on the network's device.
             layers: addresses. Everything before the first of them runs without gradients.
 
         Returns:
             Activations of these layers and of those the objective reads; one gradient a layer,
-            float32 and of the layer's own shape, zero for an image where it is mere rounding.
+            float32 and of the layer's own shape, zero for an image where it is only rounding error.
 
         Raises:
             NotApplicableError: if the objective does not depend on a layer.
         """
         acts, grads = self._gradients(objective, pixels, layers)
         score = objective.read(acts).detach()
-        found = zip(grads, layers, strict=True)
-        if any(may_be_rounding(grad, acts[layer], score) for grad, layer in found):
-            again = self.gradients_again(objective, pixels, layers)
-            grads = [without_rounding(*pair) for pair in zip(grads, again, strict=True)]
+        pairs = zip(grads, layers, strict=True)
+        if any(may_be_rounding(grad, acts[layer], score) for grad, layer in pairs):
+            rescaled = self.rescaled_gradients(objective, pixels, layers)
+            grads = [zero_if_rounding(*pair) for pair in zip(grads, rescaled, strict=True)]
         return acts, grads
 
-    def gradients_again(
+    def rescaled_gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str]
     ) -> list[Tensor]:
-        """The same gradients rounded otherwise, to tell what is mere rounding."""
-        _, again = self._gradients(objective, pixels, layers, OTHER_SCALE)
-        return [grad / OTHER_SCALE for grad in again]
+        """The same gradients with other rounding errors, computed at another scale."""
+        _, rescaled = self._gradients(objective, pixels, layers, RESCALE_FACTOR)
+        return [grad / RESCALE_FACTOR for grad in rescaled]
 
     def _gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float = 1
     ) -> tuple[Acts, list[Tensor]]:
         """The gradients of the objective times `scale`."""
-        wanted = dict.fromkeys((*layers, *objective.layers))
-        with self._pass():  # to the end: modules that save memory run once more on the way back
-            seen = self._seen(pixels, tuple(wanted), start_gradients=True)
-            acts = self._named(seen, tuple(wanted))
-            kept = [seen[layer] for layer in layers]
+        addresses = dict.fromkeys((*layers, *objective.layers))
+        with self._exclusive_pass():  # to the end: checkpointed modules run again on the way back
+            captured = self._capture(pixels, tuple(addresses), start_gradients=True)
+            acts = self._as_activations(captured, tuple(addresses))
+            values = [captured[layer] for layer in layers]
             score = total(objective, acts)
-            grads = gradients_at(scale * score, kept, objective.label, layers)
+            grads = gradients_at(scale * score, values, objective.label, layers)
         return acts, [grad.float() for grad in grads]
 
     def pixel_gradients(
-        self, objective: Objective, pixels: Tensor, seed: Seed | None = None
+        self, objective: Objective, pixels: Tensor, loss: Loss | None = None
     ) -> tuple[Tensor, Tensor]:
         """The objective's value and its gradient at the pixels.
 
         Args:
-            objective: what is differentiated, for each image by itself.
+            objective: what to differentiate, for each image on its own.
             pixels: (N, C, H, W) on the network's device.
-            seed: activations -> what is differentiated instead of the objective's sum.
+            loss: activations -> the scalar to differentiate instead of the objective's sum.
 
         Returns:
             Values (N,) and gradients of the pixels' shape, float32, zero for an image where it
             is mere rounding.
         """
-        score, gradient = self._pixel_gradients(objective, pixels, seed)
+        score, gradient = self._pixel_gradients(objective, pixels, loss)
         if may_be_rounding(gradient, pixels, score):
-            _, again = self._pixel_gradients(objective, pixels, seed, OTHER_SCALE)
-            gradient = without_rounding(gradient, again / OTHER_SCALE)
+            _, rescaled = self._pixel_gradients(objective, pixels, loss, RESCALE_FACTOR)
+            gradient = zero_if_rounding(gradient, rescaled / RESCALE_FACTOR)
         return score, gradient
 
     def _pixel_gradients(
-        self, objective: Objective, pixels: Tensor, seed: Seed | None, scale: float = 1
+        self, objective: Objective, pixels: Tensor, loss: Loss | None, scale: float = 1
     ) -> tuple[Tensor, Tensor]:
-        """The gradient of the objective, or of the seed, times `scale`."""
-        with self._pass(), torch.enable_grad():
+        """The gradient of the objective, or of `loss`, times `scale`."""
+        with self._exclusive_pass(), torch.enable_grad():
             x = pixels.detach().clone().requires_grad_()
             acts = self.run(x, objective.layers)
             score = total(objective, acts)
-            score = seed(acts) if seed else score
+            score = loss(acts) if loss else score
             (gradient,) = gradients_at(scale * score, [x], objective.label)
         return objective.read(acts).detach(), gradient.float()
 
-    def resolve_target(self, objective: Objective, one: Tensor) -> Objective:
-        """The objective with its class fixed to that of `one` photograph (1, C, H, W)."""
+    def resolve_target(self, objective: Objective, image: Tensor) -> Objective:
+        """The objective with its class fixed to that of one photograph, (1, C, H, W)."""
         if objective.settle is None:
             return objective
         with torch.no_grad():
-            return objective.resolve_target(self.run(one, objective.layers))
+            return objective.resolve_target(self.run(image, objective.layers))
 
-    def acts(self, values: Mapping[str, Tensor]) -> Acts:
-        """Values of a pass, with what it takes to read them: class names and layouts of maps."""
+    def wrap_activations(self, values: Mapping[str, Tensor]) -> Acts:
+        """Values of a pass with class names and layouts of maps."""
         inner = [name for name in values if name not in (INPUT, OUTPUT)]
         return Acts(values, self.labels, self.layers.layouts(inner) if inner else {})
 
-    def per_batch(self, share: float = 0.25) -> int:
-        """How many photographs of the usual size fit into a share of the free memory."""
-        return max(
-            1, int(share * free_bytes(self.device) / max(1, 2 * self.layers.bytes_per_image))
-        )
+    def max_batch_size(self, memory_fraction: float = 0.25) -> int:
+        """How many photographs of `input_size` fit into a fraction of the free memory."""
+        bytes_per_image = max(1, 2 * self.layers.bytes_per_image)
+        return max(1, int(memory_fraction * free_bytes(self.device) / bytes_per_image))
 
-    def caption(self, c: int) -> str:
-        """A class as people read it: its label, or its number where labels are missing."""
-        return str(self.labels[c]) if 0 <= c < len(self.labels) else f"class {c}"
+    def class_label(self, class_id: int) -> str:
+        """The label of a class, or its number where labels are missing."""
+        known = 0 <= class_id < len(self.labels)
+        return str(self.labels[class_id]) if known else f"class {class_id}"
 
-    def _seen(
+    def _capture(
         self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool
     ) -> dict[str, Tensor]:
         """The values at `layers`, in the network's own precision."""
-        self._refuse_if_partial()
+        self._check_weights_loaded()
         locations = self._locations(layers)
         if not locations and OUTPUT not in layers:
             return {INPUT: pixels}
-        with self._pass(), refusals_explained(self.name, pixels):
-            x = self.enter(pixels)  # may run the module by itself, so not while it is watched
+        with self._exclusive_pass(), explain_runtime_errors(self.name, pixels):
+            x = self.preprocess(pixels)  # may run the module itself, so not inside `capture`
             with capture(
                 locations, stop=OUTPUT not in layers, start_gradients=start_gradients
-            ) as seen:
-                seen[OUTPUT] = scores_in(self.module(x), self.output)
-        self._check_all_seen(locations, seen)
-        return {INPUT: pixels, **seen}
+            ) as captured:
+                captured[OUTPUT] = scores_in(self.module(x), self.output)
+        self._check_all_ran(locations, captured)
+        return {INPUT: pixels, **captured}
 
-    def _named(self, seen: dict[str, Tensor], layers: Sequence[str]) -> Acts:
-        return self.acts({name: seen[name].float() for name in dict.fromkeys(layers)})
+    def _as_activations(self, captured: dict[str, Tensor], layers: Sequence[str]) -> Acts:
+        return self.wrap_activations(
+            {name: captured[name].float() for name in dict.fromkeys(layers)}
+        )
 
-    def _pass(self) -> ExitStack:
+    def _exclusive_pass(self) -> ExitStack:
         stack = ExitStack()
         stack.enter_context(self.exclusive())
         stack.enter_context(torch.inference_mode(mode=False))
@@ -364,20 +370,22 @@ class Network:
         inner = [name for name in layers if name not in (INPUT, OUTPUT)]
         return {name: self.layers.location(name) for name in inner}
 
-    def _check_all_seen(self, locations: dict[str, ValueLocation], seen: dict[str, Tensor]) -> None:
-        unseen = [name for name in locations if name not in seen]
-        if unseen:
+    def _check_all_ran(
+        self, locations: dict[str, ValueLocation], captured: dict[str, Tensor]
+    ) -> None:
+        skipped = [name for name in locations if name not in captured]
+        if skipped:
             msg = (
-                f"{unseen[0]} did not run for these photographs, though it did in the dry pass: "
-                "the network takes another way for them."
+                f"{skipped[0]} did not run for these photographs, though it did in the dry pass: "
+                "the network takes another path for them."
             )
             raise NotApplicableError(msg)
 
-    def _refuse_if_partial(self) -> None:
+    def _check_weights_loaded(self) -> None:
         if self.missing:
-            some = ", ".join(sorted(self.missing)[:2])
+            names = ", ".join(sorted(self.missing)[:2])
             msg = (
-                f"{len(self.missing)} weights of {self.name} were not loaded ({some}, ...), so it "
+                f"{len(self.missing)} weights of {self.name} were not loaded ({names}, ...), so it "
                 "cannot look at photographs; only its filters can be shown."
             )
             raise NotApplicableError(msg)

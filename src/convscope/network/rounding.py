@@ -1,4 +1,4 @@
-"""Numbers that are nothing but rounding, told from small ones.
+"""Rounding errors told apart from small numbers.
 
 Where a true gradient is zero, as before an instance norm whose output is averaged, what is computed
 is the rounding of terms that cancel. Its size says nothing, for a network of tiny scores has tiny
@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-ROUNDINGS = 32  # so many roundings of the terms of a sum may remain where these cancel
-MANY = 2**13  # so many may remain of thousands of terms: what is as small is computed twice
-IN_HALF = 2.5  # likewise in half precision, which rounds what is between two sums too
-MOST = 1 / 64  # of the terms, in half precision
-OTHER_SCALE = 1.37  # no power of two, so that all digits change
-SHARE = 1e-3  # of a score's size: a value that moves it by less is computed twice
-SMALL = 1  # a score below this is taken for as large, as it may be rounding itself
+MAX_EPS = 32  # rounding error of a sum whose terms cancel, in units of eps times their size
+RECHECK_EPS = 2**13  # the same for thousands of terms: anything smaller is computed twice
+MAX_EPS_HALF = 2.5  # the same in half precision, which also rounds between two sums
+MAX_RELATIVE_ERROR = 1 / 64  # upper limit of both, as a fraction of the terms
+RESCALE_FACTOR = 1.37  # not a power of two, so that all digits change
+RECHECK_EFFECT = 1e-3  # gradients that move the score by a smaller fraction are computed twice
+MIN_SCORE_SIZE = 1  # smaller scores count as this large, as they may be rounding errors
 
 
 def may_be_rounding(gradient: Tensor, at: Tensor, score: Tensor) -> bool:
@@ -34,18 +34,18 @@ def may_be_rounding(gradient: Tensor, at: Tensor, score: Tensor) -> bool:
         return False
     # Not the product of their norms, which grows with the number of cells, as rounding does not.
     effect = (gradient.detach() * at.detach()).flatten(1).sum(1, dtype=torch.float64).abs()
-    return bool((effect <= SHARE * score.abs().clamp(min=SMALL)).any())
+    return bool((effect <= RECHECK_EFFECT * score.abs().clamp(min=MIN_SCORE_SIZE)).any())
 
 
-def without_rounding(gradient: Tensor, again: Tensor) -> Tensor:
-    """A gradient (N, ...), or a map made of it, that is zero for images where `again`, at another
+def zero_if_rounding(gradient: Tensor, rescaled: Tensor) -> Tensor:
+    """A gradient (N, ...), or a map made of it, that is zero for images where `rescaled`, at another
     scale, is another.
     """  # noqa: D205 - one sentence that needs two lines
-    off, size = ((t.flatten(1).abs().amax(1)) for t in (gradient - again, gradient))
-    return _zeroed(gradient, off > size / 2)
+    difference, size = ((t.flatten(1).abs().amax(1)) for t in (gradient - rescaled, gradient))
+    return _zero_where(gradient, difference > size / 2)
 
 
-def without_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def zero_if_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Maps (N, ...) that are zero where they are no more than the rounding of their terms.
 
     Args:
@@ -53,24 +53,24 @@ def without_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.
         terms: (N, ...) the sums of the absolute values of what was summed.
         dtype: in which it was computed.
     """
-    kind = torch.finfo(dtype)
-    share = min((ROUNDINGS if kind.bits >= 32 else IN_HALF) * kind.eps, MOST)
+    info = torch.finfo(dtype)
+    tolerance = min((MAX_EPS if info.bits >= 32 else MAX_EPS_HALF) * info.eps, MAX_RELATIVE_ERROR)
     largest, bound = (t.flatten(1).abs().amax(1) for t in (values, terms))
-    return _zeroed(values, largest <= share * bound)
+    return _zero_where(values, largest <= tolerance * bound)
 
 
 def may_have_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     """Whether maps (N, ...) are so small for their terms that they should be computed twice."""
-    share = min(MANY * torch.finfo(dtype).eps, MOST)
+    tolerance = min(RECHECK_EPS * torch.finfo(dtype).eps, MAX_RELATIVE_ERROR)
     largest, bound = (t.flatten(1).abs().amax(1) for t in (values, terms))
-    return bool((largest <= share * bound).any())
+    return bool((largest <= tolerance * bound).any())
 
 
 def is_constant(values: Sequence[float], dtype: torch.dtype = torch.float32) -> bool:
     """Whether numbers differ by no more than their rounding."""
     size = max(abs(value) for value in values)
-    return max(values) - min(values) <= ROUNDINGS * torch.finfo(dtype).eps * size
+    return max(values) - min(values) <= MAX_EPS * torch.finfo(dtype).eps * size
 
 
-def _zeroed(values: Tensor, where: Tensor) -> Tensor:
+def _zero_where(values: Tensor, where: Tensor) -> Tensor:
     return values.masked_fill(where.view(-1, *[1] * (values.dim() - 1)), 0)

@@ -19,12 +19,12 @@ def fingerprint(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def remembered_fingerprint(module: nn.Module, memory: dict[str, Any]) -> str:
-    """A module's fingerprint, made anew only where a weight was changed or exchanged since."""
+def cached_fingerprint(module: nn.Module, cache: dict[str, Any]) -> str:
+    """A module's fingerprint, recomputed only if a weight was changed or replaced."""
     state = module.state_dict(keep_vars=True)
     version = tuple((name, id(t), t.data_ptr(), t._version) for name, t in state.items())
-    known, found = memory.get("_fingerprint", (None, ""))
-    if known != version:
-        found = fingerprint(state)
-        memory["_fingerprint"] = version, found  # one entry, so that no thread sees half of it
-    return str(found)
+    cached_version, digest = cache.get("_fingerprint", (None, ""))
+    if cached_version != version:
+        digest = fingerprint(state)
+        cache["_fingerprint"] = version, digest  # one entry, so that no thread sees half of it
+    return str(digest)

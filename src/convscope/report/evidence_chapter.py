@@ -68,15 +68,15 @@ def _questions(
         objective = as_objective(target)
         yield f"For {_named(net, objective)}, as you asked", objective
     elif len(classes) > 1:
-        yield f"For {net.caption(classes[1])}, the second choice", logit(classes[1])
+        yield f"For {net.class_label(classes[1])}, the second choice", logit(classes[1])
 
 
 def _named(net: Network, objective: Objective) -> str:
     if objective == -logit(0):
-        return f"not {net.caption(0)}"
+        return f"not {net.class_label(0)}"
     if objective.class_id is None:
         return objective.label
-    return net.caption(class_number(objective.class_id, net.labels))
+    return net.class_label(class_number(objective.class_id, net.labels))
 
 
 def _asked(objective: Objective) -> str:

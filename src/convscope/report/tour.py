@@ -48,7 +48,7 @@ def tour(
     Returns:
         A page; `page.write(folder)` makes the file.
     """
-    pixels, shown = net.photographs(photo), _fine(net, photo)
+    pixels, shown = net.as_pixels(photo), _fine(net, photo)
     with torch.no_grad():
         acts = net.activations(pixels, (OUTPUT,))
     total(predicted(), acts)  # refuses what is no number
@@ -81,7 +81,7 @@ def tour(
 def _fine(net: Network, photo: Tensor | Source) -> Tensor:
     """The same cut of the photograph in more pixels, to lay maps over; a tensor as it is."""
     if isinstance(photo, Tensor):
-        return net.photographs(photo)
+        return net.as_pixels(photo)
     zoom = math.ceil(_PLEASANT / max(net.input_size))
     height, width = net.input_size
     resize = net.resize * zoom if net.resize else None

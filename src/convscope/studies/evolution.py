@@ -13,7 +13,7 @@ import torch
 
 from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
 from convscope.loading.checkpoint import fill, read_state
-from convscope.network.exclusive import copied
+from convscope.network.exclusive import deepcopy_module
 from convscope.network.network import Network
 from convscope.progress import Progress
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
@@ -108,7 +108,7 @@ def at(net: Network, file: Path) -> Network:
     Raises:
         LoadError: if they do not fit.
     """
-    module = copied(net.module)
+    module = deepcopy_module(net.module)
     try:
         fill(module, read_state(file), str(file), partial=False)
     except LoadError as error:

@@ -87,7 +87,7 @@ def invariance(
     if not found:
         msg = "The study was stopped before its first photograph was done."
         raise StoppedError(msg)
-    first = net.photographs(photographs[0])[:1]
+    first = net.as_pixels(photographs[0])[:1]
     return _findings(net, found, places, first)
 
 
@@ -116,7 +116,7 @@ def _three(net: Network) -> list[str]:
 def _one(
     net: Network, source: Source, layers: list[str], wanted: int | str | None, state: str | None
 ) -> dict[str, Any]:
-    pixels = net.photographs(source)[:1]
+    pixels = net.as_pixels(source)[:1]
     terms = {
         "photograph": pixel_digest(pixels),
         **network_key(net),
@@ -226,7 +226,7 @@ def _table(
     net: Network, found: Mapping[str, dict[str, Any]], layers: Sequence[str], recipe: Recipe
 ) -> Table:
     rows: list[list[Cell]] = [
-        [title, net.caption(one["class"]), change, by, one[change]["probability"][k]]
+        [title, net.class_label(one["class"]), change, by, one[change]["probability"][k]]
         + [one[change][layer][k] for layer in layers]
         for title, one in found.items()
         for change, amounts in MOVES.items()

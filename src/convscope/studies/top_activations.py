@@ -44,7 +44,7 @@ def channel_maxima(
 ) -> list[ChannelMaximum]:
     """Of each channel the cell with the highest activation over all photographs."""
     best: list[ChannelMaximum | None] = [None] * len(channels)
-    batch = min(64, net.per_batch())
+    batch = min(64, net.max_batch_size())
     for start in range(0, len(photographs), batch):
         part = photographs[start : start + batch]
         pixels = torch.cat([net.read(photo) for photo in part])

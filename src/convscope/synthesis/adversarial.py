@@ -72,13 +72,13 @@ def adversarial(
         TargetError: if there is no such class.
         NotApplicableError: if the photograph is of that class already, or no change was found.
     """
-    pixels = net.photographs(image)[:1]
+    pixels = net.as_pixels(image)[:1]
     acts = net.activations(pixels, (OUTPUT,))
     wanted = resolve_class(acts, target)
     if int(Scores.of(acts).predicted()[0]) == wanted:
-        msg = f"{net.name} already takes this photograph for {net.caption(wanted)!r}; choose another class."
+        msg = f"{net.name} already takes this photograph for {net.class_label(wanted)!r}; choose another class."
         raise NotApplicableError(msg)
-    what = f"changing it into {net.caption(wanted)}"
+    what = f"changing it into {net.class_label(wanted)}"
     reporter = Reporter(ROUNDS + BOUNDS * ASCENT, what, progress, should_stop)
     changed = _Search(net, pixels, wanted, reporter).found()
     return _panels(net, pixels, changed, wanted)
@@ -115,10 +115,10 @@ def fooling_image(
         values = _in_bytes(step.pictures.values)
         share = _share(net, values, wanted)
         if progress:
-            progress(step.step, NOTHING.steps, f"{net.caption(wanted)}: {share:.1%}")
+            progress(step.step, NOTHING.steps, f"{net.class_label(wanted)}: {share:.1%}")
         if share >= certain or (should_stop and should_stop()):
             break
-    caption = f"{net.caption(wanted)} {share:.1%}"
+    caption = f"{net.class_label(wanted)} {share:.1%}"
     label = logit(wanted).label
     recipe = recipe_for(
         net,
@@ -168,7 +168,7 @@ class _Search:
                 return change
             reach = max(-ahead, 1e-3) / float(towards.square().sum().clamp(min=1e-20))
             change = self._inside(change + OVERSHOOT * reach * towards)
-        msg = f"No change was found in {ROUNDS} rounds that turns this photograph into {self.net.caption(self.wanted)!r}."
+        msg = f"No change was found in {ROUNDS} rounds that turns this photograph into {self.net.class_label(self.wanted)!r}."
         raise NotApplicableError(msg)
 
     def _shorter(self, change: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class _Search:
             ahead, towards = self._ahead(change)
             if ahead > 0 and self._holds(change):
                 return change
-            self.reporter.advance(1, f"a smaller change into {self.net.caption(self.wanted)}")
+            self.reporter.advance(1, f"a smaller change into {self.net.class_label(self.wanted)}")
             if self.reporter.asks_to_stop():
                 return None
             step = 0.3 * length * (1 - number / ASCENT)
@@ -201,7 +201,7 @@ class _Search:
         low, high = 0.0, 1.0
         while not self._holds(high * change):
             if high > 4:  # rounding to bytes would undo it
-                msg = f"The change into {self.net.caption(self.wanted)!r} is too small to be saved in whole bytes."
+                msg = f"The change into {self.net.class_label(self.wanted)!r} is too small to be saved in whole bytes."
                 raise NotApplicableError(msg)
             low, high = high, high * 1.1
         for _ in range(12):
@@ -248,9 +248,9 @@ def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictu
     loud = 0.45 / max(float(change.abs().flatten().quantile(0.999)), 1e-6)
     before, after = (_predicted(net, x) for x in (pixels, changed))
     captions = [
-        f"{net.caption(before)} {_share(net, pixels, before):.1%}",
+        f"{net.class_label(before)} {_share(net, pixels, before):.1%}",
         f"change x {loud:.0f}, length {float(change.norm()):.2f}",
-        f"{net.caption(after)} {_share(net, changed, after):.1%}",
+        f"{net.class_label(after)} {_share(net, changed, after):.1%}",
     ]
     recipe = recipe_for(
         net,

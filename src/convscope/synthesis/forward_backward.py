@@ -183,7 +183,7 @@ def batch_for(net: Network, size: tuple[int, int], views: int = 1) -> int:
     """
     usual = net.input_size[0] * net.input_size[1]
     larger = 1.0 if views > 1 else math.prod(size) / usual
-    fit = net.per_batch() / (3 * max(1.0, larger))
+    fit = net.max_batch_size() / (3 * max(1.0, larger))
     if net.device.type == "cpu":
         largest = 4 * max(math.prod(row.shape) for row in net.layers)
         fit = min(fit, CACHE / (largest * larger))

@@ -73,7 +73,7 @@ def invert(
         The photograph, then a picture for each layer, (1 + layers, 3, H, W); captions give how
         much of the layer's values is missed: 0 % is all kept, 100 % what a grey picture misses.
     """
-    pixels = net.photographs(photograph)[:1]
+    pixels = net.as_pixels(photograph)[:1]
     chosen = _through(net) if layers is None else [layers] if isinstance(layers, str) else layers
     plan = resolve_preset(INVERSION, steps)
     recipe = recipe_for(
@@ -128,7 +128,7 @@ def caricature(
     Returns:
         The photograph and its caricature, (2, 3, H, W).
     """
-    pixels = net.photographs(photograph)[:1]
+    pixels = net.as_pixels(photograph)[:1]
     asked = activation_similarity(layer, _of(net, pixels, layer), power=power)
     found = synthesize(
         net,

@@ -129,7 +129,7 @@ def real_scores(
     live: list[Tensor] = []
     waiting: list[Tensor] = []
     for source in sources:
-        waiting.append(net.photographs(source))
+        waiting.append(net.as_pixels(source))
         if sum(len(w) for w in waiting) >= batch:
             _add(net, asked, waiting, scores, live)
             waiting = []

@@ -110,7 +110,7 @@ def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
     Raises:
         NotApplicableError: if the convolutions do not fit one after another.
     """
-    value, strip, names = net.photographs(images), list[Tensor](), list[str]()
+    value, strip, names = net.as_pixels(images), list[Tensor](), list[str]()
     for row in net.layers.convs:
         module = net.module.get_submodule(row.name)
         if not isinstance(module, nn.Conv2d) or module.in_channels != value.shape[1]:

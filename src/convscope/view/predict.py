@@ -43,5 +43,5 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
     for photo, row in enumerate(ranked.tolist()):
         for c in row:
             facts = (float(odds[photo, c]), float(found.values[photo, c]))
-            rows.append((photo, c, net.caption(c), *facts))
+            rows.append((photo, c, net.class_label(c), *facts))
     return Table(COLUMNS, rows, recipe_for(net, "predict", top=top), bar="probability")

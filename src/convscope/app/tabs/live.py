@@ -58,7 +58,9 @@ def _said(net: Network, output: torch.Tensor) -> Answer:
     found = Scores.of(Acts({OUTPUT: output.detach()}))
     odds, best = found.probabilities()[0], found.ranked(TOP)[0].tolist()
     return {
-        "classes": [{"number": c, "label": net.caption(c), "share": float(odds[c])} for c in best]
+        "classes": [
+            {"number": c, "label": net.class_label(c), "share": float(odds[c])} for c in best
+        ]
     }
 
 

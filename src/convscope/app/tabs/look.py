@@ -59,7 +59,7 @@ def described(desk: SharedState, photo: Photograph) -> Answer:
         "width": photo.pixels.shape[-1],
         "note": photo.note,
         "classes": [
-            {"number": c, "label": desk.net.caption(c), "share": float(odds[c])} for c in best
+            {"number": c, "label": desk.net.class_label(c), "share": float(odds[c])} for c in best
         ],
     }
 
@@ -169,9 +169,9 @@ def _checked(desk: SharedState, photo: Photograph, target: str, method: str) -> 
 def _watched(net: Network, objective: Objective, pixels: Tensor) -> tuple[Objective, str]:
     """The probability that a map is checked by, and its name; the predicted class's if in doubt."""
     if objective == -logit(0):  # a single score that says no
-        return improbability(0), f"not {net.caption(0)}"
+        return improbability(0), f"not {net.class_label(0)}"
     if objective.class_id is not None:
         number = class_number(objective.class_id, net.labels)
     else:
         number = int(Scores.of(net.run(pixels, (OUTPUT,))).predicted()[0])
-    return probability(number), net.caption(number)
+    return probability(number), net.class_label(number)

@@ -62,7 +62,7 @@ def _answer(desk: SharedState, photo: Photograph, found: Heatmap) -> Answer:
         "classes": [
             {
                 "number": c,
-                "label": desk.net.caption(c),
+                "label": desk.net.class_label(c),
                 "share": float(clean[c]),
                 "shares": [round(v, 4) for v in found.values[place].flatten().tolist()],
                 "heat": heat(as_array(drops[place].clamp(min=0)), photo.view.size, float(top)),

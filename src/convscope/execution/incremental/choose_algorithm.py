@@ -168,7 +168,7 @@ def _batched(net: Network, windows: Windows, layers: tuple[str, ...], precision:
         with torch.no_grad(), computing(net.device, precision):
             return which, net.run(windows.pictures(which), layers)
 
-    return in_batches(len(windows), min(32, net.per_batch()), work)
+    return in_batches(len(windows), min(32, net.max_batch_size()), work)
 
 
 @contextmanager

@@ -148,7 +148,7 @@ class Incremental:
     # --- the clean photograph ---------------------------------------------------------------
 
     def _run_clean(self) -> Tensor:
-        entered = self.net.enter(self.windows.photo)
+        entered = self.net.preprocess(self.windows.photo)
         if entered.shape[-2:] != self.windows.photo.shape[-2:]:
             msg = "the network's first step changes the photograph's size"
             raise NotTraceableError(msg)
@@ -239,9 +239,9 @@ class Incremental:
         area = plan[step.node]
         tops, lefts = area.y.starts, area.x.starts
         if self.net.normalize is None or isinstance(self.net.normalize, Standardize):
-            pieces = self.net.enter(self.windows.pieces(which, area))
+            pieces = self.net.preprocess(self.windows.pieces(which, area))
             return Box(channels_last(pieces), tops, lefts)
-        entered = channels_last(self.net.enter(self.windows.pictures(which)))
+        entered = channels_last(self.net.preprocess(self.windows.pictures(which)))
         base, size = self.base[step.node], area.size
         inside = torch.zeros_like(entered[:, :1])
         paste(inside, inside.new_ones(len(which), 1, *size), tops, lefts)
