@@ -4,6 +4,7 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 PHOTO ?=
 MODEL ?= bundled
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,10 +45,10 @@ check: setup-dev
 	$(BIN)/lint-imports
 
 test: setup-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: setup-dev
-	$(BIN)/python -m pytest -m 'slow or browser'
+	$(PYTEST) -m 'slow or browser'
 
 # Every package at one version, with hashes and without addresses.
 pins: .venv/uv

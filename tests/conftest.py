@@ -18,6 +18,15 @@ needs_fixtures = pytest.mark.skipif(
 )
 
 
+def pytest_configure():
+    """Worker processes share the processor, also with the commands that their tests start."""
+    workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+    if workers:
+        threads = max(1, (os.cpu_count() or 1) // int(workers))
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
 class Tiny(nn.Module):
     """In-place, functional and reused ReLUs, a residual sum, a reused pool, dropout, train mode."""
 
