@@ -119,3 +119,37 @@ def test_fullgrad_of_linear_layers_on_maps_adds_up_to_the_score():
     found = own.flatten(1).sum(1) + sum(part.flatten(1).sum(1) for part in maps) + rest
     torch.testing.assert_close(net.score(logit(2), photo).detach(), found)
     assert (2, 16, 16) == tuple(convscope.cam(net, photo, 2, method="fullgrad").values.shape)
+
+
+class Opposed(nn.Module):
+    """Two equal channels that speak for and, a little less, against a class."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 2, 1, bias=False)
+        self.head = nn.Linear(2, 2, bias=False)
+        with torch.no_grad():
+            self.stem.weight.fill_(0.5)
+            self.head.weight.copy_(torch.tensor([[1, 2**-7 - 1], [2**-7 - 1, 1]]))
+
+    def forward(self, x):
+        return self.head(self.stem(x).relu().mean((-2, -1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_small_evidence_of_a_half_precision_network_is_no_rounding(dtype):
+    photos = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    net = make(lambda: Opposed().to(dtype))
+    full = make(Opposed)
+    before = net.fingerprint
+    for found, expected in (
+        (convscope.cam(net, photos, 0).values, convscope.cam(full, photos, 0).values),
+        (
+            convscope.cam_across_layers(net, photos, 0).values[0],
+            convscope.cam_across_layers(full, photos, 0).values[0],
+        ),
+    ):
+        assert (expected.flatten(1).amax(1) > 0).all()
+        assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+    assert before == net.fingerprint
+    assert dtype == net.dtype

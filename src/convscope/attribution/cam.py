@@ -140,8 +140,10 @@ def cam_across_layers(
                 formula,
                 net.layers.to_nchw(acts[place].detach(), place),
                 net.layers.to_nchw(gradient, place),
-                net.dtype,
-                again=partial(_again, net, asked, pixels[first:last], place),
+                net,
+                asked,
+                pixels[first:last],
+                place,
             )
             for place, gradient in zip(places, gradients, strict=True)
         ]
@@ -182,29 +184,53 @@ def by_formula(formula: Formula) -> Maker:
     """The map that a formula makes from activations and gradients."""
 
     def make(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
-        again = partial(_again, net, objective, pixels, layer)
-        return mapped(formula, *_read(net, pixels, objective, layer), net.dtype, again=again)
+        a, g = _read(net, pixels, objective, layer)
+        return mapped(formula, a, g, net, objective, pixels, layer)
 
     return make
 
 
 def mapped(
-    formula: Formula, a: Tensor, g: Tensor, dtype: torch.dtype, again: Callable[[], Tensor]
+    formula: Formula,
+    a: Tensor,
+    g: Tensor,
+    net: Network,
+    objective: Objective,
+    pixels: Tensor,
+    layer: str,
 ) -> Tensor:
     """A formula's map, zero for an image where its terms cancel but for their rounding.
+
+    In half precision so much is rounded that small maps cannot be told from nothing: these are
+    made again in float32.
 
     Args:
         formula: of `FORMULAS`.
         a: activations (N, C, h, w).
         g: gradients.
-        dtype: of the network.
-        again: gives the gradients rounded otherwise; asked where the terms may have cancelled.
+        net: where they come from, as all that follows.
+        objective: what the gradients are of.
+        pixels: (N, C, H, W).
+        layer: an address.
     """
-    found = formula(a, g)
-    terms = (g.abs().mean((-2, -1), keepdim=True) * a.abs()).sum(1)
-    if may_have_cancelled(found, terms, dtype):
-        found = zero_if_rounding(found, formula(a, again()))
-    return zero_if_cancelled(found, terms, dtype)
+    found, terms = formula(a, g), _size_of_terms(a, g)
+    cancelled = may_have_cancelled(found, terms, net.dtype)
+    if not cancelled.any():
+        return found
+    if torch.finfo(net.dtype).bits < 32:
+        make, exact = by_formula(formula), net.in_float32()
+        for i in cancelled.nonzero().flatten().tolist():
+            one = pixels[i : i + 1]
+            target = net.resolve_target(objective.for_images(i, i + 1), one)
+            found[i] = make(exact, one, target, layer)[0]
+        return found
+    found = zero_if_rounding(found, formula(a, _again(net, objective, pixels, layer)))
+    return zero_if_cancelled(found, terms, net.dtype)
+
+
+def _size_of_terms(a: Tensor, g: Tensor) -> Tensor:
+    """(N, h, w), the sum of the absolute values of what a map adds up."""
+    return (g.abs().mean((-2, -1), keepdim=True) * a.abs()).sum(1)
 
 
 def _again(net: Network, objective: Objective, pixels: Tensor, layer: str) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Self, TypeVar, overload
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from convscope.errors import ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
 from convscope.images.read import Source, check_pixels, read
-from convscope.network.exclusive import exclusive, frozen
+from convscope.network.exclusive import deepcopy_module, exclusive, frozen
 from convscope.network.gradients import gradients_at
 from convscope.network.memory import free_bytes
 from convscope.network.module import (
@@ -122,6 +122,10 @@ class Network:
         """What the weights are kept in; results are float32 whatever it is."""
         kinds = (p.dtype for p in self.module.parameters() if p.is_floating_point())
         return next(kinds, torch.float32)
+
+    def in_float32(self) -> Network:
+        """The same weights, in a copy that computes in float32."""
+        return replace(self, module=deepcopy_module(self.module).float())
 
     @property
     def fingerprint(self) -> str:

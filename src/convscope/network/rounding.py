@@ -59,11 +59,11 @@ def zero_if_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.
     return _zero_where(values, largest <= tolerance * bound)
 
 
-def may_have_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether maps (N, ...) are so small for their terms that they should be computed twice."""
+def may_have_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(N,), which maps (N, ...) are so small for their terms that they should be computed twice."""
     tolerance = min(RECHECK_EPS * torch.finfo(dtype).eps, MAX_RELATIVE_ERROR)
     largest, bound = (t.flatten(1).abs().amax(1) for t in (values, terms))
-    return bool((largest <= tolerance * bound).any())
+    return largest <= tolerance * bound
 
 
 def is_constant(values: Sequence[float], dtype: torch.dtype = torch.float32) -> bool:
