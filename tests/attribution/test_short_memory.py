@@ -53,7 +53,9 @@ def test_halved_batches_give_the_same_map(name, room):
     net.module.room = room
     found = WORK[name](net, photos).values
     assert net.module.refused > 0
-    torch.testing.assert_close(expected, found, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    rounding = 1e-7  # of a score, of which a drop is a small part
+    atol = rounding + 1e-5 * float(expected.abs().max())
+    torch.testing.assert_close(expected, found, rtol=1e-5, atol=atol)
 
 
 def test_a_picture_that_does_not_fit_alone_is_an_error():
@@ -97,9 +99,9 @@ def test_averaged_gradients_tell_how_far_they_are_and_stop(method):
     photos, seen = torch.rand(2, 3, 16, 16), []
     ask = {"method": method, "samples": 20}
     convscope.saliency(net, photos, **ask, progress=lambda *told: seen.append(told))
-    assert [16, 20, 36, 40] == [done for done, _, _ in seen]
+    assert [10, 20, 30, 40] == [done for done, _, _ in seen]
     assert {(40, "gradients")} == {told[1:] for told in seen}
     answers = iter([False, True])
-    with pytest.raises(StoppedError, match="after 16 of 40 gradients"):
+    with pytest.raises(StoppedError, match="after 10 of 40 gradients"):
         convscope.saliency(net, photos, **ask, should_stop=lambda: next(answers))
     assert not net.module.conv._forward_hooks

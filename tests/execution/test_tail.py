@@ -10,7 +10,6 @@ from torchvision import models
 import convscope
 from convscope.errors import NotApplicableError
 from convscope.execution import tail as replay
-from convscope.execution.batching import in_batches
 from convscope.execution.tail import Tail
 from convscope.execution.tail_linear import without_each_channel
 from convscope.tracing.hooks import function_kind
@@ -117,27 +116,6 @@ def test_batches_change_nothing(net, images, monkeypatch, most):
     expected = tail.scores(variants)
     monkeypatch.setattr(replay, "MOST", most)
     torch.testing.assert_close(tail.scores(variants), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_batches_are_halved_where_memory_is_short():
-    sizes = []
-
-    def work(first, last):
-        sizes.append(last - first)
-        if last - first > 2:
-            raise torch.OutOfMemoryError
-        return torch.arange(first, last)
-
-    assert torch.cat(list(in_batches(9, 8, work))).tolist() == list(range(9))
-    assert sizes == [8, 4, 2, 2, 2, 2, 1]
-
-
-def test_memory_for_a_single_one_must_suffice():
-    def work(_first, _last):
-        raise torch.OutOfMemoryError
-
-    with pytest.raises(torch.OutOfMemoryError):
-        list(in_batches(1, 4, work))
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

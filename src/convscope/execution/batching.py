@@ -13,11 +13,13 @@ Part = TypeVar("Part")
 def in_batches(count: int, size: int, work: Callable[[int, int], Part]) -> Iterator[Part]:
     """Do `work` on `count` things, from the first to before the last of at most `size` at once.
 
-    Where a graphics processor has too little memory, batches are halved.
+    Batches are as equal as can be: 16 things, 11 at once, are 8 and 8, for small batches cost more
+    an image. Where a graphics processor has too little memory, batches are halved.
     """
     first = 0
     while first < count:
-        last = min(first + size, count)
+        batches = -(-(count - first) // size)
+        last = first + -(-(count - first) // batches)
         try:
             done = work(first, last)
         except torch.OutOfMemoryError:
