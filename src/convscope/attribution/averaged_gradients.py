@@ -82,7 +82,7 @@ def _of_one(
     mean, squares, count = torch.zeros_like(one), torch.zeros_like(one), 0
 
     def work(first: int, last: int) -> Tensor:
-        noisy = _noisy(one, first, last, seed).contiguous(memory_format=torch.channels_last)
+        noisy = _noisy(one, first, last, seed)
         return net.pixel_gradients(objective, noisy)[1]
 
     for g in reporter.all_of(in_batches(samples, _step(net), work)):
@@ -174,7 +174,7 @@ def _along(
 
     def work(first: int, last: int) -> Tensor:
         shaded = places[first:last].view(-1, 1, 1, 1) * one
-        _, g = net.pixel_gradients(objective, shaded.contiguous(memory_format=torch.channels_last))
+        _, g = net.pixel_gradients(objective, shaded)
         return shares[first:last].view(-1, 1, 1, 1) * g
 
     mean = torch.zeros_like(one)

@@ -176,8 +176,7 @@ class Network:
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
-        x = self._normalize(images)
-        return x if x.is_contiguous() else x.contiguous(memory_format=self.memory_format)
+        return self._normalize(images).contiguous(memory_format=self.memory_format)
 
     def _grey_image(self) -> Tensor:
         return torch.full((1, 3, *self.input_size), 0.5, dtype=torch.float32, device=self.device)

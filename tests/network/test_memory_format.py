@@ -1,0 +1,83 @@
+"""The memory format is the one that gives the right scores, and then the faster one."""
+
+import pytest
+import torch
+from torch import nn
+
+import convscope
+from convscope.network import module
+
+X = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def is_channels_last(x):
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """How long a pass takes in each format; set by the test."""
+    times = {"contiguous": 1.0, "channels_last": 1.0}
+
+    def timed(scores, x):
+        scores(x)
+        return times["channels_last" if is_channels_last(x) else "contiguous"]
+
+    monkeypatch.setattr(module, "_seconds", timed)
+    return times
+
+
+def preferred(scores=lambda x: x.mean((2, 3))):
+    return module.preferred_memory_format(scores, X)
+
+
+@pytest.mark.parametrize(
+    ("contiguous", "channels_last", "expected"),
+    [
+        (1.0, 0.7, torch.channels_last),
+        (1.0, 1.1, torch.channels_last),  # noise does not decide
+        (1.0, 1.3, torch.contiguous_format),
+        (0.01, 0.04, torch.channels_last),  # too fast to be worth timing
+    ],
+)
+def test_the_faster_format_is_taken(seconds, contiguous, channels_last, expected):
+    seconds.update(contiguous=contiguous, channels_last=channels_last)
+    assert expected == preferred()
+
+
+def test_a_format_with_other_scores_is_never_taken(seconds):
+    seconds.update(contiguous=9.0, channels_last=1.0)
+    assert torch.contiguous_format == preferred(
+        lambda x: x.as_strided((1, 192), (192, 1))[:, :5]  # reads memory in its own order
+    )
+
+
+def test_a_module_that_flattens_with_view_stays_contiguous(seconds):
+    seconds.update(contiguous=9.0, channels_last=1.0)
+    assert torch.contiguous_format == preferred(lambda x: x.view(1, -1)[:, :5])
+
+
+def test_seconds_are_those_of_one_pass():
+    passes = []
+    assert module._seconds(passes.append, X) >= 0
+    assert 1 <= len(passes) <= 4  # with what the timer runs to warm up
+
+
+class Watched(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head, self.formats = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), set()
+
+    def forward(self, x):
+        self.formats.add(is_channels_last(x))
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("given", [torch.contiguous_format, torch.channels_last])
+def test_photographs_run_in_the_preferred_format_however_they_come(given):
+    net = convscope.Network(Watched(), input_size=(8, 8))
+    assert torch.channels_last == net.memory_format
+    net.module.formats.clear()
+    images = torch.rand(2, 3, 8, 8).contiguous(memory_format=given)
+    convscope.cam(net, images, 1)
+    assert {True} == net.module.formats
