@@ -15,6 +15,7 @@ from convscope.attribution.cam import CAMS, SLOW, cam
 from convscope.attribution.occlusion import occlusion
 from convscope.attribution.pixels import SALIENCIES, saliency
 from convscope.attribution.rise import rise
+from convscope.documented_mapping import DocumentedMapping
 from convscope.results import Result
 from convscope.synthesis.adversarial import adversarial
 from convscope.synthesis.dream import dream
@@ -36,6 +37,16 @@ class Method:
         run: `run(net, images, objective, **parameters)`; what a method does not use it ignores.
         parameters: name -> default of its options.
         source: authors, year and where it was published.
+
+    Example:
+        >>> import convscope as cs
+        >>> method = cs.CATALOG["layercam"]
+        >>> method.family, method.source
+        ('cam', 'Jiang et al. 2021, doi:10.1109/TIP.2021.3089943')
+        >>> method.parameters["layer"] is None
+        True
+        >>> method.run(cs.load(), "sample:china", "class:church", layer="stage:3").values.shape
+        torch.Size([1, 36, 36])
     """
 
     name: str
@@ -203,4 +214,17 @@ def _entries() -> list[Method]:
     return [*view, *cams, *pixels, *masks, *_synthesis()]
 
 
-CATALOG: Mapping[str, Method] = MappingProxyType({entry.name: entry for entry in _entries()})
+CATALOG: Mapping[str, Method] = DocumentedMapping(
+    {entry.name: entry for entry in _entries()},
+    """Every method by name: what to run, its options with their defaults, and its source.
+
+    Example:
+        >>> import convscope as cs
+        >>> [name for name, method in cs.CATALOG.items() if method.family == "masks"]
+        ['occlusion', 'rise']
+        >>> cs.CATALOG["gradcam"].source
+        'Selvaraju et al. 2017, arXiv:1610.02391'
+        >>> cs.CATALOG["gradcam"].run(cs.load(), "sample:china", "class:church").values.shape
+        torch.Size([1, 9, 9])
+    """,
+)

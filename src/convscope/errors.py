@@ -17,7 +17,17 @@ from collections.abc import Sequence
 
 
 class ConvscopeError(Exception):
-    """Base class: catch this to catch all of them."""
+    """Base class: catch this to catch all of them.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> try:
+        ...     cs.cam(net, "sample:china", "class:chirch")
+        ... except cs.ConvscopeError as error:
+        ...     print(error)
+        There is no class 'chirch'; the closest are church.
+    """
 
     def __str__(self) -> str:
         """The sentence itself on one line; KeyError would put quotes around it."""
@@ -101,7 +111,7 @@ def closest(word: str, known: Sequence[str], count: int = 3) -> str:
     """The `count` entries of `known` most like `word`, as words of a sentence.
 
     >>> closest("conv:14", ["conv:1", "conv:13", "relu:1"], 2)
-    'conv:13, conv:1'
+    'conv:1, conv:13'
     """
     near = difflib.get_close_matches(word, known, n=count, cutoff=0.5)
     inside = [name for name in known if word and word in name]

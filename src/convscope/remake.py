@@ -77,11 +77,11 @@ def redo(
         LoadError: if the file holds no recipe, or one that cannot be followed.
         ArgumentError: if something must be given, or what is given is not what the file names.
 
-    >>> import convscope, tempfile
-    >>> heat = convscope.cam(convscope.load(), "sample:china")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     convscope.redo(heat.save(f"{folder}/heat.npz")).values.equal(heat.values)
-    True
+    Example:
+        >>> import convscope as cs
+        >>> heat = cs.cam(cs.load(), "sample:china", "class:church")
+        >>> cs.redo(heat.save("church.npz")).values.equal(heat.values)
+        True
     """
     path = Path(path)
     shown = printable(path.name)

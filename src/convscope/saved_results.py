@@ -32,10 +32,11 @@ def load_result(path: str | Path) -> Result:
     Raises:
         LoadError: if it is no such file, of another format, or damaged.
 
-    >>> import convscope, tempfile
-    >>> heat = convscope.cam(convscope.load(), "sample:china")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     convscope.load_result(heat.save(f"{folder}/heat.npz")).values.equal(heat.values)
-    True
+    Example:
+        >>> import convscope as cs
+        >>> heat = cs.cam(cs.load(), "sample:china", "class:church")
+        >>> again = cs.load_result(heat.save("church.npz"))
+        >>> again.values.equal(heat.values), again.recipe == heat.recipe
+        (True, True)
     """
     return unpacked(Path(path), KINDS)

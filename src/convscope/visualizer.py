@@ -33,6 +33,14 @@ class Visualizer:
 
     Attributes:
         net: the network; every function of this library takes it.
+
+    Example:
+        >>> import convscope as cs
+        >>> look = cs.Visualizer("bundled")
+        >>> list(look.visualize("sample:china", 3, top=2).results)
+        ['photograph', 'maps', 'projections']
+        >>> look.construct(3, 17, size=64, steps=8).values.shape
+        torch.Size([1, 3, 64, 64])
     """
 
     def __init__(

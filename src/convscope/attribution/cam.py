@@ -68,6 +68,17 @@ def cam(
         ArgumentError: if there is no such method.
         NotApplicableError: if the layer has no maps, the score does not depend on it, or the
             method is not defined for this network.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> heat = cs.cam(net, "sample:china", "class:church")
+        >>> heat.values.shape
+        torch.Size([1, 9, 9])
+        >>> heat.save("church.png").name
+        'church.png'
+        >>> cs.cam(net, "sample:china", method="layercam", layer="stage:3").values.shape
+        torch.Size([1, 36, 36])
     """
     make = CAMS.get(method)
     if precision != "float32" and method != "scorecam":
@@ -124,6 +135,13 @@ def cam_across_layers(
 
     Raises:
         ArgumentError: if the method is no formula.
+
+    Example:
+        >>> import convscope as cs
+        >>> layers = ["conv:1", "conv:3", "conv:7"]
+        >>> strip = cs.cam_across_layers(cs.load(), "sample:china", "class:church", layers=layers)
+        >>> [tuple(one.shape) for one in strip.values]
+        [(1, 72, 72), (1, 36, 36), (1, 9, 9)]
     """
     formula = FORMULAS.get(method)
     if formula is None:

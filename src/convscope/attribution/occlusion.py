@@ -67,6 +67,14 @@ def occlusion(
 
     Raises:
         ArgumentError: if an option is none of these, or a window does not fit.
+
+    Example:
+        >>> import convscope as cs
+        >>> heat = cs.occlusion(cs.load(), "sample:china", "class:church", window=48, stride=24)
+        >>> heat.values.shape
+        torch.Size([1, 144, 144])
+        >>> heat.recipe.parameters["window"]
+        (48, 48)
     """
     pixels, question = net.as_pixels(images), as_objective(objective)
     size, steps = sizes(pixels, window, stride, fill, reduce)

@@ -124,6 +124,12 @@ def occlusion_panels(
     Raises:
         ArgumentError: as `occlusion`.
         TargetError: if there is no such class.
+
+    Example:
+        >>> import convscope as cs
+        >>> panels = cs.occlusion_panels(cs.load(), "sample:china", window=72, stride=36)
+        >>> panels.save("panels.png").name
+        'panels.png'
     """
     pixels = net.as_pixels(image)[:1]
     size, steps = sizes(pixels, window, stride, fill)
@@ -198,6 +204,14 @@ def occlusion_by_class(
     Returns:
         Heatmap of (top, rows, columns), the photograph repeated; draw each with `scale=1.0`, so
         that all share the range from 0 to 1. The classes stand in the recipe.
+
+    Example:
+        >>> import convscope as cs
+        >>> heat = cs.occlusion_by_class(cs.load(), "sample:china", top=2, window=48, stride=24)
+        >>> heat.values.shape  # a map for each class: five by five windows
+        torch.Size([2, 5, 5])
+        >>> heat.recipe.parameters["captions"]
+        ['church', 'gas pump']
     """
     if top < 1:
         msg = f"top must be at least 1, not {top}."

@@ -57,6 +57,15 @@ def saliency(
         ArgumentError: if there is no such method, or `samples` is below 2.
         NotApplicableError: if the method is not defined for this network.
         StoppedError: if `should_stop` says so.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> heat = cs.saliency(net, "sample:flower", method="guided")
+        >>> heat.values.shape, heat.projection.shape
+        (torch.Size([1, 144, 144]), torch.Size([1, 3, 144, 144]))
+        >>> cs.saliency(net, "sample:flower", "conv:3:88").recipe.objective
+        'conv:3:88'
     """
     make = SALIENCIES.get(method)
     if method in AVERAGED:
@@ -179,6 +188,14 @@ def deconv(
         ArgumentError: if `only` is neither.
         NotApplicableError: if the network runs no ReLU. (Before the first one there is nothing to
             rewrite: the projection is the filter itself, where it fired.)
+
+    Example:
+        >>> import convscope as cs
+        >>> heat = cs.deconv(cs.load(), "sample:china", "conv:3:88", only="max")
+        >>> heat.projection.shape
+        torch.Size([1, 3, 144, 144])
+        >>> heat.projected().size
+        (144, 144)
     """
     _check_only(only)
     pixels, question = net.as_pixels(images), as_objective(objective)
@@ -208,6 +225,14 @@ def deconv_strongest(
 
     Raises:
         ArgumentError: if `top` is below 1, or `only` is none of its own.
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.deconv_strongest(cs.load(), "sample:china", "conv:4", top=4)
+        >>> pictures.values.shape
+        torch.Size([4, 3, 144, 144])
+        >>> pictures.captions[0]  # the channel that responds most
+        'conv:4:18'
     """
     if top < 1:
         msg = f"top must be at least 1, not {top}."

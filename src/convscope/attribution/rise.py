@@ -60,6 +60,14 @@ def rise(
     Raises:
         ArgumentError: if an option is out of its range.
         StoppedError: if `should_stop` says so before the first mask.
+
+    Example:
+        >>> import convscope as cs
+        >>> heat = cs.rise(cs.load(), "sample:china", "class:church", masks=20)
+        >>> heat.values.shape
+        torch.Size([1, 144, 144])
+        >>> heat.recipe.parameters["masks"]
+        20
     """
     _check(masks, cells, keep)
     pixels = net.as_pixels(images)

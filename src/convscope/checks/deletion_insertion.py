@@ -76,6 +76,16 @@ class Trust:
             "chance" (the mean of three random maps), "centre". Lower areas are better.
         insertion: curves while a blurred photograph is sharpened. Higher areas are better.
         share: whether the scores are probabilities, from 0 to 1.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load(size=64)  # small photographs, to be quick
+        >>> heat = cs.cam(net, "sample:china", "class:church")
+        >>> trust = cs.deletion_insertion(net, heat, cs.probability("church"))
+        >>> list(trust.areas())
+        ['map', 'centre', 'chance']
+        >>> trust.chart(heat.recipe, "church").save("trust.png").name
+        'trust.png'
     """
 
     deletion: Mapping[str, Curve]
@@ -145,6 +155,16 @@ def deletion_insertion(
         objective: whose value is watched; a class's probability is easiest to read.
         index: which photograph.
         seed: of the random maps.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load(size=64)  # small photographs, to be quick
+        >>> heat = cs.occlusion(net, "sample:china", "class:church", window=16, stride=8)
+        >>> trust = cs.deletion_insertion(net, heat, cs.probability("church"))
+        >>> trust.holds  # covering its strongest fifth costs more than covering any fifth
+        True
+        >>> sorted(trust.areas())
+        ['centre', 'chance', 'map']
     """
     photo, objective = _asked_of(net, heat, objective, index)
     orders = {"map": [_at(heat.values[index], photo)], "centre": [_centre(photo)]}

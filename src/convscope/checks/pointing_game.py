@@ -25,6 +25,15 @@ def pointing_game(heat: Heatmap, masks: Tensor, *, tolerance: int = 0) -> Tensor
 
     Raises:
         ArgumentError: if the masks do not fit the photographs, or the tolerance is below 0.
+
+    Example:
+        >>> import convscope as cs
+        >>> import torch
+        >>> heat = cs.cam(cs.load(), "sample:china", "class:church")
+        >>> mask = torch.zeros(1, 144, 144, dtype=torch.bool)
+        >>> mask[:, :, :72] = True  # the church is in the left half
+        >>> cs.pointing_game(heat, mask)
+        tensor([True])
     """
     if tolerance < 0:
         msg = f"tolerance is a number of pixels, 0 or more, not {tolerance}."

@@ -54,6 +54,17 @@ def randomization_check(
 
     Raises:
         ArgumentError: if `how` is neither.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load(size=64)  # small photographs, to be quick
+        >>> chart = cs.randomization_check(net, net.read("sample:china"), cs.CATALOG["gradcam"].run)
+        >>> list(chart.panels)
+        ['cascading']
+        >>> list(chart.panels["cascading"])
+        ['rank correlation', 'SSIM']
+        >>> chart.save("randomization.png").name
+        'randomization.png'
     """
     if how not in HOW:
         msg = f"how must be {' or '.join(map(repr, HOW))}, not {how!r}."

@@ -51,6 +51,16 @@ def patches_along_direction(
     Raises:
         ArgumentError: if it is another network, or the directions are of another length.
         StoppedError: if `should_stop` says so.
+
+    Example:
+        >>> import convscope as cs
+        >>> import torch
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> survey = cs.survey(net, images.__path__[0])
+        >>> found = cs.patches_along_direction(net, survey, "conv:6", torch.eye(240)[:3])
+        >>> [len(top.places) for top in found]
+        [2, 2, 2]
     """
     survey.check(net)
     if top < 1:
@@ -110,6 +120,14 @@ def channel_groups(
 
     Raises:
         ArgumentError: if `count` is below 1 or above the number of channels.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> survey = cs.survey(net, images.__path__[0])
+        >>> cs.channel_groups(net, survey, "conv:6", count=3).shape
+        torch.Size([3, 240])
     """
     from sklearn.decomposition import NMF
 

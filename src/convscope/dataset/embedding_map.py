@@ -28,7 +28,7 @@ MOST = 6000
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingMap(Result):
-    """Photographs on a plane.
+    r"""Photographs on a plane.
 
     Attributes:
         points: (N, 2), across and down, in [0, 1].
@@ -37,6 +37,18 @@ class EmbeddingMap(Result):
         names: N paths.
         labels: N classes, "" where none is known.
         recipe: how they were placed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import convscope as cs
+        >>> from sklearn.datasets import load_sample_images
+        >>> _ = Path("photos.txt").write_text("\n".join(2 * load_sample_images().filenames))
+        >>> survey = cs.survey(cs.load(), "photos.txt", out="four")
+        >>> sheet = cs.embedding_map(survey, method="pca")
+        >>> len(sheet), sheet.points.shape, sheet.thumbs.shape
+        (4, torch.Size([4, 2]), (4, 48, 48, 3))
+        >>> sheet.picture("points", tile=16).size
+        (48, 48)
     """
 
     points: Tensor
@@ -182,7 +194,7 @@ def embedding_map(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EmbeddingMap:
-    """Place the photographs of a survey on a plane by what enters the classifier.
+    r"""Place the photographs of a survey on a plane by what enters the classifier.
 
     Args:
         survey: one that kept codes.
@@ -199,6 +211,16 @@ def embedding_map(
         ArgumentError: if `method` is unknown, a package is missing, or there are fewer than three.
         NotApplicableError: if the survey kept no codes.
         ImageError: if the photographs came from a data set, or a file is gone.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import convscope as cs
+        >>> from sklearn.datasets import load_sample_images
+        >>> _ = Path("photos.txt").write_text("\n".join(2 * load_sample_images().filenames))
+        >>> survey = cs.survey(cs.load(), "photos.txt", out="four")
+        >>> sheet = cs.embedding_map(survey, method="pca")
+        >>> sheet.points.shape
+        torch.Size([4, 2])
     """
     if method not in PLACERS:
         msg = f"There is no method {method!r}; there are {', '.join(PLACERS)}."

@@ -57,6 +57,15 @@ def linear_probe(
     Raises:
         NotApplicableError: if the photographs have no labels, or only one class.
         StoppedError: if `should_stop` says so.
+
+    Example:
+        >>> import convscope as cs
+        >>> import torch
+        >>> net = cs.load()
+        >>> photos = torch.cat([net.read("sample:china"), net.read("sample:flower")]).repeat(6, 1, 1, 1)
+        >>> data = torch.utils.data.TensorDataset(photos, torch.tensor([0, 1] * 6))  # with labels
+        >>> cs.linear_probe(net, data, layers=["conv:1", "conv:8"]).column("layer")
+        ['pixels', 'conv:1', 'conv:8']
     """
     checked(seed, FEW)
     photos = photographs(source)

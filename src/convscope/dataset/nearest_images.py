@@ -20,6 +20,11 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
 
     Raises:
         NotApplicableError: if the network ends in neither.
+
+    Example:
+        >>> import convscope as cs
+        >>> cs.embedding(cs.load(), "sample:china").shape
+        torch.Size([1, 240])
     """
     found: dict[str, Tensor] = {}
 
@@ -53,6 +58,15 @@ def nearest_images(
     Raises:
         ArgumentError: if it is another network, or `top` is below 1.
         NotApplicableError: if the survey kept no embeddings.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> survey = cs.survey(net, images.__path__[0])
+        >>> found = cs.nearest_images(net, survey, "sample:flower")
+        >>> found.results["table"].column("photograph")
+        ['flower.jpg', 'china.jpg']
     """
     pixels = net.as_pixels(images)[:1]
     table = _table(net, survey, pixels, top)

@@ -80,6 +80,15 @@ def survey(
         ImageError: if there are no photographs, or none can be read.
         StoppedError: if `should_stop` says so; all that was looked at is kept.
         LoadError: if another version wrote what is in `out`.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> survey = cs.survey(cs.load(), images.__path__[0], out="survey")
+        >>> survey
+        Survey('survey', bundled, 2 photographs, 8 layers)
+        >>> [place.item.name for place in survey.strongest("conv:3", 12)]
+        ['china.jpg', 'flower.jpg']
     """
     photos = photographs(source)
     wanted = _manifest(net, photos, layers, top, codes=codes, part=shard)
@@ -99,6 +108,13 @@ def open_survey(folder: str | Path) -> Survey:
     Raises:
         LoadError: if there is none, or it is damaged.
         ArgumentError: if it is not finished.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> made = cs.survey(cs.load(), images.__path__[0], out="survey")
+        >>> cs.open_survey("survey").layers == made.layers
+        True
     """
     store, manifest = Store(Path(folder)), open_manifest(Path(folder))
     left = [n for n in manifest.own if not store.shard(n).exists()]
@@ -125,6 +141,15 @@ def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
     Raises:
         LoadError: if a folder holds no survey, or a part is damaged.
         ArgumentError: if they do not belong together, or parts are missing.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net, photos = cs.load(), images.__path__[0]
+        >>> one = cs.survey(net, photos, shard=(1, 2), out="part-1")
+        >>> two = cs.survey(net, photos, shard=(2, 2), out="part-2")
+        >>> cs.merge_surveys(["part-1", "part-2"], "whole").count
+        2
     """
     if not folders:
         msg = "Give the folders of the parts that are to be put together."

@@ -55,6 +55,17 @@ class Survey:
         tallies: layer -> statistics of its channels.
         skipped: name of a photograph that could not be read -> why.
         reduced: name of a photograph that was decoded at a reduced size -> why.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> survey = cs.survey(cs.load(), images.__path__[0], out="survey")
+        >>> survey.count, len(survey.layers)
+        (2, 8)
+        >>> survey.channel_table("conv:3").columns[:3]
+        ('channel', 'strongest', 'mean')
+        >>> survey.codes.shape  # what enters the classifier
+        torch.Size([2, 240])
     """
 
     store: Store

@@ -32,6 +32,16 @@ class TopActivations:
         pixels: (N, 3, H, W) the photographs.
         net: the network.
         along: (C,) the direction that was looked along instead of a channel.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> top = cs.top_activations(net, cs.survey(net, images.__path__[0]), "conv:3", 12)
+        >>> top.pixels.shape
+        torch.Size([2, 3, 144, 144])
+        >>> len(top.boxes()), top.objective.label
+        (2, 'conv:3:12')
     """
 
     layer: str
@@ -117,6 +127,15 @@ def top_activations(
             changed since.
         TargetError: if there is no such channel.
         ImageError: if a photograph is gone.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> survey = cs.survey(net, images.__path__[0])
+        >>> top = cs.top_activations(net, survey, "conv:3", 12)
+        >>> [place.item.name for place in top.places]
+        ['china.jpg', 'flower.jpg']
     """
     if top is not None and top < 1:
         msg = f"top must be at least 1, not {top}."
@@ -140,6 +159,15 @@ def top_patches(
     Returns:
         Pictures with values (N, 3, h, w) in [0, 1], the strongest first, with the activation
         and the label under each.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> survey = cs.survey(net, images.__path__[0])
+        >>> pictures = cs.top_patches(net, survey, "conv:3", 12)
+        >>> pictures.values.shape  # a cell of conv:3 sees 25 by 25 pixels
+        torch.Size([2, 3, 25, 25])
     """
     found = top_activations(net, survey, layer, channel, top=top)
     recipe = recipe_for(net, "patches", f"{layer}:{channel}", survey=str(survey.folder))

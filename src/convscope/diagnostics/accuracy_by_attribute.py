@@ -28,7 +28,7 @@ def accuracy_by_attribute(
     evidence: bool = False,
     progress: Progress | None = None,
 ) -> Chart:
-    """Accuracy against brightness, contrast, sharpness and the size of the evidence.
+    r"""Accuracy against brightness, contrast, sharpness and the size of the evidence.
 
     Photographs are sorted by each attribute and cut into eight parts of equal number; drawn is the
     share of right answers in each part, as in Russakovsky et al. 2015, arXiv:1409.0575.
@@ -47,6 +47,17 @@ def accuracy_by_attribute(
     Raises:
         ArgumentError: if it is another network, or a label is no class of it.
         NotApplicableError: if there are no labels, or no predictions were kept.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import convscope as cs
+        >>> from sklearn.datasets import load_sample_images
+        >>> china, flower = load_sample_images().filenames
+        >>> _ = Path("photos.txt").write_text(f"{china},church\n{flower},golf ball\n")
+        >>> net = cs.load()
+        >>> survey = cs.survey(net, "photos.txt", out="labelled")
+        >>> list(cs.accuracy_by_attribute(net, survey).panels)
+        ['brightness', 'contrast', 'sharpness']
     """
     survey.check(net)
     images = survey.images

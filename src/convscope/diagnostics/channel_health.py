@@ -27,6 +27,16 @@ def channel_health(net: Network, survey: Survey) -> Table:
 
     Raises:
         ArgumentError: if it is another network.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> table = cs.channel_health(net, cs.survey(net, images.__path__[0]))
+        >>> table.columns
+        ('layer', 'channels', 'dead', 'nearly dead', 'noisy filters', 'doubles', 'turned doubles')
+        >>> table.column("layer")[0]
+        'conv:1'
     """
     survey.check(net)
     rows = [_row(net, survey, layer) for layer in survey.layers]

@@ -50,6 +50,14 @@ class Comparison(Result):
     Attributes:
         rows: in the order of the catalogue.
         recipe: how they were made.
+
+    Example:
+        >>> import convscope as cs
+        >>> sheet = cs.compare(cs.load(size=64), "sample:china", methods=["gradcam", "layercam"])
+        >>> sheet.table().columns
+        ('method', 'family', 'seconds', 'deletion', 'insertion', 'note')
+        >>> [row.heat.values.shape for row in sheet.rows]
+        [torch.Size([1, 4, 4]), torch.Size([1, 4, 4])]
     """
 
     rows: Sequence[Row]
@@ -113,6 +121,14 @@ def compare(
     Raises:
         ArgumentError: if a name is not in the catalogue, or makes no map.
         NotApplicableError: if no method gives a map for this network and question.
+
+    Example:
+        >>> import convscope as cs
+        >>> sheet = cs.compare(cs.load(size=64), "sample:china", methods=["gradcam", "gradient"])
+        >>> [row.method.name for row in sheet.rows]
+        ['gradcam', 'gradient']
+        >>> sheet.save("compare.png").name
+        'compare.png'
     """
     chosen = _chosen(methods)
     pixels = net.as_pixels(photo)[:1]

@@ -27,6 +27,14 @@ class Check:
         chart: deletion, insertion and, where asked for, maps of random weights.
         table: areas of the curves by what orders the pixels.
         sentences: what they say in plain words.
+
+    Example:
+        >>> import convscope as cs
+        >>> found = cs.check(cs.load(size=64), "sample:china", "class:church", method="gradient")
+        >>> found.table.columns
+        ('order of pixels', 'deletion', 'insertion')
+        >>> list(found.chart.panels)
+        ['deletion (lower is better)', 'insertion (higher is better)']
     """
 
     chart: Chart
@@ -57,6 +65,16 @@ def check(
 
     Raises:
         ArgumentError: if there is no such method.
+
+    Example:
+        >>> import convscope as cs
+        >>> found = cs.check(cs.load(size=64), "sample:china", "class:church", method="gradcam")
+        >>> found.table.column("order of pixels")
+        ['map', 'centre', 'chance']
+        >>> len(found.sentences)
+        1
+        >>> found.chart.save("check.png").name
+        'check.png'
     """
     entry = CATALOG.get(method)
     if entry is None or entry.family not in FAMILIES:

@@ -36,8 +36,11 @@ _OWN = frozenset(vars(nn.Module()))  # what torch itself keeps on each module, w
 class Tail:
     """One picture's pass, ready to be finished from other values of one layer.
 
-    >>> tail = Tail(net, photograph, "layer4")         # doctest: +SKIP
-    >>> tail.scores(torch.zeros_like(tail.value))      # doctest: +SKIP
+    >>> import convscope
+    >>> net = convscope.load()
+    >>> tail = Tail(net, net.read("sample:china"), "conv:7")
+    >>> tail.scores(torch.zeros_like(tail.value)).shape
+    torch.Size([1, 10])
 
     Attributes:
         net: the network.

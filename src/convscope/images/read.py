@@ -107,6 +107,15 @@ def read(
     Raises:
         ImageError: if it cannot be read; the message says why.
         ArgumentError: if `fit` or `interpolation` is unknown, or `size` is no size.
+
+    Example:
+        >>> import convscope as cs
+        >>> cs.read("sample:china").shape
+        torch.Size([1, 3, 427, 640])
+        >>> cs.read("sample:china", 224).shape
+        torch.Size([1, 3, 224, 224])
+        >>> cs.read("sample:flower", (96, 128), fit="squash").shape
+        torch.Size([1, 3, 96, 128])
     """
     if fit not in ("crop", "squash"):
         msg = f"fit must be 'crop' or 'squash', not {fit!r}."

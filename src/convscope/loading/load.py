@@ -65,6 +65,18 @@ def load(
 
     Raises:
         LoadError: if it cannot be loaded; the message says what to do.
+
+    Example:
+        >>> import convscope as cs
+        >>> import torch
+        >>> net = cs.load()
+        >>> net
+        Network('bundled', 1,902,394 parameters, input 144x144)
+        >>> net.labels[:3]
+        ('cassette player', 'chain saw', 'church')
+        >>> own = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5), torch.nn.ReLU())
+        >>> cs.load(own, mean=0.5, std=0.25, size=96)
+        Network('Sequential', 608 parameters, input 96x96)
     """
     if not isinstance(spec, str | nn.Module):
         msg = f"A network is given by its name or as a torch.nn.Module, not as a {type(spec).__name__}."

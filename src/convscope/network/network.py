@@ -81,6 +81,17 @@ class Network:
         output: which part of the module's output holds the scores, where that is ambiguous:
             an index, a name, or a function.
         missing: names of weights that were not loaded; then only filters can be shown.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> photo = net.read("sample:china")  # as the network takes it, pixels in [0, 1]
+        >>> photo.shape
+        torch.Size([1, 3, 144, 144])
+        >>> net.activations(photo, ["conv:3"])["conv:3"].shape
+        torch.Size([1, 96, 36, 36])
+        >>> net.score(cs.logit("church"), photo) > net.score(cs.logit("tench"), photo)
+        tensor([True])
     """
 
     module: nn.Module

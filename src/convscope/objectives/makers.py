@@ -80,6 +80,16 @@ def logit(c: int | str) -> Objective:
     Raises:
         TargetError: if `c` is neither a whole number nor a name; when it is read, if the network
             has no such class, or no score a class.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> net.score(cs.logit("church"), "sample:china").shape
+        torch.Size([1])
+        >>> cs.cam(net, "sample:china", cs.logit("church")).values.shape
+        torch.Size([1, 9, 9])
+        >>> cs.logit(2).label
+        'class:2'
     """
     c = _class(c)
     return Objective(
@@ -98,6 +108,12 @@ def probability(c: int | str) -> Objective:
 
     Raises:
         TargetError: as `logit`.
+
+    Example:
+        >>> import convscope as cs
+        >>> score = cs.load().score(cs.probability("church"), "sample:china")
+        >>> score.shape, round(float(score), 1)
+        (torch.Size([1]), 1.0)
     """
     c = _class(c)
     return Objective(
@@ -134,6 +150,14 @@ def predicted() -> Objective:
     Raises:
         TargetError: when it is read, if the network has no score a class.
         NotApplicableError: when it is read, if a detector found nothing in some photograph.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> net.score(cs.predicted(), "sample:china").shape
+        torch.Size([1])
+        >>> net.score(cs.predicted(), "sample:china") == net.score(cs.logit("church"), "sample:china")
+        tensor([True])
     """
     return Objective(
         "predicted", (OUTPUT,), _read_predicted, settle=_settle_predicted, kind="predicted"
@@ -190,6 +214,14 @@ def channel(layer: str, k: int) -> Objective:
         TargetError: if `k` is not a whole number; when it is read, if the layer has no such
             channel, or no maps.
         LayerNotFoundError: when it is read, if the network has no such layer.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> net.score(cs.channel("conv:3", 88), "sample:china").shape
+        torch.Size([1])
+        >>> cs.saliency(net, "sample:china", cs.channel("conv:3", 88)).values.shape
+        torch.Size([1, 144, 144])
     """
     k = _index(k)
     plane = ChannelMap(layer, k)
@@ -249,6 +281,14 @@ def neuron(layer: str, k: int, y: int | None = None, x: int | None = None) -> Ob
     Raises:
         TargetError: as `channel`; when it is read, also if the map has no such cell.
         LayerNotFoundError: when it is read, if the network has no such layer.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> net.score(cs.neuron("conv:3", 88, 7, 7), "sample:china").shape
+        torch.Size([1])
+        >>> cs.neuron("conv:3", 88).label
+        'conv:3:88@centre'
     """
     k, y, x = _index(k), *(None if place is None else _index(place) for place in (y, x))
     where = "centre" if y is None or x is None else f"{y},{x}"
@@ -270,7 +310,17 @@ class MeanSquare:
 
 
 def layer_energy(layer: str) -> Objective:
-    """Mean square of all activations of a layer (Mordvintsev et al. 2015, Deep Dream)."""
+    """Mean square of all activations of a layer (Mordvintsev et al. 2015, Deep Dream).
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> net.score(cs.layer_energy("conv:5"), "sample:china").shape
+        torch.Size([1])
+        >>> quick = cs.DreamConfig(octaves=1, steps=2)
+        >>> cs.dream(net, "sample:china", cs.layer_energy("conv:5"), side=96, config=quick).values.shape
+        torch.Size([1, 3, 64, 96])
+    """
     return Objective(f"energy of {layer}", (layer,), MeanSquare(layer), kind="layer_energy")
 
 
@@ -288,6 +338,15 @@ def parse(text: str) -> Objective:
 
     Raises:
         TargetError: if it is none of these.
+
+    Example:
+        >>> import convscope as cs
+        >>> cs.parse("church") == cs.logit("church")
+        True
+        >>> cs.parse("conv:3:88@7,7") == cs.neuron("conv:3", 88, 7, 7)
+        True
+        >>> cs.parse("class:church - class:tench").kind
+        'difference'
     """
     if " - " in text:
         first, _, second = text.rpartition(" - ")

@@ -23,11 +23,6 @@ class Objective:
     An objective of one's own, `Objective(label, layers, read)`, compares by its function and
     pickles where the function does.
 
-    >>> (2 * logit(3) - logit("church")).label
-    '2*class:3 - class:church'
-    >>> logit(3) == logit(3)
-    True
-
     Attributes:
         label: short name for captions, file names and cache keys. Nothing is decided by it.
         layers: addresses to watch; the pass stops after the last of them.
@@ -44,6 +39,17 @@ class Objective:
         is_probability: whether it is a probability, from 0 to 1.
         kind: what is asked, by the name of its maker ("logit", "channel", ...); "sum",
             "difference" or "scaled" of what is made of others; "custom" of one's own.
+
+    Example:
+        >>> import convscope as cs
+        >>> objective = 2 * cs.logit("church") - cs.logit("tench")
+        >>> objective == 2 * cs.logit("church") - cs.logit("tench")
+        True
+        >>> cs.load().score(objective, "sample:china").shape
+        torch.Size([1])
+        >>> contrast = cs.Objective("contrast", ("input",), lambda acts: acts["input"].flatten(1).std(1))
+        >>> cs.saliency(cs.load(), "sample:china", contrast).values.shape
+        torch.Size([1, 144, 144])
     """
 
     label: str

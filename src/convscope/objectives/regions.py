@@ -20,6 +20,16 @@ def segment(c: int | str, mask: Tensor | None = None) -> Objective:
     Args:
         c: the class, by number or by name.
         mask: (H, W) or (N, H, W), true where to look; None: where the class is predicted.
+
+    Example:
+        >>> import convscope as cs
+        >>> import torch
+        >>> segmentation = torch.nn.Conv2d(3, 2, 1)  # two scores for each pixel
+        >>> net = cs.load(segmentation, mean=0.5, std=0.25, size=96, labels=["sky", "ground"])
+        >>> upper = torch.zeros(96, 96, dtype=torch.bool)
+        >>> upper[:48] = True
+        >>> net.score(cs.segment("sky", upper), "sample:china").shape
+        torch.Size([1])
     """
     c = c if isinstance(c, str) else int(whole_number(c))
     frozen = None if mask is None else FrozenTensor.of(mask)
@@ -111,6 +121,13 @@ def box(k: int = 0) -> Objective:
 
     Where a method changes the photograph, it is the score of the box of the same class that
     overlaps most with this one (intersection over union); 0 where none does.
+
+    Example:
+        >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large as detector
+        >>> import convscope as cs
+        >>> net = cs.load(detector(weights_backbone=None), mean=0.0, std=1.0, size=320)
+        >>> net.score(cs.box(0), "sample:china").shape
+        torch.Size([1])
     """
     k = int(whole_number(k))
     return Objective(f"box:{k}", (OUTPUT,), BoxScore(k), settle=BoxAsFound(k), kind="box")

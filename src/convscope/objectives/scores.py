@@ -18,6 +18,7 @@ class Scores:
     Several scores are logits of classes that exclude each other. A single score is the logit of
     one class against its absence: above 0 it speaks for the class, below 0 against it.
 
+    >>> import torch
     >>> Scores(torch.tensor([[0.0, 2.0, 1.0]])).predicted()
     tensor([1])
     >>> Scores(torch.tensor([[-0.5]])).probabilities()

@@ -24,6 +24,15 @@ def direction(layer: str, v: Tensor, *, power: float = 0.0) -> Objective:
         power: of the cosine between cell and direction that each cell is weighted by; 0 asks for
             much of the direction, more for little else (Carter et al. 2019,
             doi:10.23915/distill.00015).
+
+    Example:
+        >>> import convscope as cs
+        >>> import torch
+        >>> both = torch.zeros(96)
+        >>> both[[17, 88]] = 1.0  # two channels of the 96, alike
+        >>> objective = cs.direction("conv:3", both)
+        >>> cs.load().score(objective, "sample:china").shape
+        torch.Size([1])
     """
     along = Along(layer, FrozenTensor.of(v / v.norm()), power)
     label = f"direction in {layer}"
@@ -60,6 +69,14 @@ def activation_distance(layer: str, image: Tensor) -> Objective:
         layer: where to compare.
         image: (1, C, H, W) or (C, H, W) activations of that layer to come close to; for a
             photograph `net.activations(photo, [layer])[layer]`.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> target = net.activations("sample:china", ["conv:3"])["conv:3"]
+        >>> objective = cs.activation_distance("conv:3", target)
+        >>> net.score(objective, "sample:china") > net.score(objective, "sample:flower")
+        tensor([True])
     """
     read = Distance(layer, FrozenTensor.of(image.reshape(1, -1)))
     return Objective(f"distance in {layer}", (layer,), read, kind="activation_distance")
@@ -89,6 +106,14 @@ def activation_similarity(layer: str, image: Tensor, *, power: float = 1.0) -> O
         layer: where to compare.
         image: (1, C, H, W) or (C, H, W) activations of that layer, as for `distance`.
         power: of the cosine.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> target = net.activations("sample:china", ["conv:3"])["conv:3"]
+        >>> objective = cs.activation_similarity("conv:3", target)
+        >>> net.score(objective, "sample:china") > net.score(objective, "sample:flower")
+        tensor([True])
     """
     read = Similarity(layer, FrozenTensor.of(image.reshape(1, -1)), power)
     return Objective(f"likeness in {layer}", (layer,), read, kind="activation_similarity")
@@ -122,6 +147,12 @@ def diversity(layer: str) -> Objective:
 
     Minus the mean cosine between the Gram matrices of a picture and of the others, in [-1, 0]
     (Olah et al. 2017, doi:10.23915/distill.00007). A batch of one has 0.
+
+    Example:
+        >>> import convscope as cs
+        >>> objective = cs.channel("conv:3", 88) + 0.5 * cs.diversity("conv:3")
+        >>> cs.synthesize(cs.load(), objective, count=2, size=64, steps=4).values.shape
+        torch.Size([2, 3, 64, 64])
     """
     return Objective(f"diversity in {layer}", (layer,), Diversity(layer), kind="diversity")
 

@@ -15,6 +15,14 @@ def models(word: str = "") -> Table:
     """Networks whose names hold `word`: size, input and accuracy as their makers state them.
 
     torchvision's figures are for ImageNet-1K's validation set, single crop.
+
+    Example:
+        >>> import convscope as cs
+        >>> table = cs.models("resnet50")
+        >>> table.columns
+        ('name', 'weights', 'parameters (M)', 'input', 'top-1 %', 'classes')
+        >>> table.column("name")[0]
+        'torchvision:resnet50'
     """
     rows = [_bundled(), *_torchvision(), *_timm(word)]
     found = [row for row in rows if word.lower() in str(row[0]).lower()]

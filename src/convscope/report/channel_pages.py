@@ -43,6 +43,16 @@ def channel_page(
     Raises:
         ArgumentError: as in `strongest`.
         TargetError: if there is no such channel.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> page = cs.channel_page(net, cs.survey(net, images.__path__[0]), "conv:1", 12, steps=2)
+        >>> page.title
+        'Channel conv:1:12 of bundled'
+        >>> page.save("channel.html").name
+        'channel.html'
     """
     found = top_activations(net, survey, layer, channel)
     row = survey.channel_table(layer).records()[channel]
@@ -106,6 +116,15 @@ def layer_sheet(
         channels: some of them; None: all.
         projections: draw them, which takes a pass back for every patch.
         progress: called with channels done, channels in all, message.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> survey = cs.survey(net, images.__path__[0])
+        >>> pictures = cs.layer_sheet(net, survey, "conv:3", [12, 17])
+        >>> len(pictures), pictures.captions
+        (2, ['conv:3:12', 'conv:3:17'])
     """
     numbers = range(len(survey.tally(layer).fired)) if channels is None else channels
     blocks: list[Floats] = []

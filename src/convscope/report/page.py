@@ -111,6 +111,16 @@ class Page:
         lead: the first paragraph.
         chapters: in order.
         facts: name -> value, in small print at the end.
+
+    Example:
+        >>> import convscope as cs
+        >>> from sklearn.datasets import images  # a folder with two photographs
+        >>> net = cs.load()
+        >>> page = cs.channel_page(net, cs.survey(net, images.__path__[0]), "conv:1", 12, steps=2)
+        >>> [chapter.title for chapter in page.chapters]
+        ['What it gets to see', 'What it wants to see', 'How often, and for whom']
+        >>> page.write("channel").name
+        'index.html'
     """
 
     title: str

@@ -47,6 +47,14 @@ def tour(
 
     Returns:
         A page; `page.write(folder)` makes the file.
+
+    Example:
+        >>> import convscope as cs
+        >>> page = cs.tour(cs.load(), "sample:china")
+        >>> page.title
+        'A look into the bundled network'
+        >>> page.write("tour").name
+        'index.html'
     """
     pixels, shown = net.as_pixels(photo), _fine(net, photo)
     with torch.no_grad():

@@ -29,6 +29,18 @@ class Result:
 
     Attributes:
         recipe: how it was made.
+
+    Example:
+        >>> import convscope as cs
+        >>> result = cs.filters(cs.load())
+        >>> isinstance(result, cs.Result)
+        True
+        >>> result.words()
+        'filters conv:1: 64 pictures (bundled)'
+        >>> result.picture().size
+        (578, 578)
+        >>> result.save("filters.png").name
+        'filters.png'
     """
 
     recipe: Recipe

@@ -24,6 +24,16 @@ class Chart(Result):
         y: what runs up.
         recipe: how they were found.
         sentence: what they say, in plain words.
+
+    Example:
+        >>> import convscope as cs
+        >>> recipe = cs.Recipe("training", "mine", "")
+        >>> lines = {"training": ([1, 2, 3], [0.5, 0.7, 0.9]), "held out": ([1, 2, 3], [0.4, 0.6, 0.6])}
+        >>> chart = cs.Chart({"accuracy": lines}, "epoch", "share", recipe, "It learns.")
+        >>> chart.words()
+        'It learns.'
+        >>> chart.save("accuracy.png").name
+        'accuracy.png'
     """
 
     panels: Mapping[str, Mapping[str, Line]]

@@ -30,6 +30,14 @@ class Film(Result):
         frames: pictures of one size, in order.
         sentence: what it shows, in plain words.
         recipe: how it was made.
+
+    Example:
+        >>> import convscope as cs
+        >>> film = cs.convolution_arithmetic(4, kernel=3)
+        >>> len(film.frames)
+        4
+        >>> film.save("convolution.gif").name
+        'convolution.gif'
     """
 
     frames: Sequence[Image.Image]

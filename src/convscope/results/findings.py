@@ -64,6 +64,16 @@ class Findings:
     Attributes:
         results: name, as of a file -> chart, table or pictures, in the order in which to read.
         sentence: what came out, in plain words.
+
+    Example:
+        >>> import convscope as cs
+        >>> findings = cs.Visualizer("bundled").visualize("sample:china", 3, top=2)
+        >>> list(findings.results)
+        ['photograph', 'maps', 'projections']
+        >>> findings.results["maps"].values.shape
+        torch.Size([1, 96, 36, 36])
+        >>> [path.name for path in findings.save("found")][:2]
+        ['photograph.png', 'photograph.npz']
     """
 
     results: Mapping[str, Result]

@@ -35,6 +35,16 @@ class Heatmap(Result):
         projection: (N, 3, H, W), signed, what a method gives colour by colour; None where it
             gives none.
         zero: (N,), the value that stands for no evidence; None: 0.
+
+    Example:
+        >>> import convscope as cs
+        >>> heat = cs.cam(cs.load(), "sample:china", "class:church")
+        >>> heat.values.shape, heat.images.shape
+        (torch.Size([1, 9, 9]), torch.Size([1, 3, 144, 144]))
+        >>> heat.resized((144, 144)).values.shape
+        torch.Size([1, 144, 144])
+        >>> heat.picture().size
+        (144, 144)
     """
 
     values: Tensor

@@ -36,6 +36,16 @@ class Pictures(Result):
         shown: what is drawn instead of the values, of the same shape.
         columns: tiles a row, unless the drawing is told otherwise; None makes the sheet square.
         gap: pixels between tiles.
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.maps(cs.load(), "sample:china", "stage:3")
+        >>> pictures.values.shape
+        torch.Size([1, 96, 36, 36])
+        >>> pictures.picture().size
+        (742, 742)
+        >>> pictures.save("maps.png").name
+        'maps.png'
     """
 
     values: Tensor
@@ -129,6 +139,14 @@ class Strip(Result):
         values: (N, h, w) each.
         captions: one for each.
         recipe: how they were made.
+
+    Example:
+        >>> import convscope as cs
+        >>> strip = cs.cam_across_layers(cs.load(), "sample:china")
+        >>> len(strip), strip.captions[0]
+        (8, 'conv:1')
+        >>> strip.save("strip.png").name
+        'strip.png'
     """
 
     values: Sequence[Tensor]

@@ -27,6 +27,14 @@ class Recipe:
         seed: of every random choice; None where there is none.
         versions: of this library and of torch.
         preprocess: what the network does to pixels first, in words; None: not known.
+
+    Example:
+        >>> import convscope as cs
+        >>> recipe = cs.cam(cs.load(), "sample:china", "class:church").recipe
+        >>> recipe.method, recipe.network, recipe.objective
+        ('gradcam', 'bundled', 'class:church')
+        >>> cs.Recipe.from_json(recipe.json()) == recipe
+        True
     """
 
     method: str

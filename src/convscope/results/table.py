@@ -35,6 +35,16 @@ class Table(Result):
         rows: as many cells as columns.
         recipe: how they were found; None for what needs no network.
         bar: the column, with shares in [0, 1], that is drawn as bars.
+
+    Example:
+        >>> import convscope as cs
+        >>> table = cs.predict(cs.load(), "sample:flower", top=2)
+        >>> table.columns
+        ('photo', 'class', 'label', 'probability', 'score')
+        >>> table.column("label")
+        ['golf ball', 'parachute']
+        >>> table.save("predictions.csv").name
+        'predictions.csv'
     """
 
     columns: Sequence[str]

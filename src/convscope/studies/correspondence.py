@@ -36,6 +36,12 @@ class MarkedPoints:
         parts: name of a part -> (left, top, right, bottom) in pixels of the photograph as it
             is; right and bottom are one past the last pixel.
         name: for error messages.
+
+    Example:
+        >>> import convscope as cs
+        >>> marked = cs.MarkedPoints("sample:china", {"roof": (190, 60, 300, 120)}, name="temple")
+        >>> marked.parts["roof"]  # left, top, right, bottom
+        (190, 60, 300, 120)
     """
 
     source: Source
@@ -44,13 +50,21 @@ class MarkedPoints:
 
 
 def read_marks(file: str | Path) -> list[MarkedPoints]:
-    """Photographs and boxes from a table: photo,part,left,top,right,bottom.
+    r"""Photographs and boxes from a table: photo,part,left,top,right,bottom.
 
     Args:
         file: a .csv with that first line; photographs are named relative to it.
 
     Raises:
         ArgumentError: if it is no such table.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import convscope as cs
+        >>> first, second = "photo,part,left,top,right,bottom", "china.jpg,roof,190,60,300,120"
+        >>> _ = Path("marks.csv").write_text(f"{first}\n{second}\n")
+        >>> cs.read_marks("marks.csv")[0].parts
+        {'roof': (190, 60, 300, 120)}
     """
     path = Path(file).expanduser()
     try:
@@ -117,6 +131,16 @@ def correspondence(
         ArgumentError: if there are fewer than two photographs, their parts differ, or a box lies
             outside.
         StoppedError: if it was stopped before the first part.
+
+    Example:
+        >>> import convscope as cs
+        >>> china = cs.MarkedPoints("sample:china", {"middle": (250, 150, 350, 250)})
+        >>> flower = cs.MarkedPoints("sample:flower", {"middle": (250, 150, 350, 250)})
+        >>> found = cs.correspondence(cs.load(), [china, flower], layers=["stage:1"], draws=2)
+        >>> list(found.results)
+        ['sign-change', 'covered', 'table']
+        >>> found.results["table"].columns
+        ('part', 'layer', 'mean', 'deviation', 'pairs')
     """
     parts = _parts(marked, draws)
     names = list(layers) if layers else [f"stage:{row.stage}" for row in net.layers.stages]

@@ -58,6 +58,18 @@ def evolution(
         ArgumentError: if there is no checkpoint, no photograph, or no such channel.
         LoadError: if a checkpoint does not fit the network.
         StoppedError: if it was stopped before the first checkpoint.
+
+    Example:
+        >>> import convscope as cs
+        >>> import torch
+        >>> from sklearn.datasets import load_sample_images
+        >>> net, photos = cs.load(), load_sample_images().filenames
+        >>> torch.save(net.module.state_dict(), "epoch-1.pt")  # in the course of training
+        >>> found = cs.evolution(net, ["epoch-1.pt"], photos, channels=[0, 1])
+        >>> list(found.results)
+        ['patches', 'projections', 'activation', 'table']
+        >>> found.results["patches"].values.shape
+        torch.Size([2, 3, 7, 7])
     """
     files, chosen = [Path(file) for file in checkpoints], _channels(net, layer, channels)
     if not files or not photographs:

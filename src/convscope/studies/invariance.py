@@ -72,6 +72,14 @@ def invariance(
         ArgumentError: if there is no photograph, or not one class or name for each.
         LayerNotFoundError: if there is no such layer.
         StoppedError: if it was stopped before the first photograph.
+
+    Example:
+        >>> import convscope as cs
+        >>> found = cs.invariance(cs.load(), ["sample:china"], layers=["stage:1"])
+        >>> list(found.results)
+        ['translation', 'scale', 'rotation', 'probability', 'changes', 'table']
+        >>> found.results["table"].columns
+        ('photograph', 'class', 'change', 'by', 'probability', 'stage:1')
     """
     _check(photographs, classes, names)
     places = list(layers) if layers else _three(net)

@@ -71,6 +71,15 @@ def adversarial(
     Raises:
         TargetError: if there is no such class.
         NotApplicableError: if the photograph is of that class already, or no change was found.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load(size=64)  # small photographs, to be quick
+        >>> pictures = cs.adversarial(net, "sample:china", "gas pump")
+        >>> pictures.values.shape  # the photograph, the change, the changed photograph
+        torch.Size([3, 3, 64, 64])
+        >>> cs.predict(net, pictures.values[2:], top=1).column("label")
+        ['gas pump']
     """
     pixels = net.as_pixels(image)[:1]
     acts = net.activations(pixels, (OUTPUT,))
@@ -108,6 +117,14 @@ def fooling_image(
 
     Raises:
         TargetError: if there is no such class.
+
+    Example:
+        >>> import convscope as cs
+        >>> picture = cs.fooling_image(cs.load(size=64), "church", certain=0.9)
+        >>> picture.values.shape
+        torch.Size([1, 3, 64, 64])
+        >>> picture.captions[0].split()[0]
+        'church'
     """
     wanted = class_number(target, net.labels)
     share, values = 0.0, torch.zeros(0)

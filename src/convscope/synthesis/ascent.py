@@ -48,6 +48,14 @@ class AscentStep:
         score: (N,), what was climbed in this step, of the pictures as the network saw them.
         pictures: after this step.
         best: the best so far, of those scored as they are.
+
+    Example:
+        >>> import convscope as cs
+        >>> *_, last = cs.ascend(cs.load(), "conv:3:17", size=64, steps=4)
+        >>> last.step, last.score.shape
+        (4, torch.Size([1]))
+        >>> last.best.save("best.png").name
+        'best.png'
     """
 
     step: int
@@ -91,6 +99,14 @@ def ascend(
         ArgumentError: if an option is outside its range.
         TargetError: if the network has no such channel or class.
         NotApplicableError: if no gradient reaches the picture.
+
+    Example:
+        >>> import convscope as cs
+        >>> for step in cs.ascend(cs.load(), "conv:3:17", size=64, steps=3):
+        ...     print(step.step, tuple(step.pictures.values.shape))
+        1 (1, 3, 64, 64)
+        2 (1, 3, 64, 64)
+        3 (1, 3, 64, 64)
     """
     plan = resolve_preset(preset, steps)
     asked = as_batch_objective(objective, count)

@@ -43,6 +43,14 @@ class DreamConfig:
         rate: change of a pixel a step, on average; 1.5 of 255.
         jitter: pixels by which the photograph is shifted at random before each step.
         tile: side in pixels of the parts in which it is worked on.
+
+    Example:
+        >>> import convscope as cs
+        >>> quick = cs.DreamConfig(octaves=2, steps=2)
+        >>> quick.sizes(400, 600)
+        [(286, 429), (400, 600)]
+        >>> cs.dream(cs.load(), "sample:flower", side=96, config=quick).values.shape
+        torch.Size([1, 3, 64, 96])
     """
 
     octaves: int = 4
@@ -107,6 +115,13 @@ def dream(
 
     Raises:
         NotApplicableError: if no gradient reaches the photograph.
+
+    Example:
+        >>> import convscope as cs
+        >>> quick = cs.DreamConfig(octaves=1, steps=2)
+        >>> pictures = cs.dream(cs.load(), "sample:flower", "conv:5", side=96, config=quick)
+        >>> pictures.values.shape
+        torch.Size([1, 3, 64, 96])
     """
     config = config or DreamConfig()
     pixels = _sized(read(photograph), side).to(net.device)
@@ -169,6 +184,15 @@ def dream_zoom(
 
     Raises:
         ArgumentError: if an option is outside its range.
+
+    Example:
+        >>> import convscope as cs
+        >>> quick = cs.DreamConfig(octaves=1, steps=1)
+        >>> pictures = cs.dream_zoom(cs.load(), "sample:flower", frames=3, side=96, config=quick)
+        >>> pictures.values.shape
+        torch.Size([3, 3, 64, 96])
+        >>> pictures.save("zoom.gif").name
+        'zoom.gif'
     """
     if frames < 1:
         msg = f"frames must be at least 1, not {frames}."

@@ -72,6 +72,12 @@ def invert(
     Returns:
         The photograph, then a picture for each layer, (1 + layers, 3, H, W); captions give how
         much of the layer's values is missed: 0 % is all kept, 100 % what a grey picture misses.
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.invert(cs.load(), "sample:china", ["stage:1", "stage:8"], steps=4)
+        >>> pictures.values.shape  # the photograph, then a picture for each layer
+        torch.Size([3, 3, 144, 144])
     """
     pixels = net.as_pixels(photograph)[:1]
     chosen = _through(net) if layers is None else [layers] if isinstance(layers, str) else layers
@@ -127,6 +133,14 @@ def caricature(
 
     Returns:
         The photograph and its caricature, (2, 3, H, W).
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.caricature(cs.load(), "sample:china", "conv:4", steps=4)
+        >>> pictures.values.shape
+        torch.Size([2, 3, 144, 144])
+        >>> pictures.captions
+        ['photograph', 'conv:4']
     """
     pixels = net.as_pixels(photograph)[:1]
     asked = activation_similarity(layer, _of(net, pixels, layer), power=power)

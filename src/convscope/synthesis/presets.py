@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD, Adam, NAdam
 
+from convscope.documented_mapping import DocumentedMapping
 from convscope.synthesis.optimizers import Maker, Normalised, Progress
 from convscope.synthesis.parametrizations import Canvas, Fourier, Phase, Pixels, Start
 from convscope.synthesis.priors import (
@@ -58,6 +58,13 @@ class Preset:
         blur: side in pixels of the squares over which it is averaged after that; 0 for none.
         distinct: how much of what the strongest other channel is ahead is taken off the score.
         finish: how the source brings the pixels into [0, 1] to show them; None: cut off.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> import convscope as cs
+        >>> quick = replace(cs.PRESETS["fourier"], steps=4, size=64)
+        >>> cs.synthesize(cs.load(), "conv:3:17", preset=quick).values.shape
+        torch.Size([1, 3, 64, 64])
     """
 
     name: str
@@ -78,7 +85,7 @@ class Preset:
     def sides(self, last: int) -> list[int]:
         """The side of the picture in each round, up to `last`.
 
-        >>> RECIPES["upscaling"].sides(408)
+        >>> PRESETS["upscaling"].sides(408)
         [56, 67, 80, 96, 115, 138, 165, 198, 237, 284, 340, 408]
         """
         return [*self._growing(last), last]
@@ -263,4 +270,20 @@ def _plans() -> list[Preset]:
     ]
 
 
-PRESETS: Mapping[str, Preset] = MappingProxyType({plan.name: plan for plan in _plans()})
+PRESETS: Mapping[str, Preset] = DocumentedMapping(
+    {plan.name: plan for plan in _plans()},
+    """The presets by name: ways of making a picture, as their sources describe them.
+
+    `synthesize` and its relatives take the name or the `Preset`; `preset.source` says who
+    published it.
+
+    Example:
+        >>> import convscope as cs
+        >>> list(cs.PRESETS)[:4]
+        ['fourier', 'lucid', 'maco', 'upscaling']
+        >>> cs.PRESETS["lucid"].source
+        'Olah et al. 2017, doi:10.23915/distill.00007'
+        >>> cs.synthesize(cs.load(), "conv:3:17", preset="keras", size=64, steps=4).values.shape
+        torch.Size([1, 3, 64, 64])
+    """,
+)

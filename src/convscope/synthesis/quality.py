@@ -64,6 +64,16 @@ def quality(
         by up to 5 % keep; the slope of its power spectrum (-2 for photographs, 0 for noise); the
         share of pixels below 0.02 or above 0.98; and for several pictures of one objective how
         alike what they do to the layer is, as the mean cosine of channel means.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load(size=64)  # small photographs, to be quick
+        >>> pictures = cs.synthesize(net, "conv:3:17", steps=4)
+        >>> table = cs.quality(net, pictures, "conv:3:17")
+        >>> table.columns[:4]
+        ('objective', 'score', 'strongest photograph', 'gain')
+        >>> table.column("of")  # channels that its channel is ranked among
+        [96]
     """
     pixels = pictures.values if isinstance(pictures, Pictures) else pictures
     pixels = over(pixels) if pixels.shape[1] == (net.channels or 3) + 1 else pixels

@@ -63,6 +63,16 @@ def synthesize(
         ArgumentError: if an option is outside its range.
         TargetError: if the network has no such channel or class.
         NotApplicableError: if no gradient reaches any picture.
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.synthesize(cs.load(), "conv:3:17", size=64, steps=4)
+        >>> pictures.values.shape
+        torch.Size([1, 3, 64, 64])
+        >>> pictures.save("channel.png").name
+        'channel.png'
+        >>> cs.synthesize(cs.load(), ["class:church", "class:tench"], size=64, steps=4).captions
+        ['class:church', 'class:tench']
     """
     asked = as_batch_objective(objective, count)
     return _synthesized(
@@ -157,6 +167,14 @@ def synthesize_layer(
 
     Raises:
         ArgumentError: if `best` is below 1.
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.synthesize_layer(cs.load(), "conv:3", [17, 41, 88], size=64, steps=4)
+        >>> pictures.values.shape
+        torch.Size([3, 3, 64, 64])
+        >>> pictures.captions
+        ['conv:3:17', 'conv:3:41', 'conv:3:88']
     """
     if best is not None and best < 1:
         msg = f"best must be at least 1, not {best}."
@@ -200,6 +218,13 @@ def synthesize_across_layers(
 
     Raises:
         ArgumentError: if no layer has a channel of that number.
+
+    Example:
+        >>> import convscope as cs
+        >>> layers = ["conv:1", "conv:4"]
+        >>> pictures = cs.synthesize_across_layers(cs.load(), 17, layers=layers, size=64, steps=4)
+        >>> pictures.captions
+        ['conv:1:17', 'conv:4:17']
     """
     rows = [row.address for row in net.layers.convs if row.shape[0] > k]
     refuse_count(options)
@@ -234,6 +259,12 @@ def synthesize_diverse(
 
     Raises:
         NotApplicableError: if the objective reads no layer in which pictures can be compared.
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.synthesize_diverse(cs.load(), "conv:3:17", 2, size=64, steps=4)
+        >>> pictures.values.shape
+        torch.Size([2, 3, 64, 64])
     """
     asked = as_objective(objective)
     if asked.layers[0] in (INPUT, OUTPUT):

@@ -35,6 +35,14 @@ def timelapse(
         at: steps at which it is kept; the last is always kept.
         should_stop: asked after each step; once it says so, the pictures so far are returned.
         options: of `ascend`.
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.timelapse(cs.load(), "conv:3:17", at=(1, 2, 4), size=64, steps=4)
+        >>> pictures.captions
+        ['start', 'step 1', 'step 2', 'step 4']
+        >>> pictures.save("growth.gif").name
+        'growth.gif'
     """
     refuse_count(options)
     frames = list(_frames(net, objective, at, should_stop or (lambda: False), options))

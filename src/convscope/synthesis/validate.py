@@ -49,7 +49,7 @@ def _is_side(given: object) -> bool:
 def scale_to_side(size: tuple[int, int], side: int) -> tuple[int, int]:
     """A size in proportion whose longer side is `side`.
 
-    >>> with_side((200, 100), 61)
+    >>> scale_to_side((200, 100), 61)
     (61, 30)
     """
     return max(1, round(size[0] * side / max(size))), max(1, round(size[1] * side / max(size)))

@@ -25,6 +25,12 @@ def with_opacity(plan: Preset, weight: float = 0.5) -> Preset:
     Args:
         plan: on any canvas.
         weight: share of the score that a wholly opaque picture loses.
+
+    Example:
+        >>> import convscope as cs
+        >>> preset = cs.with_opacity(cs.PRESETS["fourier"])
+        >>> cs.synthesize(cs.load(), "conv:3:17", preset=preset, size=64, steps=4).values.shape
+        torch.Size([1, 4, 64, 64])
     """
 
     def canvas(start: Start) -> Canvas:
@@ -50,6 +56,13 @@ def in_grey(plan: Preset) -> Preset:
 
     Raises:
         ArgumentError: if the plan has opacity, which is no colour.
+
+    Example:
+        >>> import convscope as cs
+        >>> grey = cs.in_grey(cs.PRESETS["fourier"])
+        >>> pictures = cs.synthesize(cs.load(), "conv:3:17", preset=grey, size=64, steps=4)
+        >>> (pictures.values[:, 0] == pictures.values[:, 2]).all()  # red is blue
+        tensor(True)
     """
     if any(isinstance(transform, RandomBackground) for transform in plan.transforms):
         msg = "A picture with opacity cannot be made grey afterwards; write with_opacity(in_grey(plan))."
@@ -72,6 +85,12 @@ def with_spectrum(photographs: Sequence[Tensor]) -> Preset:
 
     Raises:
         ArgumentError: if there are none.
+
+    Example:
+        >>> import convscope as cs
+        >>> preset = cs.with_spectrum([cs.read("sample:china", 128), cs.read("sample:flower", 128)])
+        >>> cs.synthesize(cs.load(), "conv:3:17", preset=preset, size=64, steps=1).values.shape
+        torch.Size([1, 3, 64, 64])
     """
     kept = list(photographs)
     if not kept:

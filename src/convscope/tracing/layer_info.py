@@ -42,6 +42,14 @@ class LayerInfo:
         offset: pixel at the centre of cell 0, likewise.
         parameters: number of weights and biases; of a block, of all modules in it.
         calls: how often it runs in one pass.
+
+    Example:
+        >>> import convscope as cs
+        >>> layer = cs.load().layers.find("conv:3")
+        >>> layer.name, layer.kind, layer.shape
+        ('features.5', 'conv', (96, 36, 36))
+        >>> layer.receptive_field, layer.stride  # in pixels of the photograph
+        (25, 4)
     """
 
     address: str

@@ -30,7 +30,18 @@ from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Key, Run, Trace
 
 
 class Layers(Sequence[LayerInfo]):
-    """The layers of one network in the order in which they run; blocks follow their parts."""
+    """The layers of one network in the order in which they run; blocks follow their parts.
+
+    Example:
+        >>> import convscope as cs
+        >>> layers = cs.load().layers
+        >>> len(layers), len(layers.convs)
+        (23, 8)
+        >>> layers.find("features.5").address
+        'conv:3'
+        >>> [row.address for row in layers.convs][:3]
+        ['conv:1', 'conv:2', 'conv:3']
+    """
 
     def __init__(self, trace: Trace) -> None:
         """Read the table off a dry pass."""

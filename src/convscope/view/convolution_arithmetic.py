@@ -93,6 +93,14 @@ def convolution_arithmetic(
     Raises:
         ArgumentError: if a size is out of range, the kernel does not fit into the padded input,
             or the output has too many cells to be watched.
+
+    Example:
+        >>> import convscope as cs
+        >>> film = cs.convolution_arithmetic(5, kernel=3, padding=1, stride=2)
+        >>> film.words()
+        'input 5x5, kernel 3x3, padding 1, stride 2: output 3x3 (9 frames)'
+        >>> film.save("convolution.gif").name
+        'convolution.gif'
     """
     sweep = Sweep(
         _pair(input, "input", 1),

@@ -31,6 +31,14 @@ def duplicates(net: Network, layer: str = "conv:1", *, threshold: float = ALIKE)
 
     Raises:
         NotApplicableError: if the layer is no convolution.
+
+    Example:
+        >>> import convscope as cs
+        >>> table = cs.duplicates(cs.load(), "conv:2", threshold=0.5)
+        >>> table.columns
+        ('filter', 'other', 'turn', 'cosine')
+        >>> min(table.column("cosine")) >= 0.5
+        True
     """
     weight = weights_of(net, layer)
     turns, cosines = alike(weight)

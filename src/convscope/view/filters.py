@@ -28,6 +28,14 @@ def filters(
     Raises:
         NotApplicableError: if the layer is no convolution, or its weights were not loaded.
         ArgumentError: if there is no such input channel.
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.filters(cs.load(), "conv:1")
+        >>> pictures.values.shape
+        torch.Size([64, 3, 7, 7])
+        >>> pictures.picture().size
+        (578, 578)
     """
     weight = weights_of(net, layer)
     if inputs == "colour" and weight.shape[1] != 3:
@@ -44,6 +52,14 @@ def filter_table(net: Network, layer: str = "conv:1") -> Table:
     (von Neumann 1941, doi:10.1214/aoms/1177731677, along both axes): near 0 for smooth
     filters, about 1 for weights that know nothing of their neighbours, up to 2 for
     chequerboards. Filters of one weight have none.
+
+    Example:
+        >>> import convscope as cs
+        >>> table = cs.filter_table(cs.load(), "conv:1")
+        >>> table.columns
+        ('filter', 'norm', 'noise')
+        >>> len(table)
+        64
     """
     weight = weights_of(net, layer)
     norms, noise = weight.flatten(1).norm(dim=1), noise_scores(weight)

@@ -39,6 +39,14 @@ def maps(
     Raises:
         NotApplicableError: if the layer has no maps.
         ArgumentError: if there is no such channel.
+
+    Example:
+        >>> import convscope as cs
+        >>> pictures = cs.maps(cs.load(), "sample:china", "stage:3", strongest=9)
+        >>> pictures.values.shape
+        torch.Size([1, 9, 36, 36])
+        >>> pictures.save("maps.png").name
+        'maps.png'
     """
     value = net.layers.to_nchw(net.activations(images, (layer,))[layer], layer)
     chosen = _chosen(value, layer, channels, strongest)
@@ -78,6 +86,12 @@ def channel_across_layers(
 
     Raises:
         ArgumentError: if no layer has so many channels.
+
+    Example:
+        >>> import convscope as cs
+        >>> strip = cs.channel_across_layers(cs.load(), "sample:china", 17)
+        >>> strip.captions[0], strip.captions[-1]
+        ('stage:1 72x72', 'stage:11 9x9')
     """
     rows = [net.layers.find(a) for a in layers] if layers else net.layers.stages
     rows = [row for row in rows if len(row.shape) == 3 and 0 <= k < row.shape[0]]
@@ -109,6 +123,12 @@ def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
 
     Raises:
         NotApplicableError: if the convolutions do not fit one after another.
+
+    Example:
+        >>> import convscope as cs
+        >>> strip = cs.convolution_chain(cs.load(), "sample:china", 17)
+        >>> strip.captions[0], strip.captions[-1]
+        ('conv:1 bare', 'conv:8 bare')
     """
     value, strip, names = net.as_pixels(images), list[Tensor](), list[str]()
     for row in net.layers.convs:

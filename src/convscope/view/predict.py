@@ -32,6 +32,14 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
     Raises:
         ArgumentError: if `top` is below 1.
         NotApplicableError: if the scores are no finite numbers.
+
+    Example:
+        >>> import convscope as cs
+        >>> table = cs.predict(cs.load(), "sample:china", top=3)
+        >>> table.column("label")[0]
+        'church'
+        >>> round(table.column("probability")[0], 2)
+        0.97
     """
     if top < 1:
         msg = f"top must be at least 1, not {top}."

@@ -18,6 +18,14 @@ def layer_table(net: Network, *, blocks: bool = False) -> Table:
     Args:
         net: the network.
         blocks: list modules made of other modules too.
+
+    Example:
+        >>> import convscope as cs
+        >>> table = cs.layer_table(cs.load())
+        >>> len(table)
+        22
+        >>> [table.records()[0][name] for name in ("layer", "name", "shape", "stride")]
+        ['conv:1', 'features.0', '64x72x72', '2']
     """
     rows = [_cells(row) for row in net.layers if blocks or row.kind != "block" or row.stage]
     return Table(COLUMNS, rows, recipe_for(net, "layer_table", blocks=blocks))

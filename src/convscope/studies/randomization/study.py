@@ -95,6 +95,21 @@ def randomization_study(
         ArgumentError: if an option is outside its range.
         ImageError: if the photographs cannot be read.
         StoppedError: if it was stopped before the first epoch ended.
+
+    Example:
+        >>> from itertools import product
+        >>> from pathlib import Path
+        >>> import convscope as cs
+        >>> from sklearn.datasets import load_sample_images
+        >>> import shutil
+        >>> for part, file in product(("train", "val"), load_sample_images().filenames):
+        ...     folder = Path("photos", part, Path(file).stem)  # the folder's name is the class
+        ...     folder.mkdir(parents=True)
+        ...     _ = shutil.copy(file, folder)
+        >>> inputs = ["true", "random-labels"]
+        >>> found = cs.randomization_study("photos", "state", given=inputs, count=2, held_out=2, most=1)
+        >>> list(found.results)
+        ['loss', 'test-error', 'filters-small-inception', 'table']
     """
     cases, place = _cases(networks, given, corruptions), _device(device)
     _check(most, decay)

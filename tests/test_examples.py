@@ -1,0 +1,68 @@
+"""Every public name is shown at work: the examples of the docstrings run as they stand.
+
+The example of a public name is complete: it starts with its imports and needs nothing else.
+Other docstrings see the names of their module.
+"""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import convscope
+
+SLOW = {
+    *("adversarial", "check", "Check", "compare", "Comparison", "randomization_check", "tour"),
+    *("with_spectrum", "correspondence", "evolution", "invariance", "randomization_study"),
+}
+FINDER = doctest.DocTestFinder(recurse=False)
+
+
+def some_slow(names):
+    return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in names]
+
+
+def run(test, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert not any(example.options for example in test.examples)  # nothing skipped or left open
+    said = []
+    found = doctest.DocTestRunner(verbose=False).run(test, out=said.append)
+    assert (0, len(test.examples)) == found, "".join(said)
+
+
+def examples_in(module):
+    """Doctests of a module's own functions, classes and methods, public names aside."""
+    public = {id(getattr(convscope, name)) for name in convscope.__all__}
+    names = {f"{module.__name__}.{n}" for n, value in vars(module).items() if id(value) in public}
+    return [t for t in doctest.DocTestFinder().find(module) if t.examples and t.name not in names]
+
+
+SOURCE = Path(convscope.__file__).parent
+MODULES = sorted(
+    ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+    for path in SOURCE.rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
+
+
+def test_slow_names_are_public():
+    assert set(convscope.__all__) >= SLOW
+
+
+@pytest.mark.parametrize("name", some_slow(sorted(convscope.__all__)))
+def test_public_name(name, tmp_path, monkeypatch):
+    (test,) = FINDER.find(getattr(convscope, name), name, globs={})
+    assert test.examples, f"the docstring of {name} has no example"
+    run(test, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_other_docstrings(name, tmp_path, monkeypatch):
+    for test in examples_in(importlib.import_module(name)):
+        run(test, tmp_path, monkeypatch)
+
+
+def test_constants_cannot_be_changed():
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        convscope.PRESETS["mine"] = convscope.PRESETS["fourier"]
