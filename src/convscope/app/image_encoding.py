@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from base64 import b64encode
 from functools import cache
 from typing import Any
 
@@ -13,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from convscope.render.colour import as_bytes, coloured
+from convscope.render.encode import data_uri, encode
 from convscope.render.grid import scaled, shape_of
 from convscope.render.overlay import enlarged
 
@@ -21,12 +20,12 @@ TILE = 72  # cells of a map's longer side, at most, on a sheet of all channels
 
 def jpeg(picture: Image.Image, quality: int = 88) -> str:
     """A photograph as the text of an address."""
-    return _address(picture.convert("RGB"), "jpeg", quality=quality)
+    return data_uri(encode(picture, "jpeg", quality=quality), "image/jpeg")
 
 
 def png(picture: Image.Image) -> str:
     """A picture whose every cell counts, as the text of an address."""
-    return _address(picture, "png", compress_level=1)
+    return data_uri(encode(picture, "png", compress_level=1), "image/png")
 
 
 def heat(values: Any, size: tuple[int, int], top: float | None = None) -> str:
@@ -90,9 +89,3 @@ def tiles(shown: Tensor) -> dict[str, Any]:
 def _within(size: Any) -> tuple[int, int]:
     share = min(1.0, TILE / max(size))
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))
-
-
-def _address(picture: Image.Image, kind: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return f"data:image/{kind};base64,{b64encode(buffer.getvalue()).decode()}"

@@ -233,8 +233,7 @@ def _with_snapshots(
 
 
 def _snapshot(net: Network, pictures: Pictures, asked: str, number: int, folder: Path) -> None:
-    import io
-
+    from convscope.render.encode import encode
     from convscope.results.base import written
 
     layer, _, k = asked.rpartition(":")
@@ -242,9 +241,9 @@ def _snapshot(net: Network, pictures: Pictures, asked: str, number: int, folder:
     index = net.layers.find(layer).index if known else None
     place = layer if index is None else index
     name = f"am_vis_l{place}_f{k}_iter{number}.jpg".replace(":", "-")
-    buffer = io.BytesIO()
-    pictures.frames(1)[0].save(buffer, "jpeg", quality=95)
-    typer.echo(str(written(folder / name, {".jpg": buffer.getvalue})), err=True)
+    frame = pictures.frames(1)[0]
+    path = written(folder / name, {".jpg": lambda: encode(frame, "jpeg", quality=95)})
+    typer.echo(str(path), err=True)
 
 
 def _scores(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from convscope.dataset.embedding_map import THUMB, EmbeddingMap
 from convscope.errors import printable
-from convscope.report.page import data_uri
+from convscope.report.page import picture_uri
 from convscope.results.base import as_array, written
 
 PER_ROW = 64
@@ -38,7 +38,7 @@ def code_page(found: EmbeddingMap) -> str:
         data=data,
         thumb=THUMB,
         per_row=PER_ROW,
-        sprite=data_uri(_sprite(found), exact=False),
+        sprite=picture_uri(_sprite(found), exact=False),
     )
 
 

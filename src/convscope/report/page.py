@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -15,6 +13,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from convscope.errors import printable
+from convscope.render.encode import data_uri, encode
 from convscope.results import Recipe
 from convscope.results.base import written
 
@@ -50,12 +49,12 @@ class Figure:
     @property
     def uri(self) -> str:
         """The picture inside the page."""
-        return data_uri(self.picture, exact=self.pixels)
+        return picture_uri(self.picture, exact=self.pixels)
 
     @property
     def under_uri(self) -> str:
         """The picture beneath."""
-        return data_uri(self.under, exact=False) if self.under else ""
+        return picture_uri(self.under, exact=False) if self.under else ""
 
 
 @dataclass(frozen=True)
@@ -168,12 +167,8 @@ def template(name: str) -> str:
     return files("convscope.report").joinpath("templates", name).read_text("utf-8")
 
 
-def data_uri(picture: Image.Image, *, exact: bool) -> str:
-    """A picture as the text of an address: PNG where every cell counts, else JPEG."""
-    buffer = io.BytesIO()
+def picture_uri(picture: Image.Image, *, exact: bool) -> str:
+    """A picture as a data URI: PNG where every cell counts, else JPEG."""
     if exact:
-        picture.save(buffer, "png", optimize=True)
-    else:
-        picture.convert("RGB").save(buffer, "jpeg", quality=90)
-    kind = "png" if exact else "jpeg"
-    return f"data:image/{kind};base64,{b64encode(buffer.getvalue()).decode()}"
+        return data_uri(encode(picture, "png", optimize=True), "image/png")
+    return data_uri(encode(picture, "jpeg", quality=90), "image/jpeg")

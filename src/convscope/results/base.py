@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -20,6 +19,7 @@ from torch import Tensor
 from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.render.colour import Floats
+from convscope.render.encode import data_uri, encode
 from convscope.results.archive import packed
 from convscope.results.recipe import Recipe
 
@@ -132,8 +132,8 @@ class Result:
     def _repr_html_(self) -> str:
         """The picture in a page, with words for those who cannot see it."""
         words = html.escape(self.words(), quote=True)
-        png = b64encode(self._png()).decode()
-        return f'<img alt="{words}" src="data:image/png;base64,{png}" style="max-width:100%">'
+        uri = data_uri(self._png(), "image/png")
+        return f'<img alt="{words}" src="{uri}" style="max-width:100%">'
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         png = b64encode(self._png()).decode()
@@ -148,9 +148,7 @@ def saved_picture(picture: Image.Image, recipe: Recipe, path: str | Path) -> Pat
 def _png_of(picture: Image.Image, recipe: Recipe) -> bytes:
     info = PngInfo()
     info.add_itxt("convscope", recipe.json())
-    buffer = io.BytesIO()
-    picture.save(buffer, "png", pnginfo=info)
-    return buffer.getvalue()
+    return encode(picture, "png", pnginfo=info)
 
 
 def written(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:

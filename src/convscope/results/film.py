@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from convscope.render.encode import data_uri
 from convscope.render.film import gif, mp4
 from convscope.render.grid import sheet
 from convscope.results.base import Result, stacked, written
@@ -51,7 +51,8 @@ class Film(Result):
     def html(self) -> str:
         """The animation inside a page: an image that needs no other file."""
         words = html.escape(self.sentence, quote=True)
-        return f'<img alt="{words}" src="data:image/gif;base64,{b64encode(self.gif()).decode()}" style="max-width:100%">'
+        uri = data_uri(self.gif(), "image/gif")
+        return f'<img alt="{words}" src="{uri}" style="max-width:100%">'
 
     def picture(self) -> Image.Image:
         """Some of the frames on one sheet, the first and the last among them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import tempfile
 from collections.abc import Generator, Iterator
@@ -22,6 +21,7 @@ from convscope.images.read import read
 from convscope.objectives.makers import parse
 from convscope.progress import ShouldStop
 from convscope.render.colour import as_bytes
+from convscope.render.encode import data_uri
 from convscope.results import Pictures
 from convscope.synthesis.ascent import AscentStep, ascend
 from convscope.synthesis.dream import DreamConfig, dream
@@ -182,8 +182,7 @@ def download(desk: SharedState, ask: PageRequest) -> Answer:
         msg = "This picture is no longer kept here; make it once more."
         raise ArgumentError(msg)
     data = found.recipe.json().encode() if suffix == ".json" else _file(found, suffix)
-    uri = f"data:{KINDS[suffix]};base64,{base64.b64encode(data).decode()}"
-    return {"uri": uri, "name": f"convscope{suffix}"}
+    return {"uri": data_uri(data, KINDS[suffix]), "name": f"convscope{suffix}"}
 
 
 def _key(*parts: Any) -> str:
