@@ -283,7 +283,7 @@ OCCLUSION = [
     (["--panels", "--window", "0"], "window must be a number of pixels above 0"),
     (["--classes", "--window", "-5"], "window must be a number of pixels above 0"),
     (["--panels", "--target", "class:5000"], "There is no class 5000: this network has 10"),
-    (["--panels", "--target", "class:1 - class:2"], "The panels watch one class, as --target"),
+    (["--panels", "--target", "class:1 - class:2"], "'class:1 - class:2' is no class: give one"),
     (["--panels", "--fill", "bogus"], "There is no fill 'bogus'; there are grey"),
     (["--classes", "--fill", "bogus"], "There is no fill 'bogus'; there are grey"),
     (["--classes", "--reduce", "bogus"], "there is nothing to --reduce; leave it out"),

@@ -149,7 +149,7 @@ def test_evolution(run, folder, tmp_path):
         (["study", "invariance", "sample:china", "--classes", "99"], "There is no class 99: this network has 10"),
         (["study", "correspondence", "none.csv"], "none.csv cannot be read as a table of boxes"),
         (["study", "evolution", "a.pt", "--photos", "none"], "There is no folder none"),
-        (["study", "evolution", "a.pt", "--photos", "photos", "--channels", "a"], "--channels must be numbers with commas, as 3,8,21, not 'a'."),
+        (["study", "evolution", "a.pt", "--photos", "photos", "--channels", "a"], "--channels must be numbers, as 0-15 or 3,8,21, not 'a'."),
         (["study", "evolution", "a.pt", "--photos", "photos"], "There is no file of weights a.pt"),
     ],
 )  # fmt: skip

@@ -10,12 +10,14 @@ from convscope.errors import TargetError
 from convscope.objectives.makers import (
     Acts,
     Objective,
+    as_class,
     as_objective,
     channel,
     class_number,
     logit,
     neuron,
     parse,
+    predicted,
 )
 from convscope.objectives.similarity import direction
 
@@ -216,3 +218,39 @@ def test_a_multiple_and_a_sum_of_channels_keep_their_map(net, images):
     found = 2 * channel("mid", 1) - channel("mid", 4)
     torch.testing.assert_close(expected, found.spatial_map(acts))
     assert (channel("mid", 1) - channel("stem", 1)).spatial_map is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (4, 4),
+        ("4", 4),
+        ("class:4", 4),
+        ("gas pump", "gas pump"),
+        ("class:gas pump", "gas pump"),
+        ("a:b", "a:b"),
+        (logit(4), 4),
+        (torch.tensor(4), 4),
+    ],
+)
+def test_a_class_in_every_way_it_can_be_given(given, expected):
+    assert expected == as_class(given)
+
+
+@pytest.mark.parametrize("given", ["predicted", "conv:3:8", "class:1 - class:2", predicted()])
+def test_what_is_no_class_is_refused(given):
+    with pytest.raises(TargetError, match="is no class: give one by number or by name"):
+        as_class(given)
+
+
+def test_a_class_is_given_to_studies_and_adversarial_pictures_as_to_a_cam(net, images):
+    one = images[:1]
+    other = (int(net.activations(one, ("output",))["output"].argmax()) + 1) % 5
+    for given in (f"class:{other}", logit(other)):
+        changed = convscope.adversarial(net, one, given).values
+        assert torch.equal(convscope.adversarial(net, one, other).values, changed)
+        panels = convscope.occlusion_panels(net, one, given, window=8)
+        expected = convscope.occlusion_panels(net, one, other, window=8).recipe.parameters
+        assert expected["watched"] == panels.recipe.parameters["watched"]
+    found = convscope.invariance(net, [one[0]], classes=["class:tench"])
+    assert {"tench"} == set(found.table.column("class"))

@@ -1,11 +1,17 @@
 """Deep Dream, against itself written out; tiles, octaves, guides, films."""
 
+import inspect
+from dataclasses import fields
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 import convscope
 from convscope import DreamConfig, dream, dream_zoom, layer_energy
+from convscope.cli.options import NetworkOptions
+from convscope.cli.synthesis import dream as dream_command
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import read
 from convscope.synthesis.dream import dream_objective
@@ -157,3 +163,31 @@ def test_mistakes(net):
     with pytest.raises(NotApplicableError, match="reaches the photograph: nothing would change"):
         dream(net, photo(), flat, config=SMALL)
     assert layer_energy("mid").label == dream_objective(net, "mid", None).label
+
+
+OPTIONS = {"octaves": 2, "ratio": 1.3, "steps": 3, "jitter": 4, "tile": 64}
+
+
+@pytest.mark.parametrize("make", [dream, partial(dream_zoom, frames=2)])
+def test_every_option_is_a_keyword_too(net, make):
+    found = make(net, photo(), "mid", **OPTIONS)
+    assert torch.equal(
+        make(net, photo(), "mid", config=DreamConfig(**OPTIONS)).values, found.values
+    )
+    assert OPTIONS == {name: found.recipe.parameters[name] for name in OPTIONS}
+
+
+def test_a_keyword_goes_before_the_config(net):
+    found = dream(net, photo(), "mid", config=DreamConfig(octaves=2, steps=3), steps=1)
+    assert [2, 1] == [found.recipe.parameters[name] for name in ("octaves", "steps")]
+    with pytest.raises(ArgumentError, match="steps must be at least 1, not 0"):
+        dream(net, photo(), "mid", steps=0)
+
+
+def test_the_command_has_no_option_that_is_no_keyword():
+    """What is to be seen more of is the objective, and --zoom makes a film: `dream_zoom(frames=)`."""
+    objective, elsewhere = {"layer", "channel", "target"}, {"zoom", "out"}
+    command = set(inspect.signature(dream_command).parameters) - elsewhere - objective
+    network = {item.name for item in fields(NetworkOptions)} - {"seed"}
+    assert command - network <= set(inspect.signature(dream).parameters) | {"photo"}
+    assert set(OPTIONS) <= command

@@ -19,7 +19,7 @@ from convscope.execution.incremental.choose_algorithm import under_windows
 from convscope.execution.incremental.windows import Windows
 from convscope.images.read import Source
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, channel, predicted, total
+from convscope.objectives.makers import OUTPUT, Objective, as_class, channel, predicted, total
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, ShouldStop
 from convscope.render.colour import coloured
@@ -99,7 +99,7 @@ class Panels(Result):
 def occlusion_panels(
     net: Network,
     image: Tensor | Source,
-    c: int | str | None = None,
+    c: Objective | int | str | None = None,
     *,
     layer: str | None = None,
     window: int | Pair = 32,
@@ -113,7 +113,8 @@ def occlusion_panels(
     Args:
         net: the network.
         image: one photograph.
-        c: the class to watch; None: the one the photograph is taken for.
+        c: the class to watch, as a number, a name, `class:church` or an objective of it; None:
+            the one the photograph is taken for.
         layer: whose strongest map is watched; None: the last before the head.
         window: height and width in pixels, or one number for a square.
         stride: from one window to the next, down and across.
@@ -138,7 +139,10 @@ def occlusion_panels(
     total(predicted(), clean)  # refuses what is no number
     planes = net.layers.to_nchw(clean[place], place)[0]
     k = int(planes.flatten(1).sum(1).argmax())
-    wanted = int(Scores.of(clean).predicted()[0]) if c is None else resolve_class(clean, c)
+    if c is None:
+        wanted = int(Scores.of(clean).predicted()[0])
+    else:
+        wanted = resolve_class(clean, as_class(c))
     grid, batches = _covered(pixels, size, steps, fill, seed)
     activity, covered = [], []
     for done, batch in batches:

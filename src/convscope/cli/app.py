@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli import show
+from convscope.cli import parsers, show
 from convscope.cli.options import NetworkOptions, with_network
 
 
@@ -23,8 +23,12 @@ def app(
         str, typer.Option(help="Address it listens at; any but this machine's needs a password.")
     ] = "127.0.0.1",
     auth: Annotated[
-        str | None,
-        typer.Option(help="Who may come in; asked for where needed.", metavar="USER:PASSWORD"),
+        parsers.Login | None,
+        typer.Option(
+            help="Who may come in; asked for where needed.",
+            metavar="USER:PASSWORD",
+            callback=parsers.login,
+        ),
     ] = None,
 ) -> None:
     """Open the microscope in the browser."""
@@ -38,20 +42,13 @@ def app(
     launch(net, survey, host=host, port=port, auth=login, ready=_open)
 
 
-def _login(host: str, auth: str | None) -> tuple[str, str] | None:
+def _login(host: str, auth: tuple[str, str] | None) -> tuple[str, str] | None:
     """User and password as given, or asked for where others can reach the app."""
     from convscope.app.serve import is_own
-    from convscope.errors import ArgumentError
 
     if auth is None and not is_own(host) and sys.stdin.isatty():
-        auth = "convscope:" + typer.prompt("Password for the user convscope", hide_input=True)
-    if auth is None:
-        return None
-    user, colon, password = auth.partition(":")
-    if not colon:
-        msg = "--auth must be a user and a password, as anna:secret-word."
-        raise ArgumentError(msg)
-    return user, password
+        return "convscope", typer.prompt("Password for the user convscope", hide_input=True)
+    return auth
 
 
 def _open(address: str) -> None:

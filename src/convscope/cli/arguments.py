@@ -50,20 +50,3 @@ def refused(*rules: tuple[bool, str]) -> None:
     for broken, words in rules:
         if broken:
             raise ArgumentError(words)
-
-
-def numbers_in(text: str | None) -> list[int] | None:
-    """`0-15` or `3,8,21` as numbers; None for all."""
-    from convscope.errors import ArgumentError
-
-    if text is None:
-        return None
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        backwards = first.isdecimal() and last.isdecimal() and int(first) > int(last)
-        if not first.isdecimal() or (last and not last.isdecimal()) or backwards:
-            msg = f"--channels must be numbers, as 0-15 or 3,8,21, not {text!r}."
-            raise ArgumentError(msg)
-        found.extend(range(int(first), int(last or first) + 1))
-    return found

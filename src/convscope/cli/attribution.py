@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.cli import show
+from convscope.cli import parsers, show
 from convscope.cli.arguments import Colours, Fit, Json, Out, Photo, Target, refused
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -26,8 +26,13 @@ def cam(
     options: NetworkOptions,
     photo: Photo,
     layer: Annotated[
-        str | None,
-        typer.Option("--layer", "-l", help="A layer, or several with commas, which are fused."),
+        parsers.NameOrNames | None,
+        typer.Option(
+            "--layer",
+            "-l",
+            help="A layer, or several with commas, which are fused.",
+            callback=parsers.name_or_names,
+        ),
     ] = None,
     target: Target = None,
     method: Annotated[str, typer.Option(help="Which member of the family.")] = "gradcam",
@@ -62,11 +67,10 @@ def cam(
         if strip:
             found = cam_across_layers(net, pixels, target, method=method)
         else:
-            places = layer.split(",") if layer and "," in layer else layer
             heat = explain(
                 *(net, pixels, target),
                 method=method,
-                layer=places,
+                layer=layer,
                 precision=precision,
                 progress=progress,
             )
@@ -174,8 +178,7 @@ def occlusion(
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if panels:
-            asked = _class_in(target)
-            found = occlusion_panels(net, pixels, asked, progress=progress, **given)
+            found = occlusion_panels(net, pixels, target, progress=progress, **given)
         elif classes:
             found = heat = occlusion_by_class(net, pixels, progress=progress, **given)
         else:
@@ -213,26 +216,15 @@ def _check_panels(
     )
 
 
-def _class_in(target: str | None) -> int | str | None:
-    """The class that a target names; None for none."""
-    from convscope.errors import ArgumentError
-    from convscope.objectives.makers import parse
-
-    if target is None:
-        return None
-    found = parse(target).class_id
-    if found is None:
-        msg = f"The panels watch one class, as --target class:church, not {target!r}."
-        raise ArgumentError(msg)
-    return found
-
-
 @with_network
 def compare(
     options: NetworkOptions,
     photo: Photo,
     target: Target = None,
-    methods: Annotated[str, typer.Option(help="Names with commas; else all.")] = "",
+    methods: Annotated[
+        parsers.Names | None,
+        typer.Option(help="Names with commas; else all.", callback=parsers.names),
+    ] = None,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
@@ -240,11 +232,10 @@ def compare(
     from convscope.diagnostics.compare import compare as run
 
     show.check_suffix(out)
-    names = [name.strip() for name in methods.split(",") if name.strip()] or None
     with show.progress("asking the network") as progress:
         net = options.load()
         pixels = net.read(photo)
-        found = run(net, pixels, target, methods=names, seed=options.seed, progress=progress)
+        found = run(net, pixels, target, methods=methods, seed=options.seed, progress=progress)
     show.table(found.table(), None, as_json=as_json, title=f"{net.name} on {photo}")
     typer.echo(str(found.save(out or Path("compare.png"))), err=True)
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli import show
-from convscope.cli.arguments import Json, Layer, Out, Photo, Seed, TableOut, numbers_in, refused
+from convscope.cli import parsers, show
+from convscope.cli.arguments import Json, Layer, Out, Photo, Seed, TableOut, refused
 from convscope.cli.options import NetworkOptions, with_network
 
 KEPT = "stopping; finished parts are kept, and the same command goes on from there"
@@ -42,8 +42,11 @@ def survey(
         typer.Option("--codes/--no-codes", help="Codes for maps; else only without --layers."),
     ] = None,
     shard: Annotated[
-        str, typer.Option(help="Do a part: 2/8 is the second of eight.", metavar="K/N")
-    ] = "1/1",
+        parsers.Pair | None,
+        typer.Option(
+            help="Do a part: 2/8 is the second of eight.", metavar="K/N", callback=parsers.shard
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -67,11 +70,10 @@ def survey(
     if photos is None:
         msg = "Which photographs? Give PHOTOS, a folder or a list; --verify alone needs none."
         raise ArgumentError(msg)
-    part = _part(shard)
     with show.stoppable(KEPT) as should_stop, show.progress("loading the network") as progress:
         net = options.load()
         found = run(
-            net, photos, layers=layers, top=top, out=out, codes=codes, shard=part,
+            net, photos, layers=layers, top=top, out=out, codes=codes, shard=shard or (1, 1),
             progress=progress, should_stop=should_stop,
         )  # fmt: skip
     for name, why in list(found.skipped.items())[:5]:
@@ -115,7 +117,8 @@ def top_patches(
         int | None, typer.Option(help="One channel, from 0; else a sheet of all.")
     ] = None,
     channels: Annotated[
-        str | None, typer.Option(help="Some for the sheet, as 0-15 or 3,8,21.")
+        parsers.Integers | None,
+        typer.Option(help="Some for the sheet, as 0-15 or 3,8,21.", callback=parsers.integers),
     ] = None,
     projections: Annotated[
         bool, typer.Option(help="On the sheet: beside each patch what drives the channel.")
@@ -133,13 +136,12 @@ def top_patches(
 
     kinds = (".png", ".npz") if channel is None else (".html", ".png", ".npz")
     show.check_suffix(out, *kinds)
-    chosen = numbers_in(channels)
     with show.progress("loading the network") as progress:
         found, net = open_survey(survey), options.load()
         name = layer.replace(":", "-")
         if channel is None:
             drawn = units.layer_sheet(
-                net, found, layer, chosen, projections=projections, progress=progress
+                net, found, layer, channels, projections=projections, progress=progress
             )
             path = drawn.save(out or Path(f"top-patches-{name}.png"))
         elif out is None or out.suffix.lower() == ".html":
@@ -323,16 +325,6 @@ def _json(path: Path) -> dict[str, str | int]:
         msg = f'{path} must hold one object, as {{"n03028079": "church"}}.'
         raise ArgumentError(msg)
     return found
-
-
-def _part(text: str) -> tuple[int, int]:
-    from convscope.errors import ArgumentError
-
-    first, _, last = text.partition("/")
-    if not (first.isdecimal() and last.isdecimal()):
-        msg = f"--shard must be a part, as 2/8 for the second of eight, not {text!r}."
-        raise ArgumentError(msg)
-    return int(first), int(last)
 
 
 COMMANDS = (

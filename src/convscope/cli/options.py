@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from convscope.cli import parsers
 from convscope.cli.arguments import LARGEST_SEED
 
 if TYPE_CHECKING:
@@ -43,22 +44,37 @@ class NetworkOptions:
         _option("--partial", help="Load what the checkpoint has; then only filters can be shown."),
     ] = False
     mean: Annotated[
-        str | None,
-        _option("--mean", help="Mean of the training pixels in [0, 1].", metavar="R,G,B"),
+        parsers.Floats | None,
+        _option(
+            "--mean",
+            help="Mean of the training pixels in [0, 1].",
+            metavar="R,G,B",
+            callback=parsers.means,
+        ),
     ] = None
     std: Annotated[
-        str | None, _option("--std", help="Their standard deviation.", metavar="R,G,B")
+        parsers.Floats | None,
+        _option("--std", help="Their standard deviation.", metavar="R,G,B", callback=parsers.means),
     ] = None
     size: Annotated[
-        str | None,
-        _option("--size", help="Side of the photographs, or height x width.", metavar="N|HxW"),
+        parsers.Size | None,
+        _option(
+            "--size",
+            help="Side of the photographs, or height x width.",
+            metavar="N|HxW",
+            callback=parsers.pixels,
+        ),
     ] = None
     labels: Annotated[
         str | None, _option("--labels", help="File of class names, one a line, or a JSON list.")
     ] = None
     output: Annotated[
-        str | None,
-        _option("--output", help="Which part of what the network returns are the scores."),
+        parsers.IntegerOrName | None,
+        _option(
+            "--output",
+            help="Which part of what the network returns are the scores.",
+            callback=parsers.integer_or_name,
+        ),
     ] = None
     device: Annotated[str | None, _option("--device", help="cpu, cuda or cuda:1.")] = None
     seed: Annotated[
@@ -73,21 +89,22 @@ class NetworkOptions:
             self.model,
             weights=self.weights,
             partial=self.partial,
-            mean=_numbers(self.mean, "--mean"),
-            std=_numbers(self.std, "--std"),
-            size=size_in(self.size),
+            mean=self.mean,
+            std=self.std,
+            size=self.size,
             labels=Path(self.labels) if self.labels else None,
-            output=int(self.output) if self.output and self.output.isdecimal() else self.output,
+            output=self.output,
             device=self.device,
         )
 
 
 _INPUT_SIZE = Annotated[
-    str | None,
+    parsers.Size | None,
     _option(
         "--input-size",
         help="Side of the network's photographs, or height x width.",
         metavar="N|HxW",
+        callback=parsers.pixels,
     ),
 ]
 
@@ -119,28 +136,3 @@ def with_network(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
-
-
-def _numbers(text: str | None, name: str) -> tuple[float, ...] | None:
-    from convscope.errors import ArgumentError
-
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        msg = f"{name} must be one number or three with commas, as 0.485,0.456,0.406, not {text!r}."
-        raise ArgumentError(msg) from None
-
-
-def size_in(text: str | None) -> int | tuple[int, int] | None:
-    """Read `224` or `240x320` as a number or (height, width); None stays."""
-    from convscope.errors import ArgumentError
-
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 2 or not all(p.isdecimal() and 0 < int(p) <= 16384 for p in parts):
-        msg = f"--size must be a number of pixels, as 224, or height x width, as 240x320, not {text!r}."
-        raise ArgumentError(msg)
-    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))

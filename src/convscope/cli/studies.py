@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli import show
+from convscope.cli import parsers, show
 from convscope.cli.arguments import Json, Seed
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -30,17 +30,26 @@ def randomization(
         ),
     ] = None,
     network: Annotated[
-        str, typer.Option(help="inception, inception-plain, alexnet, mlp3, mlp1; with commas.")
-    ] = "inception",
-    inputs: Annotated[
-        str | None,
+        parsers.Names | None,
         typer.Option(
-            help="Some of true,partly,random-labels,shuffled-pixels,random-pixels,gaussian."
+            help="inception (the default), inception-plain, alexnet, mlp3, mlp1; with commas.",
+            callback=parsers.names,
+        ),
+    ] = None,
+    inputs: Annotated[
+        parsers.Names | None,
+        typer.Option(
+            help="Some of true,partly,random-labels,shuffled-pixels,random-pixels,gaussian.",
+            callback=parsers.names,
         ),
     ] = None,
     corruption: Annotated[
-        str, typer.Option(help="Shares of labels drawn anew where they are partly so.")
-    ] = "0.5",
+        parsers.Floats | None,
+        typer.Option(
+            help="Shares of labels drawn anew where they are partly so; else 0.5.",
+            callback=parsers.shares,
+        ),
+    ] = None,
     full: Annotated[
         bool,
         typer.Option("--full", help="All networks, and corruption in steps of a fifth: hours."),
@@ -66,9 +75,9 @@ def randomization(
         found = randomization_study(
             photos or _at_hand("imagenette128"),
             out / "state",
-            networks=list(DESIGNS) if full else _listed(network),
-            given=_listed(inputs) if inputs else list(TITLES),
-            corruptions=(0.2, 0.4, 0.6, 0.8) if full else _shares(corruption),
+            networks=list(DESIGNS) if full else network or ["inception"],
+            given=inputs or list(TITLES),
+            corruptions=(0.2, 0.4, 0.6, 0.8) if full else corruption or (0.5,),
             count=count,
             held_out=test,
             most=epochs,
@@ -89,11 +98,20 @@ def invariance(
         list[str], typer.Argument(metavar="PHOTOS...", help="Photographs; the paper has five.")
     ],
     layers: Annotated[
-        str | None, typer.Option("--layers", "-l", help="Layers with commas; else three stages.")
+        parsers.Names | None,
+        typer.Option(
+            "--layers",
+            "-l",
+            help="Layers with commas; else three stages.",
+            callback=parsers.names,
+        ),
     ] = None,
     classes: Annotated[
-        str | None,
-        typer.Option(help="The class of each photograph, with commas; else what it is taken for."),
+        parsers.Names | None,
+        typer.Option(
+            help="The class of each photograph, with commas; else what it is taken for.",
+            callback=parsers.names,
+        ),
     ] = None,
     as_json: Json = False,
     out: OutFolder = Path("invariance"),
@@ -105,8 +123,8 @@ def invariance(
         found = study(
             options.load(),
             photos,
-            layers=_parts(layers),
-            classes=_classes(classes),
+            layers=layers,
+            classes=classes,
             names=_names(photos),
             state=str(out / "state"),
             progress=progress,
@@ -127,7 +145,13 @@ def correspondence(
         ),
     ],
     layers: Annotated[
-        str | None, typer.Option("--layers", "-l", help="Layers with commas; else every stage.")
+        parsers.Names | None,
+        typer.Option(
+            "--layers",
+            "-l",
+            help="Layers with commas; else every stage.",
+            callback=parsers.names,
+        ),
     ] = None,
     draws: Annotated[int, typer.Option(help="Random boxes in each photograph.")] = 10,
     as_json: Json = False,
@@ -142,7 +166,7 @@ def correspondence(
         found = study(
             options.load(),
             marked,
-            layers=_parts(layers),
+            layers=layers,
             draws=draws,
             seed=options.seed,
             state=str(out / "state"),
@@ -163,7 +187,11 @@ def evolution(
     photos: Annotated[Path, typer.Option("--photos", help="Folder of photographs to search.")],
     layer: Annotated[str, typer.Option("--layer", "-l", help="A layer with maps.")] = "stage:1",
     channels: Annotated[
-        str | None, typer.Option(help="Channels with commas, from 0; else the first six.")
+        parsers.Integers | None,
+        typer.Option(
+            help="Channels from 0, as 0-15 or 3,8,21; else the first six.",
+            callback=parsers.integers,
+        ),
     ] = None,
     most: Annotated[int, typer.Option(help="At most so many photographs, evenly spread.")] = 1000,
     as_json: Json = False,
@@ -180,7 +208,7 @@ def evolution(
             checkpoints,
             files[:: max(1, -(-len(files) // max(1, most)))],
             layer=layer,
-            channels=_numbers(channels),
+            channels=channels,
             state=str(out / "state"),
             progress=progress,
             should_stop=should_stop,
@@ -188,32 +216,10 @@ def evolution(
     _present(found, out, as_json=as_json, title=f"Strongest answers of {layer}")
 
 
-def _classes(text: str | None) -> list[int | str] | None:
-    """Numbers and names, with or without `class:` before them."""
-    names = [part.removeprefix("class:") for part in _parts(text) or []]
-    return [int(name) if name.isdecimal() else name for name in names] or None
-
-
-def _parts(text: str | None) -> list[str] | None:
-    return [part.strip() for part in text.split(",")] if text else None
-
-
 def _names(photos: list[str]) -> list[str]:
     """Files by their names where these differ, else as they were given."""
     short = [Path(photo).stem for photo in photos]
     return short if len(set(short)) == len(short) else photos
-
-
-def _numbers(text: str | None) -> list[int] | None:
-    from convscope.errors import ArgumentError
-
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        msg = f"--channels must be numbers with commas, as 3,8,21, not {text!r}."
-        raise ArgumentError(msg)
-    return [int(part) for part in parts]
 
 
 def _at_hand(name: str) -> Path:
@@ -227,16 +233,6 @@ def _at_hand(name: str) -> Path:
     raise ArgumentError(msg)
 
 
-def _shares(text: str) -> list[float]:
-    from convscope.errors import ArgumentError
-
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        msg = f"--corruption must be shares with commas, as 0.25,0.5, not {text!r}."
-        raise ArgumentError(msg) from None
-
-
 def _present(found: Findings, folder: Path, *, as_json: bool, title: str) -> None:
     """Print the table and what came out; say what was written."""
     written = found.save(folder)
@@ -246,7 +242,3 @@ def _present(found: Findings, folder: Path, *, as_json: bool, title: str) -> Non
     for path in written:
         if path.suffix in (".png", ".csv"):
             typer.echo(str(path), err=True)
-
-
-def _listed(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.cli import show
+from convscope.cli import parsers, show
 from convscope.cli.arguments import (
     FILMS,
     Film,
@@ -16,10 +16,9 @@ from convscope.cli.arguments import (
     Precision,
     Steps,
     Target,
-    numbers_in,
     refused,
 )
-from convscope.cli.options import NetworkOptions, size_in, with_network
+from convscope.cli.options import NetworkOptions, with_network
 
 if TYPE_CHECKING:
     from convscope.network.network import Network
@@ -37,7 +36,11 @@ def synthesize(
         bool, typer.Option("--whole-layer", help="Every channel of the layer on one page.")
     ] = False,
     channels: Annotated[
-        str | None, typer.Option(help="With --whole-layer: some of them, as 0-15 or 3,8,21.")
+        parsers.Integers | None,
+        typer.Option(
+            help="With --whole-layer: some of them, as 0-15 or 3,8,21.",
+            callback=parsers.integers,
+        ),
     ] = None,
     best: Annotated[
         int | None, typer.Option(help="With --whole-layer: only so many, the highest scores first.")
@@ -51,7 +54,12 @@ def synthesize(
         typer.Option(help="fourier, lucid, maco, upscaling, noise, keras, yosinski1 to yosinski4."),
     ] = "fourier",
     size: Annotated[
-        str | None, typer.Option(help="Side of the picture, or height x width.", metavar="N|HxW")
+        parsers.Size | None,
+        typer.Option(
+            help="Side of the picture, or height x width.",
+            metavar="N|HxW",
+            callback=parsers.pixels,
+        ),
     ] = None,
     steps: Steps = None,
     every: Annotated[
@@ -87,15 +95,14 @@ def synthesize(
         plan = _plan(resolve_preset(preset, steps), grey=grey, opacity=opacity)
         given: dict[str, Any] = {
             "preset": plan,
-            "size": size_in(size),
+            "size": size,
             "seed": options.seed,
             "precision": precision,
         }
-        chosen = numbers_in(channels)
         net = options.load()
         told: dict[str, Any] = {"progress": progress, "should_stop": should_stop}
         if sheet:
-            found = make.synthesize_layer(net, asked, chosen, best=best, **given, **told)
+            found = make.synthesize_layer(net, asked, channels, best=best, **given, **told)
         elif across:
             found = make.synthesize_across_layers(net, int(channel or 0), **given, **told)
         elif variants > 1:
@@ -139,7 +146,7 @@ def _check_parts(
     layer: str | None,
     channel: int | None,
     other: str | None,
-    channels: str | None,
+    channels: Sequence[int] | None,
     best: int | None,
     *,
     sheet: bool,
@@ -184,6 +191,7 @@ def _asked(
         ArgumentError: if it was given not at all, or twice.
     """
     from convscope.errors import ArgumentError
+    from convscope.objectives.makers import parse
 
     if across:
         if channel is None:
@@ -194,9 +202,7 @@ def _asked(
         msg = "Say what the picture is for: --layer conv:3 --channel 88, --target church, or --layer conv:3 --whole-layer."
         raise ArgumentError(msg)
     if layer is None:
-        target = target or ""
-        plain = ":" not in target and target != "predicted"
-        return f"class:{target}" if plain else target
+        return parse(target or "").label
     if channel is None and not whole:
         msg = (
             f"{layer} has many channels: say which, as --channel 8, or take all with --whole-layer."
@@ -340,7 +346,10 @@ def invert(
     options: NetworkOptions,
     photo: Photo,
     layers: Annotated[
-        str | None, typer.Option("--layers", "-l", help="Layers with commas; else six of them.")
+        parsers.Names | None,
+        typer.Option(
+            "--layers", "-l", help="Layers with commas; else six of them.", callback=parsers.names
+        ),
     ] = None,
     caricature: Annotated[
         bool, typer.Option("--caricature", help="Exaggerate what one layer sees instead.")
@@ -354,8 +363,7 @@ def invert(
     from convscope.synthesis import invert as inverse
 
     show.check_out(out, *FILMS)
-    chosen = [name.strip() for name in layers.split(",")] if layers else None
-    if caricature and (chosen is None or len(chosen) != 1):
+    if caricature and (layers is None or len(layers) != 1):
         msg = "--caricature exaggerates what one layer sees; say which, as --layers conv:5."
         raise ArgumentError(msg)
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
@@ -368,10 +376,10 @@ def invert(
             "progress": progress,
             "should_stop": should_stop,
         }
-        if caricature and chosen:
-            found = inverse.caricature(net, pixels, chosen[0], **given)
+        if caricature and layers:
+            found = inverse.caricature(net, pixels, layers[0], **given)
         else:
-            found = inverse.invert(net, pixels, chosen, **given)
+            found = inverse.invert(net, pixels, layers, **given)
     show.saved(found, out or Path("caricature.png" if caricature else "inverted.png"))
 
 
@@ -391,17 +399,15 @@ def adversarial(
     from convscope.synthesis import adversarial as fooling
 
     show.check_out(out, *FILMS)
-    name = target.removeprefix("class:")
-    wanted = int(name) if name.isdecimal() else name
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
         if photo == "nothing":
             found = fooling.fooling_image(
-                net, wanted, seed=options.seed, progress=progress, should_stop=should_stop
+                net, target, seed=options.seed, progress=progress, should_stop=should_stop
             )
         else:
             found = fooling.adversarial(
-                net, net.read(photo), wanted, progress=progress, should_stop=should_stop
+                net, net.read(photo), target, progress=progress, should_stop=should_stop
             )
     show.saved(found, out or Path("adversarial.png"))
     for caption in found.captions:

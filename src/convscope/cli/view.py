@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli import show
+from convscope.cli import parsers, show
 from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, Seed, TableOut
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -60,7 +60,11 @@ def filters(
     options: NetworkOptions,
     layer: Layer = "conv:1",
     inputs: Annotated[
-        str, typer.Option(help="colour, norm, or the number of an input channel.")
+        parsers.IntegerOrName,
+        typer.Option(
+            help="colour, norm, or the number of an input channel.",
+            callback=parsers.integer_or_name,
+        ),
     ] = "colour",
     scale: Annotated[str, typer.Option(help="own or common range of the tiles.")] = "own",
     as_json: Annotated[
@@ -75,10 +79,9 @@ def filters(
     from convscope.view.filters import filters as draw
 
     show.check_suffix(out)
-    chosen = int(inputs) if inputs.isdecimal() else inputs
     with show.progress("loading the network"):
         net = options.load()
-        drawn, table = draw(net, layer, inputs=chosen, scale=scale), filter_table(net, layer)
+        drawn, table = draw(net, layer, inputs=inputs, scale=scale), filter_table(net, layer)
     if as_json:
         typer.echo(json.dumps(table.records(), indent=1))
     if out is not None or not as_json:
@@ -136,20 +139,44 @@ def _named(what: str, layer: str) -> Path:
 
 def arithmetic(
     input: Annotated[  # noqa: A002 - the field's own word
-        str, typer.Option("--input", help="Cells of the input.", metavar="N|HxW")
-    ] = "5",
+        parsers.Size,
+        typer.Option(
+            "--input", help="Cells of the input.", metavar="N|HxW", callback=parsers.cells
+        ),
+    ] = 5,
     kernel: Annotated[
-        str, typer.Option("--kernel", help="Cells of the kernel.", metavar="N|HxW")
-    ] = "3",
+        parsers.Size,
+        typer.Option(
+            "--kernel", help="Cells of the kernel.", metavar="N|HxW", callback=parsers.cells
+        ),
+    ] = 3,
     padding: Annotated[
-        str, typer.Option("--padding", help="Cells of nothing at each side.", metavar="N|HxW")
-    ] = "0",
+        parsers.Size,
+        typer.Option(
+            "--padding",
+            help="Cells of nothing at each side.",
+            metavar="N|HxW",
+            callback=parsers.cells,
+        ),
+    ] = 0,
     stride: Annotated[
-        str, typer.Option("--stride", help="Cells from one place to the next.", metavar="N|HxW")
-    ] = "1",
+        parsers.Size,
+        typer.Option(
+            "--stride",
+            help="Cells from one place to the next.",
+            metavar="N|HxW",
+            callback=parsers.cells,
+        ),
+    ] = 1,
     dilation: Annotated[
-        str, typer.Option("--dilation", help="Cells between the kernel's cells.", metavar="N|HxW")
-    ] = "1",
+        parsers.Size,
+        typer.Option(
+            "--dilation",
+            help="Cells between the kernel's cells.",
+            metavar="N|HxW",
+            callback=parsers.cells,
+        ),
+    ] = 1,
     numbers: Annotated[
         bool, typer.Option("--numbers", help="Write an example into the cells.")
     ] = False,
@@ -163,26 +190,16 @@ def arithmetic(
 
     show.check_suffix(out, *FORMS)
     film = animate(
-        _size(input, "--input"),
-        kernel=_size(kernel, "--kernel"),
-        padding=_size(padding, "--padding"),
-        stride=_size(stride, "--stride"),
-        dilation=_size(dilation, "--dilation"),
+        input,
+        kernel=kernel,
+        padding=padding,
+        stride=stride,
+        dilation=dilation,
         numbers=numbers,
         seed=seed,
     )
     show.wrote(film.save(out))
     typer.echo(film.words(), err=True)
-
-
-def _size(text: str, name: str) -> int | tuple[int, int]:
-    from convscope.errors import ArgumentError
-
-    parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() for part in parts):
-        msg = f"{name} must be a number, as 3, or rows x columns, as 3x5, not {text!r}."
-        raise ArgumentError(msg)
-    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
 COMMANDS = (layers, predict, filters, maps, arithmetic)

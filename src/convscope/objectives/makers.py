@@ -389,6 +389,24 @@ def as_objective(given: Objective | str | int | None) -> Objective:
     return logit(whole_number(given))
 
 
+def as_class(given: Objective | str | int) -> int | str:
+    """The class that a number, a name, `class:church` or an objective of a class stands for.
+
+    Raises:
+        TargetError: if it stands for something else.
+    """
+    try:
+        found = as_objective(given)
+    except TargetError:
+        if not isinstance(given, str):
+            raise
+        return given  # a label may have a colon
+    if found.class_id is None:
+        msg = f"{found.label!r} is no class: give one by number or by name, as class:church."
+        raise TargetError(msg)
+    return found.class_id
+
+
 def _only_a_layer(text: str) -> bool:
     """`conv:3` names a layer; a channel of it has one number more."""
     return re.fullmatch(r"(conv|stage|act|pool):\d+(@.*)?", text.strip()) is not None

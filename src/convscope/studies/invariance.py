@@ -14,7 +14,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Acts
+from convscope.objectives.makers import OUTPUT, Acts, Objective, as_class
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
@@ -41,7 +41,7 @@ def invariance(
     photographs: Sequence[Source],
     *,
     layers: Sequence[str] | None = None,
-    classes: Sequence[int | str] | None = None,
+    classes: Sequence[Objective | int | str] | None = None,
     names: Sequence[str] = (),
     state: str | None = None,
     progress: Progress | None = None,
@@ -58,7 +58,8 @@ def invariance(
         net: the network.
         photographs: each as `read` takes it; the paper has five.
         layers: addresses; None takes the first, the middle and the last stage.
-        classes: the true class of each; None: the one that the unchanged photograph is taken for.
+        classes: the true class of each, as a number, a name, `class:church` or an objective
+            of it; None: the one that the unchanged photograph is taken for.
         names: of the photographs, for charts; None counts them.
         state: folder in which finished photographs are kept; called again, they are not redone.
         progress: called with photographs done, all photographs and what is being done.
@@ -91,7 +92,7 @@ def invariance(
             break
         if progress:
             progress(k, len(titles), f"moving {title}")
-        found[title] = _one(net, source, places, classes[k] if classes else None, state)
+        found[title] = _one(net, source, places, as_class(classes[k]) if classes else None, state)
     if not found:
         msg = "The study was stopped before its first photograph was done."
         raise StoppedError(msg)

@@ -16,7 +16,7 @@ from torch.optim import Adam
 from convscope.errors import NotApplicableError
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Acts, Objective, class_number, logit
+from convscope.objectives.makers import OUTPUT, Acts, Objective, as_class, class_number, logit
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Pictures, recipe_for
@@ -42,7 +42,7 @@ NOTHING = Preset(
 def adversarial(
     net: Network,
     image: Tensor | Source,
-    target: int | str,
+    target: Objective | int | str,
     *,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
@@ -58,7 +58,7 @@ def adversarial(
     Args:
         net: the network.
         image: one photograph.
-        target: the class, by number or by name.
+        target: the class, as a number, a name, `class:church` or an objective of it.
         progress: called with rounds done, all rounds and what is being made.
         should_stop: asked after each round; once it says so, the change so far is returned, with
             what the network takes it for, which may be another class.
@@ -83,7 +83,7 @@ def adversarial(
     """
     pixels = net.as_pixels(image)[:1]
     acts = net.activations(pixels, (OUTPUT,))
-    wanted = resolve_class(acts, target)
+    wanted = resolve_class(acts, as_class(target))
     if int(Scores.of(acts).predicted()[0]) == wanted:
         msg = f"{net.name} already takes this photograph for {net.class_label(wanted)!r}; choose another class."
         raise NotApplicableError(msg)
@@ -95,7 +95,7 @@ def adversarial(
 
 def fooling_image(
     net: Network,
-    target: int | str,
+    target: Objective | int | str,
     *,
     certain: float = CERTAIN,
     seed: int = 0,
@@ -106,7 +106,7 @@ def fooling_image(
 
     Args:
         net: the network.
-        target: the class, by number or by name.
+        target: the class, as a number, a name, `class:church` or an objective of it.
         certain: probability at which to stop.
         seed: of the noise it starts from.
         progress: called with steps done, all steps and what is being made.
@@ -126,7 +126,7 @@ def fooling_image(
         >>> picture.captions[0].split()[0]
         'church'
     """
-    wanted = class_number(target, net.labels)
+    wanted = class_number(as_class(target), net.labels)
     share, values = 0.0, torch.zeros(0)
     for step in ascend(net, logit(wanted), preset=NOTHING, seed=seed, precision="float32"):
         values = _in_bytes(step.pictures.values)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,11 @@ def dream(
     *,
     guide: Source | None = None,
     config: DreamConfig | None = None,
+    octaves: int | None = None,
+    ratio: float | None = None,
+    steps: int | None = None,
+    jitter: int | None = None,
+    tile: int | None = None,
     side: int | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -102,7 +107,12 @@ def dream(
         objective: a layer ("conv:5", all of it), a channel ("conv:5:88"), a class, or an
             `Objective`; None: the layer at two thirds of the depth.
         guide: a photograph whose features the layer is to see more of, instead of its own.
-        config: octaves, steps and so on.
+        config: octaves, steps and so on; None: the defaults.
+        octaves: as in `DreamConfig`, in place of what `config` says; likewise the next four.
+        ratio: from one size to the next.
+        steps: in each size.
+        jitter: pixels of the random shift before each step.
+        tile: side in pixels of the parts in which it is worked on.
         side: length to which the longer side of the photograph is brought first; None keeps it.
         seed: of the jitter.
         precision: "auto", "float32" or "bfloat16".
@@ -123,7 +133,9 @@ def dream(
         >>> pictures.values.shape
         torch.Size([1, 3, 64, 96])
     """
-    config = config or DreamConfig()
+    config = _configured(
+        config, octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile
+    )
     pixels = _sized(read(photograph), side).to(net.device)
     asked = dream_objective(net, objective, guide)
     options = _recorded(net, pixels, config, side, precision)
@@ -158,6 +170,11 @@ def dream_zoom(
     frames: int = 100,
     rate: float = 0.05,
     config: DreamConfig | None = None,
+    octaves: int | None = None,
+    ratio: float | None = None,
+    steps: int | None = None,
+    jitter: int | None = None,
+    tile: int | None = None,
     side: int | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -173,6 +190,11 @@ def dream_zoom(
         frames: how many.
         rate: share by which each frame is closer than the one before.
         config: octaves, steps and so on, of each frame.
+        octaves: as in `dream`, in place of what `config` says; likewise the next four.
+        ratio: as in `dream`.
+        steps: as in `dream`.
+        jitter: as in `dream`.
+        tile: as in `dream`.
         side: as in `dream`.
         seed: of the jitter.
         precision: "auto", "float32" or "bfloat16".
@@ -200,7 +222,9 @@ def dream_zoom(
     if not 0 <= rate < 1:
         msg = f"rate must be from 0 up to, not including, 1, not {rate}: it is the share of the picture that is left out."
         raise ArgumentError(msg)
-    config = config or DreamConfig()
+    config = _configured(
+        config, octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile
+    )
     pixels = current = _sized(read(photograph), side).to(net.device)
     asked, found = dream_objective(net, objective, None), []
     passes = ForwardBackward(net, BatchObjective((asked,), 1), precision)
@@ -219,6 +243,12 @@ def dream_zoom(
     }
     recipe = recipe_for(net, "zoom", asked.label, seed=seed, **options)
     return Pictures(torch.cat(found), recipe, scale="pixels")
+
+
+def _configured(config: DreamConfig | None, **options: float | None) -> DreamConfig:
+    """A config with those options replaced that are given."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return replace(config or DreamConfig(), **given)
 
 
 def _recorded(
