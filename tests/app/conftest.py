@@ -1,6 +1,7 @@
 """The app of a small network for a client that needs no socket, and the whole app in a browser."""
 
 import asyncio
+import functools
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ from PIL import Image
 import convscope
 from convscope.images.read import sample
 from tests.app.served import over_loopback
+from tests.cli.conftest import run  # noqa: F401 - a fixture
 from tests.conftest import tiny_module
 
 gradio = pytest.importorskip("gradio", reason="the extra 'app' is not installed")
@@ -31,14 +33,22 @@ def tiny():
     return convscope.Network(tiny_module(), name="tiny", labels=labels, input_size=(32, 32))
 
 
+@functools.cache
+def decoder():
+    """Child processes that all apps of these tests share: each needs a second to start."""
+    from convscope.app.photo_decoder import PhotoDecoder
+
+    return PhotoDecoder()
+
+
 def client_of(net, **options):
     """A client of the app behind its guard, which needs no socket."""
     from starlette.testclient import TestClient
 
-    from convscope.app.serve import served
+    from convscope.app.serve import create_app
 
     async def made():  # where no loop runs, Gradio makes some and leaves them open
-        return served(net, **options)
+        return create_app(net, decoder=decoder(), **options)
 
     return TestClient(
         asyncio.run(made()), base_url="http://127.0.0.1:7860", raise_server_exceptions=False
@@ -46,18 +56,18 @@ def client_of(net, **options):
 
 
 @pytest.fixture
-def desk():
+def state():
     from convscope.app.shared_state import SharedState
 
-    return SharedState(tiny())
+    return SharedState(tiny(), decoder=decoder())
 
 
 @pytest.fixture
-def functions(desk):
+def functions(state):
     """What the page may ask, by name."""
-    from convscope.app.build import functions
+    from convscope.app.build import page_functions
 
-    return functions(desk)
+    return page_functions(state)
 
 
 @pytest.fixture
@@ -77,10 +87,10 @@ def client():
 def loopback():
     """The port of a real server of the app, in this process."""
     from convscope.app.connection import Connection
-    from convscope.app.serve import served
+    from convscope.app.serve import create_app
 
     async def made():
-        return served(tiny())
+        return create_app(tiny(), decoder=decoder())
 
     with over_loopback(asyncio.run(made()), Connection) as port:
         yield port

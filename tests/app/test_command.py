@@ -1,5 +1,6 @@
 """`convscope app`: what it refuses before anything is loaded."""
 
+import io
 import os
 import signal
 import socket
@@ -14,21 +15,21 @@ import pytest
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
 
-def started(*options, before="pass"):
-    script = f"import sys; {before}; sys.argv = ['convscope', 'app', *{options!r}]; from convscope.cli import main; main()"
-    found = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    return found.returncode, found.stderr.strip()
+@pytest.fixture
+def refused(run, monkeypatch):
+    """The exit code and what is said of options that are refused, in this process."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # nobody is there to be asked for a password
+
+    def call(*options):
+        code, _, said = run("app", *options)
+        return code, said.strip()
+
+    return call
 
 
-def test_others_need_a_password():
+def test_others_need_a_password(refused):
     expected = "convscope: At 0.0.0.0 others can reach the app, so it needs a password: give --auth user:password, or stay at 127.0.0.1."
-    assert (2, expected) == started("--host", "0.0.0.0")  # noqa: S104 - it is refused
+    assert (2, expected) == refused("--host", "0.0.0.0")  # noqa: S104 - it is refused
 
 
 @pytest.mark.parametrize(
@@ -38,29 +39,33 @@ def test_others_need_a_password():
         ("anna:abc", "convscope: A login needs a name and a password of at least 8 characters."),
     ],
 )
-def test_a_login_that_is_none(auth, expected):
-    assert (2, expected) == started("--auth", auth)
+def test_a_login_that_is_none(refused, auth, expected):
+    assert (2, expected) == refused("--auth", auth)
 
 
 def test_without_gradio_it_says_what_to_install():
     expected = (
         "convscope: The app needs Gradio, which is not installed: pip install 'convscope[app]'."
     )
-    assert (2, expected) == started(before="sys.modules['gradio'] = None")
+    script = "import sys; sys.modules['gradio'] = None; sys.argv = ['convscope', 'app']; from convscope.cli import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (2, expected) == (found.returncode, found.stderr.strip())
 
 
-def test_a_port_that_is_taken():
+def test_a_port_that_is_taken(refused):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        code, said = started("--port", str(port))
+        code, said = refused("--port", str(port))
     assert 2 == code
     assert said.startswith(f"convscope: The app cannot listen at 127.0.0.1, port {port}")
 
 
-def test_a_survey_that_is_none(tmp_path):
-    code, said = started("--survey", str(tmp_path), "--port", "7999")
+def test_a_survey_that_is_none(refused, tmp_path):
+    code, said = refused("--survey", str(tmp_path), "--port", "7999")
     assert 2 == code
     assert "Traceback" not in said
 
@@ -76,8 +81,8 @@ def test_a_survey_that_is_none(tmp_path):
         ),
     ],
 )
-def test_an_address_or_a_folder_that_is_none(options, expected):
-    assert (2, f"convscope: {expected}") == started(*options)
+def test_an_address_or_a_folder_that_is_none(refused, options, expected):
+    assert (2, f"convscope: {expected}") == refused(*options)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
-from convscope.app.uploads import NOT_KEPT
+from convscope.app.uploads import UPLOAD_EXPIRED
 from convscope.images.read import sample
 
 # Gradio counts its jobs with words of pandas that pandas is about to drop.
@@ -119,7 +119,7 @@ def brought(client, tmp_path):
 )
 def test_a_photograph_of_this_machine_is_not_read(client, brought, path, inside, capfd):
     sent = inside({"path": path.format(**brought), **NAMED})
-    expected = NOT_KEPT
+    expected = UPLOAD_EXPIRED
     kind, found = call(client, "predict", sent, 1)
     assert ("error", expected) == (kind, found["error"])
     assert [brought["here"] / "link.jpg"] == list(brought["here"].rglob("*.jpg"))
@@ -130,7 +130,7 @@ def test_a_photograph_of_this_machine_is_not_read(client, brought, path, inside,
 def test_a_file_with_odd_words_about_it_is_one_sentence(client, meta, capfd):
     kind, found = call(client, "predict", {"path": "/etc/passwd", "meta": meta}, 1)
     assert "error" == kind
-    assert NOT_KEPT == found["error"]
+    assert UPLOAD_EXPIRED == found["error"]
     assert "Traceback" not in capfd.readouterr().err
 
 

@@ -10,9 +10,15 @@ import pytest
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 pytest.importorskip("fcntl", reason="no locks that die with their process")
 
+from convscope.app import folder as module
 from convscope.app.folder import LOCK, Folder
 
-SERVER = "from convscope.app.folder import Folder; f = Folder(); print(f.path, flush=True); input()"
+SERVER = f"""
+import runpy  # the file alone: its package would load Gradio and torch
+f = runpy.run_path({module.__file__!r})["Folder"]()
+print(f.path, flush=True)
+input()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +102,8 @@ def test_no_link_is_followed(place, tmp_path_factory):
 
 
 def test_a_folder_that_another_server_takes_for_dead_is_not_used(place, monkeypatch):
-    from convscope.app import folder
 
-    taken, locked = [], folder._locked
+    taken, locked = [], module._locked
 
     def slow(lock):
         found = locked(lock)
@@ -108,6 +113,6 @@ def test_a_folder_that_another_server_takes_for_dead_is_not_used(place, monkeypa
             (made / LOCK).unlink()  # by the other server
         return found
 
-    monkeypatch.setattr(folder, "_locked", slow)
+    monkeypatch.setattr(module, "_locked", slow)
     used = Folder()
     assert (used.path / LOCK).exists()

@@ -13,10 +13,10 @@ from tests.app.served import read_to_the_end
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
-from convscope.app.body import NOT_JSON
-from convscope.app.guard import MOST_FILES, MOST_JSON, Guard
-from convscope.app.login_limit import EACH, LoginRateLimiter
-from convscope.app.serve import check_auth, launch, page_address
+from convscope.app.body import INVALID_JSON
+from convscope.app.guard import MAX_FORM_BYTES, MAX_JSON_BYTES, Guard
+from convscope.app.login_limit import MAX_ATTEMPTS, LoginRateLimiter
+from convscope.app.serve import check_auth, launch, page_url
 from convscope.errors import ArgumentError
 
 
@@ -92,7 +92,7 @@ def test_a_page_elsewhere_may_link_here_and_nothing_else(client):
 
 
 def test_a_large_question_is_refused_before_it_is_read(client):
-    address = "data:image/png;base64," + "A" * (MOST_JSON + 1)
+    address = "data:image/png;base64," + "A" * (MAX_JSON_BYTES + 1)
     found = client.post("/gradio_api/queue/join", json={"data": [address]})
     assert (413, "This is too large.") == (found.status_code, found.text)
 
@@ -109,7 +109,7 @@ def test_a_large_question_of_unknown_length_is_refused_while_it_comes(client):
 
 
 def test_a_large_file_is_refused(client):
-    files = {"files": ("a.png", io.BytesIO(b"A" * (MOST_FILES + 1)))}
+    files = {"files": ("a.png", io.BytesIO(b"A" * (MAX_FORM_BYTES + 1)))}
     assert 413 == client.post("/gradio_api/upload", files=files).status_code
 
 
@@ -138,7 +138,7 @@ def test_unknown_functions_and_broken_questions_are_answered_without_a_traceback
     ],
 )
 def test_the_address_can_be_opened(host, expected):
-    assert expected == page_address(host, 80)
+    assert expected == page_url(host, 80)
 
 
 def test_the_folder_for_files_goes_with_the_server():
@@ -200,7 +200,9 @@ def test_the_right_password_comes_in(locked):
 
 def test_wrong_passwords_are_counted(locked):
     wrong = {"username": "anna", "password": "guess"}
-    assert [400] * EACH == [locked.post("/login", data=wrong).status_code for _ in range(EACH)]
+    assert [400] * MAX_ATTEMPTS == [
+        locked.post("/login", data=wrong).status_code for _ in range(MAX_ATTEMPTS)
+    ]
     found = locked.post("/login", data={"username": "anna", "password": "correct horse"})
     assert (429, "Too many attempts; wait a few minutes.") == (found.status_code, found.text)
 
@@ -228,7 +230,7 @@ def test_wrong_passwords_at_the_same_time_are_counted_before_they_are_tried():
         await asyncio.gather(*asked)
 
     asyncio.run(at_once())
-    assert EACH == len(tried)
+    assert MAX_ATTEMPTS == len(tried)
 
 
 LOGIN = {
@@ -243,16 +245,16 @@ LOGIN = {
 def test_strangers_cannot_close_the_login_for_its_owner():
     attempts = LoginRateLimiter()
     for address in range(100):
-        for _ in range(EACH + 1):
+        for _ in range(MAX_ATTEMPTS + 1):
             attempts.reserve(f"10.0.0.{address}")
     assert attempts.reserve("owner")
 
 
 def test_coming_in_clears_ones_own_attempts():
     attempts = LoginRateLimiter()
-    for client in "ab" * EACH:
+    for client in "ab" * MAX_ATTEMPTS:
         assert attempts.reserve(client)
-    attempts.did_well("a")
+    attempts.reset("a")
     assert attempts.reserve("a")
     assert not attempts.reserve("b")
 
@@ -276,7 +278,7 @@ def test_nobody_writes_where_they_come_from(client):
 
 def test_the_server_believes_no_forwarded_address(monkeypatch):
     found = {}
-    monkeypatch.setattr("convscope.app.serve.served", lambda *_, **_options: None)
+    monkeypatch.setattr("convscope.app.serve.create_app", lambda *_, **_options: None)
     monkeypatch.setattr("uvicorn.Config", lambda *_, **options: found.update(options) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         launch(tiny(), port=0)
@@ -294,7 +296,7 @@ def test_malformed_names_are_refused(client, headers):
 def test_attempts_are_forgotten_after_a_while():
     now = [0.0]
     attempts = LoginRateLimiter(lambda: now[0])
-    for _ in range(EACH):
+    for _ in range(MAX_ATTEMPTS):
         assert attempts.reserve("a")
     assert not attempts.reserve("a")
     assert attempts.reserve("b")
@@ -322,4 +324,4 @@ def test_json_that_cannot_be_written_again_is_refused_in_words(loopback, path, s
         )
         answer = read_to_the_end(client)
     assert answer.startswith(b"HTTP/1.1 400")
-    assert answer.endswith(f"\r\n\r\n{NOT_JSON}".encode())
+    assert answer.endswith(f"\r\n\r\n{INVALID_JSON}".encode())

@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from convscope.app.photos import KEPT
+from convscope.app.photos import MAX_PHOTOS
 from convscope.images.read import sample
 from tests.app.conftest import opened, says
 
@@ -294,7 +294,7 @@ def forget(page, address):
     config = page.request.get(f"{address}config").json()
     number = next(c["id"] for c in config["components"] if c["type"] == "html")
     form = {"fn_name": "photograph", "session_hash": "a", "component_id": str(number)}
-    for shade in range(KEPT + 1):
+    for shade in range(MAX_PHOTOS + 1):
         buffer = io.BytesIO()
         Image.new("RGB", (32, 32), (shade, 0, 0)).save(buffer, "png")
         file = {"name": "a.png", "mimeType": "image/png", "buffer": buffer.getvalue()}

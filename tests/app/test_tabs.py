@@ -15,15 +15,15 @@ import convscope
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
-from convscope.app import photos
 from convscope.app.image_encoding import encode_sprite
-from convscope.app.page_requests import TROUBLE, PageRequest, safe_handler
-from convscope.app.photos import KEPT, MOST_BYTES, Photographs
-from convscope.app.shared_state import MOST_WAITING, SharedState
+from convscope.app.page_requests import INTERNAL_ERROR, PageRequest, safe_handler
+from convscope.app.photo_decoder import MAX_SLOW, PhotoDecoder
+from convscope.app.photos import MAX_FILE_BYTES, MAX_PHOTOS, Photographs
+from convscope.app.shared_state import MAX_WAITING, SharedState
 from convscope.app.tabs.network import sweep_of
 from convscope.errors import ImageError
 from convscope.images.read import sample
-from tests.app.conftest import tiny
+from tests.app.conftest import decoder, tiny
 from tests.app.test_jobs import jobs
 from tests.images.test_decode import saved, with_scans
 
@@ -41,19 +41,19 @@ def png(width=40, height=30, colour=(200, 30, 30), kind="png"):
     return buffer.getvalue()
 
 
-def test_a_photograph_gives_the_librarys_answer(desk, functions):
+def test_a_photograph_gives_the_librarys_answer(state, functions):
     data = sample("china").read_bytes()
     found = functions["photograph"](Form(data))
-    said = convscope.predict(desk.net, desk.net.read(data))
+    said = convscope.predict(state.net, state.net.read(data))
     assert said.column("class") == [c["number"] for c in found["classes"]]
     shares = [c["share"] for c in found["classes"]]
     assert said.column("probability") == pytest.approx(shares, rel=1e-5)
     assert found["view"].startswith("data:image/jpeg;base64,")
 
 
-def test_app_and_library_cut_a_photograph_alike(desk, token):
-    expected = desk.net.read("sample:china")
-    assert torch.equal(expected, desk.photos[token].pixels)
+def test_app_and_library_cut_a_photograph_alike(state, token):
+    expected = state.net.read("sample:china")
+    assert torch.equal(expected, state.photos[token].pixels)
 
 
 BAD = {
@@ -62,7 +62,7 @@ BAD = {
     "cut off": (sample("china").read_bytes()[:5000], "damaged or cut off"),
     "half a header": (png()[:20], "cannot be read"),
     "far too long": (png(4000, 4), "times as long as wide"),
-    "large file": (b"\x89PNG" + b"0" * MOST_BYTES, "larger than 24 MB"),
+    "large file": (b"\x89PNG" + b"0" * MAX_FILE_BYTES, "larger than 24 MB"),
 }
 
 
@@ -95,12 +95,12 @@ def test_one_photograph_at_a_time(functions, count):
 
 
 def test_photographs_are_kept_within_bounds():
-    photos = Photographs(tiny(), kept=3)
+    photos = Photographs(tiny(), decoder(), max_photos=3)
     tokens = [photos.add(png(colour=(i, 0, 0)), "a").token for i in range(5)]
     with pytest.raises(ImageError, match="no longer kept"):
         photos[tokens[0]]
     assert tokens[-1] == photos[tokens[-1]].token
-    assert KEPT < 100
+    assert MAX_PHOTOS < 100
 
 
 @pytest.mark.parametrize(
@@ -112,26 +112,26 @@ def test_what_makes_no_sense_is_one_sentence(functions, sent):
             assert "error" in function(sent), name
 
 
-def test_an_error_of_ours_shows_nothing_of_the_server(desk, caplog):
-    def broken(_desk, _ask):
+def test_an_error_of_ours_shows_nothing_of_the_server(state, caplog):
+    def broken(_state, _ask):
         return 1 / len("") if _ask else "secret"
 
-    assert {"error": TROUBLE} == safe_handler(desk, broken)({})
+    assert {"error": INTERNAL_ERROR} == safe_handler(state, broken)({})
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_one_pass_serves_every_layer(desk, functions, token, monkeypatch):
+def test_one_pass_serves_every_layer(state, functions, token, monkeypatch):
     passes = []
-    inner = type(desk.net).run
-    monkeypatch.setattr(type(desk.net), "run", lambda *a, **k: passes.append(1) or inner(*a, **k))
-    for stage in desk.stages():
+    inner = type(state.net).run
+    monkeypatch.setattr(type(state.net), "run", lambda *a, **k: passes.append(1) or inner(*a, **k))
+    for stage in state.stages():
         assert "uri" in functions["sheet"]({"token": token, "layer": f"stage:{stage.stage}"})
     assert [] == passes  # the one pass was that of the prediction
 
 
-def test_a_sheet_holds_every_channel(desk, functions, token):
+def test_a_sheet_holds_every_channel(state, functions, token):
     found = functions["sheet"]({"token": token, "layer": "stage:1"})
-    maps = convscope.maps(desk.net, "sample:china", "stage:1").values[0]
+    maps = convscope.maps(state.net, "sample:china", "stage:1").values[0]
     assert len(maps) == len(found["most"]) == len(found["mean"])
     assert maps.flatten(1).amax(1).tolist() == pytest.approx(found["most"], abs=1e-3)
 
@@ -162,9 +162,9 @@ def test_methods_of_both_families(functions, token, method):
     assert "heat" in functions["evidence"]({"token": token, "target": "class:0", "method": method})
 
 
-def test_a_channel(desk, functions, token):
+def test_a_channel(state, functions, token):
     found = functions["unit"]({"token": token, "layer": "stage:1", "channel": 3})
-    plane = convscope.maps(desk.net, "sample:china", "stage:1").values[0, 3]
+    plane = convscope.maps(state.net, "sample:china", "stage:1").values[0, 3]
     assert float(plane.max()) == pytest.approx(found["most"])
     assert plane.numel() == sum(found["histogram"])
     top, left, bottom, right = found["box"]
@@ -211,16 +211,18 @@ def test_a_frame_of_the_camera(functions):
     assert found["tiles"]["uri"].startswith("data:image/png")
 
 
-def test_many_at_once_each_get_their_own_answer(desk):
+def test_many_at_once_each_get_their_own_answer(state):
     photos = [png(40, 30, (9 * i, 255 - 9 * i, 5 * i)) for i in range(20)]
-    alone = [SharedState(desk.net).photos.add(p, "a") for p in photos]
-    from convscope.app.tabs.look import described, photograph
+    alone = [SharedState(state.net, decoder=decoder()).photos.add(p, "a") for p in photos]
+    from convscope.app.tabs.look import describe, photograph
 
-    expected = [described(SharedState(desk.net), photo)["classes"] for photo in alone]
+    expected = [
+        describe(SharedState(state.net, decoder=decoder()), photo)["classes"] for photo in alone
+    ]
     found = [None] * 20
 
     def ask(place):
-        found[place] = photograph(desk, photos[place], "a")["classes"]
+        found[place] = photograph(state, photos[place], "a")["classes"]
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(20)]
     for thread in threads:
@@ -230,21 +232,23 @@ def test_many_at_once_each_get_their_own_answer(desk):
     assert expected == found
 
 
-def test_too_many_are_told_so(desk, functions, token):
-    desk._waiting = MOST_WAITING
+def test_too_many_are_told_so(state, functions, token):
+    state._waiting = MAX_WAITING
     found = functions["evidence"]({"token": token, "target": "class:3"})
     expected = "Too many people are asking this network just now; please try again in a moment."
     assert {"error": expected} == found
 
 
 @pytest.mark.parametrize("value", [True, "3", None, 1.5, 1e9, float("nan"), [1]])
-def test_numbers_are_read_with_care(desk, value):
-    ask = PageRequest(desk, {"n": value})
+def test_numbers_are_read_with_care(state, value):
+    request = PageRequest(state, {"n": value})
     if value is None:
-        assert "error" in safe_handler(desk, lambda _d, a: {"n": a.whole("n", 0, 0, 9)})({"n": "x"})
+        assert "error" in safe_handler(state, lambda _d, a: {"n": a.integer("n", 0, 0, 9)})(
+            {"n": "x"}
+        )
     else:
         with pytest.raises(convscope.ConvscopeError, match="n must be a whole number from 0 to 9"):
-            ask.whole("n", 0, 0, 9)
+            request.integer("n", 0, 0, 9)
 
 
 @pytest.mark.parametrize(
@@ -258,14 +262,14 @@ def test_a_followed_channel_is_named_or_refused(functions, channel, words):
     assert bool(found["followed"]) == (channel < 8)
 
 
-def test_the_network_comes_back_as_it_was(desk, functions, token):
+def test_the_network_comes_back_as_it_was(state, functions, token):
     from tests.conftest import assert_untouched, state_of
 
-    before = state_of(desk.net.module)
+    before = state_of(state.net.module)
     functions["evidence"]({"token": token, "target": "class:2"})
     functions["projection"]({"token": token, "layer": "stage:1", "channel": 1})
-    jobs(desk, kind="synthesize", target="class:2", steps=2, size=32)
-    assert_untouched(before, desk.net.module)
+    jobs(state, kind="synthesize", target="class:2", steps=2, size=32)
+    assert_untouched(before, state.net.module)
 
 
 def test_a_convolution_at_work(functions):
@@ -277,25 +281,26 @@ def test_a_convolution_at_work(functions):
     assert "is no convolution" in functions["moving"]({"layer": "stage:2"})["error"]
 
 
-def single_score_desk(bias):
+def single_score_state(bias):
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
     )
     nn.init.constant_(module[4].bias, bias)
-    return SharedState(convscope.Network(module.eval(), labels=["cat"], input_size=(32, 32)))
+    net = convscope.Network(module.eval(), labels=["cat"], input_size=(32, 32))
+    return SharedState(net, decoder=decoder())
 
 
 @pytest.mark.parametrize("bias", [-0.5, 0.5])
 def test_every_tab_gives_a_single_score_one_probability(bias):
-    from convscope.app.build import functions
-    from convscope.app.tabs.occlude import occlude
+    from convscope.app.build import page_functions
+    from convscope.app.tabs.occlude import occlude_job
 
-    desk = single_score_desk(bias)
-    photo = functions(desk)["sample"]({"name": "china"})
+    state = single_score_state(bias)
+    photo = page_functions(state)["sample"]({"name": "china"})
     (expected,) = (one["share"] for one in photo["classes"])
-    assert pytest.approx(expected) == convscope.predict(desk.net, sample("china")).rows[0][3]
-    *_, found = occlude(desk, PageRequest(desk, {"token": photo["token"]}), lambda: False)
+    assert pytest.approx(expected) == convscope.predict(state.net, sample("china")).rows[0][3]
+    *_, found = occlude_job(state, PageRequest(state, {"token": photo["token"]}), lambda: False)
     (covered,) = found["classes"]
     assert pytest.approx(expected) == covered["share"]
     assert max(covered["shares"]) < 1
@@ -303,11 +308,11 @@ def test_every_tab_gives_a_single_score_one_probability(bias):
 
 @pytest.mark.parametrize(("bias", "name"), [(-0.5, "not cat"), (0.5, "cat")])
 def test_the_check_of_a_single_score_watches_what_it_answers(bias, name):
-    from convscope.app.build import functions
+    from convscope.app.build import page_functions
 
-    ask = functions(single_score_desk(bias))
-    token = ask["sample"]({"name": "china"})["token"]
-    assert name in ask["check"]({"token": token})["sentence"]
+    functions = page_functions(single_score_state(bias))
+    token = functions["sample"]({"name": "china"})["token"]
+    assert name in functions["check"]({"token": token})["sentence"]
 
 
 def test_a_class_by_name_is_checked_by_its_own_probability(functions, token):
@@ -319,13 +324,12 @@ def test_a_class_by_name_is_checked_by_its_own_probability(functions, token):
     assert "gas pump" in by_name["sentence"]
 
 
-def test_slow_photographs_do_not_hold_up_the_others(monkeypatch):
+def test_slow_photographs_do_not_hold_up_the_others():
     """They leave the turn of the quick ones soon; of those that wait for the slow turn four are let in."""
-    monkeypatch.setattr(photos, "QUICK_SECONDS", 1.0)
-    monkeypatch.setattr(photos, "DECODE_SECONDS", 20.0)
+    own = PhotoDecoder(quick_seconds=1.0, seconds=20.0)
     jpeg = saved(Image.new("RGB", (6000, 6000), "tan"), "JPEG", progressive=True)
-    slow = [with_scans(jpeg, 150 + k) for k in range(photos.MAX_SLOW + 2)]
-    kept, ended = Photographs(tiny()), []
+    slow = [with_scans(jpeg, 150 + k) for k in range(MAX_SLOW + 2)]
+    kept, ended = Photographs(tiny(), own), []
 
     def bring(data):
         with pytest.raises(ImageError) as caught:
@@ -338,7 +342,7 @@ def test_slow_photographs_do_not_hold_up_the_others(monkeypatch):
     while len(ended) < 2:  # until the slow turn is full
         time.sleep(0.01)
     assert kept.sample("china").token
-    kept._slow.close()
+    own.close()
     for thread in threads:
         thread.join()
     assert 2 == sum("Too many photographs are being brought" in words for words in ended)

@@ -1,6 +1,5 @@
 """Photographs that programs upload: each kept for its own question, and none for long."""
 
-import asyncio
 import io
 import os
 import socket
@@ -13,15 +12,19 @@ from PIL import Image
 
 import convscope
 from tests.app.conftest import client_of, tiny
-from tests.app.served import over_loopback, read_to_the_end
+from tests.app.served import read_to_the_end
 from tests.app.test_endpoints import call
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
-from convscope.app.connection import Connection
-from convscope.app.forms import BROKEN
-from convscope.app.serve import served
-from convscope.app.uploads import AGE, KEPT, NOT_KEPT, ROOM, Uploads
+from convscope.app.forms import INVALID_FORM
+from convscope.app.uploads import (
+    MAX_AGE_SECONDS,
+    MAX_TOTAL_BYTES,
+    MAX_UPLOADS,
+    UPLOAD_EXPIRED,
+    Uploads,
+)
 from convscope.errors import ImageError
 
 # Gradio counts its jobs with words of pandas that pandas is about to drop.
@@ -45,17 +48,14 @@ def png(seed):
 
 def files():
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    assert folder.is_dir()
     found = [path for path in folder.rglob("*") if path.is_file()]
     return [path for path in found if path.name != "convscope-app.lock"]
 
 
 @pytest.fixture
-def address():
-    async def made():
-        return served(tiny())
-
-    with over_loopback(asyncio.run(made()), Connection) as port:
-        yield f"http://127.0.0.1:{port}/"
+def address(loopback):
+    return f"http://127.0.0.1:{loopback}/"
 
 
 def test_twelve_programs_with_one_photograph_at_once_are_all_answered(address, tmp_path):
@@ -87,7 +87,7 @@ def test_an_upload_is_for_one_question(client):
     sent = {"path": name, "meta": {"_type": "gradio.FileData"}}
     assert "complete" == call(client, "predict", sent, 1)[0]
     kind, found = call(client, "predict", sent, 1)
-    assert ("error", NOT_KEPT) == (kind, found["error"])
+    assert ("error", UPLOAD_EXPIRED) == (kind, found["error"])
 
 
 def test_one_photograph_that_is_sent_twice_is_two_uploads(client):
@@ -102,7 +102,7 @@ def test_a_form_that_does_not_end_as_it_should_leaves_nothing(client, body, path
     kind = {"content-type": "multipart/form-data; boundary=b"}
     found = client.post(path, content=body, headers=kind)
     assert 400 == found.status_code
-    assert BROKEN in found.text
+    assert INVALID_FORM in found.text
     assert [] == files()
 
 
@@ -130,7 +130,7 @@ def test_a_form_for_no_function_is_refused_in_words(client):
     for name in ("sample", "__class__", ""):
         sent = {"fn_name": name, "component_id": "1", "session_hash": "a"}
         found = client.post(ASK, data=sent, files={"file": ("me.png", png(2))})
-        assert (400, {"error": BROKEN}) == (found.status_code, found.json())
+        assert (400, {"error": INVALID_FORM}) == (found.status_code, found.json())
 
 
 def test_forms_need_the_password():
@@ -147,13 +147,13 @@ def kept(uploads, size=1):
 
 def test_uploads_are_bounded_in_number_and_in_bytes():
     uploads = Uploads()
-    names = [kept(uploads) for _ in range(KEPT + 5)]
-    assert KEPT == len(uploads)
+    names = [kept(uploads) for _ in range(MAX_UPLOADS + 5)]
+    assert MAX_UPLOADS == len(uploads)
     with pytest.raises(ImageError) as error:
-        uploads.take(names[4])
-    assert NOT_KEPT == str(error.value)
-    assert b"a" == uploads.take(names[5])
-    large = [kept(uploads, ROOM // 4) for _ in range(5)]
+        uploads.pop(names[4])
+    assert UPLOAD_EXPIRED == str(error.value)
+    assert b"a" == uploads.pop(names[5])
+    large = [kept(uploads, MAX_TOTAL_BYTES // 4) for _ in range(5)]
     assert [False, True, True, True, True] == [name in uploads for name in large]
 
 
@@ -162,11 +162,11 @@ def test_uploads_are_bounded_in_age():
     uploads = Uploads(lambda: now[0])
     file = io.BytesIO(b"a")
     old = uploads.add(file, 1)
-    now[0] = AGE
+    now[0] = MAX_AGE_SECONDS
     new = kept(uploads)
     uploads.sweep()
     assert [True, True] == [name in uploads for name in (old, new)]
-    now[0] = AGE + 1
+    now[0] = MAX_AGE_SECONDS + 1
     uploads.sweep()
     assert [False, True] == [name in uploads for name in (old, new)]
     assert file.closed
@@ -178,7 +178,7 @@ def test_many_who_take_one_upload_get_it_once():
 
     def taken(_):
         try:
-            return uploads.take(name)
+            return uploads.pop(name)
         except ImageError:
             return b""
 

@@ -14,10 +14,10 @@ pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 import contextlib
 
 from convscope.app import body, connection
-from convscope.app.body import Bodies
+from convscope.app.body import BodyReader
 from convscope.app.connection import Connection
 from convscope.app.guard import Guard
-from convscope.app.unread import forget_unread
+from convscope.app.unread import drop_unread
 
 HOST = b"host: 127.0.0.1\r\n"
 
@@ -40,9 +40,9 @@ async def answering(scope, receive, send):
 
 @pytest.fixture
 def port(monkeypatch):
-    monkeypatch.setattr(connection, "HEAD", 0.3)
-    monkeypatch.setattr(connection, "FETCHED", 0.3)
-    with over_loopback(Guard(answering, bodies=Bodies(patience=0.3)), Connection) as port:
+    monkeypatch.setattr(connection, "HEADER_TIMEOUT", 0.3)
+    monkeypatch.setattr(connection, "WRITE_TIMEOUT", 0.3)
+    with over_loopback(Guard(answering, bodies=BodyReader(timeout=0.3)), Connection) as port:
         yield port
 
 
@@ -117,7 +117,7 @@ def test_long_answers_and_kept_connections_live(port):
 
 
 def test_too_many_connections_are_refused_in_words(port, monkeypatch):
-    monkeypatch.setattr(connection, "MOST", 0)
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 0)
     with connected(port) as refused:
         said = read_to_the_end(refused)
     assert said.startswith(b"HTTP/1.1 503")
@@ -163,7 +163,7 @@ def test_a_body_that_is_cut_off_never_reaches_the_app():
 
 
 def test_what_comes_in_is_bounded_for_all_together():
-    bodies = Bodies(held=100, room=0)
+    bodies = BodyReader(max_total_bytes=100, small_body_reserve=0)
 
     async def app(scope, receive, send):
         found = await asyncio.to_thread(
@@ -177,12 +177,12 @@ def test_what_comes_in_is_bounded_for_all_together():
     for _ in range(3):  # room is given back
         run(Guard(app, bodies=bodies), dict(ASKED), [part(b"a" * 60, more=False)])
     assert 3 == len(asked)
-    assert body.HELD < 2**30
+    assert body.MAX_TOTAL_BYTES < 2**30
 
 
 def test_large_bodies_that_do_not_end_shut_out_no_question():
-    bodies, asked = Bodies(held=2 * body.SMALL), []
-    large, small = part(b"a" * (2 * body.SMALL)), part(b"a", more=False)
+    bodies, asked = BodyReader(max_total_bytes=2 * body.SMALL_BODY_BYTES), []
+    large, small = part(b"a" * (2 * body.SMALL_BODY_BYTES)), part(b"a", more=False)
 
     messages = [large]
 
@@ -194,7 +194,7 @@ def test_large_bodies_that_do_not_end_shut_out_no_question():
         return {"type": "http.disconnect"}
 
     async def collected():
-        async with bodies.whole(receive, 2**30):
+        async with bodies.read(receive, 2**30):
             pass
 
     asyncio.run(collected())
@@ -211,7 +211,7 @@ def test_patience_is_not_saved_up():
         return part(b"a" * 10**7)
 
     async def collected():
-        async with Bodies(patience=0.1).whole(receive, 2**30):
+        async with BodyReader(timeout=0.1).read(receive, 2**30):
             pytest.fail("it is not whole")
 
     sent = []
@@ -225,7 +225,7 @@ def test_patience_is_not_saved_up():
 def test_answers_that_nobody_fetches_are_forgotten():
     with client_of(tiny()) as own:
         blocks = own.app.app.app.routes[-1].app.get_blocks()
-        forget_unread(blocks, answers=3)
+        drop_unread(blocks, answers=3)
         names = []
         for _ in range(8):
             asked = {"data": ["sample:china", 1]}

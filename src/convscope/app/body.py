@@ -15,13 +15,16 @@ from typing import IO
 
 from starlette.types import Message, Receive
 
-PATIENCE, RATE = 20.0, 2**16  # seconds, and bytes that win back a second of them
-HELD = 256 * 2**20  # bytes of all bodies together
-SMALL = 2**20  # bytes of a body that finds room
-ROOM = 64 * 2**20  # bytes that only the first `SMALL` bytes of each body may take
-PIECE = 2**18  # bytes that are handed on at a time
-IN_MEMORY = 2**20  # bytes of a body; more lie in a file
-NOT_JSON = (
+TIMEOUT_SECONDS, BYTES_PER_EXTRA_SECOND = (
+    20.0,
+    2**16,
+)  # seconds, and bytes that win back a second of them
+MAX_TOTAL_BYTES = 256 * 2**20  # bytes of all bodies together
+SMALL_BODY_BYTES = 2**20  # bytes of a body that may use the reserve
+SMALL_BODY_RESERVE = 64 * 2**20  # bytes that only the first `SMALL` bytes of each body may take
+CHUNK_BYTES = 2**18  # bytes that are handed on at a time
+MAX_MEMORY_BYTES = 2**20  # bytes of a body; more lie in a file
+INVALID_JSON = (
     "The body must be JSON in UTF-8, with finite numbers, no lone surrogates and no deep nesting."
 )
 
@@ -31,71 +34,80 @@ class BodyError(Exception):
 
     Args:
         status: of the answer.
-        words: of the answer.
+        message: of the answer.
     """
 
-    def __init__(self, status: int, words: str) -> None:
+    def __init__(self, status: int, message: str) -> None:
         """Both are told to the client."""
-        super().__init__(words)
-        self.status, self.words = status, words
+        super().__init__(message)
+        self.status, self.message = status, message
 
 
-class Bodies:
+class BodyReader:
     """Bodies that come in.
 
     Args:
-        patience: seconds for which a body is waited for; what it brings wins back some of them,
+        timeout: seconds for which a body is waited for; what it brings wins back some of them,
             but saves none up.
-        held: bytes of all bodies together.
-        room: further bytes, for the beginnings of bodies alone, so that a few large ones that do
+        max_total_bytes: of all bodies together.
+        small_body_reserve: further bytes, for the beginnings of bodies alone, so that a few large ones that do
             not end shut out no question.
     """
 
-    def __init__(self, patience: float = PATIENCE, held: int = HELD, room: int = ROOM) -> None:
+    def __init__(
+        self,
+        timeout: float = TIMEOUT_SECONDS,
+        max_total_bytes: int = MAX_TOTAL_BYTES,
+        small_body_reserve: int = SMALL_BODY_RESERVE,
+    ) -> None:
         """Nothing has come in yet."""
-        self._patience, self._most_held, self._room, self._held = patience, held, room, 0
+        self._timeout, self._total_bytes = timeout, 0
+        self._max_total_bytes, self._small_body_reserve = max_total_bytes, small_body_reserve
 
     @asynccontextmanager
-    async def whole(
-        self, receive: Receive, most: int, *, as_json: bool = False
+    async def read(
+        self, receive: Receive, max_bytes: int, *, as_json: bool = False
     ) -> AsyncIterator[Receive | None]:
-        """What gives a whole body; None where the client went away before that.
+        """Receive a whole body, and hand it on; None where the client went away before that.
 
         Args:
             receive: where it comes from.
-            most: bytes that it may have.
+            max_bytes: that it may have.
             as_json: refuse it unless it is empty or JSON that can be written again.
 
         Raises:
             BodyError: if it is too large, comes too slowly, or too much comes at once.
         """
-        with SpooledTemporaryFile(max_size=IN_MEMORY) as kept:
+        with SpooledTemporaryFile(max_size=MAX_MEMORY_BYTES) as file:
             try:
-                whole = await self._collect(receive, most, kept)
+                whole = await self._collect(receive, max_bytes, file)
                 if whole and as_json:
-                    kept.seek(0)
-                    check_json(kept.read())
-                yield _again(kept, receive) if whole else None
+                    file.seek(0)
+                    check_json(file.read())
+                yield _replay(file, receive) if whole else None
             finally:
-                self._held -= _size(kept)
+                self._total_bytes -= _size(file)
 
-    async def _collect(self, receive: Receive, most: int, kept: IO[bytes]) -> bool:
-        count, left, more = 0, self._patience, True
+    async def _collect(self, receive: Receive, max_bytes: int, file: IO[bytes]) -> bool:
+        count, left, more = 0, self._timeout, True
         while more:
             start = time.monotonic()
-            message = await _within(left, receive)
+            message = await _receive_within(left, receive)
             left -= time.monotonic() - start
             if message["type"] == "http.disconnect":
                 return False
             data, more = message.get("body", b""), message.get("more_body", False)
-            count, left = count + len(data), min(self._patience, left + len(data) / RATE)
-            if count > most:
+            count, left = (
+                count + len(data),
+                min(self._timeout, left + len(data) / BYTES_PER_EXTRA_SECOND),
+            )
+            if count > max_bytes:
                 raise BodyError(413, "This is too large.")
-            room = self._room if count <= SMALL else 0
-            if self._held + len(data) > self._most_held + room:
+            reserve = self._small_body_reserve if count <= SMALL_BODY_BYTES else 0
+            if self._total_bytes + len(data) > self._max_total_bytes + reserve:
                 raise BodyError(503, "Too much is being sent here just now; please try again soon.")
-            self._held += len(data)
-            kept.write(data)
+            self._total_bytes += len(data)
+            file.write(data)
         return True
 
 
@@ -112,10 +124,10 @@ def check_json(data: bytes) -> None:
         if data:
             json.dumps(json.loads(data), ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        raise BodyError(400, NOT_JSON) from None
+        raise BodyError(400, INVALID_JSON) from None
 
 
-async def _within(seconds: float, receive: Receive) -> Message:
+async def _receive_within(seconds: float, receive: Receive) -> Message:
     try:
         async with asyncio.timeout(seconds):
             return await receive()
@@ -123,17 +135,17 @@ async def _within(seconds: float, receive: Receive) -> Message:
         raise BodyError(408, "This came too slowly, or not to its end.") from None
 
 
-def _again(kept: IO[bytes], after: Receive) -> Receive:
+def _replay(file: IO[bytes], after: Receive) -> Receive:
     """A body once more from its beginning, and then what comes after it."""
-    left = _size(kept)
-    kept.seek(0)
+    left = _size(file)
+    file.seek(0)
     done = False
 
     async def receive() -> Message:
         nonlocal left, done
         if done:
             return await after()
-        data = kept.read(PIECE)
+        data = file.read(CHUNK_BYTES)
         left -= len(data)
         done = left <= 0
         return {"type": "http.request", "body": data, "more_body": not done}
@@ -141,5 +153,5 @@ def _again(kept: IO[bytes], after: Receive) -> Receive:
     return receive
 
 
-def _size(kept: IO[bytes]) -> int:
-    return kept.seek(0, 2)
+def _size(file: IO[bytes]) -> int:
+    return file.seek(0, 2)

@@ -11,9 +11,9 @@ import gradio as gr
 
 from convscope.app import jobs
 from convscope.app.component import microscope
-from convscope.app.endpoints import offer
+from convscope.app.endpoints import add_endpoints
 from convscope.app.page_requests import Answer, safe_handler
-from convscope.app.photos import MOST_BYTES
+from convscope.app.photos import MAX_FILE_BYTES
 from convscope.app.shared_state import SharedState
 from convscope.app.tabs import (
     channel,
@@ -26,13 +26,13 @@ from convscope.app.tabs import (
     network,
     occlude,
 )
-from convscope.app.unread import forget_unread
+from convscope.app.unread import drop_unread
 from convscope.app.uploads import restrict_file_access
 from convscope.attribution.occlusion import FILLS
 from convscope.dataset.survey_result import Survey
 from convscope.network.network import Network
 
-ASKED: dict[str, Callable[..., Answer]] = {
+FUNCTIONS: dict[str, Callable[..., Answer]] = {
     "sample": look.sample,
     "evidence": look.evidence,
     "check": look.check,
@@ -43,23 +43,29 @@ ASKED: dict[str, Callable[..., Answer]] = {
     "weights": filters.weights,
     "download": make.download,
     "strip": network.strip,
-    "moving": network.moving,
+    "moving": network.animate_convolution,
     "surveyed": embedding_map_tab.channel,
     "nearest": embedding_map_tab.nearest,
     "stop": jobs.stop,
 }
-FORMS: dict[str, Callable[..., Answer]] = {"photograph": look.uploaded, "frame": live.frame}
+FORM_FUNCTIONS: dict[str, Callable[..., Answer]] = {"photograph": look.upload, "frame": live.frame}
 JOBS: dict[str, jobs.Job] = {
-    "synthesize": make.synthesize,
-    "dream": make.dreamed,
-    "invert": make.inverted,
-    "explain": look.explained,
-    "occlude": occlude.occlude,
-    "map": embedding_map_tab.mapped,
+    "synthesize": make.synthesize_job,
+    "dream": make.dream_job,
+    "invert": make.invert_job,
+    "explain": look.explain_job,
+    "occlude": occlude.occlude_job,
+    "map": embedding_map_tab.embedding_map_job,
 }
-STALE = (300, 300)  # seconds: how often, and how old, files that nobody asked about are removed
-SESSIONS = 64  # pages of which Gradio remembers what they sent; a program's every call is one
-TOGETHER, QUEUED = 4, 16  # questions of programs that are answered at a time, and that wait
+FILE_CLEANUP_SECONDS = (
+    300,
+    300,
+)  # seconds: how often, and how old, files that nobody asked about are removed
+MAX_SESSIONS = 64  # pages of which Gradio remembers what they sent; a program's every call is one
+MAX_CONCURRENT, MAX_QUEUED = (
+    4,
+    16,
+)  # questions of programs that are answered at a time, and that wait
 
 
 def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
@@ -72,52 +78,56 @@ def build(net: Network, survey: Survey | str | Path | None = None) -> gr.Blocks:
     Returns:
         Blocks; `convscope.app.launch` serves them with all that keeps strangers out.
     """
-    return blocks_of(SharedState(net, embedding_map_tab.opened(net, survey)))
+    return build_blocks(SharedState(net, embedding_map_tab.open_survey_for(net, survey)))
 
 
-def blocks_of(desk: SharedState) -> gr.Blocks:
-    """The app of a desk."""
+def build_blocks(state: SharedState) -> gr.Blocks:
+    """The app of a state."""
     with gr.Blocks(
-        title=f"convscope · {desk.net.name}", analytics_enabled=False, delete_cache=STALE
+        title=f"convscope · {state.net.name}",
+        analytics_enabled=False,
+        delete_cache=FILE_CLEANUP_SECONDS,
     ) as blocks:
-        scope = microscope(facts(desk), functions(desk))
-        scope.job(_running(desk), None, scope, **_JOB)
-        offer(desk)
-    restrict_file_access(blocks, desk.uploads)
-    blocks.state_session_capacity = SESSIONS
-    blocks.queue(max_size=QUEUED, default_concurrency_limit=TOGETHER)
-    forget_unread(blocks)
+        scope = microscope(page_facts(state), page_functions(state))
+        scope.job(_job_handler(state), None, scope, **_JOB_OPTIONS)
+        add_endpoints(state)
+    restrict_file_access(blocks, state.uploads)
+    blocks.state_session_capacity = MAX_SESSIONS
+    blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=MAX_CONCURRENT)
+    drop_unread(blocks)
     return blocks
 
 
-_JOB: dict[str, Any] = {
+_JOB_OPTIONS: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
-    "concurrency_limit": None,  # the desk has places of its own, and says when there is none left
+    "concurrency_limit": None,  # the state has places of its own, and says when there is none left
     "trigger_mode": "multiple",  # the page would drop a job that is asked for while another ends
 }
 
 
-def _running(desk: SharedState) -> Callable[..., Iterator[Answer]]:
+def _job_handler(state: SharedState) -> Callable[..., Iterator[Answer]]:
     def run(event: gr.EventData) -> Iterator[Answer]:
         sent = None
         with suppress(AttributeError, TypeError):  # a stranger sent no such thing
             sent = event.ask
-        yield from jobs.run(desk, JOBS, sent)
+        yield from jobs.run(state, JOBS, sent)
 
     return run
 
 
-def functions(desk: SharedState) -> dict[str, Callable[[Any], Answer]]:
+def page_functions(state: SharedState) -> dict[str, Callable[[Any], Answer]]:
     """Everything that the page may ask, by name; none of these raises."""
-    asked = {name: safe_handler(desk, function) for name, function in ASKED.items()}
-    forms = {name: safe_handler(desk, function, raw=True) for name, function in FORMS.items()}
+    asked = {name: safe_handler(state, function) for name, function in FUNCTIONS.items()}
+    forms = {
+        name: safe_handler(state, function, raw=True) for name, function in FORM_FUNCTIONS.items()
+    }
     return {**asked, **forms}
 
 
-def facts(desk: SharedState) -> Answer:
+def page_facts(state: SharedState) -> Answer:
     """What the page knows from the start."""
-    net = desk.net
+    net = state.net
     height, width = net.input_size
     return {
         "model": net.spec or net.name,
@@ -125,13 +135,13 @@ def facts(desk: SharedState) -> Answer:
         "name": "the bundled network" if net.spec == "bundled" else net.name,
         "size": [height, width],
         "labels": list(net.labels),
-        "stages": layers.listed(desk),
+        "stages": layers.list_stages(state),
         "addresses": net.layers.addresses,
-        "convs": filters.listed(desk),
+        "convs": filters.list_convolutions(state),
         "methods": list(look.METHODS),
-        "long": list(look.LONG),
+        "long": list(look.SLOW_METHODS),
         "fills": list(FILLS),
-        "presets": make.presets(),
-        "survey": desk.survey is not None,
-        "most_bytes": MOST_BYTES,
+        "presets": make.list_presets(),
+        "survey": state.survey is not None,
+        "most_bytes": MAX_FILE_BYTES,
     }

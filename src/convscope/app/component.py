@@ -43,7 +43,7 @@ def microscope(facts: Mapping[str, Any], functions: Mapping[str, Callable[[Any],
         js_on_load=script(),
         head=f"<style>{style()}</style>",
         apply_default_css=False,
-        server_functions=[_named(name, function) for name, function in functions.items()],
+        server_functions=[_with_name(name, function) for name, function in functions.items()],
         elem_id="convscope",
         facts=dict(facts),
     )
@@ -63,7 +63,7 @@ def _static(name: str) -> str:
     return files("convscope.app").joinpath("static", name).read_text("utf-8")
 
 
-def _named(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _with_name(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Gradio finds a function by the name it carries."""
 
     def asked(sent):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - Gradio reads hints

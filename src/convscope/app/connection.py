@@ -10,11 +10,13 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD = 10.0  # seconds from a request's first byte, or from the connection, to the end of its head
-FETCHED = 60.0  # seconds in which a client must take some of an answer that waits for it
-MOST = 512  # connections; a process can hold about a thousand files
+HEADER_TIMEOUT = (
+    10.0  # seconds from a request's first byte, or from the connection, to the end of its head
+)
+WRITE_TIMEOUT = 60.0  # seconds in which a client must take some of an answer that waits for it
+MAX_CONNECTIONS = 512  # connections; a process can hold about a thousand files
 _BUSY = b"Too many connections are open here just now; please try again in a moment."
-_REFUSED = b"\r\n".join(
+_SERVICE_UNAVAILABLE = b"\r\n".join(
     (
         b"HTTP/1.1 503 Service Unavailable",
         b"content-type: text/plain; charset=utf-8",
@@ -35,8 +37,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, or refuse to."""
         super().connection_made(transport)
-        if len(self.connections) > MOST:
-            transport.write(_REFUSED)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.write(_SERVICE_UNAVAILABLE)
             transport.close()
         self._wait_for_head()
 
@@ -52,7 +54,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """The client does not fetch what waits for it."""
         super().pause_writing()
-        self._fetched = self.loop.call_later(FETCHED, self.transport.abort)
+        self._fetched = self.loop.call_later(WRITE_TIMEOUT, self.transport.abort)
 
     def resume_writing(self) -> None:
         """It does again."""
@@ -67,7 +69,7 @@ class Connection(H11Protocol):
 
     def _wait_for_head(self) -> None:
         if self._head is None:  # bytes that trickle in win no more time
-            self._head = self.loop.call_later(HEAD, self.transport.abort)
+            self._head = self.loop.call_later(HEADER_TIMEOUT, self.transport.abort)
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

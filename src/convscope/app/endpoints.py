@@ -15,11 +15,11 @@ from gradio.events import api
 from PIL import Image
 from torch import Tensor
 
-from convscope.app.image_encoding import png
-from convscope.app.page_requests import TROUBLE, whole
+from convscope.app.image_encoding import encode_png
+from convscope.app.page_requests import INTERNAL_ERROR, integer_in
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
-from convscope.app.tabs.look import mapped
+from convscope.app.tabs.look import attribution_map
 from convscope.app.uploads import pop_upload
 from convscope.errors import ArgumentError, ConvscopeError, ImageError
 from convscope.objectives.makers import parse
@@ -28,71 +28,77 @@ from convscope.synthesis.synthesize import synthesize as make
 from convscope.view.maps import maps as view_maps
 from convscope.view.predict import predict as view_predict
 
-BOUNDS = {  # of the whole numbers, by name
+INTEGER_BOUNDS = {  # of the whole numbers, by name
     "top": (1, 1000),
     "strongest": (1, 64),
     "steps": (1, 512),
     "size": (16, 320),
     "seed": (0, 2**31),
 }
-SENT = "A photograph is sent as a file or as base64 text."
+INVALID_PHOTO = "A photograph is sent as a file or as base64 text."
 _LOG = logging.getLogger("convscope.app")
-Sent = dict[str, Any] | str
+PhotoInput = dict[str, Any] | str
 Answer = dict[str, Any]
 
 
-def offer(desk: SharedState) -> None:
+def add_endpoints(state: SharedState) -> None:
     """Add the endpoints to the blocks that are being built."""
     for function in (predict, cam, maps, synthesize):
         name = function.__name__
-        api(_bound(desk, function), api_name=name, concurrency_id="network")
+        api(_as_endpoint(state, function), api_name=name, concurrency_id="network")
 
 
-def predict(desk: SharedState, photo: Sent, top: int = 5) -> list[Answer]:
+def predict(state: SharedState, photo: PhotoInput, top: int = 5) -> list[Answer]:
     """The most probable classes of a photograph.
 
     A photograph is a file (`gradio_client.handle_file`), the base64 text of one, or
     "sample:china". Each class has a number, a label, a probability and a score.
     """
-    found = _asked(desk, photo)
-    with desk.network() as net:
+    found = _read_photo(state, photo)
+    with state.network() as net:
         return [dict(row) for row in view_predict(net, found.pixels, top=top).records()]
 
 
 def cam(
-    desk: SharedState, photo: Sent, target: str = "predicted", method: str = "gradcam"
+    state: SharedState, photo: PhotoInput, target: str = "predicted", method: str = "gradcam"
 ) -> Answer:
     """Where the evidence for a class lies: raw values, and a picture over the photograph."""
-    found = _asked(desk, photo)
-    with desk.network() as net:
-        made = mapped(net, found.pixels, target, method, should_stop=desk.in_turns)
+    found = _read_photo(state, photo)
+    with state.network() as net:
+        made = attribution_map(
+            net, found.pixels, target, method, should_stop=state.stop_after_yield
+        )
     values, words = _rows(made.values[0]), made.words()
-    return {"values": values, "picture": png(made.picture()), "words": words}
+    return {"values": values, "picture": encode_png(made.picture()), "words": words}
 
 
-def maps(desk: SharedState, photo: Sent, layer: str = "stage:1", strongest: int = 16) -> Answer:
+def maps(
+    state: SharedState, photo: PhotoInput, layer: str = "stage:1", strongest: int = 16
+) -> Answer:
     """The strongest activation maps of a layer: channel numbers, raw values, a picture."""
-    found = _asked(desk, photo)
-    with desk.network() as net:
+    found = _read_photo(state, photo)
+    with state.network() as net:
         made = view_maps(net, found.pixels, layer, strongest=strongest)
     numbers = [int(caption) for caption in made.captions]
-    picture = png(made.picture())
+    picture = encode_png(made.picture())
     return {"channels": numbers, "values": _rows(made.values[0]), "picture": picture}
 
 
 def synthesize(
-    desk: SharedState, target: str, steps: int = 128, size: int = 128, seed: int = 0
+    state: SharedState, target: str, steps: int = 128, size: int = 128, seed: int = 0
 ) -> Answer:
     """A picture of what a class ("class:church") or a channel ("conv:3:88") wants to see."""
     objective = parse(target)
-    with desk.network() as net:
-        made = make(net, objective, steps=steps, size=size, seed=seed, should_stop=desk.in_turns)
+    with state.network() as net:
+        made = make(
+            net, objective, steps=steps, size=size, seed=seed, should_stop=state.stop_after_yield
+        )
     picture = Image.fromarray(as_bytes(made.tile_arrays()[0]))
-    return {"picture": png(picture), "recipe": made.recipe.json()}
+    return {"picture": encode_png(picture), "recipe": made.recipe.json()}
 
 
-def _bound(desk: SharedState, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the desk as Gradio reads it: hints and defaults of all but the desk.
+def _as_endpoint(state: SharedState, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the state as Gradio reads it: hints and defaults of all but the state.
 
     A mistake becomes an error with one sentence, whatever else the server hides.
     """
@@ -100,12 +106,12 @@ def _bound(desk: SharedState, function: Callable[..., Any]) -> Callable[..., Any
     @wraps(function)
     def answer(*given: Any) -> Any:
         try:
-            return function(desk, *map(_checked, parameters, given))
+            return function(state, *map(_check_value, parameters, given))
         except ConvscopeError as error:
             raise gr.Error(str(error), print_exception=False) from None
         except Exception:  # noqa: BLE001 - no path and no traceback may reach a stranger
             _LOG.exception("the endpoint %s failed", function.__name__)
-            raise gr.Error(TROUBLE, print_exception=False) from None
+            raise gr.Error(INTERNAL_ERROR, print_exception=False) from None
 
     found = signature(function, eval_str=True)
     parameters = list(found.parameters.values())[1:]
@@ -114,40 +120,40 @@ def _bound(desk: SharedState, function: Callable[..., Any]) -> Callable[..., Any
     return answer
 
 
-def _checked(parameter: Parameter, value: Any) -> Any:
+def _check_value(parameter: Parameter, value: Any) -> Any:
     """A value of the kind that a function asks for.
 
     Raises:
         ArgumentError: if it is of another kind, or out of bounds.
     """
     if parameter.annotation is int:
-        return whole(parameter.name, value, *BOUNDS[parameter.name])
+        return integer_in(parameter.name, value, *INTEGER_BOUNDS[parameter.name])
     if parameter.annotation is str and not isinstance(value, str):
         msg = f"{parameter.name} must be text, not {str(value)[:40]!r}."
         raise ArgumentError(msg)
     return value
 
 
-def _asked(desk: SharedState, photo: Any) -> Photograph:
+def _read_photo(state: SharedState, photo: Any) -> Photograph:
     """A photograph as a program sends it; an address elsewhere is never fetched.
 
     Raises:
         ImageError: if it is none.
     """
     if isinstance(photo, str) and photo.startswith("sample:"):
-        return desk.photos.sample(photo.removeprefix("sample:"))
+        return state.photos.sample(photo.removeprefix("sample:"))
     if isinstance(photo, str):
-        return desk.photos.add(_decoded(photo), "photograph")
+        return state.photos.add(_decode_base64(photo), "photograph")
     if not isinstance(photo, dict) or "path" not in photo:
-        raise ImageError(SENT)
-    return desk.photos.add(pop_upload(photo["path"], desk.uploads), "photograph")
+        raise ImageError(INVALID_PHOTO)
+    return state.photos.add(pop_upload(photo["path"], state.uploads), "photograph")
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text.rpartition(",")[2], validate=True)
     except ValueError:
-        raise ImageError(SENT) from None
+        raise ImageError(INVALID_PHOTO) from None
 
 
 def _rows(values: Tensor) -> list[Any]:

@@ -19,9 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from convscope.app.uploads import Uploads
 
-FIELDS, FILES = 16, 12  # of a form
-API = "/gradio_api/"
-BROKEN = "This form is broken or has no file in it; please send it again."
+MAX_FIELDS, MAX_FILES = 16, 12  # of a form
+API_PREFIX = "/gradio_api/"
+INVALID_FORM = "This form is broken or has no file in it; please send it again."
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ async def _read(request: Request) -> FormData:
     Raises:
         MultiPartException: if it does not.
     """
-    parser = _Parser(request.headers, request.stream(), max_files=FILES, max_fields=FIELDS)
-    parser.stream = _to_its_end(parser, parser.stream)
+    parser = _Parser(request.headers, request.stream(), max_files=MAX_FILES, max_fields=MAX_FIELDS)
+    parser.stream = _require_end(parser, parser.stream)
     return await parser.parse()
 
 
-async def _to_its_end(
+async def _require_end(
     parser: _Parser, stream: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[bytes, None]:
     async for piece in stream:
         yield piece
     if not parser.ended:
-        raise MultiPartException(BROKEN)
+        raise MultiPartException(INVALID_FORM)
 
 
-class Forms:
+class FormMiddleware:
     """Takes forms, and hands all else to the app behind it.
 
     Args:
@@ -95,17 +95,17 @@ class Forms:
         if scope["type"] != "http" or scope["method"] != "POST":
             return None
         path, headers = scope["path"].rstrip("/"), dict(scope["headers"])
-        if path == f"{API}upload":
+        if path == f"{API_PREFIX}upload":
             return self._upload
         kind = headers.get(b"content-type", b"").lower()
         form = kind.startswith(b"multipart/form-data")
-        return self._ask if form and path == f"{API}component_server" else None
+        return self._ask if form and path == f"{API_PREFIX}component_server" else None
 
     async def _upload(self, form: FormData) -> Response:
         """The names by which a program's question calls what it sends."""
         files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
         if not files:
-            return PlainTextResponse(BROKEN, 400)
+            return PlainTextResponse(INVALID_FORM, 400)
         return JSONResponse([self._uploads.add(file.file, file.size or 0) for file in files])
 
     async def _ask(self, form: FormData) -> Response:
@@ -115,5 +115,5 @@ class Forms:
         await form.close()
         asked = self._asked.get(data.get("fn_name", ""))
         if asked is None:
-            return JSONResponse({"error": BROKEN}, 400)
+            return JSONResponse({"error": INVALID_FORM}, 400)
         return JSONResponse(await run_in_threadpool(asked, Form(data, files)))

@@ -13,28 +13,28 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from convscope.app.body import Bodies, BodyError
+from convscope.app.body import BodyError, BodyReader
 from convscope.app.login_limit import LoginRateLimiter
-from convscope.app.photos import MOST_BYTES
+from convscope.app.photos import MAX_FILE_BYTES
 
-MOST_JSON = 2**20  # bytes of a question; photographs come as files
-MOST_FILES = MOST_BYTES + 2**16  # bytes of a form with a photograph in it
+MAX_JSON_BYTES = 2**20  # bytes of a question; photographs come as files
+MAX_FORM_BYTES = MAX_FILE_BYTES + 2**16  # bytes of a form with a photograph in it
 # All that the page and gradio_client need; whatever else Gradio can do, this app does not.
 _API = (
     "info|queue/(join|data|status)|call/(predict|cam|maps|synthesize)(/[0-9a-f]+)?|component_server|upload"
     "|heartbeat/[\\w-]+|cancel|reset|startup-events|app_id|user|login_check"
 )
-ALLOWED = re.compile(
+ALLOWED_PATHS = re.compile(
     "/|/(login|logout|config|theme\\.css|favicon\\.ico|manifest\\.json|robots\\.txt)/?"
     f"|/(assets|static)/[\\w./@-]+|/gradio_api/({_API})/?"
 )
-CLAIMED = re.compile(b"(x-)?forwarded|x-gradio-server", re.IGNORECASE)
+FORWARDED_HEADERS = re.compile(b"(x-)?forwarded|x-gradio-server", re.IGNORECASE)
 # What is answered without asking again who it is.
-INSIDE = re.compile(
+PATHS_BEHIND_LOGIN = re.compile(
     "/gradio_api/(heartbeat/.*|cancel|reset|startup-events|app_id|upload|component_server)/?"
 )
-Admitted = Callable[[Mapping[str, str]], bool]
-POLICY = "; ".join(  # noqa: FLY002 - a rule a line
+IsLoggedIn = Callable[[Mapping[str, str]], bool]
+CONTENT_SECURITY_POLICY = "; ".join(  # noqa: FLY002 - a rule a line
     (
         "default-src 'self'",
         "script-src 'self' 'unsafe-inline' 'unsafe-eval'",  # Gradio makes functions from text
@@ -48,8 +48,8 @@ POLICY = "; ".join(  # noqa: FLY002 - a rule a line
         "object-src 'none'",
     )
 )
-HEADERS = {
-    "content-security-policy": POLICY,
+SECURITY_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
@@ -65,28 +65,30 @@ class Guard:
     Args:
         app: what is guarded. It is asked when a question has come in whole.
         host: the address it listens at.
-        admitted: whether somebody with these cookies has come in; None where nobody needs to.
-        bodies: how long and how large a question may be.
+        is_logged_in: whether somebody with these cookies has logged in; None where nobody needs to.
+        bodies: how long and how large a body may be.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         host: str = "127.0.0.1",
-        admitted: Admitted | None = None,
-        bodies: Bodies | None = None,
+        is_logged_in: IsLoggedIn | None = None,
+        bodies: BodyReader | None = None,
     ) -> None:
         """Nobody has tried to come in yet."""
-        self.app, self.attempts, self.admitted = app, LoginRateLimiter(), admitted
-        self.bodies = bodies or Bodies()
-        self.names = {host, "localhost", socket.gethostname()}
+        self.app, self.attempts, self.is_logged_in = app, LoginRateLimiter(), is_logged_in
+        self.bodies = bodies or BodyReader()
+        self.allowed_hosts = {host.lower(), "localhost", socket.gethostname().lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._http(_as_it_came(scope), receive, _with_headers(send))
+            await self._http(
+                _without_forwarded_headers(scope), receive, _with_security_headers(send)
+            )
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self.refusal(scope)
@@ -95,46 +97,51 @@ class Guard:
             return
         try:
             as_json = not _takes_form(scope)
-            async with self.bodies.whole(receive, _most(scope), as_json=as_json) as body:
+            async with self.bodies.read(receive, _max_body_bytes(scope), as_json=as_json) as body:
                 if body is not None:
-                    await self.app(scope, body, self._watched(scope, send))
+                    await self.app(scope, body, self._resetting_attempts(scope, send))
         except BodyError as error:
-            await _said(error.status, error.words, closing=True)(scope, receive, send)
+            await _plain_response(error.status, error.message, closing=True)(scope, receive, send)
 
     def refusal(self, scope: Scope) -> PlainTextResponse | None:
         """Why a request is not let through; None where it is."""
         headers = _headers(scope)
-        if not self._known(headers.get("host", "")):
-            return _said(403, "This app is not known by that name.")
-        if _foreign(headers):
-            return _said(403, "Other pages may not ask this app.")
+        if not self._is_allowed_host(headers.get("host", "")):
+            return _plain_response(403, "This app is not known by that name.")
+        if _is_cross_origin(headers):
+            return _plain_response(403, "Other pages may not ask this app.")
         path = scope["path"]
-        if ".." in path or not ALLOWED.fullmatch(path):
-            return _said(404, "There is nothing here.")
-        if int(headers.get("content-length", "0") or 0) > _most(scope):
-            return _said(413, "This is too large.")
-        return self._at_the_door(scope)
+        if ".." in path or not ALLOWED_PATHS.fullmatch(path):
+            return _plain_response(404, "There is nothing here.")
+        if int(headers.get("content-length", "0") or 0) > _max_body_bytes(scope):
+            return _plain_response(413, "This is too large.")
+        return self._check_login(scope)
 
-    def _at_the_door(self, scope: Scope) -> PlainTextResponse | None:
-        """Who has not signed in, and who tries too often."""
-        inside = INSIDE.fullmatch(scope["path"])
-        if inside and self.admitted and not self.admitted(Request(scope).cookies):
-            return _said(401, "Sign in first.")
+    def _check_login(self, scope: Scope) -> PlainTextResponse | None:
+        """Refuse who has not signed in, and who tries too often."""
+        inside = PATHS_BEHIND_LOGIN.fullmatch(scope["path"])
+        if inside and self.is_logged_in and not self.is_logged_in(Request(scope).cookies):
+            return _plain_response(401, "Sign in first.")
         if _is_login(scope) and not self.attempts.reserve(_client(scope)):
-            return _said(429, "Too many attempts; wait a few minutes.")
+            return _plain_response(429, "Too many attempts; wait a few minutes.")
         return None
 
-    def _known(self, host: str) -> bool:
-        """A name that another page could have bound to this machine is not known."""
-        name = _parted(f"//{host}").hostname or ""
+    def _is_allowed_host(self, host: str) -> bool:
+        """Whether no other page can have bound this name to this machine (DNS rebinding).
+
+        Starlette's TrustedHostMiddleware cannot say this: it takes a list of names, and every
+        address in figures must be allowed here, because an app that listens at 0.0.0.0 cannot know
+        by which of its addresses, or those of a router before it, somebody reaches it.
+        """
+        name = _split_url(f"//{host}").hostname or ""
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return name.lower() in {known.lower() for known in self.names}
+            return name in self.allowed_hosts  # `hostname` is in lower case
         return True
 
-    def _watched(self, scope: Scope, send: Send) -> Send:
-        """Who came in is told by the answer."""
+    def _resetting_attempts(self, scope: Scope, send: Send) -> Send:
+        """An answer below 400 to a login says that the password was right."""
 
         async def sending(message: Message) -> None:
             if (
@@ -142,19 +149,19 @@ class Guard:
                 and _is_login(scope)
                 and message["status"] < 400
             ):
-                self.attempts.did_well(_client(scope))
+                self.attempts.reset(_client(scope))
             await send(message)
 
         return sending
 
 
-def _as_it_came(scope: Scope) -> Scope:
+def _without_forwarded_headers(scope: Scope) -> Scope:
     """Without what a request claims about a way it took: anybody can write that."""
-    kept = [pair for pair in scope["headers"] if not CLAIMED.match(pair[0])]
+    kept = [pair for pair in scope["headers"] if not FORWARDED_HEADERS.match(pair[0])]
     return {**scope, "headers": kept}
 
 
-def _parted(address: str) -> SplitResult:
+def _split_url(address: str) -> SplitResult:
     """The parts of an address; of a malformed one, none."""
     try:
         return urlsplit(address)
@@ -166,24 +173,24 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def _foreign(headers: MutableMapping[str, str]) -> bool:
+def _is_cross_origin(headers: MutableMapping[str, str]) -> bool:
     """Whether another page asks: a link to this one is all that it may have."""
     origin = headers.get("origin")
-    if origin is not None and _parted(origin).netloc != headers.get("host"):
+    if origin is not None and _split_url(origin).netloc != headers.get("host"):
         return True
     across = headers.get("sec-fetch-site") in ("cross-site", "same-site")
     return across and headers.get("sec-fetch-mode") != "navigate"
 
 
-def _most(scope: Scope) -> int:
-    kind = _headers(scope).get("content-type", "")
-    return MOST_FILES if kind.startswith("multipart/form-data") else MOST_JSON
+def _max_body_bytes(scope: Scope) -> int:
+    media_type = _headers(scope).get("content-type", "")
+    return MAX_FORM_BYTES if media_type.startswith("multipart/form-data") else MAX_JSON_BYTES
 
 
 def _takes_form(scope: Scope) -> bool:
     """Whether a body may be a form; anywhere else it must be JSON."""
-    path, kind = scope["path"].rstrip("/"), _headers(scope).get("content-type", "")
-    form = kind.lower().startswith("multipart/form-data")
+    path, media_type = scope["path"].rstrip("/"), _headers(scope).get("content-type", "")
+    form = media_type.lower().startswith("multipart/form-data")
     return path in ("/login", "/gradio_api/upload") or (
         form and path == "/gradio_api/component_server"
     )
@@ -197,16 +204,20 @@ def _client(scope: Scope) -> str:
     return str((scope.get("client") or ("unknown",))[0])
 
 
-def _said(status: int, words: str, *, closing: bool = False) -> PlainTextResponse:
-    return PlainTextResponse(words, status, {"connection": "close"} if closing else None)
+def _plain_response(status: int, message: str, *, closing: bool = False) -> PlainTextResponse:
+    return PlainTextResponse(message, status, {"connection": "close"} if closing else None)
 
 
-def _with_headers(send: Send) -> Send:
-    own: list[Any] = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+def _with_security_headers(send: Send) -> Send:
+    own: list[Any] = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [pair for pair in message["headers"] if pair[0].decode().lower() not in HEADERS]
+            kept = [
+                pair
+                for pair in message["headers"]
+                if pair[0].decode().lower() not in SECURITY_HEADERS
+            ]
             message = {**message, "headers": [*kept, *own]}
         await send(message)
 

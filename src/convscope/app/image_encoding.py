@@ -15,20 +15,20 @@ from convscope.render.encode import data_uri, encode
 from convscope.render.grid import scaled, shape_of
 from convscope.render.overlay import enlarged
 
-TILE = 72  # cells of a map's longer side, at most, on a sheet of all channels
+MAX_TILE_SIDE = 72  # cells of a map's longer side, at most, on a sheet of all channels
 
 
-def jpeg(picture: Image.Image, quality: int = 88) -> str:
+def encode_jpeg(picture: Image.Image, quality: int = 88) -> str:
     """A photograph as the text of an address."""
     return data_uri(encode(picture, "jpeg", quality=quality), "image/jpeg")
 
 
-def png(picture: Image.Image) -> str:
+def encode_png(picture: Image.Image) -> str:
     """A picture whose every cell counts, as the text of an address."""
     return data_uri(encode(picture, "png", compress_level=1), "image/png")
 
 
-def heat(values: Any, size: tuple[int, int], top: float | None = None) -> str:
+def encode_heatmap(values: Any, size: tuple[int, int], top: float | None = None) -> str:
     """The positive part of a map in colour, as large as the photograph it is laid over.
 
     Args:
@@ -43,7 +43,7 @@ def heat(values: Any, size: tuple[int, int], top: float | None = None) -> str:
     if not top > 0 or not values.max() > 0:
         return ""
     share = enlarged(np.asarray(values, dtype=np.float32) / top, size[1], size[0])
-    return jpeg(Image.fromarray(as_bytes(coloured(share))))
+    return encode_jpeg(Image.fromarray(as_bytes(coloured(share))))
 
 
 def encode_sprite(maps: Tensor) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def encode_sprite(maps: Tensor) -> dict[str, Any]:
     grid = sheet.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)
     picture = Image.fromarray(grid.reshape(rows * height, columns * width))
     picture.putpalette(_palette())
-    return {"uri": png(picture), "columns": columns, "height": height, "width": width}
+    return {"uri": encode_png(picture), "columns": columns, "height": height, "width": width}
 
 
 @cache
@@ -73,7 +73,7 @@ def _palette() -> bytes:
     return as_bytes(coloured(np.linspace(0.06, 1, 256)[None])).tobytes()
 
 
-def tiles(shown: Tensor) -> dict[str, Any]:
+def encode_tiles(shown: Tensor) -> dict[str, Any]:
     """Small pictures (n, h, w, 1 or 3) in [0, 1] as one, with where to find a tile."""
     drawn = as_bytes(shown.numpy())
     drawn = np.repeat(drawn, 3, 3) if drawn.shape[3] == 1 else drawn
@@ -83,9 +83,9 @@ def tiles(shown: Tensor) -> dict[str, Any]:
     sheet[:count] = drawn
     grid = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
     picture = Image.fromarray(grid.reshape(rows * height, columns * width, 3))
-    return {"uri": png(picture), "columns": columns, "height": height, "width": width}
+    return {"uri": encode_png(picture), "columns": columns, "height": height, "width": width}
 
 
 def _within(size: Any) -> tuple[int, int]:
-    share = min(1.0, TILE / max(size))
+    share = min(1.0, MAX_TILE_SIDE / max(size))
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))

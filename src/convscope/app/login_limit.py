@@ -6,18 +6,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-EACH = 5  # attempts from one address
-WHILE = 300.0  # seconds for which they count
-KEPT = 10_000  # attempts, so that many strangers do not fill the memory
+MAX_ATTEMPTS = 5  # attempts from one address
+WINDOW_SECONDS = 300.0  # seconds for which they count
+MAX_REMEMBERED = 10_000  # attempts, so that many strangers do not fill the memory
 
 
 class LoginRateLimiter:
-    """Attempts of the last minutes that did not do well."""
+    """Failed attempts of the last minutes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """None yet."""
         self._clock = clock
-        self._made: deque[tuple[float, str]] = deque(maxlen=KEPT)
+        self._attempts: deque[tuple[float, str]] = deque(maxlen=MAX_REMEMBERED)
 
     def reserve(self, client: str) -> bool:
         """Count an attempt before it is made, so that many at once are not all let through.
@@ -25,14 +25,14 @@ class LoginRateLimiter:
         Returns:
             Whether it may be made.
         """
-        while self._made and self._made[0][0] < self._clock() - WHILE:
-            self._made.popleft()
-        if sum(1 for _, who in self._made if who == client) >= EACH:
+        while self._attempts and self._attempts[0][0] < self._clock() - WINDOW_SECONDS:
+            self._attempts.popleft()
+        if sum(1 for _, who in self._attempts if who == client) >= MAX_ATTEMPTS:
             return False
-        self._made.append((self._clock(), client))
+        self._attempts.append((self._clock(), client))
         return True
 
-    def did_well(self, client: str) -> None:
+    def reset(self, client: str) -> None:
         """Forget the attempts of somebody who came in."""
-        kept = [pair for pair in self._made if pair[1] != client]
-        self._made = deque(kept, maxlen=KEPT)
+        kept = [pair for pair in self._attempts if pair[1] != client]
+        self._attempts = deque(kept, maxlen=MAX_REMEMBERED)

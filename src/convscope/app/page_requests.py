@@ -12,38 +12,40 @@ from convscope.errors import ArgumentError, ConvscopeError
 
 Answer = dict[str, Any]
 _LOG = logging.getLogger("convscope.app")
-TROUBLE = "Something went wrong here; the person who runs this app finds it in the server's log."
+INTERNAL_ERROR = (
+    "Something went wrong here; the person who runs this app finds it in the server's log."
+)
 
 
 class PageRequest:
     """What a page sent, read with care.
 
     Args:
-        desk: whom it is sent to.
+        state: whom it is sent to.
         sent: names and values.
     """
 
-    def __init__(self, desk: SharedState, sent: Any) -> None:
+    def __init__(self, state: SharedState, sent: Any) -> None:
         """Anything that is no set of names counts as nothing."""
-        self._desk = desk
+        self._state = state
         self._sent: Mapping[str, Any] = sent if isinstance(sent, Mapping) else {}
 
     @property
     def photo(self) -> Photograph:
         """The photograph it is about."""
-        return self._desk.photos[self._sent.get("token")]
+        return self._state.photos[self._sent.get("token")]
 
     def text(self, name: str, default: str = "") -> str:
         """A short text."""
         value = self._sent.get(name)
         return default if value is None else str(value)[:200]
 
-    def whole(self, name: str, default: int, low: int, high: int) -> int:
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number within bounds."""
-        return whole(name, self._sent.get(name, default), low, high)
+        return integer_in(name, self._sent.get(name, default), low, high)
 
 
-def whole(name: str, value: Any, low: int, high: int) -> int:
+def integer_in(name: str, value: Any, low: int, high: int) -> int:
     """A whole number within bounds.
 
     Raises:
@@ -57,23 +59,23 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
 
 
 def safe_handler(
-    desk: SharedState, function: Callable[[SharedState, Any], Answer], *, raw: bool = False
+    state: SharedState, function: Callable[[SharedState, Any], Answer], *, raw: bool = False
 ) -> Callable[[Any], Answer]:
     """A function for the page, which never raises: a mistake becomes the answer's `error`.
 
     Args:
-        desk: whom the page asks.
+        state: whom the page asks.
         function: what answers.
         raw: hand on what was sent as it is, for what is no set of names.
     """
 
     def answer(sent: Any) -> Answer:
         try:
-            return function(desk, sent if raw else PageRequest(desk, sent))
+            return function(state, sent if raw else PageRequest(state, sent))
         except ConvscopeError as error:
             return {"error": str(error)}
         except Exception:  # noqa: BLE001 - no path and no traceback may reach the page
             _LOG.exception("%s failed", function.__name__)
-            return {"error": TROUBLE}
+            return {"error": INTERNAL_ERROR}
 
     return answer

@@ -6,32 +6,22 @@ import hashlib
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
+from convscope.app.photo_decoder import PhotoDecoder
 from convscope.errors import ImageError
-from convscope.images.decode import Decoded, collecting_notes
-from convscope.images.decoding_process import Decoder, SlowPictureError
+from convscope.images.decode import collecting_notes
 from convscope.images.read import read, sample
-from convscope.images.resize import Fit
 from convscope.network.network import Network
 from convscope.render.colour import as_bytes
 
-MOST_BYTES = 24 * 2**20  # of a file
-MAX_DECODE_BYTES = 400 * 2**20  # memory that decoding a photograph may take
-QUICK_SECONDS = 1.5  # a photograph that takes longer to decode waits for the slow ones' turn
-DECODE_SECONDS = 10.0  # time that it may take then
-DECODERS = 2  # photographs that are decoded at a time, and one slow one
-MAX_WAITING = 24  # photographs that wait to be decoded; more are refused
-MAX_SLOW = 4  # slow ones that are decoded or wait; more are refused
-KEPT = 48  # photographs; one takes about a megabyte
-PLEASANT = 448  # pixels of a photograph on the page, at least
+MAX_FILE_BYTES = 24 * 2**20  # of a file
+MAX_PHOTOS = 48  # photographs; one takes about a megabyte
+MIN_DISPLAY_SIDE = 448  # pixels of a photograph on the page, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +44,22 @@ class Photograph:
 
 
 class Photographs:
-    """The photographs used last."""
+    """The photographs used last.
 
-    def __init__(self, net: Network, kept: int = KEPT) -> None:
-        """Keep at most so many."""
-        self._net, self._kept = net, kept
+    Args:
+        net: the network that they are cut for.
+        decoder: decodes them; None makes one.
+        max_photos: how many are kept.
+    """
+
+    def __init__(
+        self, net: Network, decoder: PhotoDecoder | None = None, max_photos: int = MAX_PHOTOS
+    ) -> None:
+        """None yet."""
+        self._net, self._max_photos = net, max_photos
+        self._decoder = decoder or PhotoDecoder()
         self._known: OrderedDict[str, Photograph] = OrderedDict()
         self._changing = threading.Lock()
-        self._quick = Decoder(DECODERS, seconds=QUICK_SECONDS, max_bytes=MAX_DECODE_BYTES)
-        self._slow = Decoder(1, seconds=DECODE_SECONDS, max_bytes=MAX_DECODE_BYTES)
-        self._places = threading.BoundedSemaphore(DECODERS + MAX_WAITING)
-        self._slow_places = threading.BoundedSemaphore(MAX_SLOW)
 
     def add(self, data: bytes, name: str) -> Photograph:
         """Read a file that somebody brought.
@@ -77,7 +72,7 @@ class Photographs:
         with self._changing:
             self._known[token] = found
             self._known.move_to_end(token)
-            while len(self._known) > self._kept:
+            while len(self._known) > self._max_photos:
                 self._known.popitem(last=False)
         return found
 
@@ -103,56 +98,36 @@ class Photographs:
         Raises:
             ImageError: if it is too large or no picture.
         """
-        return self._net.read(checked_length(data), decode=self._decode_in_turn)
-
-    def _decode_in_turn(self, file: Path | bytes, name: str, fit: Fit | None) -> Decoded:
-        """Slow photographs have a turn of their own, so that they cannot hold up all others."""
-        try:
-            with _place_in(self._places):
-                return self._quick.decode_file(file, name, fit)
-        except SlowPictureError:
-            with _place_in(self._slow_places):
-                return self._slow.decode_file(file, name, fit)
+        return self._net.read(check_length(data), decode=self._decoder)
 
     def _read(self, token: str, data: bytes, name: str) -> Photograph:
         notes: list[str] = []
-        decode = collecting_notes(self._decode_in_turn, notes)
-        pixels = self._net.read(checked_length(data), decode=decode)
-        size, options = view_of(self._net)
+        decode = collecting_notes(self._decoder, notes)
+        pixels = self._net.read(check_length(data), decode=decode)
+        size, options = display_options(self._net)
         view = read(data, size, **options, decode=decode)
         return Photograph(token, name, pixels, _picture(view), next(iter(notes), None))
-
-
-@contextmanager
-def _place_in(places: threading.BoundedSemaphore) -> Iterator[None]:
-    if not places.acquire(blocking=False):
-        msg = "Too many photographs are being brought just now; please try again in a moment."
-        raise ImageError(msg)
-    try:
-        yield
-    finally:
-        places.release()
 
 
 def _picture(pixels: Tensor) -> Image.Image:
     return Image.fromarray(as_bytes(pixels[0].permute(1, 2, 0).numpy()))
 
 
-def view_of(net: Network) -> tuple[tuple[int, int], dict[str, Any]]:
+def display_options(net: Network) -> tuple[tuple[int, int], dict[str, Any]]:
     """How `convscope.read` cuts a photograph as the page shows it: its size, and options."""
-    zoom = math.ceil(PLEASANT / max(net.input_size))
+    zoom = math.ceil(MIN_DISPLAY_SIDE / max(net.input_size))
     size = (net.input_size[0] * zoom, net.input_size[1] * zoom)
     resize = net.resize * zoom if net.resize else None
     return size, {"resize": resize, "interpolation": net.interpolation}
 
 
-def checked_length(data: bytes) -> bytes:
+def check_length(data: bytes) -> bytes:
     """A file, unless it is too large.
 
     Raises:
         ImageError: if it is.
     """
-    if len(data) > MOST_BYTES:
-        msg = f"This file is larger than {MOST_BYTES // 2**20} MB; make it smaller first."
+    if len(data) > MAX_FILE_BYTES:
+        msg = f"This file is larger than {MAX_FILE_BYTES // 2**20} MB; make it smaller first."
         raise ImageError(msg)
     return data

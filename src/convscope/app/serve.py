@@ -23,24 +23,25 @@ import uvicorn
 from fastapi import FastAPI
 from gradio import routes
 
-from convscope.app.build import FORMS, blocks_of, functions
+from convscope.app.build import FORM_FUNCTIONS, build_blocks, page_functions
 from convscope.app.connection import Connection
 from convscope.app.folder import Folder
-from convscope.app.forms import Forms
+from convscope.app.forms import FormMiddleware
 from convscope.app.guard import Guard
-from convscope.app.login_limit import EACH, WHILE
-from convscope.app.photos import MOST_BYTES
+from convscope.app.login_limit import MAX_ATTEMPTS, WINDOW_SECONDS
+from convscope.app.photo_decoder import PhotoDecoder
+from convscope.app.photos import MAX_FILE_BYTES
 from convscope.app.shared_state import SharedState
-from convscope.app.tabs.embedding_map_tab import opened
+from convscope.app.tabs.embedding_map_tab import open_survey_for
 from convscope.app.uploads import Uploads
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError
 from convscope.network.network import Network
 
 HOST, PORT = "127.0.0.1", 7860
-SHORTEST = 8  # characters of a password
-KEEP_ALIVE = 30  # seconds for which a connection without a question stays open
-SWEPT = 60.0  # seconds from one look at old uploads to the next
+MIN_PASSWORD_LENGTH = 8  # characters of a password
+KEEP_ALIVE_SECONDS = 30  # seconds for which a connection without a question stays open
+SWEEP_INTERVAL = 60.0  # seconds from one look at old uploads to the next
 _LOG = logging.getLogger("uvicorn.error")
 _ARENAS = -8  # M_ARENA_MAX of malloc.h
 
@@ -68,24 +69,24 @@ def launch(
         ArgumentError: if it may not or cannot listen there.
     """
     check_auth(host, auth)
-    _share_memory()
-    with _listening(host, port) as listener:
+    _limit_malloc_arenas()
+    with _open_socket(host, port) as listener:
         config = uvicorn.Config(
-            served(net, survey, host=host, auth=auth),
+            create_app(net, survey, host=host, auth=auth),
             log_level="warning",
             http=Connection,
             ws="none",
-            timeout_keep_alive=KEEP_ALIVE,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             server_header=False,
             proxy_headers=False,  # they say from where somebody comes, and anybody can write them
             timeout_graceful_shutdown=2,  # open pages keep a connection for as long as they live
         )
         if ready:
-            ready(page_address(host, port))
+            ready(page_url(host, port))
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"]  # forms are files while they come in
         server = _Server(config)
         try:
-            with _ended_by_its_terminal(server):
+            with _exit_on_hangup(server):
                 server.run(sockets=[listener])
         finally:
             tempfile.tempdir = None
@@ -101,7 +102,7 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _ended_by_its_terminal(server: uvicorn.Server) -> Iterator[None]:
+def _exit_on_hangup(server: uvicorn.Server) -> Iterator[None]:
     """A terminal that is closed ends the server as Ctrl-C does, so that its folder goes too."""
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
     ours = threading.current_thread() is threading.main_thread()
@@ -115,32 +116,40 @@ def _ended_by_its_terminal(server: uvicorn.Server) -> Iterator[None]:
         signal.signal(hangup, signal.SIG_DFL)
 
 
-def served(
+def create_app(
     net: Network,
     survey: Survey | str | Path | None = None,
     *,
     host: str = HOST,
     auth: tuple[str, str] | None = None,
+    decoder: PhotoDecoder | None = None,
 ) -> Guard:
     """The app behind its guard, as any ASGI server runs it.
 
     Its folder for what is brought is made here and removed when the server stops.
+
+    Args:
+        net: as in `launch`.
+        survey: likewise.
+        host: likewise.
+        auth: likewise.
+        decoder: that several apps of one process share; None makes one.
     """
-    desk, folder = SharedState(net, opened(net, survey)), Folder()
+    state, folder = SharedState(net, open_survey_for(net, survey), decoder), Folder()
     os.environ["GRADIO_TEMP_DIR"] = str(folder.path)
     # Gradio read this when it was imported, and would make a folder that all users share.
     routes.DEFAULT_TEMP_DIR = str(folder.path)  # type: ignore[attr-defined]
     page = gr.mount_gradio_app(
         FastAPI(
-            lifespan=_lifespan(folder, desk.uploads),
+            lifespan=_lifespan(folder, state.uploads),
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
         ),
-        blocks_of(desk),
+        build_blocks(state),
         path="/",
-        auth=_admits(auth) if auth else None,
-        auth_message=f"After {EACH} wrong passwords wait {WHILE / 60:g} minutes.",
+        auth=_check_password(auth) if auth else None,
+        auth_message=f"After {MAX_ATTEMPTS} wrong passwords wait {WINDOW_SECONDS / 60:g} minutes.",
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -148,11 +157,11 @@ def served(
         enable_monitoring=False,
         mcp_server=False,
         pwa=False,
-        max_file_size=MOST_BYTES,
+        max_file_size=MAX_FILE_BYTES,
     )
-    asked = functions(desk)
-    app = Forms(page, desk.uploads, {name: asked[name] for name in FORMS})
-    return Guard(app, host, _admitted(page.routes[-1]) if auth else None)
+    asked = page_functions(state)
+    app = FormMiddleware(page, state.uploads, {name: asked[name] for name in FORM_FUNCTIONS})
+    return Guard(app, host, _is_logged_in(page.routes[-1]) if auth else None)
 
 
 def check_auth(host: str, auth: tuple[str, str] | None) -> None:
@@ -164,15 +173,15 @@ def check_auth(host: str, auth: tuple[str, str] | None) -> None:
     if not host.strip("[] "):
         msg = f"--host must be an address of this machine, as {HOST}, not {host!r}."
         raise ArgumentError(msg)
-    if auth is None and not is_own(host):
+    if auth is None and not is_loopback(host):
         msg = f"At {host} others can reach the app, so it needs a password: give --auth user:password, or stay at {HOST}."
         raise ArgumentError(msg)
-    if auth is not None and (not auth[0] or len(auth[1]) < SHORTEST):
-        msg = f"A login needs a name and a password of at least {SHORTEST} characters."
+    if auth is not None and (not auth[0] or len(auth[1]) < MIN_PASSWORD_LENGTH):
+        msg = f"A login needs a name and a password of at least {MIN_PASSWORD_LENGTH} characters."
         raise ArgumentError(msg)
 
 
-def is_own(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -180,7 +189,7 @@ def is_own(host: str) -> bool:
         return host == "localhost"
 
 
-def page_address(host: str, port: int) -> str:
+def page_url(host: str, port: int) -> str:
     """What to open in a browser; of an app that listens everywhere, by this machine's name."""
     name = host.strip("[]")
     if name in ("0.0.0.0", "::"):  # noqa: S104 - nothing is opened here
@@ -188,13 +197,13 @@ def page_address(host: str, port: int) -> str:
     return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
 
 
-def _share_memory() -> None:
+def _limit_malloc_arenas() -> None:
     """Keep memory flat: glibc sets some aside for each thread and gives little of it back."""
     with suppress(OSError, AttributeError, TypeError):  # other systems have no such option
         ctypes.CDLL(None).mallopt(_ARENAS, 2)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _open_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -206,14 +215,14 @@ def _listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _admitted(mounted: Any) -> Callable[[Mapping[str, str]], bool]:
+def _is_logged_in(mounted: Any) -> Callable[[Mapping[str, str]], bool]:
     """Whether cookies are those that Gradio gave to somebody who signed in."""
 
-    def admitted(cookies: Mapping[str, str]) -> bool:
+    def is_logged_in(cookies: Mapping[str, str]) -> bool:
         names = (f"access-token{kind}-{mounted.app.cookie_id}" for kind in ("", "-unsecure"))
         return any(cookies.get(name) in mounted.app.tokens for name in names)
 
-    return admitted
+    return is_logged_in
 
 
 def _cannot_listen(host: str, port: int, error: Exception) -> str:
@@ -222,7 +231,7 @@ def _cannot_listen(host: str, port: int, error: Exception) -> str:
     return f"{host!r} is no address of this machine, so the app cannot listen there; take another with --host, {HOST} say."
 
 
-def _admits(auth: tuple[str, str]) -> Callable[[str, str], bool]:
+def _check_password(auth: tuple[str, str]) -> Callable[[str, str], bool]:
     known = [part.encode() for part in auth]
 
     def admits(user: str, password: str) -> bool:
@@ -249,5 +258,5 @@ def _lifespan(folder: Folder, uploads: Uploads) -> Callable[[FastAPI], Any]:
 async def _sweep(uploads: Uploads) -> None:
     """Drop what is old where nothing new comes."""
     while True:
-        await asyncio.sleep(SWEPT)
+        await asyncio.sleep(SWEEP_INTERVAL)
         uploads.sweep()

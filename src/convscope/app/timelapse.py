@@ -10,10 +10,10 @@ from torch import Tensor
 
 from convscope.results import Pictures
 
-FRAMES, SIDE = 24, 160  # of a film: how many, and pixels of a side
+MAX_FRAMES, FRAME_SIDE = 24, 160  # of a film: how many, and pixels of a side
 
 
-class Growth:
+class TimelapseRecorder:
     """Frames of a picture on its way, evenly spread however long that is."""
 
     def __init__(self) -> None:
@@ -27,17 +27,19 @@ class Growth:
         if (self.count - 1) % self._gap:
             return
         self._frames.append(_small(made.values))
-        if len(self._frames) > FRAMES:  # every second goes, and from now on every second is seen
+        if (
+            len(self._frames) > MAX_FRAMES
+        ):  # every second goes, and from now on every second is seen
             self._frames, self._gap = self._frames[::2], 2 * self._gap
 
-    def film(self, last: Pictures) -> Pictures:
+    def timelapse(self, last: Pictures) -> Pictures:
         """All frames, ending with the picture itself."""
         end = _small(last.values)  # a picture that is enlarged on its way changes its size
         alike = [F.interpolate(f, end.shape[-2:], mode="area") for f in self._frames]
         return replace(last, values=torch.cat([*alike, end]), captions=(), shown=None)
 
 
-def stopped(made: Pictures, step: int, total: int) -> Pictures:
+def mark_stopped(made: Pictures, step: int, total: int) -> Pictures:
     """A result whose recipe says after how many of its steps it was stopped, where it was."""
     if step >= total:
         return made
@@ -45,12 +47,12 @@ def stopped(made: Pictures, step: int, total: int) -> Pictures:
     return replace(made, recipe=replace(made.recipe, parameters=told))
 
 
-def remark(step: int, total: int) -> str:
+def stopped_comment(step: int, total: int) -> str:
     """What the code of such a result cannot do."""
     return f"  # here stopped after {step} of {total} steps" if step < total else ""
 
 
 def _small(values: Tensor) -> Tensor:
     height, width = values.shape[-2:]
-    share = min(1.0, SIDE / max(height, width))
+    share = min(1.0, FRAME_SIDE / max(height, width))
     return F.interpolate(values, (round(height * share), round(width * share)), mode="area")

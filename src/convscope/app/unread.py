@@ -12,11 +12,13 @@ from typing import Any
 import gradio as gr
 from gradio.server_messages import ProcessCompletedMessage
 
-ANSWERS = 64  # that wait, of all who asked
-WORDS = 64  # of a job that wait; about twenty seconds of it
+MAX_UNREAD_ANSWERS = 64  # that wait, of all who asked
+MAX_UNREAD_MESSAGES = 64  # of a job that wait; about twenty seconds of it
 
 
-def forget_unread(blocks: gr.Blocks, answers: int = ANSWERS, words: int = WORDS) -> None:
+def drop_unread(
+    blocks: gr.Blocks, answers: int = MAX_UNREAD_ANSWERS, words: int = MAX_UNREAD_MESSAGES
+) -> None:
     """Keep no more than some.
 
     Args:
@@ -31,7 +33,7 @@ def forget_unread(blocks: gr.Blocks, answers: int = ANSWERS, words: int = WORDS)
         waiting = queue.pending_messages_per_session.get(event.session_hash)
         if waiting is None or waiting.qsize() >= words:
             event.alive = False  # it ends with its step
-            _forget(queue, event.session_hash)
+            _drop_session(queue, event.session_hash)
             return
         put(event, message)
         if isinstance(message, ProcessCompletedMessage):
@@ -39,7 +41,7 @@ def forget_unread(blocks: gr.Blocks, answers: int = ANSWERS, words: int = WORDS)
         while len(answered) > answers:
             session, old = answered.popleft()
             if _is_unread(queue, session, old):
-                _forget(queue, session)
+                _drop_session(queue, session)
 
     queue.send_message = send
 
@@ -49,6 +51,6 @@ def _is_unread(queue: Any, session: str, message: Any) -> bool:
     return waiting is not None and any(one is message for one in waiting._queue)  # noqa: SLF001
 
 
-def _forget(queue: Any, session: str) -> None:
+def _drop_session(queue: Any, session: str) -> None:
     queue.pending_messages_per_session.pop(session, None)
     queue.pending_event_ids_session.pop(session, None)

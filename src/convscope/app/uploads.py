@@ -21,14 +21,14 @@ from gradio.utils import get_upload_folder
 
 from convscope.errors import ImageError
 
-KEPT, ROOM, AGE = (
+MAX_UPLOADS, MAX_TOTAL_BYTES, MAX_AGE_SECONDS = (
     64,
     256 * 2**20,
     300.0,
 )  # uploads that wait to be asked about: how many, bytes, seconds
-NOT_KEPT = (
+UPLOAD_EXPIRED = (
     "No such upload is kept here: a file is kept for one question, and for "
-    f"{AGE / 60:g} minutes at most. Please upload it again."
+    f"{MAX_AGE_SECONDS / 60:g} minutes at most. Please upload it again."
 )
 
 
@@ -63,7 +63,7 @@ class Uploads:
         self.sweep()
         return name
 
-    def take(self, name: str) -> bytes:
+    def pop(self, name: str) -> bytes:
         """What was uploaded, which is then kept no longer.
 
         Raises:
@@ -72,7 +72,7 @@ class Uploads:
         with self._changing:
             found = self._kept.pop(name, None)
         if found is None:
-            raise ImageError(NOT_KEPT)
+            raise ImageError(UPLOAD_EXPIRED)
         with found.file as file:
             file.seek(0)
             return file.read()
@@ -92,7 +92,11 @@ class Uploads:
     def _is_too_much(self) -> bool:
         room = sum(upload.size for upload in self._kept.values())
         oldest = next(iter(self._kept.values())).since
-        return len(self._kept) > KEPT or room > ROOM or self._clock() - oldest > AGE
+        return (
+            len(self._kept) > MAX_UPLOADS
+            or room > MAX_TOTAL_BYTES
+            or self._clock() - oldest > MAX_AGE_SECONDS
+        )
 
 
 def restrict_file_access(blocks: gr.Blocks, uploads: Uploads) -> None:
@@ -104,17 +108,17 @@ def restrict_file_access(blocks: gr.Blocks, uploads: Uploads) -> None:
         uploads: what was uploaded here.
     """
     blocks.has_launched = True
-    looked_at: Any = _looked_at(blocks.validate_inputs, uploads)
+    looked_at: Any = _checking_files(blocks.validate_inputs, uploads)
     blocks.validate_inputs = looked_at  # type: ignore[method-assign]
 
 
-def _looked_at(
+def _checking_files(
     validate: Callable[[Any, list[Any]], None], uploads: Uploads
 ) -> Callable[[Any, list[Any]], None]:
     def looked_at(asked: Any, sent: list[Any]) -> None:
         try:
             _check_count(asked, sent)
-            sent[:] = [_checked(part, uploads) for part in sent]
+            sent[:] = [_check_files(part, uploads) for part in sent]
         except ImageError as error:
             raise gr.Error(str(error), print_exception=False) from None
         validate(asked, sent)
@@ -128,23 +132,23 @@ def _check_count(asked: Any, sent: list[Any]) -> None:
         raise ImageError(msg)
 
 
-def _checked(sent: Any, uploads: Uploads) -> Any:
+def _check_files(sent: Any, uploads: Uploads) -> Any:
     """Whatever was sent, each file in it an upload; Gradio copies none of those kept here.
 
     Raises:
         ImageError: if it names another file, in one sentence whether or not there is such a file.
     """
     if isinstance(sent, list | tuple):
-        return [_checked(part, uploads) for part in sent]
+        return [_check_files(part, uploads) for part in sent]
     if not isinstance(sent, Mapping):
         return sent
     if "path" in sent and sent["path"] in uploads:
         return {"path": sent["path"]}
     if "path" in sent:
-        _uploaded_to_gradio(sent["path"])
+        _gradio_upload(sent["path"])
         if not isinstance(sent.get("meta", {}), Mapping):
-            raise ImageError(NOT_KEPT)
-    return {name: _checked(part, uploads) for name, part in sent.items()}
+            raise ImageError(UPLOAD_EXPIRED)
+    return {name: _check_files(part, uploads) for name, part in sent.items()}
 
 
 def pop_upload(named: Any, uploads: Uploads) -> bytes:
@@ -154,14 +158,14 @@ def pop_upload(named: Any, uploads: Uploads) -> bytes:
         ImageError: if it is no file that was uploaded.
     """
     if named in uploads:
-        return uploads.take(named)
+        return uploads.pop(named)
     try:
-        return _uploaded_to_gradio(named).read_bytes()
+        return _gradio_upload(named).read_bytes()
     except OSError:  # Gradio removes what is old
-        raise ImageError(NOT_KEPT) from None
+        raise ImageError(UPLOAD_EXPIRED) from None
 
 
-def _uploaded_to_gradio(named: Any) -> Path:
+def _gradio_upload(named: Any) -> Path:
     """A file in Gradio's own folder.
 
     Raises:
@@ -175,4 +179,4 @@ def _uploaded_to_gradio(named: Any) -> Path:
                 return found
     except (OSError, ValueError):  # no such file, a name too long, or one with a zero in it
         pass
-    raise ImageError(NOT_KEPT)
+    raise ImageError(UPLOAD_EXPIRED)

@@ -44,9 +44,9 @@ def app(
 
 def _login(host: str, auth: tuple[str, str] | None) -> tuple[str, str] | None:
     """User and password as given, or asked for where others can reach the app."""
-    from convscope.app.serve import is_own
+    from convscope.app.serve import is_loopback
 
-    if auth is None and not is_own(host) and sys.stdin.isatty():
+    if auth is None and not is_loopback(host) and sys.stdin.isatty():
         return "convscope", typer.prompt("Password for the user convscope", hide_input=True)
     return auth
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from convscope.app.image_encoding import heat, jpeg
+from convscope.app.image_encoding import encode_heatmap, encode_jpeg
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
-from convscope.app.tabs.layers import sees, values
+from convscope.app.tabs.layers import receptive_field_of, values
 from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.objectives.makers import channel
@@ -20,44 +20,54 @@ BINS = 32
 STRONGEST = 4
 
 
-def unit(desk: SharedState, ask: PageRequest) -> Answer:
+def unit(state: SharedState, request: PageRequest) -> Answer:
     """All that one photograph tells of a channel, but its projection."""
-    photo, layer, k = ask.photo, ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
-    return dict(desk.once(("unit", photo.token, layer, k), lambda: _unit(desk, photo, layer, k)))
+    photo, layer, k = (
+        request.photo,
+        request.text("layer", "stage:1"),
+        request.integer("channel", 0, 0, 2**20),
+    )
+    return dict(
+        state.cached(("unit", photo.token, layer, k), lambda: _unit(state, photo, layer, k))
+    )
 
 
-def strongest(desk: SharedState, ask: PageRequest) -> Answer:
+def strongest(state: SharedState, request: PageRequest) -> Answer:
     """The channels of a late stage, that of the tour, which answer a photograph most."""
-    photo = ask.photo
-    return dict(desk.once(("strongest", photo.token), lambda: _strongest(desk, photo)))
+    photo = request.photo
+    return dict(state.cached(("strongest", photo.token), lambda: _strongest(state, photo)))
 
 
-def _strongest(desk: SharedState, photo: Photograph) -> Answer:
-    rows = [row for row in desk.stages() if min(row.shape[1:]) > 3]
+def _strongest(state: SharedState, photo: Photograph) -> Answer:
+    rows = [row for row in state.stages() if min(row.shape[1:]) > 3]
     if not rows:
         return {"layer": "", "channels": []}
     layer = f"stage:{rows[len(rows) * 5 // 6].stage}"
-    maps = values(desk, photo, layer)
+    maps = values(state, photo, layer)
     best = maps.mean((1, 2)).topk(min(STRONGEST, len(maps))).indices.tolist()
     drawn = [{"channel": k, "heat": _map(photo, maps[k])} for k in best]
     return {"layer": layer, "channels": drawn}
 
 
 def _map(photo: Photograph, plane: torch.Tensor) -> str:
-    return heat(as_array(plane.clamp(min=0)), photo.view.size)
+    return encode_heatmap(as_array(plane.clamp(min=0)), photo.view.size)
 
 
-def projection(desk: SharedState, ask: PageRequest) -> Answer:
+def projection(state: SharedState, request: PageRequest) -> Answer:
     """What in the photograph drives a channel."""
-    photo, layer, k = ask.photo, ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
+    photo, layer, k = (
+        request.photo,
+        request.text("layer", "stage:1"),
+        request.integer("channel", 0, 0, 2**20),
+    )
     key = ("projection", photo.token, layer, k)
-    return dict(desk.once(key, lambda: _projection(desk, photo, layer, k)))
+    return dict(state.cached(key, lambda: _projection(state, photo, layer, k)))
 
 
-def _unit(desk: SharedState, photo: Photograph, layer: str, k: int) -> Answer:
-    maps = values(desk, photo, layer)
+def _unit(state: SharedState, photo: Photograph, layer: str, k: int) -> Answer:
+    maps = values(state, photo, layer)
     if k >= len(maps):
-        raise ArgumentError(none_such(layer, k, maps))
+        raise ArgumentError(no_such_channel(layer, k, maps))
     plane, means = maps[k], maps.mean((1, 2))
     row, column = divmod(int(plane.argmax()), plane.shape[1])
     counts = torch.histc(plane, BINS, float(plane.min()), float(plane.max()) + 1e-9)
@@ -71,26 +81,26 @@ def _unit(desk: SharedState, photo: Photograph, layer: str, k: int) -> Answer:
         "active": float((plane > 0).float().mean()),
         "histogram": counts.int().tolist(),
         "cell": [row, column],
-        "box": _box(desk, photo, layer, row, column),
-        "sees": sees(desk, layer) is not None,
+        "box": _box(state, photo, layer, row, column),
+        "sees": receptive_field_of(state, layer) is not None,
         "code": f'convscope.maps(net, photo, "{layer}", channels=[{k}])',
-        "neighbours": _alike(maps.flatten(1), k),
+        "neighbours": _similar_channels(maps.flatten(1), k),
     }
 
 
-def none_such(layer: str, k: int, maps: torch.Tensor) -> str:
+def no_such_channel(layer: str, k: int, maps: torch.Tensor) -> str:
     """What to say where a layer has no such channel."""
     return f"{layer} has no channel {k}: it has {len(maps)}, numbered 0 to {len(maps) - 1}."
 
 
-def _box(desk: SharedState, photo: Photograph, layer: str, row: int, column: int) -> list[int]:
+def _box(state: SharedState, photo: Photograph, layer: str, row: int, column: int) -> list[int]:
     """The pixels that a cell sees: top, left, bottom, right."""
-    field, size = desk.net.layers.field(layer), photo.pixels.shape[-2:]
+    field, size = state.net.layers.field(layer), photo.pixels.shape[-2:]
     found = pixel_box(field, row, column, *size) if field else (0, 0, *size)
     return list(found)
 
 
-def _alike(maps: torch.Tensor, k: int, count: int = 6) -> list[int]:
+def _similar_channels(maps: torch.Tensor, k: int, count: int = 6) -> list[int]:
     """Channels whose maps of this photograph are most like this one's."""
     unit_maps = maps / maps.norm(dim=1, keepdim=True).clamp(min=1e-12)
     likeness = unit_maps @ unit_maps[k]
@@ -98,14 +108,14 @@ def _alike(maps: torch.Tensor, k: int, count: int = 6) -> list[int]:
     return likeness.topk(min(count, len(maps) - 1)).indices.tolist()
 
 
-def _projection(desk: SharedState, photo: Photograph, layer: str, k: int) -> Answer:
+def _projection(state: SharedState, photo: Photograph, layer: str, k: int) -> Answer:
     code = f'convscope.deconv(net, photo, "{layer}:{k}")'
     try:
-        with desk.network() as net:
+        with state.network() as net:
             found = deconv(net, photo.pixels, channel(layer, k))
     except NotApplicableError as error:
         return {"picture": "", "words": str(error), "code": code}
     if not found.has_evidence():
         return {"picture": "", "words": "Nothing in this photograph drives it.", "code": code}
     large = found.projected().resize(photo.view.size, Image.Resampling.BICUBIC)
-    return {"picture": jpeg(large), "words": found.words(), "code": code}
+    return {"picture": encode_jpeg(large), "words": found.words(), "code": code}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convscope.app.image_encoding import jpeg, tiles
+from convscope.app.image_encoding import encode_jpeg, encode_tiles
 from convscope.app.jobs import stream_job
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.shared_state import SharedState
@@ -26,11 +26,11 @@ from convscope.render.grid import scaled
 from convscope.results import CLIP, Pictures
 
 TOP, NEAR = 9, 8
-WIDE = 1000  # pixels of a map, about
-MOST = 2500  # photographs on a map
+MAP_WIDTH = 1000  # pixels of a map, about
+MAX_PHOTOS = 2500  # photographs on a map
 
 
-def opened(net: Network, given: Survey | str | Path | None) -> Survey | None:
+def open_survey_for(net: Network, given: Survey | str | Path | None) -> Survey | None:
     """A survey, or the folder of one, as the survey of this network; None stays None.
 
     Raises:
@@ -46,23 +46,23 @@ def opened(net: Network, given: Survey | str | Path | None) -> Survey | None:
     return found
 
 
-def channel(desk: SharedState, ask: PageRequest) -> Answer:
+def channel(state: SharedState, request: PageRequest) -> Answer:
     """The patches that fired a channel most, projected back, with its classes and histogram."""
-    layer, k = ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
-    survey = _needed(desk)
-    known = _layer(desk.net, survey, layer)
-    return dict(desk.once(("surveyed", known, k), lambda: _channel(desk, survey, known, k)))
+    layer, k = request.text("layer", "stage:1"), request.integer("channel", 0, 0, 2**20)
+    survey = _require_survey(state)
+    known = _layer(state.net, survey, layer)
+    return dict(state.cached(("surveyed", known, k), lambda: _channel(state, survey, known, k)))
 
 
-def nearest(desk: SharedState, ask: PageRequest) -> Answer:
+def nearest(state: SharedState, request: PageRequest) -> Answer:
     """The photographs of the survey that look most like one to the network."""
-    photo, survey = ask.photo, _needed(desk)
-    with desk.network() as net:
+    photo, survey = request.photo, _require_survey(state)
+    with state.network() as net:
         near = nearest_images(net, survey, photo.pixels, top=NEAR)
     found = near.results.get("pictures")
     if not isinstance(found, Pictures):
         raise ImageError(near.sentence)
-    pictures = [jpeg(frame) for frame in found.frames()[1:]]
+    pictures = [encode_jpeg(frame) for frame in found.frames()[1:]]
     pairs = zip(pictures, found.captions[1:], strict=True)
     return {
         "parts": [{"picture": picture, "label": label} for picture, label in pairs],
@@ -70,31 +70,31 @@ def nearest(desk: SharedState, ask: PageRequest) -> Answer:
     }
 
 
-def mapped(desk: SharedState, ask: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
+def embedding_map_job(
+    state: SharedState, request: PageRequest, stop: ShouldStop
+) -> Iterator[Answer]:
     """All photographs of the survey on a plane, those that look alike together."""
     del stop  # placing them cannot be stopped; it takes seconds
-    survey, method = _needed(desk), ask.text("method", "tsne")
+    survey, method = _require_survey(state), request.text("method", "tsne")
     key = ("map", method)
-    if not desk.knows(key):
-        found: list[EmbeddingMap] = []
-        yield from stream_job(
-            desk,
+    if not state.is_cached(key):
+        found = yield from stream_job(
+            state,
             lambda _net, progress, _stop: embedding_map(
-                survey, method=method, most=MOST, progress=progress
+                survey, method=method, most=MAX_PHOTOS, progress=progress
             ),
             lambda: False,
-            found,
-            asks=False,
+            needs_network=False,
         )
-        desk.once(key, lambda: _laid_out(found[0]))
-    yield {**desk.once(key, dict), "method": method, "done": True}
+        state.cached(key, lambda: _map_answer(found))
+    yield {**state.cached(key, dict), "method": method, "done": True}
 
 
-def _needed(desk: SharedState) -> Survey:
-    if desk.survey is None:
+def _require_survey(state: SharedState) -> Survey:
+    if state.survey is None:
         msg = "There is no survey here; start the app with convscope app --survey FOLDER."
         raise ArgumentError(msg)
-    return desk.survey
+    return state.survey
 
 
 def _layer(net: Network, survey: Survey, layer: str) -> str:
@@ -108,14 +108,14 @@ def _layer(net: Network, survey: Survey, layer: str) -> str:
     return names[same[-1].name] if same else layer
 
 
-def _channel(desk: SharedState, survey: Survey, layer: str, k: int) -> Answer:
-    with desk.network() as net:
+def _channel(state: SharedState, survey: Survey, layer: str, k: int) -> Answer:
+    with state.network() as net:
         found = top_activations(net, survey, layer, k, top=TOP)
-        driven = _driven(net, found)
+        driven = _projections(net, found)
     parts = found.cut(found.pixels).permute(0, 2, 3, 1).cpu()
     return {
         "layer": layer,
-        "patches": tiles(parts),
+        "patches": encode_tiles(parts),
         "driven": driven,
         "captions": found.captions,
         "classes": _classes(survey, layer, k),
@@ -126,7 +126,7 @@ def _channel(desk: SharedState, survey: Survey, layer: str, k: int) -> Answer:
     }
 
 
-def _driven(net: Network, found: TopActivations) -> Any:
+def _projections(net: Network, found: TopActivations) -> Any:
     """What in each patch drives the channel; None where nothing can be projected."""
     try:
         projected = deconv(net, found.pixels, found.objective, only="max").projection
@@ -134,7 +134,7 @@ def _driven(net: Network, found: TopActivations) -> Any:
         return None
     parts: Tensor = found.cut(projected, 0.0) if projected is not None else torch.zeros(0)
     drawn = scaled(parts.permute(0, 2, 3, 1).cpu().numpy(), signed=True, clip=CLIP)
-    return tiles(torch.from_numpy(drawn))
+    return encode_tiles(torch.from_numpy(drawn))
 
 
 def _classes(survey: Survey, layer: str, k: int) -> list[Answer]:
@@ -148,9 +148,11 @@ def _classes(survey: Survey, layer: str, k: int) -> list[Answer]:
     ]
 
 
-def _laid_out(found: EmbeddingMap) -> Answer:
+def _map_answer(found: EmbeddingMap) -> Answer:
     return {
-        "picture": jpeg(found.picture("each", tile=min(48, max(16, WIDE // found.side)))),
+        "picture": encode_jpeg(
+            found.picture("each", tile=min(48, max(16, MAP_WIDTH // found.side)))
+        ),
         "side": found.side,
         "grid": found.each().flatten().tolist(),
         "names": [printable(Path(name).name) for name in found.names],

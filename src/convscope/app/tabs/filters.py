@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from convscope.app.image_encoding import tiles
+from convscope.app.image_encoding import encode_tiles
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.shared_state import SharedState
 from convscope.render.grid import scaled
@@ -14,20 +14,20 @@ from convscope.view.filters import filter_table, filters
 PAIRS = 12
 
 
-def weights(desk: SharedState, ask: PageRequest) -> Answer:
+def weights(state: SharedState, request: PageRequest) -> Answer:
     """All filters of a convolution as one sheet, with their scores."""
-    layer, seen = ask.text("layer", "conv:1"), ask.text("inputs", "colour")
+    layer, seen = request.text("layer", "conv:1"), request.text("inputs", "colour")
     inputs: str | int = int(seen) if seen.isdecimal() else seen
-    return dict(desk.once(("filters", layer, inputs), lambda: _weights(desk, layer, inputs)))
+    return dict(state.cached(("filters", layer, inputs), lambda: _weights(state, layer, inputs)))
 
 
-def _weights(desk: SharedState, layer: str, inputs: str | int) -> Answer:
-    with desk.network() as net:
+def _weights(state: SharedState, layer: str, inputs: str | int) -> Answer:
+    with state.network() as net:
         found = filters(net, layer, inputs=inputs)
         table, pairs = filter_table(net, layer), duplicates(net, layer)
     shown = scaled(found.tile_arrays(), found.scale, signed=found.signed)
     return {
-        **tiles(torch.from_numpy(shown)),
+        **encode_tiles(torch.from_numpy(shown)),
         "layer": layer,
         "norm": table.column("norm"),
         "noise": table.column("noise"),
@@ -37,15 +37,15 @@ def _weights(desk: SharedState, layer: str, inputs: str | int) -> Answer:
     }
 
 
-def listed(desk: SharedState) -> list[Answer]:
+def list_convolutions(state: SharedState) -> list[Answer]:
     """The convolutions and how many inputs their filters have."""
     return [
-        {"layer": row.address, "filters": row.shape[0], "inputs": _inputs(desk, row.name)}
-        for row in desk.net.layers.convs
-        if f"{row.name}.weight" not in desk.net.missing
+        {"layer": row.address, "filters": row.shape[0], "inputs": _inputs(state, row.name)}
+        for row in state.net.layers.convs
+        if f"{row.name}.weight" not in state.net.missing
     ]
 
 
-def _inputs(desk: SharedState, name: str) -> int:
-    weight = getattr(desk.net.module.get_submodule(name), "weight", None)
+def _inputs(state: SharedState, name: str) -> int:
+    weight = getattr(state.net.module.get_submodule(name), "weight", None)
     return int(weight.shape[1]) if isinstance(weight, torch.Tensor) else 0

@@ -14,30 +14,30 @@ from convscope.tracing.layer_info import LayerInfo
 from convscope.tracing.receptive_field import Axis
 
 
-def listed(desk: SharedState) -> list[Answer]:
+def list_stages(state: SharedState) -> list[Answer]:
     """The stages, for the slider and the list beside it."""
-    return [_facts(row) for row in desk.stages()]
+    return [_stage_facts(row) for row in state.stages()]
 
 
-def sheet(desk: SharedState, ask: PageRequest) -> Answer:
+def sheet(state: SharedState, request: PageRequest) -> Answer:
     """All channels of a stage, with how strong each is and what each of its cells sees."""
-    photo, layer = ask.photo, ask.text("layer", "stage:1")
-    return dict(desk.once(("sheet", photo.token, layer), lambda: _sheet(desk, photo, layer)))
+    photo, layer = request.photo, request.text("layer", "stage:1")
+    return dict(state.cached(("sheet", photo.token, layer), lambda: _sheet(state, photo, layer)))
 
 
-def values(desk: SharedState, photo: Photograph, layer: str) -> Tensor:
+def values(state: SharedState, photo: Photograph, layer: str) -> Tensor:
     """The maps of a layer for a photograph, (C, h, w); of a stage without a new pass."""
-    desk.net.layers.find(layer)  # the scores are known as well, but they are no layer
-    known = desk.activations(photo)
+    state.net.layers.find(layer)  # the scores are known as well, but they are no layer
+    known = state.activations(photo)
     if layer in known:
         return known[layer][0]
-    with desk.network() as net:
+    with state.network() as net:
         found = net.activations(photo.pixels, (layer,))[layer]
         return net.layers.to_nchw(found, layer)[0].detach().cpu()
 
 
-def _sheet(desk: SharedState, photo: Photograph, layer: str) -> Answer:
-    maps = values(desk, photo, layer)
+def _sheet(state: SharedState, photo: Photograph, layer: str) -> Answer:
+    maps = values(state, photo, layer)
     flat = maps.flatten(1)
     return {
         **encode_sprite(maps),
@@ -46,25 +46,25 @@ def _sheet(desk: SharedState, photo: Photograph, layer: str) -> Answer:
         "most": [round(v, 4) for v in flat.amax(1).tolist()],
         "mean": [round(v, 5) for v in flat.mean(1).tolist()],
         "least": [round(v, 4) for v in flat.amin(1).tolist()],
-        "sees": sees(desk, layer),
-        "depth": _depth(desk, layer),
+        "sees": receptive_field_of(state, layer),
+        "depth": _depth(state, layer),
         "code": f'convscope.maps(net, photo, "{layer}")',
     }
 
 
-def sees(desk: SharedState, layer: str) -> Answer | None:
+def receptive_field_of(state: SharedState, layer: str) -> Answer | None:
     """What one cell of a layer sees along both axes; None where it is the whole photograph."""
-    field = desk.net.layers.field(layer)
+    field = state.net.layers.field(layer)
     if field is None or field.y is None or field.x is None:
         return None
     return {"y": _axis(field.y), "x": _axis(field.x)}
 
 
-def _depth(desk: SharedState, layer: str) -> int:
+def _depth(state: SharedState, layer: str) -> int:
     """The place among the stages of the one that a layer is part of."""
-    rows = list(desk.net.layers)
-    place = rows.index(desk.net.layers.find(layer))
-    later = [rows.index(row) >= place for row in desk.stages()]
+    rows = list(state.net.layers)
+    place = rows.index(state.net.layers.find(layer))
+    later = [rows.index(row) >= place for row in state.stages()]
     return later.index(True) if any(later) else max(0, len(later) - 1)
 
 
@@ -72,7 +72,7 @@ def _axis(axis: Axis) -> dict[str, float]:
     return {"size": axis.size, "stride": axis.stride, "offset": axis.offset}
 
 
-def _facts(row: LayerInfo) -> dict[str, Any]:
+def _stage_facts(row: LayerInfo) -> dict[str, Any]:
     channels, height, width = row.shape
     return {
         "layer": f"stage:{row.stage}",

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from convscope.app.image_encoding import encode_sprite, heat
+from convscope.app.image_encoding import encode_heatmap, encode_sprite
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.shared_state import SharedState
-from convscope.app.tabs.channel import none_such
+from convscope.app.tabs.channel import no_such_channel
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError
 from convscope.network.network import Network
@@ -22,7 +22,7 @@ SIDE = (320, 320)
 TOP, TILES = 5, 24
 
 
-def frame(desk: SharedState, sent: Any) -> Answer:
+def frame(state: SharedState, sent: Any) -> Answer:
     """What the network says of one frame, with a layer's strongest tiles and the heat map.
 
     Raises:
@@ -33,15 +33,19 @@ def frame(desk: SharedState, sent: Any) -> Answer:
         msg = "A frame is one picture."
         raise ImageError(msg)
     data = files[0][1]
-    ask = PageRequest(desk, json.loads(str(sent.data.get("ask", "{}"))))
-    layer, followed = ask.text("layer", "stage:1"), ask.whole("channel", 0, 0, 2**20)
-    pixels = desk.photos.decode(data)
-    with desk.network() as net:
-        acts, warm = _seen(net, pixels, layer)
-    return {**_said(net, acts[OUTPUT]), **_tiles(net, acts[layer], layer, followed), "heat": warm}
+    request = PageRequest(state, json.loads(str(sent.data.get("ask", "{}"))))
+    layer, followed = request.text("layer", "stage:1"), request.integer("channel", 0, 0, 2**20)
+    pixels = state.photos.decode(data)
+    with state.network() as net:
+        acts, warm = _forward_and_gradcam(net, pixels, layer)
+    return {
+        **_top_classes(net, acts[OUTPUT]),
+        **_tiles(net, acts[layer], layer, followed),
+        "heat": warm,
+    }
 
 
-def _seen(net: Network, pixels: torch.Tensor, layer: str) -> tuple[Any, str]:
+def _forward_and_gradcam(net: Network, pixels: torch.Tensor, layer: str) -> tuple[Any, str]:
     """One pass for the answer, the layer and the heat map."""
     last = net.layers.default.name
     acts, (gradient,) = net.gradients(predicted(), pixels, [last])
@@ -51,10 +55,10 @@ def _seen(net: Network, pixels: torch.Tensor, layer: str) -> tuple[Any, str]:
         with torch.no_grad():
             acts[layer] = net.run(pixels, (layer,))[layer]
     warm = gradcam(acts[last].detach(), gradient)[0].clamp(min=0)
-    return acts, heat(as_array(warm), SIDE)
+    return acts, encode_heatmap(as_array(warm), SIDE)
 
 
-def _said(net: Network, output: torch.Tensor) -> Answer:
+def _top_classes(net: Network, output: torch.Tensor) -> Answer:
     found = Scores.of(Acts({OUTPUT: output.detach()}))
     odds, best = found.probabilities()[0], found.ranked(TOP)[0].tolist()
     return {
@@ -71,8 +75,8 @@ def _tiles(net: Network, value: torch.Tensor, layer: str, followed: int) -> Answ
     return {
         "tiles": encode_sprite(maps[strongest]),
         "channels": strongest.tolist(),
-        "followed": heat(as_array(maps[followed].clamp(min=0)), SIDE) if known else "",
+        "followed": encode_heatmap(as_array(maps[followed].clamp(min=0)), SIDE) if known else "",
         "about": f"Channel {followed} of {layer.replace(':', ' ')}."
         if known
-        else none_such(layer, followed, maps),
+        else no_such_channel(layer, followed, maps),
     }

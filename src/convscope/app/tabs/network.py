@@ -15,13 +15,13 @@ from convscope.view.convolution_arithmetic import Sweep, convolution_arithmetic,
 from convscope.view.table import layer_table
 
 
-def strip(desk: SharedState, _ask: PageRequest) -> Answer:
+def strip(state: SharedState, _request: PageRequest) -> Answer:
     """The layers one after the other, and all that is known of them."""
-    return dict(desk.once(("network",), lambda: _strip(desk)))
+    return dict(state.cached(("network",), lambda: _strip(state)))
 
 
-def _strip(desk: SharedState) -> Answer:
-    with desk.network() as net:
+def _strip(state: SharedState) -> Answer:
+    with state.network() as net:
         told, table = chapter(net), layer_table(net)
     return {
         "intro": told.intro,
@@ -32,15 +32,15 @@ def _strip(desk: SharedState) -> Answer:
     }
 
 
-def moving(desk: SharedState, ask: PageRequest) -> Answer:
+def animate_convolution(state: SharedState, request: PageRequest) -> Answer:
     """A convolution of the network at work on a few cells, as an animation."""
-    layer = ask.text("layer", "conv:1")
-    return dict(desk.once(("moving", layer), lambda: _moving(desk, layer)))
+    layer = request.text("layer", "conv:1")
+    return dict(state.cached(("moving", layer), lambda: _animate_convolution(state, layer)))
 
 
-def _moving(desk: SharedState, layer: str) -> Answer:
-    row = desk.net.layers.find(layer)
-    module = desk.net.module.get_submodule(row.name) if row.kind == "conv" else None
+def _animate_convolution(state: SharedState, layer: str) -> Answer:
+    row = state.net.layers.find(layer)
+    module = state.net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):
         msg = f"{layer} is no convolution, so no kernel moves there."
         raise NotApplicableError(msg)

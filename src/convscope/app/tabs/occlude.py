@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from convscope.app.image_encoding import heat
+from convscope.app.image_encoding import encode_heatmap
 from convscope.app.jobs import stream_job
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
@@ -19,40 +19,38 @@ from convscope.results import Heatmap
 from convscope.results.base import as_array
 
 TOP = 5
-MOST = 4096  # windows; a finer stride shows no more
+MAX_WINDOWS = 4096  # windows; a finer stride shows no more
 
 
-def occlude(desk: SharedState, ask: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
+def occlude_job(state: SharedState, request: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
     """Probabilities of the best classes under every window, on one scale."""
-    photo, side = ask.photo, min(desk.net.input_size)
-    window = ask.whole("window", max(1, side // 5), 1, side)
-    stride = ask.whole("stride", max(1, side // 18), 1, window)
-    fill = ask.text("fill", "grey")
+    photo, side = request.photo, min(state.net.input_size)
+    window = request.integer("window", max(1, side // 5), 1, side)
+    stride = request.integer("stride", max(1, side // 18), 1, window)
+    fill = request.text("fill", "grey")
     _check(side, window, stride, fill)
-    found: list[Heatmap] = []
     options: dict[str, Any] = {"window": window, "stride": stride, "fill": fill}
-    yield from stream_job(
-        desk,
+    found = yield from stream_job(
+        state,
         lambda net, progress, should_stop: occlusion_by_class(
             net, photo.pixels, top=TOP, **options, progress=progress, should_stop=should_stop
         ),
         stop,
-        found,
     )
-    yield {**_answer(desk, photo, found[0]), **options, "done": True}
+    yield {**_answer(state, photo, found), **options, "done": True}
 
 
 def _check(side: int, window: int, stride: int, fill: str) -> None:
     if fill not in FILLS:
         msg = f"A window can show {', '.join(FILLS)}, not {fill!r}."
         raise ArgumentError(msg)
-    if (1 + (side - window) // stride) ** 2 > MOST:
-        msg = f"These are more than {MOST} windows; take a larger stride."
+    if (1 + (side - window) // stride) ** 2 > MAX_WINDOWS:
+        msg = f"These are more than {MAX_WINDOWS} windows; take a larger stride."
         raise ArgumentError(msg)
 
 
-def _answer(desk: SharedState, photo: Photograph, found: Heatmap) -> Answer:
-    scored = Scores.of(desk.activations(photo))
+def _answer(state: SharedState, photo: Photograph, found: Heatmap) -> Answer:
+    scored = Scores.of(state.activations(photo))
     clean, classes = scored.probabilities()[0], scored.ranked(TOP)[0].tolist()
     drops = clean[classes, None, None] - found.values.cpu()  # how much a window takes away
     top = drops.clamp(min=0).amax()
@@ -62,10 +60,12 @@ def _answer(desk: SharedState, photo: Photograph, found: Heatmap) -> Answer:
         "classes": [
             {
                 "number": c,
-                "label": desk.net.class_label(c),
+                "label": state.net.class_label(c),
                 "share": float(clean[c]),
                 "shares": [round(v, 4) for v in found.values[place].flatten().tolist()],
-                "heat": heat(as_array(drops[place].clamp(min=0)), photo.view.size, float(top)),
+                "heat": encode_heatmap(
+                    as_array(drops[place].clamp(min=0)), photo.view.size, float(top)
+                ),
                 "worst": float(found.values[place].min()),
             }
             for place, c in enumerate(classes)
