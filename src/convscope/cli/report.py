@@ -28,6 +28,7 @@ def tour(
     from convscope.report.tour import photo_name
     from convscope.report.tour import tour as write
 
+    show.check_out(out / "index.html", ".html")
     with show.progress("loading the network") as progress:
         seen = None if survey is None else open_survey(survey)
         net = options.load()
