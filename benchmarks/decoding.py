@@ -13,6 +13,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -52,22 +53,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary)
-        photos = given.folder or _copies(place / "photos")
-        rows = []
-        for spec, size in (("bundled", None), ("bundled", 64)):
-            net = convscope.load(spec, size=size)
-            run = partial(spent, net, photos)
-            run(Decoder, place / f"warm-{size}")
-            found: list[list[tuple[float, float]]] = [[], []]
-            for k in range(given.rounds):
-                for which, decoder in enumerate((InThreads, Decoder)):
-                    found[which].append(run(decoder, place / f"{size}-{k}-{which}"))
-            pairs = list(zip(*found, strict=True))
-            ratios = [statistics.median(b[i] / a[i] for a, b in pairs) for i in (0, 1)]
-            rows.append((f"{spec}, {net.input_size[0]} pixels", *ratios))
         header = ("network", "time", "processor time")
-        table("A survey with child processes over one with threads", header, list(rows))
+        rows = times(Path(temporary), given.folder, given.rounds)
+        table("A survey with child processes over one with threads", header, rows)
+
+
+def times(place: Path, folder: Path | None, rounds: int) -> Iterator[tuple[object, ...]]:
+    """One row an input size; the two take turns."""
+    photos = folder or _copies(place / "photos")
+    for spec, size in (("bundled", None), ("bundled", 64)):
+        net = convscope.load(spec, size=size)
+        run = partial(spent, net, photos)
+        run(Decoder, place / f"warm-{size}")
+        found: list[list[tuple[float, float]]] = [[], []]
+        for k in range(rounds):
+            for which, decoder in enumerate((InThreads, Decoder)):
+                found[which].append(run(decoder, place / f"{size}-{k}-{which}"))
+        pairs = list(zip(*found, strict=True))
+        ratios = [statistics.median(b[i] / a[i] for a, b in pairs) for i in (0, 1)]
+        yield (f"{spec}, {net.input_size[0]} pixels", *ratios)
 
 
 def _copies(folder: Path) -> Path:

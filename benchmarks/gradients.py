@@ -49,17 +49,26 @@ def network(name: str, size: int) -> convscope.Network:
 
 def print_family(options: argparse.Namespace) -> None:
     """All seven formulas at one layer, from one pass, over the raw pass."""
-    rows: list[tuple[object, ...]] = []
-    for name, layer in LAYERS.items():
-        net, images = network(name, options.size), torch.rand(16, 3, options.size, options.size)
+
+    def row(name: str, layer: str) -> tuple[object, ...]:
+        net = network(name, options.size)
+        images = photographs(net, 16)
         works: dict[str, Work] = {
-            "raw": torch.no_grad()(lambda net=net, x=images: net.module(x)),
-            "all": lambda net=net, x=images, place=layer: _all_formulas(net, x, place),
+            "raw": torch.no_grad()(lambda: net.module(images)),
+            "all": lambda: _all_formulas(net, images, layer),
         }
-        rows.append((name, ratios(works, base="raw", rounds=options.rounds)["all"], 1.3))
+        return (name, ratios(works, base="raw", rounds=options.rounds)["all"], 1.3)
+
+    rows = (row(name, layer) for name, layer in LAYERS.items())
     table(
         "All gradient maps together over the raw pass, batch 16", ("network", "time", "goal"), rows
     )
+
+
+def photographs(net: convscope.Network, count: int) -> torch.Tensor:
+    """Noise in the memory format in which the network is fastest here."""
+    images = torch.rand(count, 3, *net.input_size)
+    return images.contiguous(memory_format=net.memory_format)
 
 
 def _all_formulas(net: convscope.Network, images: torch.Tensor, layer: str) -> object:
@@ -69,33 +78,37 @@ def _all_formulas(net: convscope.Network, images: torch.Tensor, layer: str) -> o
 
 def print_eigen(options: argparse.Namespace) -> None:
     """The smaller Gram matrix against a full decomposition."""
-    rows: list[tuple[object, ...]] = []
-    for shape in ((2048, 7, 7), (256, 56, 56)):
+
+    def row(shape: tuple[int, int, int]) -> tuple[object, ...]:
         a = torch.rand(1, *shape)
         matrix = a[0].flatten(1).T.numpy()
         works: dict[str, Work] = {
-            "full": lambda m=matrix: np.linalg.svd(m, full_matrices=True),
-            "gram": lambda x=a: eigencam(x, x),
+            "full": lambda: np.linalg.svd(matrix, full_matrices=True),
+            "gram": lambda: eigencam(a, a),
         }
         found = ratios(works, base="gram", rounds=options.rounds)
-        rows.append(("x".join(map(str, shape)), found["full"], 80))
+        return ("x".join(map(str, shape)), found["full"], 80)
+
+    rows = (row(shape) for shape in ((2048, 7, 7), (256, 56, 56)))
     table("Eigen-CAM: times faster than a full decomposition", ("map", "faster", "goal"), rows)
 
 
 def print_pixels(options: argparse.Namespace) -> None:
     """Pixel gradients over one forward and one backward pass with frozen parameters."""
-    rows: list[tuple[object, ...]] = []
-    for name in ("resnet50", "vgg16"):
-        net, images = network(name, options.size), torch.rand(4, 3, options.size, options.size)
+    methods = ("gradient", "guided", "deconvnet")
+
+    def row(name: str) -> tuple[object, ...]:
+        net = network(name, options.size)
+        images = photographs(net, 4)
         net.module.requires_grad_(requires_grad=False)
-        works: dict[str, Work] = {"bare": lambda net=net, x=images: _bare(net.module, x)}
-        for method in ("gradient", "guided", "deconvnet"):
-            works[method] = lambda net=net, x=images, m=method: convscope.saliency(
-                net, x, 7, method=m
-            )
+        works: dict[str, Work] = {"bare": lambda: _bare(net.module, images)}
+        for method in methods:
+            works[method] = lambda m=method: convscope.saliency(net, images, 7, method=m)
         found = ratios(works, base="bare", rounds=options.rounds)
-        rows.append((name, *(found[m] for m in ("gradient", "guided", "deconvnet")), 1.05))
-    header = ("network", "gradient", "guided", "deconvnet", "goal")
+        return (name, *(found[m] for m in methods), 1.05)
+
+    rows = (row(name) for name in ("resnet50", "vgg16"))
+    header = ("network", *methods, "goal")
     table("Pixel gradients over a bare forward and backward pass, batch 4", header, rows)
 
 
@@ -106,7 +119,8 @@ def _bare(module: torch.nn.Module, images: torch.Tensor) -> object:
 
 def print_averages(options: argparse.Namespace) -> None:
     """SmoothGrad and integrated gradients with 50 samples against Captum at its best batch."""
-    net, image = network("resnet50", options.size), torch.rand(1, 3, options.size, options.size)
+    net = network("resnet50", options.size)
+    image = photographs(net, 1)
     smooth, path = NoiseTunnel(Saliency(net.module)), IntegratedGradients(net.module)
     works: dict[str, Work] = {
         name: lambda m=name: convscope.saliency(net, image, 7, method=m) for name in AVERAGES

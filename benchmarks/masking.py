@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+from collections.abc import Iterator
 from functools import partial
 
 import pytorch_grad_cam
@@ -52,17 +53,16 @@ def works(method: str, net: convscope.Network, image: torch.Tensor, layer: str) 
     return {**found, PEER: partial(peer, method, net, image, layer)}
 
 
-def rows(method: str, name: str, rounds: int) -> list[tuple[object, ...]]:
+def rows(method: str, name: str, rounds: int) -> Iterator[tuple[object, ...]]:
     """One a precision."""
     torch.manual_seed(0)
     net = convscope.Network(getattr(models, name)(weights=None).eval(), name=name)
     image = torch.rand(1, 3, *net.input_size)
     found = ratios(works(method, net, image, LAYERS[name]), base=PEER, rounds=rounds)
-    return [
-        (method, name, LAYERS[name], precision, 1 / share, GOALS[method, name, precision])
-        for precision, share in found.items()
-        if precision != PEER
-    ]
+    for precision, share in found.items():
+        if precision != PEER:
+            goal = GOALS[method, name, precision]
+            yield (method, name, LAYERS[name], precision, 1 / share, goal)
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     pairs = [(m, n) for m in chosen.method or PEERS for n in chosen.model or LAYERS]
-    found = [row for method, name in pairs for row in rows(method, name, chosen.rounds)]
+    found = (row for method, name in pairs for row in rows(method, name, chosen.rounds))
     header = ("method", "network", "layer", "precision", "times faster", "goal")
     table(f"Against {PEER}, {chosen.threads} thread(s)", header, found)
 

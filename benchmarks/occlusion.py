@@ -18,6 +18,7 @@ from torch import Tensor
 
 from convscope.attribution.occlusion import occlusion
 from convscope.network.network import Network
+from timing import print_machine
 
 BATCHES = (1, 4, 16, 32)
 
@@ -97,6 +98,7 @@ def main() -> None:
     """Compare at each stride."""
     args = options()
     torch.set_num_threads(args.threads)
+    print_machine()
     net = network(args.model, args.size)
     photo = torch.rand(1, 3, args.size, args.size)
     for stride in args.stride:

@@ -11,6 +11,7 @@ photographs.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,7 +84,22 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    rows = []
+    header = ("network", "convolutions", "everything", "goal", "last convolution alone", "goal")
+    table(f"A survey over the raw forward pass, {given.threads} thread(s)", header, times(given))
+    peaks = (
+        (
+            count,
+            extra_mebibytes(
+                MEMORY.format(count=count, here=str(Path(__file__).parent)), "surveyed(net, source)"
+            ),
+        )
+        for count in (256, 4096)
+    )
+    table("Memory of a survey of the bundled network", ("photographs", "MiB more"), peaks)
+
+
+def times(given: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+    """One row a network."""
     for name in given.networks:
         module = torchvision.models.get_model(name, weights=None).eval()
         net = convscope.Network(module, name=name, input_size=(224, 224))
@@ -95,19 +111,7 @@ def main() -> None:
             "one layer": partial(surveyed, net, source, layers=convs[-1:]),
         }
         spent = ratios(works, base="raw", rounds=given.rounds)
-        rows.append((name, len(convs), spent["everything"], 1.15, spent["one layer"], 1.05))
-    header = ("network", "convolutions", "everything", "goal", "last convolution alone", "goal")
-    table(f"A survey over the raw forward pass, {given.threads} thread(s)", header, rows)
-    peaks = [
-        (
-            count,
-            extra_mebibytes(
-                MEMORY.format(count=count, here=str(Path(__file__).parent)), "surveyed(net, source)"
-            ),
-        )
-        for count in (256, 4096)
-    ]
-    table("Memory of a survey of the bundled network", ("photographs", "MiB more"), peaks)
+        yield (name, len(convs), spent["everything"], 1.15, spent["one layer"], 1.05)
 
 
 if __name__ == "__main__":

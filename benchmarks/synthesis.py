@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 
@@ -73,13 +74,12 @@ def own(net: convscope.Network, layer: str, side: int, precision: str) -> None:
         pass
 
 
-def rows(side: int, rounds: int) -> list[tuple[object, ...]]:
-    """One a layer."""
+def rows(side: int, rounds: int) -> Iterator[tuple[object, ...]]:
+    """One a layer and precision."""
     torch.manual_seed(0)
     module = models.vgg16(weights=None).eval()
     net = convscope.Network(module, name="vgg16")
     share = PEER_STEPS / (CHANNELS * STEPS)
-    found = []
     for place, (name, layer) in enumerate(LAYERS.items()):
         works: dict[str, Work] = {
             precision: partial(own, net, layer, side, precision)
@@ -89,8 +89,7 @@ def rows(side: int, rounds: int) -> list[tuple[object, ...]]:
         spent = ratios(works, base="Lucent", rounds=rounds)
         for precision in ("float32", "bfloat16"):
             faster = 1 / (spent[precision] * share)
-            found.append((name, side, precision, faster, GOALS[side, precision][place]))
-    return found
+            yield (name, side, precision, faster, GOALS[side, precision][place])
 
 
 def sheet(rounds: int) -> list[tuple[object, ...]]:
@@ -125,7 +124,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, choices=(128, 224), action="append")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    found = [row for side in given.side or (224, 128) for row in rows(side, given.rounds)]
+    found = (row for side in given.side or (224, 128) for row in rows(side, given.rounds))
     table("A sheet of 64 channels over its floor", ("precision", "times", "goal"), sheet(3))
     header = ("layer", "side", "precision", "times faster", "goal")
     table(f"Synthesis against Lucent's loop, {given.threads} thread(s)", header, found)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
 
 Work = Callable[[], object]
 
@@ -52,13 +58,31 @@ def extra_mebibytes(setup: str, work: str) -> float:
     return int(done.stdout.split()[-1]) / 1024
 
 
-def table(title: str, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
-    """Print a Markdown table."""
+def table(title: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
+    """Print a Markdown table, each row as soon as it is there, below the machine's name."""
+    print_machine()
     print(f"\n### {title}\n")
     print(f"| {' | '.join(header)} |")
-    print(f"|{'|'.join('---' for _ in header)}|")
+    print(f"|{'|'.join('---' for _ in header)}|", flush=True)
     for row in rows:
-        print(f"| {' | '.join(_text(cell) for cell in row)} |")
+        print(f"| {' | '.join(_text(cell) for cell in row)} |", flush=True)
+
+
+@cache
+def print_machine() -> None:
+    """Print, once, what the figures were measured on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    instructions = torch.backends.cpu.get_cpu_capability()
+    print(
+        f"{name} ({instructions}), {os.cpu_count()} cores, {torch.get_num_threads()} thread(s), "
+        f"torch {torch.__version__}",
+        flush=True,
+    )
 
 
 def _text(cell: object) -> str:
