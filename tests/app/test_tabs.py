@@ -278,7 +278,7 @@ def test_a_convolution_at_work(functions):
     assert (7, 7) == sweep_of(nn.Conv2d(3, 4, 7, 2, 3)).input
     assert (4, 4) == sweep_of(nn.Conv2d(3, 4, 5, padding="same", dilation=2)).output
     assert found["html"].startswith('<img alt="')
-    assert "is no convolution" in functions["moving"]({"layer": "stage:2"})["error"]
+    assert "is not a convolution" in functions["moving"]({"layer": "stage:2"})["error"]
 
 
 def single_score_state(bias):

@@ -62,7 +62,7 @@ def test_curves_change_one_pixel_after_another():
     score = lambda x: (x * weight).pow(2).sum((1, 2, 3))
     found = curve(score, start, end, order, 11)
     torch.testing.assert_close(found.scores, torch.tensor(slow_curve(score, start, end, order, 11)))
-    assert (0, 1) == (found.shares[0], found.shares[-1])
+    assert (0, 1) == (found.fractions[0], found.fractions[-1])
 
 
 class Corner(nn.Module):
@@ -234,7 +234,7 @@ def test_a_map_that_is_turned_over_is_not_called_alike(net, images):
         return found if other is net else replace(found, values=-found.values)
 
     words = randomization_check(net, images, turned).words()
-    assert "is turned over (rank correlation -1.00)" in words
+    assert "is inverted (rank correlation -1.00)" in words
 
 
 def test_one_at_a_time_all_layers_are_judged(net, images):

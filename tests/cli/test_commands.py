@@ -172,7 +172,7 @@ def test_cam_options_reach_the_picture(run, tmp_path):
         (["predict", "sample:china", "--size", "big"], "--size must be a number of pixels"),
         (["predict", "sample:china", "--fit", "stretch"], "fit must be 'crop' or 'squash'"),
         (["maps", "sample:china", "--across-layers"], "say which, as --channel 17."),
-        (["filters", "--layer", "stage:1"], "stage:1 is no convolution"),
+        (["filters", "--layer", "stage:1"], "stage:1 is not a convolution"),
         (["tour", "nowhere.jpg"], "There is no file nowhere.jpg."),
         (["tour", "--out", "/dev/null/x"], "/dev/null/x/index.html cannot be written"),
         (

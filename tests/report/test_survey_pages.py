@@ -12,7 +12,7 @@ from convscope.diagnostics.channel_health import channel_health
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.report.channel_pages import channel_page, channel_sheet, layer_sheet
 from convscope.report.tour import tour
-from convscope.view.duplicates import alike, duplicates
+from convscope.view.duplicates import best_rotation, duplicates
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_duplicates_equal_the_loop():
     weight = torch.randn(6, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     weight[3] = -weight[0]
     weight[5] = 3 * weight[1].rot90(2, (-2, -1))
-    turns, cosines = alike(weight)
+    turns, cosines = best_rotation(weight)
     for i in range(6):
         for j in range(6):
             best = max(

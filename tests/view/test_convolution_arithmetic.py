@@ -43,7 +43,7 @@ def test_taps_are_those_of_torch(size, kernel, padding, stride, dilation):
     expected = F.unfold(
         cells.view(1, 1, -1, wide), kernel, dilation=dilation, stride=stride, padding=0
     )[0].T
-    found = [[y * wide + x for y, x in sweep.taps(place)] for place in sweep.places()]
+    found = [[y * wide + x for y, x in sweep.taps(place)] for place in sweep.positions()]
     assert expected.tolist() == found
 
 

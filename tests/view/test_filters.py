@@ -37,7 +37,7 @@ def test_sheets_are_square(count, shape):
 
 
 def test_mistakes(net):
-    with pytest.raises(NotApplicableError, match="act is no convolution"):
+    with pytest.raises(NotApplicableError, match="act is not a convolution"):
         convscope.filters(net, "act")
     with pytest.raises(ArgumentError, match="There is no input channel 8: the filters have 8"):
         convscope.filters(net, "mid", inputs=8)

@@ -50,7 +50,7 @@ def test_the_bare_chain_is_convolutions_only():
     expected = layers[3](layers[0](x))[:, 3]
     torch.testing.assert_close(found.values[1], expected.detach())
     assert ["conv:1 bare", "conv:2 bare"] == list(found.captions)
-    assert "chain" == found.recipe.method
+    assert "convolution_chain" == found.recipe.method
 
 
 def test_no_chain_is_refused(images):

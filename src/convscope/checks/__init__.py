@@ -1,1 +1,1 @@
-"""May a map be trusted? Methods come in as callables, so any map can be checked."""
+"""Can a map be trusted? Methods are passed as callables, so any map can be checked."""

@@ -20,7 +20,7 @@ from convscope.results import Chart, Heatmap, Recipe
 Score = Callable[[Tensor], Tensor]
 """Pictures (B, C, H, W) -> their scores (B,)."""
 STEPS = 32
-CLEARLY = 0.02  # as a probability; as a share of the clean score where it is none
+DROP_MARGIN = 0.02  # of a probability; for other scores relative to the clean score
 
 
 @dataclass(frozen=True)
@@ -28,81 +28,85 @@ class Curve:
     """A score while pixels change.
 
     Attributes:
-        shares: share of the pixels changed, from 0 to 1.
+        fractions: of the pixels changed, from 0 to 1.
         scores: the score then.
     """
 
-    shares: Tensor
+    fractions: Tensor
     scores: Tensor
 
     @property
     def area(self) -> float:
         """Area under the curve, by trapezoids."""
-        return float(torch.trapezoid(self.scores, self.shares))
+        return float(torch.trapezoid(self.scores, self.fractions))
 
 
 def curve(score: Score, start: Tensor, end: Tensor, order: Tensor, steps: int = STEPS) -> Curve:
     """Turn one picture into another, pixel by pixel.
 
     Args:
-        score: what is watched.
+        score: the function to evaluate.
         start: (1, C, H, W), the picture at first.
         end: (1, C, H, W), the picture at last.
-        order: (H, W); places with the highest values change first, ties in reading order.
+        order: (H, W); pixels with the highest values change first, ties in reading order.
         steps: how many times the score is read after the start.
     """
-    places = order.flatten().argsort(descending=True, stable=True)
-    counts = [round(len(places) * i / steps) for i in range(steps + 1)]
-    rank = torch.empty_like(places)
-    rank[places] = torch.arange(len(places), device=places.device)
-    found = [score(batch) for batch in _steps(start, end, rank.view(order.shape), counts)]
-    shares = torch.tensor(counts, dtype=torch.float32) / len(places)
-    return Curve(shares, torch.cat(found).float().cpu())
+    ranking = order.flatten().argsort(descending=True, stable=True)
+    counts = [round(len(ranking) * i / steps) for i in range(steps + 1)]
+    rank = torch.empty_like(ranking)
+    rank[ranking] = torch.arange(len(ranking), device=ranking.device)
+    scores = [
+        score(batch) for batch in _intermediate_batches(start, end, rank.view(order.shape), counts)
+    ]
+    fractions = torch.tensor(counts, dtype=torch.float32) / len(ranking)
+    return Curve(fractions, torch.cat(scores).float().cpu())
 
 
-def _steps(start: Tensor, end: Tensor, rank: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Pictures at each step, eight a batch."""
-    chosen = [rank < count for count in counts]
-    batches = [torch.stack(chosen[i : i + 8])[:, None] for i in range(0, len(chosen), 8)]
+def _intermediate_batches(
+    start: Tensor, end: Tensor, rank: Tensor, counts: Sequence[int]
+) -> list[Tensor]:
+    """Images at each step, in batches of eight."""
+    masks = [rank < count for count in counts]
+    batches = [torch.stack(masks[i : i + 8])[:, None] for i in range(0, len(masks), 8)]
     return [torch.where(changed, end, start) for changed in batches]
 
 
 @dataclass(frozen=True)
-class Trust:
-    """How a map fares against chance and against the middle of the picture.
+class DeletionInsertion:
+    """Deletion and insertion curves of a map, compared with chance and with the image centre.
 
     Attributes:
         deletion: curves while pixels are covered with grey, by what orders them: "map",
             "chance" (the mean of three random maps), "centre". Lower areas are better.
         insertion: curves while a blurred photograph is sharpened. Higher areas are better.
-        share: whether the scores are probabilities, from 0 to 1.
+        is_probability: whether the scores are probabilities, from 0 to 1.
 
     Example:
         >>> import convscope as cs
         >>> net = cs.load(size=64)  # small photographs, to be quick
         >>> heat = cs.cam(net, "sample:china", "class:church")
-        >>> trust = cs.deletion_insertion(net, heat, cs.probability("church"))
-        >>> list(trust.areas())
+        >>> curves = cs.deletion_insertion(net, heat, cs.probability("church"))
+        >>> list(curves.areas())
         ['map', 'centre', 'chance']
-        >>> trust.chart(heat.recipe, "church").save("trust.png").name
-        'trust.png'
+        >>> curves.chart(heat.recipe, "church").save("curves.png").name
+        'curves.png'
     """
 
     deletion: Mapping[str, Curve]
     insertion: Mapping[str, Curve]
-    share: bool = True
+    is_probability: bool = True
 
-    def drop(self, name: str, share: float = 0.2) -> tuple[float, float]:
-        """The score before and after a share of the pixels is covered."""
-        found = self.deletion[name]
-        place = int((found.shares - share).abs().argmin())
-        return float(found.scores[0]), float(found.scores[place])
+    def drop(self, name: str, fraction: float = 0.2) -> tuple[float, float]:
+        """The score before and after a fraction of the pixels is covered."""
+        curve = self.deletion[name]
+        step = int((curve.fractions - fraction).abs().argmin())
+        return float(curve.scores[0]), float(curve.scores[step])
 
     @property
     def holds(self) -> bool:
         """Whether covering what the map shows costs clearly more than covering a random part."""
-        size = 1.0 if self.share else abs(self.drop("map")[0])
-        return self.drop("map")[1] < self.drop("chance")[1] - CLEARLY * size
+        size = 1.0 if self.is_probability else abs(self.drop("map")[0])
+        return self.drop("map")[1] < self.drop("chance")[1] - DROP_MARGIN * size
 
     def sentence(self, what: str) -> str:
         """The check in plain words.
@@ -115,13 +119,13 @@ class Trust:
         verdict = "more than" if self.holds else "no more than"
         return (
             f"Checked: covering the strongest fifth of this map takes {what} from "
-            f"{self._shown(before)} to {self._shown(after)}, {verdict} covering a random fifth, "
-            f"which leaves {self._shown(by_chance)}."
+            f"{self._formatted(before)} to {self._formatted(after)}, {verdict} covering a random fifth, "
+            f"which leaves {self._formatted(by_chance)}."
         )
 
-    def _shown(self, score: float) -> str:
+    def _formatted(self, score: float) -> str:
         """A probability in percent, any other score as the number it is."""
-        return f"{score:.0%}" if self.share else f"{score:.3g}"
+        return f"{score:.0%}" if self.is_probability else f"{score:.3g}"
 
     def areas(self) -> dict[str, tuple[float, float]]:
         """Name -> areas of deletion and insertion."""
@@ -131,7 +135,7 @@ class Trust:
         """Both families of curves."""
         panels = {
             title: {
-                f"{name}, area {c.area:.2f}": (c.shares.tolist(), c.scores.tolist())
+                f"{name}, area {c.area:.2f}": (c.fractions.tolist(), c.scores.tolist())
                 for name, c in curves.items()
             }
             for title, curves in (
@@ -144,7 +148,7 @@ class Trust:
 
 def deletion_insertion(
     net: Network, heat: Heatmap, objective: Objective, *, index: int = 0, seed: int = 0
-) -> Trust:
+) -> DeletionInsertion:
     """Deletion and insertion by a map, by chance and by distance from the centre.
 
     Deleted pixels become grey; insertion starts from a blurred photograph.
@@ -152,7 +156,7 @@ def deletion_insertion(
     Args:
         net: the network.
         heat: the map; its images are what is changed.
-        objective: whose value is watched; a class's probability is easiest to read.
+        objective: what is scored; a class's probability is easiest to read.
         index: which photograph.
         seed: of the random maps.
 
@@ -160,45 +164,45 @@ def deletion_insertion(
         >>> import convscope as cs
         >>> net = cs.load(size=64)  # small photographs, to be quick
         >>> heat = cs.occlusion(net, "sample:china", "class:church", window=16, stride=8)
-        >>> trust = cs.deletion_insertion(net, heat, cs.probability("church"))
-        >>> trust.holds  # covering its strongest fifth costs more than covering any fifth
+        >>> curves = cs.deletion_insertion(net, heat, cs.probability("church"))
+        >>> curves.holds  # covering its strongest fifth costs more than covering any fifth
         True
-        >>> sorted(trust.areas())
+        >>> sorted(curves.areas())
         ['centre', 'chance', 'map']
     """
-    photo, objective = _asked_of(net, heat, objective, index)
-    orders = {"map": [_at(heat.values[index], photo)], "centre": [_centre(photo)]}
-    orders["chance"] = [_chance(photo, seed + i) for i in range(3)]
-    return _along(net, photo, objective, orders)
+    photo, objective = _photo_and_objective(net, heat, objective, index)
+    orders = {"map": [_resized(heat.values[index], photo)], "centre": [_centre_order(photo)]}
+    orders["chance"] = [_random_order(photo, seed + i) for i in range(3)]
+    return _run_curves(net, photo, objective, orders)
 
 
 def areas(
     net: Network, heat: Heatmap, objective: Objective, *, index: int = 0
 ) -> tuple[float, float]:
-    """Areas of deletion and insertion by a map alone; see `trust`."""
-    photo, objective = _asked_of(net, heat, objective, index)
-    found = _along(net, photo, objective, {"map": [_at(heat.values[index], photo)]})
-    return found.areas()["map"]
+    """Areas of deletion and insertion by a map alone; see `deletion_insertion`."""
+    photo, objective = _photo_and_objective(net, heat, objective, index)
+    result = _run_curves(net, photo, objective, {"map": [_resized(heat.values[index], photo)]})
+    return result.areas()["map"]
 
 
-def _asked_of(
+def _photo_and_objective(
     net: Network, heat: Heatmap, objective: Objective, index: int
 ) -> tuple[Tensor, Objective]:
-    """One photograph, and the question as it is for that photograph unchanged."""
+    """One photograph, and the objective resolved on it unchanged."""
     photo = net.as_pixels(heat.images[index : index + 1])
     return photo, net.resolve_target(objective.for_images(index, index + 1), photo)
 
 
-def _along(
+def _run_curves(
     net: Network, photo: Tensor, objective: Objective, orders: Mapping[str, Sequence[Tensor]]
-) -> Trust:
+) -> DeletionInsertion:
     grey, blurred = torch.full_like(photo, 0.5), blur(photo)
 
     @torch.no_grad()
     def score(pictures: Tensor) -> Tensor:
         return objective.read(net.run(pictures, objective.layers))
 
-    return Trust(
+    return DeletionInsertion(
         {name: _mean([curve(score, photo, grey, o) for o in o_s]) for name, o_s in orders.items()},
         {
             name: _mean([curve(score, blurred, photo, o) for o in o_s])
@@ -209,21 +213,21 @@ def _along(
 
 
 def _mean(curves: Sequence[Curve]) -> Curve:
-    return Curve(curves[0].shares, torch.stack([c.scores for c in curves]).mean(0))
+    return Curve(curves[0].fractions, torch.stack([c.scores for c in curves]).mean(0))
 
 
-def _at(values: Tensor, photo: Tensor) -> Tensor:
+def _resized(values: Tensor, photo: Tensor) -> Tensor:
     grid = photo.shape[-2:]
     return F.interpolate(values[None, None].float(), grid, mode="bilinear")[0, 0].to(photo.device)
 
 
-def _chance(photo: Tensor, seed: int) -> Tensor:
-    """A random map as coarse as most maps are, so that it hides connected places."""
+def _random_order(photo: Tensor, seed: int) -> Tensor:
+    """A random map as coarse as most maps, so that it covers connected regions."""
     generator = seeded(seed)
-    return _at(torch.rand(8, 8, generator=generator, dtype=torch.float32), photo)
+    return _resized(torch.rand(8, 8, generator=generator, dtype=torch.float32), photo)
 
 
-def _centre(photo: Tensor) -> Tensor:
+def _centre_order(photo: Tensor) -> Tensor:
     height, width = photo.shape[-2:]
     y = torch.linspace(-1, 1, height, device=photo.device, dtype=torch.float32)[:, None]
     x = torch.linspace(-1, 1, width, device=photo.device, dtype=torch.float32)
@@ -232,12 +236,12 @@ def _centre(photo: Tensor) -> Tensor:
 
 def blur(photo: Tensor) -> Tensor:
     """A photograph out of focus: a Gaussian of a twelfth of its shorter side."""
-    spread = min(photo.shape[-2:]) / 12
-    reach = min(int(3 * spread), min(photo.shape[-2:]) - 1)
-    steps = torch.arange(-reach, reach + 1, device=photo.device)
-    kernel = torch.exp(-(steps**2) / (2 * spread**2))
+    sigma = min(photo.shape[-2:]) / 12
+    radius = min(int(3 * sigma), min(photo.shape[-2:]) - 1)
+    offsets = torch.arange(-radius, radius + 1, device=photo.device)
+    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).to(photo.dtype)
     flat = photo.flatten(0, 1)[:, None]
-    flat = F.conv2d(F.pad(flat, (reach, reach, 0, 0), mode="reflect"), kernel.view(1, 1, 1, -1))
-    flat = F.conv2d(F.pad(flat, (0, 0, reach, reach), mode="reflect"), kernel.view(1, 1, -1, 1))
+    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), mode="reflect"), kernel.view(1, 1, 1, -1))
+    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), mode="reflect"), kernel.view(1, 1, -1, 1))
     return flat.view_as(photo)

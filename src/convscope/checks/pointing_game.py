@@ -44,11 +44,11 @@ def pointing_game(heat: Heatmap, masks: Tensor, *, tolerance: int = 0) -> Tensor
             f"photographs, not {tuple(masks.shape)}."
         )
         raise ArgumentError(msg)
-    near = masks.bool()
+    target = masks.bool()
     if tolerance:
-        wide = F.max_pool2d(near[:, None].float(), 2 * tolerance + 1, 1, tolerance)
-        near = wide[:, 0] > 0
-    large = F.interpolate(heat.values[:, None].float(), masks.shape[-2:], mode="bilinear")[:, 0]
-    place = large.flatten(1).argmax(1)
-    hit = near.flatten(1).gather(1, place[:, None].to(near.device))[:, 0]
+        dilated = F.max_pool2d(target[:, None].float(), 2 * tolerance + 1, 1, tolerance)
+        target = dilated[:, 0] > 0
+    upsampled = F.interpolate(heat.values[:, None].float(), masks.shape[-2:], mode="bilinear")[:, 0]
+    peak = upsampled.flatten(1).argmax(1)
+    hit = target.flatten(1).gather(1, peak[:, None].to(target.device))[:, 0]
     return hit & (heat.values.flatten(1).amax(1) > 0).to(hit.device)

@@ -22,7 +22,7 @@ from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, recipe_for
 
 Method = Callable[[Network, Tensor], Heatmap]
-HOW = ("cascading", "single")
+ORDERS = ("cascading", "single")
 
 
 def randomization_check(
@@ -46,14 +46,14 @@ def randomization_check(
         how: "cascading" or "single".
         seed: of the random weights.
         progress: called with done, total and the layer.
-        should_stop: asked between layers; what is finished is returned.
+        should_stop: called between layers; what is finished is returned.
 
     Returns:
         By layer, the rank correlation of the maps' values (Spearman) and the structural
         similarity of their positive parts (SSIM); 1 is the map as it was.
 
     Raises:
-        ArgumentError: if `how` is neither.
+        ArgumentError: if `how` is invalid.
 
     Example:
         >>> import convscope as cs
@@ -66,69 +66,73 @@ def randomization_check(
         >>> chart.save("randomization.png").name
         'randomization.png'
     """
-    if how not in HOW:
-        msg = f"how must be {' or '.join(map(repr, HOW))}, not {how!r}."
+    if how not in ORDERS:
+        msg = f"how must be {' or '.join(map(repr, ORDERS))}, not {how!r}."
         raise ArgumentError(msg)
-    first = method(net, images).values
-    names, ranks, alike = ["as learnt"], [1.0], [1.0]
+    original = method(net, images).values
+    names, correlations, similarities = ["as learnt"], [1.0], [1.0]
     layers = _layers(net)
-    for done, (name, other) in enumerate(_randomized(net, layers, how, seed)):
+    for index, (name, randomized) in enumerate(_randomized(net, layers, how, seed)):
         if should_stop and should_stop():
             break
         if progress:
-            progress(done, len(layers), name)
-        values = method(other, images).values
+            progress(index, len(layers), name)
+        values = method(randomized, images).values
         names.append(name)
-        ranks.append(rank_correlation(first, values))
-        alike.append(structural_similarity(first, values))
-    places = list(range(len(names)))
-    panels = {how: {"rank correlation": (places, ranks), "SSIM": (places, alike)}}
-    recipe = recipe_for(net, "randomization", seed=seed, how=how, layers=names)
+        correlations.append(rank_correlation(original, values))
+        similarities.append(structural_similarity(original, values))
+    positions = list(range(len(names)))
+    panels = {
+        how: {"rank correlation": (positions, correlations), "SSIM": (positions, similarities)}
+    }
+    recipe = recipe_for(net, "randomization_check", seed=seed, how=how, layers=names)
     return Chart(
         panels,
         "layers made random, from the scores down",
         "similarity",
         recipe,
-        _says(how, names, ranks),
+        _verdict(how, names, correlations),
     )
 
 
-ALIKE = 0.3  # rank correlation from which maps count as alike
+SIMILAR_CORRELATION = 0.3  # rank correlation above which maps count as similar
 
 
-def _says(how: str, names: Sequence[str], ranks: Sequence[float]) -> str:
-    """The verdict; the first of `names` and `ranks` is the network as learnt."""
-    if len(ranks) == 1:
+def _verdict(how: str, names: Sequence[str], correlations: Sequence[float]) -> str:
+    """The verdict; the first of `names` and `correlations` is the network as learnt."""
+    if len(correlations) == 1:
         return "Stopped before any layer was made random, so nothing can be said of the map."
-    return _says_each(names[1:], ranks[1:]) if how == "single" else _says_all(ranks[-1])
+    if how == "single":
+        return _single_verdict(names[1:], correlations[1:])
+    return _cascading_verdict(correlations[-1])
 
 
-def _says_all(last: float) -> str:
-    if abs(last) < ALIKE:
-        return f"The map depends on what was learnt: its rank correlation falls to {last:.2f}."
-    if last < 0:
+def _cascading_verdict(correlation: float) -> str:
+    if abs(correlation) < SIMILAR_CORRELATION:
         return (
-            f"Take care: with random weights the map is turned over (rank correlation {last:.2f}): "
+            f"The map depends on what was learnt: its rank correlation falls to {correlation:.2f}."
+        )
+    if correlation < 0:
+        return (
+            f"Take care: with random weights the map is inverted (rank correlation {correlation:.2f}): "
             "what was learnt decides its sign, the photograph its shape."
         )
     return (
-        f"Take care: with random weights the map still looks alike (rank correlation {last:.2f}), "
+        f"Take care: with random weights the map still looks alike (rank correlation {correlation:.2f}), "
         "so it shows the photograph more than the network."
     )
 
 
-def _says_each(names: Sequence[str], ranks: Sequence[float]) -> str:
-    changed = sum(abs(rank) < ALIKE for rank in ranks)
-    most = max(range(len(ranks)), key=lambda i: abs(ranks[i]))
-    least = (
-        f"it depends least on {names[most]}, where the rank correlation stays at {ranks[most]:.2f}"
-    )
+def _single_verdict(names: Sequence[str], correlations: Sequence[float]) -> str:
+    changed = sum(abs(correlation) < SIMILAR_CORRELATION for correlation in correlations)
+    strongest = max(range(len(correlations)), key=lambda i: abs(correlations[i]))
+    remark = f"it depends least on {names[strongest]}, where the rank correlation stays at {correlations[strongest]:.2f}"
     if not changed:
         return (
-            f"Take care: whichever of {len(ranks)} layers is made random, the map still looks "
-            f"alike; {least}."
+            f"Take care: whichever of {len(correlations)} layers is made random, the map still looks "
+            f"alike; {remark}."
         )
-    return f"Made random one at a time, {changed} of {len(ranks)} layers change the map; {least}."
+    return f"Made random one at a time, {changed} of {len(correlations)} layers change the map; {remark}."
 
 
 def _layers(net: Network) -> list[str]:
@@ -149,7 +153,7 @@ def _randomized(
     for number, name in enumerate(layers):
         if how == "single":
             module = deepcopy_module(net.module)
-        _shuffle(module.get_submodule(name), seed + number)
+        _randomize(module.get_submodule(name), seed + number)
         yield (
             name or net.name,
             replace(net, module=module, spec=None, name=f"{net.name} made random"),
@@ -157,7 +161,7 @@ def _randomized(
 
 
 @torch.no_grad()
-def _shuffle(module: nn.Module, seed: int) -> None:
+def _randomize(module: nn.Module, seed: int) -> None:
     """Replace weights by normal ones of the same mean and deviation.
 
     Weights that are all the same, as a norm's at the start, have no deviation: they get their own
@@ -165,14 +169,14 @@ def _shuffle(module: nn.Module, seed: int) -> None:
     """
     generator = seeded(seed)
     # An attention uses its output projection without running it.
-    own = list(module.parameters(recurse=isinstance(module, nn.MultiheadAttention)))
-    sizes = [float(p.abs().mean()) for p in own if p.numel()]
-    usual = max(sizes, default=0.0) or 1.0
-    for parameter in own:
+    parameters = list(module.parameters(recurse=isinstance(module, nn.MultiheadAttention)))
+    magnitudes = [float(p.abs().mean()) for p in parameters if p.numel()]
+    fallback = max(magnitudes, default=0.0) or 1.0
+    for parameter in parameters:
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32).to(parameter)
-        spread = float(parameter.std()) if parameter.numel() > 1 else 0.0
-        size = spread or float(parameter.abs().mean()) or usual
-        parameter.copy_(parameter.mean() + size * noise)
+        std = float(parameter.std()) if parameter.numel() > 1 else 0.0
+        scale = std or float(parameter.abs().mean()) or fallback
+        parameter.copy_(parameter.mean() + scale * noise)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
@@ -182,13 +186,13 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     """
     from scipy.stats import rankdata
 
-    found = []
+    correlations = []
     for one, other in zip(a.flatten(1), b.flatten(1), strict=True):
         x, y = (torch.from_numpy(rankdata(v.cpu().numpy())) for v in (one, other))
         x, y = x - x.mean(), y - y.mean()
         size = x.norm() * y.norm()
-        found.append(float(x @ y / size) if size > 0 else 0.0)
-    return sum(found) / len(found)
+        correlations.append(float(x @ y / size) if size > 0 else 0.0)
+    return sum(correlations) / len(correlations)
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> float:
@@ -197,7 +201,7 @@ def structural_similarity(a: Tensor, b: Tensor) -> float:
     Wang et al. 2004, doi:10.1109/TIP.2003.819861, with uniform windows of 7 cells (or as many as
     there are) and a range of 1.
     """
-    x, y = _shown(a), _shown(b)
+    x, y = _normalized(a), _normalized(b)
     side = min(7, *x.shape[-2:])
 
     def window(v: Tensor) -> Tensor:
@@ -206,11 +210,11 @@ def structural_similarity(a: Tensor, b: Tensor) -> float:
     mx, my = window(x), window(y)
     vx, vy, cov = window(x * x) - mx**2, window(y * y) - my**2, window(x * y) - mx * my
     c1, c2 = 0.01**2, 0.03**2
-    found = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
-    return float(found.mean())
+    similarity = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    return float(similarity.mean())
 
 
-def _shown(values: Tensor) -> Tensor:
+def _normalized(values: Tensor) -> Tensor:
     positive = values.clamp(min=0)
     top = positive.amax((-2, -1), keepdim=True)
     return torch.where(top > 0, positive / top, 0.0)

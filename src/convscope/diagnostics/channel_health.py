@@ -5,7 +5,7 @@ from __future__ import annotations
 from convscope.dataset.survey_result import Survey
 from convscope.network.network import Network
 from convscope.results import Cell, Table
-from convscope.view.duplicates import ALIKE, alike
+from convscope.view.duplicates import DUPLICATE_COSINE, best_rotation
 from convscope.view.filters import noise_scores, weights_of
 
 NOISY = 0.9
@@ -50,8 +50,8 @@ def _row(net: Network, survey: Survey, layer: str) -> list[Cell]:
     if conv is None:
         return [*found, None, None, None]
     weight = weights_of(net, conv)
-    turns, cosines = alike(weight)
-    twin = cosines.fill_diagonal_(-1) >= ALIKE
+    turns, cosines = best_rotation(weight)
+    twin = cosines.fill_diagonal_(-1) >= DUPLICATE_COSINE
     noisy = int((noise_scores(weight) >= NOISY).sum()) if conv == "conv:1" else None
     return [
         *found,

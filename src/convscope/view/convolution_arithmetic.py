@@ -1,4 +1,4 @@
-"""The arithmetic of a convolution as an animation: which cells make which."""
+"""The arithmetic of a convolution as an animation: which input cells make which output cell."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from convscope.render.sweep import Board, Numbers
 from convscope.results import Film, Recipe
 
 Size = int | tuple[int, int]
-MOST = 2500  # frames; more takes minutes to watch
-ROOM = 1 << 30  # bytes of all frames
+MAX_FRAMES = 2500  # more take minutes to watch
+MAX_BYTES = 1 << 30  # bytes of all frames
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Sweep:
     Attributes:
         input: cells of the input.
         kernel: cells of the kernel.
-        padding: cells of nothing at each side.
-        stride: cells from one place of the kernel to the next.
+        padding: empty cells at each side.
+        stride: cells from one position of the kernel to the next.
         dilation: cells from one cell of the kernel to the next.
     """
 
@@ -50,17 +50,17 @@ class Sweep:
         )
         return rows, columns
 
-    def places(self) -> Iterator[tuple[int, int]]:
+    def positions(self) -> Iterator[tuple[int, int]]:
         """The output's cells, row by row."""
         rows, columns = self.output
         yield from ((y, x) for y in range(rows) for x in range(columns))
 
-    def taps(self, place: tuple[int, int]) -> list[tuple[int, int]]:
+    def taps(self, position: tuple[int, int]) -> list[tuple[int, int]]:
         """The cells of the padded input that make one cell of the output."""
         ys, xs = (
             [cell * s + d * k for k in range(length)]
             for cell, s, d, length in zip(
-                place, self.stride, self.dilation, self.kernel, strict=True
+                position, self.stride, self.dilation, self.kernel, strict=True
             )
         )
         return [(y, x) for y in ys for x in xs]
@@ -81,10 +81,10 @@ def convolution_arithmetic(
     Args:
         input: cells of the input, one number for a square, or (rows, columns); so all others.
         kernel: cells of the kernel.
-        padding: cells of nothing at each side.
-        stride: cells from one place of the kernel to the next.
+        padding: empty cells at each side.
+        stride: cells from one position of the kernel to the next.
         dilation: cells from one cell of the kernel to the next.
-        numbers: write an example into the cells: small whole numbers, their products and sums.
+        numbers: write an example into the cells: small integers, their products and sums.
         seed: of these numbers.
 
     Returns:
@@ -111,28 +111,28 @@ def convolution_arithmetic(
     )
     _check(sweep)
     example = _example(sweep, seed) if numbers else None
-    board = Board(sweep.input, sweep.padding, sweep.output, words(sweep), example)
-    _check_room(board.size, sweep)
-    frames = list(board.frames((place, sweep.taps(place)) for place in sweep.places()))
-    return Film(frames, words(sweep), _recipe(sweep, seed if numbers else None))
+    board = Board(sweep.input, sweep.padding, sweep.output, summary(sweep), example)
+    _check_memory(board.size, sweep)
+    frames = list(board.frames((position, sweep.taps(position)) for position in sweep.positions()))
+    return Film(frames, summary(sweep), _recipe(sweep, seed if numbers else None))
 
 
-def words(sweep: Sweep) -> str:
+def summary(sweep: Sweep) -> str:
     """The five sizes and what comes out.
 
     >>> words(Sweep((5, 5), (3, 3), (1, 1), (2, 2), (1, 1)))
     'input 5x5, kernel 3x3, padding 1, stride 2: output 3x3'
     """
-    parts = [f"input {_by(sweep.input)}", f"kernel {_by(sweep.kernel)}"]
+    parts = [f"input {_dimensions(sweep.input)}", f"kernel {_dimensions(sweep.kernel)}"]
     steps = {"padding": (sweep.padding, 0), "stride": (sweep.stride, 1)}
     steps["dilation"] = (sweep.dilation, 1)
-    for name, (size, usual) in steps.items():
-        if size != (usual, usual):
-            parts.append(f"{name} {size[0] if size[0] == size[1] else _by(size)}")
-    return f"{', '.join(parts)}: output {_by(sweep.output)}"
+    for name, (size, default) in steps.items():
+        if size != (default, default):
+            parts.append(f"{name} {size[0] if size[0] == size[1] else _dimensions(size)}")
+    return f"{', '.join(parts)}: output {_dimensions(sweep.output)}"
 
 
-def _by(size: tuple[int, int]) -> str:
+def _dimensions(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
@@ -145,49 +145,55 @@ def _pair(size: Size, name: str, least: int) -> tuple[int, int]:
 
 
 def _check(sweep: Sweep) -> None:
-    reach = [d * (k - 1) + 1 for d, k in zip(sweep.dilation, sweep.kernel, strict=True)]
-    room = [i + 2 * p for i, p in zip(sweep.input, sweep.padding, strict=True)]
-    if reach[0] > room[0] or reach[1] > room[1]:
+    extent = [d * (k - 1) + 1 for d, k in zip(sweep.dilation, sweep.kernel, strict=True)]
+    padded = [i + 2 * p for i, p in zip(sweep.input, sweep.padding, strict=True)]
+    if extent[0] > padded[0] or extent[1] > padded[1]:
         msg = (
-            f"The kernel reaches over {reach[0]}x{reach[1]} cells, but the input with its padding "
-            f"has {room[0]}x{room[1]}; make the kernel smaller or the padding larger."
+            f"The kernel reaches over {extent[0]}x{extent[1]} cells, but the input with its padding "
+            f"has {padded[0]}x{padded[1]}; make the kernel smaller or the padding larger."
         )
         raise ArgumentError(msg)
-    steps = sweep.output[0] * sweep.output[1]
-    if steps > MOST:
-        msg = f"The output has {steps:,} cells, and each is a frame; at most {MOST:,} can be watched. Make the input smaller or the stride larger."
+    frames = sweep.output[0] * sweep.output[1]
+    if frames > MAX_FRAMES:
+        msg = f"The output has {frames:,} cells, and each is a frame; at most {MAX_FRAMES:,} can be watched. Make the input smaller or the stride larger."
         raise ArgumentError(msg)
 
 
-def _check_room(size: tuple[int, int], sweep: Sweep) -> None:
-    steps = sweep.output[0] * sweep.output[1]
-    room = 3 * size[0] * size[1] * steps
-    if room > ROOM:
-        msg = f"{steps:,} frames of {size[0]} by {size[1]} pixels take {room >> 20:,} MB; at most {ROOM >> 20} are allowed. Make the input smaller or the stride larger."
+def _check_memory(size: tuple[int, int], sweep: Sweep) -> None:
+    frames = sweep.output[0] * sweep.output[1]
+    needed = 3 * size[0] * size[1] * frames
+    if needed > MAX_BYTES:
+        msg = f"{frames:,} frames of {size[0]} by {size[1]} pixels take {needed >> 20:,} MB; at most {MAX_BYTES >> 20} are allowed. Make the input smaller or the stride larger."
         raise ArgumentError(msg)
 
 
 def _example(sweep: Sweep, seed: int) -> Numbers:
-    """Whole numbers that are easily added up, and what torch makes of them."""
-    drawn = seeded(seed)
-    values = torch.randint(0, 4, sweep.input, generator=drawn)
-    kernel = torch.randint(-1, 3, sweep.kernel, generator=drawn)
-    made = F.conv2d(
+    """Small integers, and what torch computes from them."""
+    generator = seeded(seed)
+    values = torch.randint(0, 4, sweep.input, generator=generator)
+    kernel = torch.randint(-1, 3, sweep.kernel, generator=generator)
+    output = F.conv2d(
         values[None, None].double(),
         kernel[None, None].double(),
         padding=sweep.padding,
         stride=sweep.stride,
         dilation=sweep.dilation,
     )
-    return Numbers(_whole(values), _whole(kernel), _whole(made[0, 0]))
+    return Numbers(_integers(values), _integers(kernel), _integers(output[0, 0]))
 
 
-def _whole(values: torch.Tensor) -> NDArray[np.int64]:
+def _integers(values: torch.Tensor) -> NDArray[np.int64]:
     return values.long().numpy()
 
 
 def _recipe(sweep: Sweep, seed: int | None) -> Recipe:
     sizes = {name: list(size) for name, size in vars(sweep).items()}
     return Recipe(
-        "arithmetic", "none", "", words(sweep), sizes, seed, {"convscope": version("convscope")}
+        "convolution_arithmetic",
+        "none",
+        "",
+        summary(sweep),
+        sizes,
+        seed,
+        {"convscope": version("convscope")},
     )

@@ -26,7 +26,7 @@ def filters(
         Pictures with values (filters, 3 or 1, h, w), the weights as they are.
 
     Raises:
-        NotApplicableError: if the layer is no convolution, or its weights were not loaded.
+        NotApplicableError: if the layer is not a convolution, or its weights were not loaded.
         ArgumentError: if there is no such input channel.
 
     Example:
@@ -40,7 +40,7 @@ def filters(
     weight = weights_of(net, layer)
     if inputs == "colour" and weight.shape[1] != 3:
         inputs = 0
-    values = _seen_from(weight, inputs)
+    values = _select_inputs(weight, inputs)
     recipe = recipe_for(net, "filters", layer=layer, inputs=inputs, scale=scale)
     return Pictures(values, recipe, signed=inputs != "norm", scale=scale)
 
@@ -50,8 +50,8 @@ def filter_table(net: Network, layer: str = "conv:1") -> Table:
 
     Noise is the mean squared difference of neighbouring weights over twice their variance
     (von Neumann 1941, doi:10.1214/aoms/1177731677, along both axes): near 0 for smooth
-    filters, about 1 for weights that know nothing of their neighbours, up to 2 for
-    chequerboards. Filters of one weight have none.
+    filters, about 1 for weights independent of their neighbours, up to 2 for
+    chequerboards. Filters of one weight have no value.
 
     Example:
         >>> import convscope as cs
@@ -73,28 +73,28 @@ def filter_table(net: Network, layer: str = "conv:1") -> Table:
 def noise_scores(weight: Tensor) -> Tensor:
     """Noise of each filter: (filters, inputs, h, w) -> (filters,); 0 for flat filters."""
     cells = weight.shape[-1] * weight.shape[-2]
-    spread = (weight - weight.mean((-2, -1), keepdim=True)).pow(2).sum((1, 2, 3))
-    variance = spread / (weight.shape[1] * max(cells - 1, 1))
+    squares = (weight - weight.mean((-2, -1), keepdim=True)).pow(2).sum((1, 2, 3))
+    variance = squares / (weight.shape[1] * max(cells - 1, 1))
     steps = [weight.diff(dim=dim).pow(2).flatten(1) for dim in (-2, -1) if weight.shape[dim] > 1]
     if not steps:
         return weight.new_zeros(len(weight))
-    rough = sum((step.sum(1) for step in steps), weight.new_zeros(len(weight)))
-    rough = rough / sum(step.shape[1] for step in steps)
-    return (rough / (2 * variance)).where(variance > 0, variance.new_zeros(()))
+    roughness = sum((step.sum(1) for step in steps), weight.new_zeros(len(weight)))
+    roughness = roughness / sum(step.shape[1] for step in steps)
+    return (roughness / (2 * variance)).where(variance > 0, variance.new_zeros(()))
 
 
 def weights_of(net: Network, layer: str) -> Tensor:
     """The weights of a convolution, (filters, inputs, h, w).
 
     Raises:
-        NotApplicableError: if the layer is no convolution, or its weights were not loaded.
+        NotApplicableError: if the layer is not a convolution, or its weights were not loaded.
     """
     row = net.layers.find(layer)
     module = net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):
         count = len(net.layers.convs)
         others = f"conv:1 to conv:{count} have" if count else "this network has no convolutions"
-        msg = f"{layer} is no convolution ({row.kind}), so it has no filters; {others}."
+        msg = f"{layer} is not a convolution ({row.kind}), so it has no filters; {others}."
         raise NotApplicableError(msg)
     if f"{row.name}.weight" in net.missing:
         have = [r.address for r in net.layers.convs if f"{r.name}.weight" not in net.missing]
@@ -103,7 +103,7 @@ def weights_of(net: Network, layer: str) -> Tensor:
     return module.weight.detach().float().cpu().clone()
 
 
-def _seen_from(weight: Tensor, inputs: str | int) -> Tensor:
+def _select_inputs(weight: Tensor, inputs: str | int) -> Tensor:
     if inputs == "colour":
         return weight
     if inputs == "norm":

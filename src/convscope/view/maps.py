@@ -1,4 +1,4 @@
-"""Activation maps: what each channel of a layer answers, place by place."""
+"""Activation maps: the activations of each channel of a layer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def maps(
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         layer: any address.
         channels: their numbers, from 0; None takes all.
-        strongest: take only so many, those with the highest mean over photographs and places.
+        strongest: take only this many, those with the highest mean over photographs and positions.
 
     Returns:
         Pictures with values (N, C, h, w), the activations as they are.
@@ -49,14 +49,14 @@ def maps(
         'maps.png'
     """
     value = net.layers.to_nchw(net.activations(images, (layer,))[layer], layer)
-    chosen = _chosen(value, layer, channels, strongest)
+    numbers = _channel_numbers(value, layer, channels, strongest)
     recipe = recipe_for(net, "maps", layer=layer, channels=channels, strongest=strongest)
-    captions = [] if chosen is None else [str(k) for k in chosen]
-    kept = value if chosen is None else value[:, chosen]
-    return Pictures(kept, recipe, captions=captions, tiles="channels")
+    captions = [] if numbers is None else [str(k) for k in numbers]
+    selected = value if numbers is None else value[:, numbers]
+    return Pictures(selected, recipe, captions=captions, tiles="channels")
 
 
-def _chosen(
+def _channel_numbers(
     value: Tensor, layer: str, channels: Sequence[int] | None, strongest: int | None
 ) -> list[int] | None:
     count = value.shape[1]
@@ -65,9 +65,9 @@ def _chosen(
             msg = f"strongest must be at least 1, not {strongest}."
             raise ArgumentError(msg)
         return value.mean((0, 2, 3)).topk(min(strongest, count)).indices.tolist()
-    wrong = [k for k in channels or () if not 0 <= k < count]
-    if wrong:
-        msg = f"{layer} has no channel {wrong[0]}: it has {count}, numbered 0 to {count - 1}."
+    invalid = [k for k in channels or () if not 0 <= k < count]
+    if invalid:
+        msg = f"{layer} has no channel {invalid[0]}: it has {count}, numbered 0 to {count - 1}."
         raise ArgumentError(msg)
     return None if channels is None else list(channels)
 
@@ -100,8 +100,8 @@ def channel_across_layers(
         msg = f"No layer has a channel {k}; the widest has {most}, numbered from 0."
         raise ArgumentError(msg)
     names = [_caption(row) for row in rows]
-    acts = net.activations(images, [row.name for row in rows])
-    values = [acts[row.name][:, k] for row in rows]
+    activations = net.activations(images, [row.name for row in rows])
+    values = [activations[row.name][:, k] for row in rows]
     label = channel(rows[0].address, k).label
     recipe = recipe_for(
         net, "channel_across_layers", label, channel=k, layers=[row.name for row in rows]
@@ -118,8 +118,8 @@ def _caption(row: LayerInfo) -> str:
 def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
     """Channel `k` of the bare chain of convolutions: no ReLU, no pooling, no normalisation.
 
-    This is not what the network computes. It is what one often copied tutorial shows, kept so
-    that its pictures can be made and compared with `through`, the true pass.
+    This is not what the network computes. It is what an often copied tutorial shows; its pictures
+    can be made here and compared with `channel_across_layers`, the true pass.
 
     Raises:
         NotApplicableError: if the convolutions do not fit one after another.
@@ -148,4 +148,4 @@ def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
     if not strip:
         msg = f"No convolution has a channel {k}."
         raise ArgumentError(msg)
-    return Strip(strip, names, recipe_for(net, "chain", channel=k))
+    return Strip(strip, names, recipe_for(net, "convolution_chain", channel=k))

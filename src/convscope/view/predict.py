@@ -1,4 +1,4 @@
-"""What the network says."""
+"""The most probable classes."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
     if top < 1:
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
-    found = Scores.of(net.activations(images, (OUTPUT,)))
-    check_finite(found.values.sum(1), "output")
-    odds, ranked = found.probabilities(), found.ranked(top)
+    scores = Scores.of(net.activations(images, (OUTPUT,)))
+    check_finite(scores.values.sum(1), "output")
+    probabilities, ranked = scores.probabilities(), scores.ranked(top)
     rows: list[tuple[Cell, ...]] = []
     for photo, row in enumerate(ranked.tolist()):
         for c in row:
-            facts = (float(odds[photo, c]), float(found.values[photo, c]))
-            rows.append((photo, c, net.class_label(c), *facts))
+            values = (float(probabilities[photo, c]), float(scores.values[photo, c]))
+            rows.append((photo, c, net.class_label(c), *values))
     return Table(COLUMNS, rows, recipe_for(net, "predict", top=top), bar="probability")

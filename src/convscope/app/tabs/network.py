@@ -11,7 +11,7 @@ from convscope.app.shared_state import SharedState
 from convscope.errors import NotApplicableError
 from convscope.report.chapters import network as chapter
 from convscope.results import cell_text
-from convscope.view.convolution_arithmetic import Sweep, convolution_arithmetic, words
+from convscope.view.convolution_arithmetic import Sweep, convolution_arithmetic, summary
 from convscope.view.table import layer_table
 
 
@@ -42,7 +42,7 @@ def _animate_convolution(state: SharedState, layer: str) -> Answer:
     row = state.net.layers.find(layer)
     module = state.net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):
-        msg = f"{layer} is no convolution, so no kernel moves there."
+        msg = f"{layer} is not a convolution, so no kernel moves there."
         raise NotApplicableError(msg)
     sweep = sweep_of(module)
     film = convolution_arithmetic(
@@ -55,7 +55,7 @@ def _animate_convolution(state: SharedState, layer: str) -> Answer:
     sizes = ", ".join(f"{name}={size}" for name, size in vars(sweep).items())
     return {
         "html": film.html(),
-        "words": words(sweep),
+        "words": summary(sweep),
         "code": f"convscope.convolution_arithmetic({sizes})",
     }
 
