@@ -90,7 +90,7 @@ def compare(net: Network, photo: Tensor, args: argparse.Namespace, stride: int) 
     print(
         f"{net.name} {args.size}px window {args.window} stride {stride}: {a:.2f} s, "
         f"Captum (batch {batch}) {b:.2f} s, {b / a:.2f} x; maps differ by {off:.1e}; "
-        f"engine {own.recipe.parameters['engine']}; peak of both {peak:.0f} MB"
+        f"{own.recipe.parameters['algorithm']}; peak of both {peak:.0f} MB"
     )
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import convscope
 from convscope import CATALOG
-from convscope.execution.incremental.steps import steps_of
+from convscope.execution.incremental.steps import trace_steps
 from convscope.tracing.trace import trace
 from tests.conftest import assert_untouched, state_of, tiny_module
 from tests.test_contract import options, values
@@ -236,7 +236,7 @@ def test_following_many_networks_leaves_torch_as_it_was():
 
     def names(net):
         with net.exclusive() as one:
-            return [step.node.name for step in steps_of(one)]
+            return [step.node.name for step in trace_steps(one)]
 
     expected = names(nets[0])
     found = in_threads(*[lambda net=net: [names(net) for _ in range(3)] for net in nets])

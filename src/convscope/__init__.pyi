@@ -2,6 +2,7 @@ __version__: str
 from .attribution.cam import cam as cam
 from .attribution.cam import cam_across_layers as cam_across_layers
 from .attribution.occlusion import occlusion as occlusion
+from .attribution.occlusion_figures import OcclusionPanels as OcclusionPanels
 from .attribution.occlusion_figures import occlusion_by_class as occlusion_by_class
 from .attribution.occlusion_figures import occlusion_panels as occlusion_panels
 from .attribution.pixels import deconv as deconv
@@ -10,7 +11,7 @@ from .attribution.pixels import saliency as saliency
 from .attribution.rise import rise as rise
 from .catalog import CATALOG as CATALOG
 from .catalog import Method as Method
-from .checks.deletion_insertion import Trust as Trust
+from .checks.deletion_insertion import DeletionInsertion as DeletionInsertion
 from .checks.deletion_insertion import deletion_insertion as deletion_insertion
 from .checks.pointing_game import pointing_game as pointing_game
 from .checks.randomization_check import randomization_check as randomization_check

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from convscope.attribution.cam import CAMS, SLOW, cam
+from convscope.attribution.cam import CAMS, PERTURBATION_CAMS, cam
 from convscope.attribution.occlusion import occlusion
 from convscope.attribution.pixels import SALIENCIES, saliency
 from convscope.attribution.rise import rise
@@ -195,7 +195,7 @@ def _entries() -> list[Method]:
     ]
     cams = [
         Method(name, "cam", partial(cam, method=name), _options(cam, "method"), _SOURCES[name])
-        for name in (*CAMS, *SLOW)
+        for name in (*CAMS, *PERTURBATION_CAMS)
     ]
     pixels = [
         Method(

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from PIL import Image
 from torch import Tensor
 
-from convscope.attribution.cam import CAMS, SLOW, cam, cam_across_layers
+from convscope.attribution.cam import CAMS, PERTURBATION_CAMS, cam, cam_across_layers
 from convscope.attribution.formulas import FORMULAS
 from convscope.attribution.occlusion import occlusion
 from convscope.attribution.pixels import SALIENCIES, deconv, saliency
@@ -41,7 +41,7 @@ from convscope.view.predict import predict
 from convscope.view.table import layer_table
 
 _MEASURED = frozenset(
-    {"threads", "engine", "completeness_gap", "probability", "l2", "largest", "mean", "times"}
+    {"threads", "algorithm", "completeness_gap", "probability", "l2", "largest", "mean", "times"}
 )
 """Parameters that a run tells of itself; another machine may tell others."""
 
@@ -267,14 +267,10 @@ def _cam(method: str) -> Callable[[_Request], Result]:
     return make
 
 
-def _strip(method: str) -> Callable[[_Request], Result]:
-    def make(request: _Request) -> Result:
-        options = request.some("layers")
-        return cam_across_layers(
-            request.net, request.images, request.objective, method=method, **options
-        )
-
-    return make
+def _cam_across_layers(method: str) -> Callable[[_Request], Result]:
+    return lambda r: cam_across_layers(
+        r.net, r.images, r.objective, method=method, **r.some("layers")
+    )
 
 
 def _saliency(method: str) -> Callable[[_Request], Result]:
@@ -328,7 +324,7 @@ def _dream(request: _Request) -> Result:
         "config": DreamConfig(**{name: known[name] for name in asdict(DreamConfig())}),
         **request.some("side", "seed", "precision"),
     }
-    if request.recipe.method == "zoom":
+    if request.recipe.method == "dream_zoom":
         more = {"frames": known["frames"], "rate": known["closer"]}
         return dream_zoom(request.net, request.images, wanted, **options, **more)
     return dream(request.net, request.images, wanted, guide=request.guide, **options)
@@ -359,9 +355,11 @@ MAKERS: dict[str, Callable[[_Request], Result]] = {
     "channel_across_layers": lambda r: channel_across_layers(
         r.net, r.images, r.recipe.parameters["channel"], **r.some("layers")
     ),
-    "chain": lambda r: convolution_chain(r.net, r.images, r.recipe.parameters["channel"]),
-    **{name: _cam(name) for name in (*CAMS, *SLOW)},
-    **{f"{name} strip": _strip(name) for name in FORMULAS},
+    "convolution_chain": lambda r: convolution_chain(
+        r.net, r.images, r.recipe.parameters["channel"]
+    ),
+    **{name: _cam(name) for name in (*CAMS, *PERTURBATION_CAMS)},
+    **{f"cam_across_layers, {name}": _cam_across_layers(name) for name in FORMULAS},
     **{name: _saliency(name) for name in SALIENCIES},
     "deconv": lambda r: deconv(r.net, r.images, r.objective, **r.some("only")),
     "occlusion": _occlusion,
@@ -369,10 +367,10 @@ MAKERS: dict[str, Callable[[_Request], Result]] = {
     "synthesize": _synthesized,
     "timelapse": _timelapse,
     "dream": _dream,
-    "zoom": _dream,
+    "dream_zoom": _dream,
     "invert": _inverted,
     "caricature": _caricature,
     "adversarial": lambda r: adversarial(r.net, r.images, _class(r)),
-    "nothing": lambda r: fooling_image(r.net, _class(r), **r.some("certain", "seed")),
+    "fooling_image": lambda r: fooling_image(r.net, _class(r), **r.some("certain", "seed")),
 }
 """Method of a recipe -> how it is made again."""

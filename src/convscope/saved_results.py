@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convscope.attribution.occlusion_figures import Panels
+from convscope.attribution.occlusion_figures import OcclusionPanels
 from convscope.dataset.embedding_map import EmbeddingMap
 from convscope.diagnostics.compare import Comparison
 from convscope.results import Beside, Chart, Film, Heatmap, Pictures, Result, Strip, Table
@@ -12,7 +12,7 @@ from convscope.results.archive import unpacked
 
 _KINDS: tuple[type[Result], ...] = (
     *(Heatmap, Pictures, Strip, Film, Chart, Table, Beside),
-    *(Panels, Comparison, EmbeddingMap),
+    *(OcclusionPanels, Comparison, EmbeddingMap),
 )
 KINDS = {kind.__name__: kind for kind in _KINDS}
 """Name in the file -> every kind of result."""

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import convscope
-from convscope.attribution.cam import CAMS, fused
+from convscope.attribution.cam import CAMS, fuse_maps
 from convscope.attribution.finer_cam import against_rivals
 from convscope.attribution.formulas import FORMULAS
-from convscope.attribution.fullgrad import parts_of_score
+from convscope.attribution.fullgrad import decompose_score
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.objectives.makers import logit
 from tests.conftest import assert_untouched, state_of
@@ -165,7 +165,7 @@ def test_finercam_against_its_definition(net, images):
 @pytest.mark.parametrize("which", ["tiny", "pooled"])
 def test_fullgrad_adds_up_to_the_score(which, net, pooled, images):
     chosen = {"tiny": net, "pooled": pooled}[which]
-    own, maps, rest = parts_of_score(chosen, images, convscope.logit(1))
+    own, maps, rest = decompose_score(chosen, images, convscope.logit(1))
     found = own.flatten(1).sum(1) + sum(m.flatten(1).sum(1) for m in maps) + rest
     with torch.no_grad():
         torch.testing.assert_close(
@@ -175,7 +175,7 @@ def test_fullgrad_adds_up_to_the_score(which, net, pooled, images):
 
 def test_fullgrad_map_by_hand(pooled, images):
     found = convscope.cam(pooled, images, 1, method="fullgrad").values
-    own, maps, _ = parts_of_score(pooled, images, convscope.logit(1))
+    own, maps, _ = decompose_score(pooled, images, convscope.logit(1))
     assert (3, 16, 16) == tuple(found.shape)
     for i in range(3):
         expected = torch.zeros(16, 16)
@@ -199,7 +199,7 @@ def test_several_layers_are_fused(net, images):
     found = convscope.cam(net, images, 1, layer=["stem", "last"]).values
     parts = [convscope.cam(net, images, 1, layer=name).values for name in ("stem", "last")]
     assert (3, 16, 16) == tuple(found.shape)
-    torch.testing.assert_close(found, fused(parts))
+    torch.testing.assert_close(found, fuse_maps(parts))
     small = nn.functional.interpolate(
         (parts[1].clamp(min=0) / parts[1].amax((1, 2), keepdim=True))[:, None],
         (16, 16),
@@ -284,6 +284,6 @@ def test_fullgrad_adds_up_with_transposed_convolutions_and_what_weights_alone_ma
 
     torch.manual_seed(0)
     decoder = convscope.Network(Decoder().eval(), input_size=(16, 16))
-    own, maps, rest = parts_of_score(decoder, images, logit(1))
+    own, maps, rest = decompose_score(decoder, images, logit(1))
     found = own.flatten(1).sum(1) + sum(part.flatten(1).sum(1) for part in maps) + rest
     torch.testing.assert_close(decoder.score(logit(1), images).detach(), found)

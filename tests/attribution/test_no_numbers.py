@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import convscope
-from convscope.attribution.cam import CAMS, SLOW
+from convscope.attribution.cam import CAMS, PERTURBATION_CAMS
 from convscope.attribution.occlusion_figures import occlusion_by_class, occlusion_panels
 from convscope.attribution.pixels import SALIENCIES
 from convscope.diagnostics.compare import compare
@@ -14,7 +14,7 @@ from convscope.report.tour import tour
 METHODS = {
     **{
         name: lambda net, x, name=name: convscope.cam(net, x, method=name)
-        for name in (*CAMS, *SLOW)
+        for name in (*CAMS, *PERTURBATION_CAMS)
     },
     **{
         name: lambda net, x, name=name: convscope.saliency(net, x, method=name, samples=2)

@@ -10,9 +10,18 @@ from torch import nn
 
 import convscope
 from convscope import Network
-from convscope.attribution.occlusion import FILLS, covers, occlusion, places, spread
+from convscope.attribution.occlusion import (
+    FILLS,
+    accumulate,
+    fill_images,
+    occlusion,
+    window_origins,
+)
 from convscope.errors import ArgumentError, TargetError
-from convscope.execution.incremental.choose_algorithm import scores_under_windows, under_windows
+from convscope.execution.incremental.choose_algorithm import (
+    activations_under_windows,
+    scores_under_windows,
+)
 from convscope.objectives.makers import channel, logit, predicted, probability
 
 
@@ -49,17 +58,19 @@ class MultiLayer(nn.Module):
         return self.c(self.b(self.a(x[:, 0].flatten(1))).relu())
 
 
-def drops(module, image, window, stride, fill, engine="auto"):
+def drops(module, image, window, stride, fill, algorithm="auto"):
     """A map of class 0 on raw tensors, past the check that these are photographs."""
     shape = tuple(image.shape[-2:])
-    net, corners = Network(module, input_size=shape), places(shape, window, stride)
-    scores = scores_under_windows(net, image, corners, window, torch.tensor(fill), engine=engine)
+    net, corners = Network(module, input_size=shape), window_origins(shape, window, stride)
+    scores = scores_under_windows(
+        net, image, corners, window, torch.tensor(fill), algorithm=algorithm
+    )
     with torch.no_grad():
         fall = net.run(image, ("output",))["output"][:, 0] - scores[:, 0]
-    return spread(fall, corners, window, shape, "mean").tolist()
+    return accumulate(fall, corners, window, shape, "mean").tolist()
 
 
-@pytest.mark.parametrize("engine", ["batched", "incremental"])
+@pytest.mark.parametrize("algorithm", ["batched", "incremental"])
 @pytest.mark.parametrize(
     ("window", "stride", "expected"),
     [
@@ -79,9 +90,9 @@ def drops(module, image, window, stride, fill, engine="auto"):
         (4, 4, [[54] * 4] * 4),
     ],
 )
-def test_one_convolution(engine, window, stride, expected):
+def test_one_convolution(algorithm, window, stride, expected):
     image = torch.arange(16.0).view(1, 1, 4, 4)
-    assert expected == drops(OneConv(), image, (window,) * 2, (stride,) * 2, 0.0, engine)
+    assert expected == drops(OneConv(), image, (window,) * 2, (stride,) * 2, 0.0, algorithm)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +122,7 @@ def captum(net, images, target, window, stride, baseline):
 @pytest.mark.parametrize("fill", ["grey", "black", "noise", "blur"])
 def test_equals_captum(net, images, window, stride, fill):
     found = occlusion(net, images, 2, window=window, stride=stride, fill=fill).values
-    expected = captum(net, images, 2, window, stride, covers(images, fill, window, 0))
+    expected = captum(net, images, 2, window, stride, fill_images(images, fill, window, 0))
     assert found.shape == (3, 16, 16)
     rounding = 1e-7 * net.run(images, ("output",))["output"].abs().max()  # of the scores themselves
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max() + rounding
@@ -121,7 +132,9 @@ def test_the_sum_counts_windows(net, images):
     mean, total = (
         occlusion(net, images, 1, window=4, stride=2, reduce=way).values for way in ("mean", "sum")
     )
-    count = spread(torch.ones(49), places((16, 16), (4, 4), (2, 2)), (4, 4), (16, 16), "sum")
+    count = accumulate(
+        torch.ones(49), window_origins((16, 16), (4, 4), (2, 2)), (4, 4), (16, 16), "sum"
+    )
     assert torch.allclose(total, mean * count.float(), atol=1e-6)
 
 
@@ -171,7 +184,7 @@ def test_any_objective(net, images, ask):
     assert float(found[0, 12, 3]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_the_recipe_says_which_way_was_taken(net, images):
+def test_the_recipe_says_which_algorithm_ran(net, images):
     found = occlusion(net, images[:1], "conv:2:3", window=(4, 8), stride=4, fill="noise", seed=5)
     expected = {
         "window": (4, 8),
@@ -179,7 +192,7 @@ def test_the_recipe_says_which_way_was_taken(net, images):
         "fill": "noise",
         "reduce": "mean",
         "precision": "float32",
-        "engine": "batched (the objective reads inner layers)",
+        "algorithm": "batched (the objective reads inner layers)",
     }
     assert expected == found.recipe.parameters
     assert (5, "conv:2:3") == (found.recipe.seed, found.recipe.objective)
@@ -197,7 +210,7 @@ def test_the_seed_is_the_calls_own(net, images):
 
 
 def test_what_windows_show(images):
-    shown = {fill: covers(images, fill, (6, 6), 0) for fill in FILLS}
+    shown = {fill: fill_images(images, fill, (6, 6), 0) for fill in FILLS}
     assert all(value.shape == images.shape for value in shown.values())
     assert [0.5, 0, 1] == [float(shown[fill].unique()) for fill in ("grey", "black", "white")]
     assert torch.allclose(images.mean((2, 3)), shown["mean"][:, :, 3, 5])
@@ -238,7 +251,7 @@ def test_works_where_gradients_are_off(net, images):
 
 
 def test_places_cover_the_border():
-    corners = places((7, 5), (3, 5), (3, 2))
+    corners = window_origins((7, 5), (3, 5), (3, 2))
     assert np.array_equal([[0, 0], [3, 0], [6, 0]], corners)
 
 
@@ -275,10 +288,10 @@ def test_a_class_that_is_not_there(net, images):
         occlusion(net, images, 99, window=8)
 
 
-@pytest.mark.parametrize("engine", ["incremental", "batched"])
-def test_fewer_digits_on_request(net, images, engine, monkeypatch):
-    asked = partial(under_windows, engine=engine)
-    monkeypatch.setattr("convscope.attribution.occlusion.under_windows", asked)
+@pytest.mark.parametrize("algorithm", ["incremental", "batched"])
+def test_fewer_digits_on_request(net, images, algorithm, monkeypatch):
+    asked = partial(activations_under_windows, algorithm=algorithm)
+    monkeypatch.setattr("convscope.attribution.occlusion.activations_under_windows", asked)
     options = {"window": 6, "stride": 3}
     exact = convscope.occlusion(net, images, 1, **options)
     less = convscope.occlusion(net, images, 1, **options, precision="bfloat16")

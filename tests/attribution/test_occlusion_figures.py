@@ -35,7 +35,7 @@ def test_five_panels(net, images, fill, level):
     k = int(net.activations(images[:1], ["last"])["last"][0].sum((1, 2)).argmax())
     torch.testing.assert_close(found.activity.flatten(), acts[:, k])
     torch.testing.assert_close(found.probability.flatten(), odds[:, 2])
-    assert torch.equal(found.best.flatten(), odds.argmax(1))
+    assert torch.equal(found.predicted_class.flatten(), odds.argmax(1))
     assert (4, 4) == tuple(found.activity.shape)
     expected = convscope.deconv(net, images[:1], f"last:{k}").values
     torch.testing.assert_close(found.projection.values, expected)
@@ -96,7 +96,9 @@ def test_windows_are_checked_as_in_occlusion(net, images, method, options, sente
 
 
 def test_windows_may_be_oblong(net, images):
-    assert (2, 4) == occlusion_panels(net, images[:1], window=(8, 4), stride=(8, 4)).best.shape
+    assert (2, 4) == occlusion_panels(
+        net, images[:1], window=(8, 4), stride=(8, 4)
+    ).predicted_class.shape
     assert (5, 2, 4) == occlusion_by_class(
         net, images[:1], window=(8, 4), stride=(8, 4)
     ).values.shape

@@ -9,8 +9,13 @@ from torch import nn
 from torchvision import models
 
 import convscope
-from convscope.attribution.averaged_gradients import gauss
-from convscope.attribution.pixels import SALIENCIES, deconvnet, guided, rewritten
+from convscope.attribution.averaged_gradients import gauss_legendre
+from convscope.attribution.modified_relu_gradients import (
+    deconvnet,
+    guided,
+    modified_relu_gradient,
+)
+from convscope.attribution.pixels import SALIENCIES
 from convscope.errors import ArgumentError, NotApplicableError
 from tests.conftest import assert_untouched, state_of, tiny_module
 
@@ -66,8 +71,8 @@ def test_three_rules_on_one_number():
     )
     x, unit = torch.ones(1, 1, 1, 1), convscope.logit(1)
     assert 1 == net.pixel_gradients(unit, x)[1].item()
-    assert 0 == rewritten(net, unit, x, deconvnet).item()
-    assert 2 == rewritten(net, unit, x, guided).item()
+    assert 0 == modified_relu_gradient(net, unit, x, deconvnet).item()
+    assert 2 == modified_relu_gradient(net, unit, x, guided).item()
 
 
 class Modules(nn.Module):
@@ -157,11 +162,11 @@ class Difference(nn.Module):
 
 @pytest.mark.parametrize("other", [False, True])
 def test_integrated_gradients_do_not_see_how_a_function_is_written(other):
-    from convscope.attribution.averaged_gradients import integrated
+    from convscope.attribution.averaged_gradients import integrated_gradients
 
     net = convscope.Network(Difference(other=other), input_size=(1, 1))
     x = torch.tensor([3.0, 1.0, 0.0]).view(1, 3, 1, 1)
-    found, _ = integrated(net, x, convscope.logit(0), 2000)
+    found, _ = integrated_gradients(net, x, convscope.logit(0), 2000)
     torch.testing.assert_close(
         found.flatten(), torch.tensor([1.5, -0.5, 0.0]), rtol=1e-2, atol=1e-2
     )
@@ -422,7 +427,7 @@ def test_samples_are_a_whole_number(net, images, samples):
 
 @pytest.mark.parametrize("steps", [2, 50, 51, 1234, 40_000])
 def test_places_of_an_integral(steps):
-    places, weights = gauss(steps)
+    places, weights = gauss_legendre(steps)
     assert steps == len(places) == len(weights)
     assert (places[1:] > places[:-1]).all()
     for power in (0, 1, 3):

@@ -9,10 +9,10 @@ from torch import nn
 
 import convscope
 from convscope.attribution import masked_forward as masked
-from convscope.attribution.rise import rise, weighed
-from convscope.attribution.score_and_ablation_cam import _drops, ablationcam, scorecam
+from convscope.attribution.rise import rise, weighted_mask_sum
+from convscope.attribution.score_and_ablation_cam import _score_drops, ablationcam, scorecam
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
-from convscope.execution import tail as replay
+from convscope.execution import partial_forward
 from convscope.objectives.makers import Objective, channel, logit, predicted, probability
 from tests.conftest import assert_untouched, state_of, tiny_module
 
@@ -107,9 +107,9 @@ def test_a_batch_is_its_pictures_one_by_one(net, images, method):
 @pytest.mark.parametrize("size", [1, 3])
 def test_the_size_of_batches_changes_nothing(net, images, method, size, monkeypatch):
     expected = method(net, images, logit(2))
-    monkeypatch.setattr(masked, "MOST", size)
-    monkeypatch.setattr(masked, "LEAST", size)
-    monkeypatch.setattr(replay, "MOST", size)
+    monkeypatch.setattr(masked, "MAX_BATCH_SIZE", size)
+    monkeypatch.setattr(masked, "MIN_BATCH_SIZE", size)
+    monkeypatch.setattr(partial_forward, "MAX_BATCH_SIZE", size)
     found = method(net, images, logit(2))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -234,13 +234,13 @@ def test_a_pooled_linear_head_is_class_activation_mapping(net, images):
 @pytest.mark.parametrize("objective", [probability(1), logit(0) - logit(1), channel("act#2", 3)])
 def test_any_objective(net, images, objective):
     found = ablationcam(net, images[:1], objective, "mid")
-    tail = replay.Tail(net, images[:1], "mid", objective.layers)
-    y, weights = objective.read(tail.acts), []
+    partial = partial_forward.PartialForward(net, images[:1], "mid", objective.layers)
+    y, weights = objective.read(partial.activations), []
     for k in range(8):
-        without = tail.value.clone()
+        without = partial.value.clone()
         without[:, k] = 0
-        weights.append((y - objective.read(tail.run(without))) / y.abs())
-    expected = sum(w * a for w, a in zip(weights, tail.value[0], strict=True))
+        weights.append((y - objective.read(partial.run(without))) / y.abs())
+    expected = sum(w * a for w, a in zip(weights, partial.value[0], strict=True))
     torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-6)
 
 
@@ -262,13 +262,13 @@ def test_a_network_in_float64_keeps_its_digits(images):
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(True), nn.MaxPool2d(2), nn.Flatten())
     module.extend([nn.Linear(8 * 49, 16), nn.ReLU(True), nn.Linear(16, 5)])
     net = convscope.Network(module.double(), input_size=(16, 16))
-    tail = replay.Tail(net, images[:1], "0")
-    y, drops = tail.acts["output"][0, 1], []
+    partial = partial_forward.PartialForward(net, images[:1], "0")
+    y, drops = partial.activations["output"][0, 1], []
     for k in range(8):
-        without = tail.value.clone()
+        without = partial.value.clone()
         without[:, k] = 0
-        drops.append(y - tail.scores(without)[0, 1])
-    found = torch.cat(list(_drops(tail, logit(1))))
+        drops.append(y - partial.scores(without)[0, 1])
+    found = torch.cat(list(_score_drops(partial, logit(1))))
     torch.testing.assert_close(found, torch.stack(drops), rtol=1e-9, atol=1e-14)
 
 
@@ -339,7 +339,7 @@ def test_all_masks_of_a_linear_function():
         module.weight.copy_(weight)
     net = convscope.Network(nn.Sequential(module, nn.Flatten()), input_size=(3, 3))
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=9))).view(-1, 1, 3, 3)
-    found, count = weighed(net, image, [logit(0)], iter(every.split(100)), 0.5)
+    found, count = weighted_mask_sum(net, image, [logit(0)], iter(every.split(100)), 0.5)
     share = (weight * image)[0].sum(0)
     assert count == 512
     torch.testing.assert_close(found[0], (share.sum() + share) / 2)
@@ -414,8 +414,8 @@ def test_seeds(net, images):
 
 
 def test_a_stop_gives_the_map_so_far(net, images, monkeypatch):
-    monkeypatch.setattr(masked, "MOST", 8)
-    monkeypatch.setattr(masked, "LEAST", 8)
+    monkeypatch.setattr(masked, "MAX_BATCH_SIZE", 8)
+    monkeypatch.setattr(masked, "MIN_BATCH_SIZE", 8)
     answers = iter([False, False, True])
     found = rise(net, images, 1, masks=1000, should_stop=lambda: next(answers))
     expected = rise(net, images, 1, masks=16)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import convscope
-from convscope.attribution.fullgrad import parts_of_score
+from convscope.attribution.fullgrad import decompose_score
 from convscope.objectives.makers import as_objective, logit, predicted
 
 
@@ -114,7 +114,7 @@ def test_cam_of_maps_with_channels_last():
 def test_fullgrad_of_linear_layers_on_maps_adds_up_to_the_score():
     net = make(Last)
     photo = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    own, maps, rest = parts_of_score(net, photo, as_objective(2))
+    own, maps, rest = decompose_score(net, photo, as_objective(2))
     assert [(2, 6, 4, 4), (2, 10, 4, 4)] == [tuple(part.shape) for part in maps]
     found = own.flatten(1).sum(1) + sum(part.flatten(1).sum(1) for part in maps) + rest
     torch.testing.assert_close(net.score(logit(2), photo).detach(), found)

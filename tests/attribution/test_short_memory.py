@@ -8,7 +8,7 @@ import convscope
 from convscope.attribution.rise import rise
 from convscope.errors import StoppedError
 from convscope.execution.incremental.choose_algorithm import scores_under_windows
-from convscope.execution.incremental.recompute import Incremental
+from convscope.execution.incremental.recompute import IncrementalForward
 
 
 class Small(nn.Module):
@@ -76,7 +76,7 @@ def test_incremental_occlusion_halves_its_batches_too(monkeypatch):
     net = convscope.Network(module.eval(), name="small", input_size=(16, 16))
     photo = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     corners = [(y, x) for y in range(0, 13, 2) for x in range(0, 13, 2)]
-    plain, asked = Incremental.scores, []
+    plain, asked = IncrementalForward.scores, []
 
     def scores(self, which):
         asked.append(len(which))
@@ -85,9 +85,9 @@ def test_incremental_occlusion_halves_its_batches_too(monkeypatch):
         return plain(self, which)
 
     grey = torch.full((1, 3, 16, 16), 0.5)
-    settings = {"engine": "incremental"}
+    settings = {"algorithm": "incremental"}
     expected = scores_under_windows(net, photo, corners, (4, 4), grey, **settings)
-    monkeypatch.setattr(Incremental, "scores", scores)
+    monkeypatch.setattr(IncrementalForward, "scores", scores)
     found = scores_under_windows(net, photo, corners, (4, 4), grey, **settings)
     assert max(asked) > 3
     torch.testing.assert_close(expected, found, rtol=1e-5, atol=1e-6)

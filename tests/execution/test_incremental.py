@@ -11,8 +11,11 @@ from torch import nn
 from convscope import Network
 from convscope.errors import ArgumentError
 from convscope.execution.incremental.boxes import Span
-from convscope.execution.incremental.choose_algorithm import scores_under_windows, under_windows
-from convscope.execution.incremental.recompute import Incremental
+from convscope.execution.incremental.choose_algorithm import (
+    activations_under_windows,
+    scores_under_windows,
+)
+from convscope.execution.incremental.recompute import IncrementalForward
 from convscope.execution.incremental.windows import Windows
 from tests.attribution.traps import SIDE, TRAPS, Shapes, conv, made
 
@@ -48,8 +51,8 @@ def close(expected, found):
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (15, 16)])
 def test_equals_the_literal_twin(trap, size):
     net, image, corners = made(TRAPS[trap]), photograph(), every(4, size)
-    engine = "auto" if trap == "view" else "incremental"
-    found = scores_under_windows(net, image, corners, size, torch.tensor(0.5), engine=engine)
+    algorithm = "auto" if trap == "view" else "incremental"
+    found = scores_under_windows(net, image, corners, size, torch.tensor(0.5), algorithm=algorithm)
     close(literal(net, image, corners, size, torch.tensor(0.5)), found)
 
 
@@ -59,15 +62,15 @@ def test_boxes_are_what_is_computed(trap):
     net = made(TRAPS[trap])
     windows = Windows.on(photograph(), every(6, (3, 3)), (3, 3), torch.tensor(0.5))
     with net.frozen(), torch.no_grad():
-        engine = Incremental(net, windows)
-        plan = engine.plan(np.array([0]))
-    assert all(step.node in plan for step in engine.steps if step.sliding)
+        algorithm = IncrementalForward(net, windows)
+        plan = algorithm.plan(np.array([0]))
+    assert all(step.node in plan for step in algorithm.steps if step.sliding)
 
 
 def test_tiny_network_of_all_traps(net, images):
     corners = every(3, (4, 4), 16)
     found = scores_under_windows(
-        net, images[:1], corners, (4, 4), images[1:2], engine="incremental"
+        net, images[:1], corners, (4, 4), images[1:2], algorithm="incremental"
     )
     close(literal(net, images[:1], corners, (4, 4), images[1:2]), found)
 
@@ -91,7 +94,9 @@ def test_any_convolution_and_any_windows(kernel, stride, padding, dilation, size
         b=conv(4, 4, 3, padding=1),
     )
     net, image = made(module), photograph()
-    found = scores_under_windows(net, image, corners, size, torch.tensor(0.0), engine="incremental")
+    found = scores_under_windows(
+        net, image, corners, size, torch.tensor(0.0), algorithm="incremental"
+    )
     close(literal(net, image, corners, size, torch.tensor(0.0)), found)
 
 
@@ -104,14 +109,14 @@ def test_any_convolution_and_any_windows(kernel, stride, padding, dilation, size
 def test_a_span_holds_all_cells_that_read_a_changed_one(first, size, move):
     kernel, stride, padding, dilation = move
     length = (20 + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    before = Span.of(np.array([first]), size, 20)
+    before = Span.of_windows(np.array([first]), size, 20)
     changed = set(range(first, first + size)) & set(range(20))
     reading = [
         o
         for o in range(length)
         if changed & {o * stride - padding + dilation * k for k in range(kernel)}
     ]
-    after = before.after(*move, length)
+    after = before.propagate(*move, length)
     assert not reading or (after.first[0] <= reading[0] and reading[-1] <= after.last[0])
 
 
@@ -119,9 +124,9 @@ def test_a_span_holds_all_cells_that_read_a_changed_one(first, size, move):
 def test_chunk_size_changes_nothing(net, images, most, monkeypatch):
     corners = every(4, (4, 4), 16)
     expected = scores_under_windows(net, images[:1], corners, (4, 4), torch.tensor(0.5))
-    monkeypatch.setattr("convscope.execution.incremental.choose_algorithm.MOST", most)
+    monkeypatch.setattr("convscope.execution.incremental.choose_algorithm.MAX_BATCH_SIZE", most)
     found = scores_under_windows(
-        net, images[:1], corners, (4, 4), torch.tensor(0.5), engine="incremental"
+        net, images[:1], corners, (4, 4), torch.tensor(0.5), algorithm="incremental"
     )
     close(expected, found)
 
@@ -131,7 +136,9 @@ def test_nothing_is_left_on_the_network(net, module, images):
     modes = [m.training for m in module.modules()]
     grads = [p.requires_grad for p in module.parameters()]
     keys = [set(vars(m)) for m in module.modules()]
-    scores_under_windows(net, images[:1], [(0, 0)], (4, 4), torch.tensor(0.5), engine="incremental")
+    scores_under_windows(
+        net, images[:1], [(0, 0)], (4, 4), torch.tensor(0.5), algorithm="incremental"
+    )
     assert modes == [m.training for m in module.modules()]
     assert grads == [p.requires_grad for p in module.parameters()]
     assert keys == [set(vars(m)) for m in module.modules()]
@@ -142,7 +149,9 @@ def test_nothing_is_left_on_the_network(net, module, images):
 
 def test_the_photograph_is_left_as_it_was(net, images):
     before = images.clone()
-    scores_under_windows(net, images[:1], [(0, 0)], (4, 4), torch.tensor(0.5), engine="incremental")
+    scores_under_windows(
+        net, images[:1], [(0, 0)], (4, 4), torch.tensor(0.5), algorithm="incremental"
+    )
     assert torch.equal(before, images)
 
 
@@ -162,7 +171,7 @@ def reason(net, image=None):
     windows = Windows.on(
         photograph() if image is None else image, [(0, 0)] * 40, (3, 3), torch.tensor(0.5)
     )
-    return under_windows(net, windows)[0]
+    return activations_under_windows(net, windows)[0]
 
 
 def test_a_network_that_cannot_be_traced_is_run_whole():
@@ -215,15 +224,16 @@ def test_asking_for_the_impossible_says_why():
         ArgumentError, match=r"^Occlusion of choosing cannot be incremental: it cannot be traced"
     ):
         scores_under_windows(
-            net, photograph(), [(0, 0)], (3, 3), torch.tensor(0.5), engine="incremental"
+            net, photograph(), [(0, 0)], (3, 3), torch.tensor(0.5), algorithm="incremental"
         )
 
 
-def test_an_unknown_engine_is_named(net, images):
+def test_an_unknown_algorithm_is_named(net, images):
     with pytest.raises(
-        ArgumentError, match=r"^There is no engine 'fast'; there are auto, incremental, batched\.$"
+        ArgumentError,
+        match=r"^There is no algorithm 'fast'; there are auto, incremental, batched\.$",
     ):
-        scores_under_windows(net, images[:1], [(0, 0)], (3, 3), torch.tensor(0.5), engine="fast")
+        scores_under_windows(net, images[:1], [(0, 0)], (3, 3), torch.tensor(0.5), algorithm="fast")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +249,7 @@ def test_a_first_step_of_the_users_own(normalize):
     net = Network(module, normalize=normalize, input_size=(SIDE, SIDE))
     corners = every(4, (5, 5))
     found = scores_under_windows(
-        net, photograph(), corners, (5, 5), torch.tensor(0.5), engine="incremental"
+        net, photograph(), corners, (5, 5), torch.tensor(0.5), algorithm="incremental"
     )
     close(literal(net, photograph(), corners, (5, 5), torch.tensor(0.5)), found)
 
@@ -248,7 +258,7 @@ def test_double_precision_and_no_windows():
     net = made(TRAPS["residual"])
     net.module.double()
     found = scores_under_windows(
-        net, photograph(), every(4, (5, 5)), (5, 5), torch.tensor(0.5), engine="incremental"
+        net, photograph(), every(4, (5, 5)), (5, 5), torch.tensor(0.5), algorithm="incremental"
     )
     close(literal(net, photograph(), every(4, (5, 5)), (5, 5), torch.tensor(0.5)), found)
     assert len(scores_under_windows(net, photograph(), [], (5, 5), torch.tensor(0.5))) == 0
@@ -276,6 +286,6 @@ def test_real_networks(name):
     image = torch.rand(1, 3, side, side)
     corners = [(0, 0), (3, 40), (64, 64), (side - 32, side - 32), (side - 20, 17)]
     found = scores_under_windows(
-        net, image, corners, (32, 32), torch.tensor(0.5), engine="incremental"
+        net, image, corners, (32, 32), torch.tensor(0.5), algorithm="incremental"
     )
     close(literal(net, image, corners, (32, 32), torch.tensor(0.5)), found)

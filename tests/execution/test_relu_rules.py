@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import convscope
-from convscope.attribution.modified_relu_gradients import deconvnet, guided, rewritten
+from convscope.attribution.modified_relu_gradients import deconvnet, guided, modified_relu_gradient
 from convscope.errors import NotApplicableError
-from convscope.execution.relu_rules import Gate, rewrite_relu
+from convscope.execution.relu_rules import Gate, modified_relu
 from convscope.synthesis.forward_backward import redirected
 
 SPELLINGS = {
@@ -70,7 +70,7 @@ def test_every_spelling_equals_the_slow_rule_whatever_is_done_to_its_result(name
         x[2] = -x[2].abs()  # shut for a whole picture
         x[1, 0] = 6 + x[1, 0].abs()
     g = torch.randn_like(x)
-    with rewrite_relu(RULES[name]) as mode:
+    with modified_relu(RULES[name]) as mode:
         result = relu(x.clone())
     assert 1 == mode.calls
     assert torch.equal(x.detach().clamp(0, top), result)
@@ -80,7 +80,7 @@ def test_every_spelling_equals_the_slow_rule_whatever_is_done_to_its_result(name
 
 
 def test_another_hardtanh_is_no_relu():
-    with rewrite_relu(guided) as mode:
+    with modified_relu(guided) as mode:
         F.hardtanh(torch.rand(2, 2))
         F.hardtanh(torch.rand(2, 2), 0, 1)
     assert 0 == mode.calls
@@ -88,9 +88,9 @@ def test_another_hardtanh_is_no_relu():
 
 @pytest.mark.parametrize("top", [math.inf, 6.0])
 def test_a_mask_takes_a_byte_a_cell(top):
-    gate = Gate.of(torch.rand(2, 3), top)
-    assert torch.bool == gate.below.dtype
-    assert (top == 6) == (gate.above is not None)
+    gate = Gate.from_output(torch.rand(2, 3), top)
+    assert torch.bool == gate.inactive.dtype
+    assert (top == 6) == (gate.saturated is not None)
 
 
 CHANGES = ["keep", "double", "add", "shift a channel", "subtract and relu"]
@@ -167,7 +167,7 @@ def test_random_networks_equal_the_way_back_by_hand(name):
         module = Changed(seed).requires_grad_(requires_grad=False)
         net = convscope.Network(module, input_size=(5, 5))
         x = torch.rand(2, 3, 5, 5)
-        found = rewritten(net, convscope.logit(1), x, RULES[name])
+        found = modified_relu_gradient(net, convscope.logit(1), x, RULES[name])
         expected = slow_way_back(module, x.double(), 1, name)
         torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-9, msg=str(seed))
         high += any(

@@ -230,11 +230,11 @@ def test_redirected_relu_is_the_rule_written_out():
     """For one shut picture beside an open one; gradients are those of a score, to be raised."""
     x = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, 2.0, 3.0]])
     g = torch.tensor([[0.5, -0.5, 0.0], [0.5, -0.5, 1.0]])
-    found = redirected(g, Gate.of(x.relu(), math.inf))
+    found = redirected(g, Gate.from_output(x.relu(), math.inf))
     assert torch.equal(torch.tensor([[0.5, 0.0, 0.0], [0.0, -0.5, 1.0]]), found)
     x = torch.tensor([[7.0, 8.0, -1.0, -1.0], [7.0, 3.0, -1.0, 1.0]])
     g = torch.tensor([[0.5, -0.5, 0.25, -0.25], [0.5, -0.5, 1.0, 2.0]])
-    found = redirected(g, Gate.of(x.clamp(0, 6), 6.0))
+    found = redirected(g, Gate.from_output(x.clamp(0, 6), 6.0))
     assert torch.equal(torch.tensor([[0.0, -0.5, 0.25, 0.0], [0.0, -0.5, 0.0, 2.0]]), found)
 
 

@@ -13,11 +13,11 @@ from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import FEW, checked
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-PANEL = 50  # places of a Gauss-Legendre sum on one stretch
-SPREAD = 0.15  # deviation of the noise, as a share of the photograph's range
+NODES_PER_SEGMENT = 50  # of a Gauss-Legendre quadrature
+NOISE_STD = 0.15  # of the noise, relative to the photograph's range
 
 
-def smoothed(
+def smoothgrad(
     net: Network,
     pixels: Tensor,
     objective: Objective,
@@ -32,7 +32,7 @@ def smoothed(
     return _moments(net, pixels, objective, samples, seed, reporters)[0]
 
 
-def varied(
+def vargrad(
     net: Network,
     pixels: Tensor,
     objective: Objective,
@@ -48,13 +48,13 @@ def varied(
 
 
 def _reporters(
-    photographs: int, each: int, progress: Progress | None, should_stop: ShouldStop | None
+    photographs: int, per_photograph: int, progress: Progress | None, should_stop: ShouldStop | None
 ) -> list[Reporter]:
-    """What tells how far each photograph is."""
-    count = photographs * each
+    """A reporter for each photograph, which counts on from the one before."""
+    total = photographs * per_photograph
     return [
-        Reporter(count, "gradients", progress, should_stop, done=done)
-        for done in range(0, count, each)
+        Reporter(total, "gradients", progress, should_stop, done=done)
+        for done in range(0, total, per_photograph)
     ]
 
 
@@ -68,50 +68,52 @@ def _moments(
 ) -> tuple[Tensor, Tensor]:
     """Running mean and sum of squared deviations (Chan et al. 1979), photograph by photograph."""
     checked(seed, FEW)
-    found = [
-        _of_one(net, pixels[i : i + 1], objective.for_images(i, i + 1), samples, seed, reporter)
+    moments = [
+        _gradient_moments(
+            net, pixels[i : i + 1], objective.for_images(i, i + 1), samples, seed, reporter
+        )
         for i, reporter in enumerate(reporters)
     ]
-    return torch.cat([mean for mean, _ in found]), torch.cat([squares for _, squares in found])
+    return torch.cat([mean for mean, _ in moments]), torch.cat([squares for _, squares in moments])
 
 
-def _of_one(
-    net: Network, one: Tensor, objective: Objective, samples: int, seed: int, reporter: Reporter
+def _gradient_moments(
+    net: Network, image: Tensor, objective: Objective, samples: int, seed: int, reporter: Reporter
 ) -> tuple[Tensor, Tensor]:
-    objective = net.resolve_target(objective, one)
-    mean, squares, count = torch.zeros_like(one), torch.zeros_like(one), 0
+    objective = net.resolve_target(objective, image)
+    mean, squares, count = torch.zeros_like(image), torch.zeros_like(image), 0
 
-    def work(first: int, last: int) -> Tensor:
-        noisy = _noisy(one, first, last, seed)
+    def work(start: int, stop: int) -> Tensor:
+        noisy = _noisy_copies(image, start, stop, seed)
         return net.pixel_gradients(objective, noisy)[1]
 
-    for g in reporter.all_of(in_batches(samples, _step(net), work)):
-        own = g.mean(0, keepdim=True)
-        delta, n = own - mean, len(g)
-        squares = squares + ((g - own) ** 2).sum(0, keepdim=True)
+    for g in reporter.all_of(in_batches(samples, _batch_size(net), work)):
+        batch_mean = g.mean(0, keepdim=True)
+        delta, n = batch_mean - mean, len(g)
+        squares = squares + ((g - batch_mean) ** 2).sum(0, keepdim=True)
         squares = squares + delta**2 * (count * n / (count + n))
         mean, count = mean + delta * (n / (count + n)), count + n
     return mean, squares
 
 
-def _noisy(one: Tensor, first: int, last: int, seed: int) -> Tensor:
-    """The same copies whatever the batches: each has the seed of its place."""
-    spread = SPREAD * float(one.max() - one.min())
-    noise = [_noise(one, seed * 1_000_003 + place) for place in range(first, last)]
-    return one + spread * torch.cat(noise)
+def _noisy_copies(image: Tensor, start: int, stop: int, seed: int) -> Tensor:
+    """The same copies whatever the batch size: each has a seed of its own."""
+    std = NOISE_STD * float(image.max() - image.min())
+    noise = [_noise(image, seed * 1_000_003 + index) for index in range(start, stop)]
+    return image + std * torch.cat(noise)
 
 
-def _noise(one: Tensor, seed: int) -> Tensor:
+def _noise(image: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(one.shape, generator=generator, dtype=torch.float32).to(one)
+    return torch.randn(image.shape, generator=generator, dtype=torch.float32).to(image)
 
 
-def _step(net: Network) -> int:
-    """Copies a batch: with sixteen, convolutions of several networks take a third less."""
+def _batch_size(net: Network) -> int:
+    """Copies in a batch: with 16, convolutions of several networks take a third less time."""
     return max(1, min(16, net.max_batch_size()))
 
 
-def integrated(
+def integrated_gradients(
     net: Network,
     pixels: Tensor,
     objective: Objective,
@@ -122,62 +124,64 @@ def integrated(
 ) -> tuple[Tensor, Tensor]:
     """Integrated gradients from black; Sundararajan, Taly & Yan 2017, arXiv:1703.01365.
 
-    The integral is a Gauss-Legendre sum, of several stretches where there are many steps.
+    The integral is a Gauss-Legendre quadrature, in several segments where there are many steps.
 
     Returns:
-        Contributions of the pixels' shape, and for each photograph by how much they miss the
-        difference of the scores of photograph and black (N,).
+        Contributions of the pixels' shape, and for each photograph the completeness gap (N,): their
+        sum minus the difference of the scores of photograph and black.
     """
-    asked = [
-        net.resolve_target(objective.for_images(i, i + 1), one[None])
-        for i, one in enumerate(pixels)
+    objectives = [
+        net.resolve_target(objective.for_images(i, i + 1), image[None])
+        for i, image in enumerate(pixels)
     ]
-    pairs = list(zip(asked, pixels, strict=True))
+    pairs = list(zip(objectives, pixels, strict=True))
     reporters = _reporters(len(pixels), steps, progress, should_stop)
-    whole = torch.cat(
+    contributions = torch.cat(
         [
-            _along(net, one[None], question, steps, reporter)
-            for (question, one), reporter in zip(pairs, reporters, strict=True)
+            _path_integral(net, image[None], objective, steps, reporter)
+            for (objective, image), reporter in zip(pairs, reporters, strict=True)
         ]
     )
-    rises = torch.cat([_rise(net, one[None], question) for question, one in pairs])
-    return whole, whole.flatten(1).sum(1) - rises
+    differences = torch.cat(
+        [_score_difference(net, image[None], objective) for objective, image in pairs]
+    )
+    return contributions, contributions.flatten(1).sum(1) - differences
 
 
 @torch.no_grad()
-def _rise(net: Network, one: Tensor, objective: Objective) -> Tensor:
-    """By how much the photograph scores higher than black, (1,)."""
-    values = objective.read(net.run(torch.cat([one, 0 * one]), objective.layers))
-    return values[:1] - values[1:]
+def _score_difference(net: Network, image: Tensor, objective: Objective) -> Tensor:
+    """Score of the photograph minus that of black, (1,)."""
+    scores = objective.read(net.run(torch.cat([image, 0 * image]), objective.layers))
+    return scores[:1] - scores[1:]
 
 
-def gauss(steps: int) -> tuple[Floats, Floats]:
-    """Places in [0, 1] and their weights in an integral, by Gauss and Legendre.
+def gauss_legendre(steps: int) -> tuple[Floats, Floats]:
+    """Nodes in [0, 1] and weights of a Gauss-Legendre quadrature.
 
-    Many places are as many as `PANEL` on each of several stretches of the same length: to find
-    them takes memory that grows with the square of their number.
+    More than `NODES_PER_SEGMENT` nodes are spread over several segments of the same length, because
+    finding n nodes takes memory of n squared.
     """
-    stretches = -(-steps // PANEL)
-    parts = [
-        (stretch, *np.polynomial.legendre.leggauss(len(own)))
-        for stretch, own in enumerate(np.array_split(np.arange(steps), stretches))
+    segments = -(-steps // NODES_PER_SEGMENT)
+    rules = [
+        (segment, *np.polynomial.legendre.leggauss(len(steps_here)))
+        for segment, steps_here in enumerate(np.array_split(np.arange(steps), segments))
     ]
-    places = [(stretch + (nodes + 1) / 2) / stretches for stretch, nodes, _ in parts]
-    weights = [found / (2 * stretches) for _, _, found in parts]
-    return np.concatenate(places), np.concatenate(weights)
+    positions = [(segment + (nodes + 1) / 2) / segments for segment, nodes, _ in rules]
+    weights = [segment_weights / (2 * segments) for _, _, segment_weights in rules]
+    return np.concatenate(positions), np.concatenate(weights)
 
 
-def _along(
-    net: Network, one: Tensor, objective: Objective, steps: int, reporter: Reporter
+def _path_integral(
+    net: Network, image: Tensor, objective: Objective, steps: int, reporter: Reporter
 ) -> Tensor:
-    places, shares = (torch.from_numpy(found).to(one) for found in gauss(steps))
+    nodes, weights = (torch.from_numpy(array).to(image) for array in gauss_legendre(steps))
 
-    def work(first: int, last: int) -> Tensor:
-        shaded = places[first:last].view(-1, 1, 1, 1) * one
-        _, g = net.pixel_gradients(objective, shaded)
-        return shares[first:last].view(-1, 1, 1, 1) * g
+    def work(start: int, stop: int) -> Tensor:
+        points = nodes[start:stop].view(-1, 1, 1, 1) * image
+        _, g = net.pixel_gradients(objective, points)
+        return weights[start:stop].view(-1, 1, 1, 1) * g
 
-    mean = torch.zeros_like(one)
-    for part in reporter.all_of(in_batches(steps, _step(net), work)):
+    mean = torch.zeros_like(image)
+    for part in reporter.all_of(in_batches(steps, _batch_size(net), work)):
         mean = mean + part.sum(0, keepdim=True)
-    return mean * one
+    return mean * image

@@ -1,4 +1,4 @@
-"""Class activation maps: the channels of one layer, each weighed by what it does for a score."""
+"""Class activation maps: the channels of one layer, each weighted by its effect on a score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convscope.attribution.fullgrad import fullgrad
 from convscope.attribution.score_and_ablation_cam import ablationcam, scorecam
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.execution.batching import in_batches
-from convscope.execution.tail import Tail
+from convscope.execution.partial_forward import PartialForward
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import (
@@ -28,7 +28,7 @@ from convscope.objectives.makers import OUTPUT, Objective, as_objective
 from convscope.progress import Progress, ShouldStop
 from convscope.results import Heatmap, Strip, recipe_for
 
-Maker = Callable[[Network, Tensor, Objective, str], Tensor]
+CamMethod = Callable[[Network, Tensor, Objective, str], Tensor]
 """Network, pixels, objective and layer -> map (N, h, w), before rectification."""
 
 
@@ -53,13 +53,13 @@ def cam(
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: what to explain: an objective, its words ("class:church"), a class number, or
             None for the class each photograph is predicted to be.
-        method: a member of the family, see `CAMS` and `SLOW`.
+        method: a member of the family, see `CAMS` and `PERTURBATION_CAMS`.
         layer: address; None takes the last map before the head's pooling. Several are fused: the
             positive part of each map is divided by its largest value, enlarged to the finest
             grid, and the mean is taken.
         precision: of Score-CAM's passes, "float32", or "bfloat16", which is faster and less exact.
         progress: called with done, total and a message by the methods that take long.
-        should_stop: asked by them between batches.
+        should_stop: called by them between batches; True stops.
 
     Returns:
         Heatmap of (N, h, w) at the layer's resolution, signed: before the final rectification.
@@ -84,33 +84,35 @@ def cam(
     if precision != "float32" and method != "scorecam":
         msg = f"Only scorecam takes a precision; leave {precision!r} out for {method}."
         raise ArgumentError(msg)
-    if method in SLOW:
-        more = {"precision": precision} if method == "scorecam" else {}
-        make = partial(SLOW[method], progress=progress, should_stop=should_stop, **more)
+    if method in PERTURBATION_CAMS:
+        options = {"precision": precision} if method == "scorecam" else {}
+        make = partial(
+            PERTURBATION_CAMS[method], progress=progress, should_stop=should_stop, **options
+        )
     if make is None:
-        msg = f"There is no method {method!r}; there are {', '.join((*CAMS, *SLOW))}."
+        msg = f"There is no method {method!r}; there are {', '.join((*CAMS, *PERTURBATION_CAMS))}."
         raise ArgumentError(msg)
-    pixels, question = net.as_pixels(images), as_objective(objective)
-    places = _places(net, layer, method)
+    pixels, target = net.as_pixels(images), as_objective(objective)
+    layers = _layers(net, layer, method)
 
-    def at(place: str) -> Tensor:
+    def compute(layer_name: str) -> Tensor:
         parts = in_batches(
             len(pixels),
             net.max_batch_size(),
-            lambda first, last: make(
-                net, pixels[first:last], question.for_images(first, last), place
+            lambda start, stop: make(
+                net, pixels[start:stop], target.for_images(start, stop), layer_name
             ),
         )
         return torch.cat(list(parts))
 
-    if method in SLOW and OUTPUT not in question.layers:
+    if method in PERTURBATION_CAMS and OUTPUT not in target.layers:
         net.gradients(
-            question.for_images(0, 1), pixels[:1], places
-        )  # refuses layers it cannot reach
-    maps = [at(place) for place in places]
-    other: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
-    recipe = recipe_for(net, method, question.label, layer=" + ".join(places), **other)
-    return Heatmap(maps[0] if len(maps) == 1 else fused(maps), pixels, recipe)
+            target.for_images(0, 1), pixels[:1], layers
+        )  # raises for layers that the objective does not depend on
+    maps = [compute(layer_name) for layer_name in layers]
+    precision_note: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
+    recipe = recipe_for(net, method, target.label, layer=" + ".join(layers), **precision_note)
+    return Heatmap(maps[0] if len(maps) == 1 else fuse_maps(maps), pixels, recipe)
 
 
 def cam_across_layers(
@@ -147,44 +149,48 @@ def cam_across_layers(
     if formula is None:
         msg = f"{method!r} cannot be read at all layers at once; {', '.join(FORMULAS)} can."
         raise ArgumentError(msg)
-    pixels, question = net.as_pixels(images), as_objective(objective)
-    places = list(layers or [row.address for row in net.layers.convs])
+    pixels, target = net.as_pixels(images), as_objective(objective)
+    addresses = list(layers or [row.address for row in net.layers.convs])
 
-    def work(first: int, last: int) -> list[Tensor]:
-        asked = question.for_images(first, last)
-        acts, gradients = net.gradients(asked, pixels[first:last], places)
+    def work(start: int, stop: int) -> list[Tensor]:
+        batch_objective = target.for_images(start, stop)
+        activations, gradients = net.gradients(batch_objective, pixels[start:stop], addresses)
         return [
-            mapped(
+            apply_formula(
                 formula,
-                net.layers.to_nchw(acts[place].detach(), place),
-                net.layers.to_nchw(gradient, place),
+                net.layers.to_nchw(activations[address].detach(), address),
+                net.layers.to_nchw(gradient, address),
                 net,
-                asked,
-                pixels[first:last],
-                place,
+                batch_objective,
+                pixels[start:stop],
+                address,
             )
-            for place, gradient in zip(places, gradients, strict=True)
+            for address, gradient in zip(addresses, gradients, strict=True)
         ]
 
     parts = in_batches(len(pixels), max(1, net.max_batch_size() // 3), work)
-    maps = [torch.cat(own) for own in zip(*parts, strict=True)]
-    return Strip(maps, places, recipe_for(net, f"{method} strip", question.label, layers=places))
+    maps = [torch.cat(layer_maps) for layer_maps in zip(*parts, strict=True)]
+    return Strip(
+        maps,
+        addresses,
+        recipe_for(net, f"cam_across_layers, {method}", target.label, layers=addresses),
+    )
 
 
-def fused(maps: Sequence[Tensor]) -> Tensor:
+def fuse_maps(maps: Sequence[Tensor]) -> Tensor:
     """Mean of the positive parts of several maps (N, h, w), each by its own largest value."""
-    finest = max((tuple(m.shape[-2:]) for m in maps), key=lambda grid: grid[0] * grid[1])
-    return torch.stack([_unit(m, finest) for m in maps]).mean(0)
+    finest = max((tuple(heat.shape[-2:]) for heat in maps), key=lambda grid: grid[0] * grid[1])
+    return torch.stack([_normalized(heat, finest) for heat in maps]).mean(0)
 
 
-def _unit(found: Tensor, grid: tuple[int, ...]) -> Tensor:
-    positive = found.clamp(min=0)
-    top = positive.amax((-2, -1), keepdim=True)
-    share = torch.where(top > 0, positive / top, 0.0)
-    return F.interpolate(share[:, None], grid, mode="bilinear")[:, 0]
+def _normalized(heat: Tensor, size: tuple[int, ...]) -> Tensor:
+    positive = heat.clamp(min=0)
+    maximum = positive.amax((-2, -1), keepdim=True)
+    scaled = torch.where(maximum > 0, positive / maximum, 0.0)
+    return F.interpolate(scaled[:, None], size, mode="bilinear")[:, 0]
 
 
-def _places(net: Network, layer: str | Sequence[str] | None, method: str) -> list[str]:
+def _layers(net: Network, layer: str | Sequence[str] | None, method: str) -> list[str]:
     if method == "fullgrad":
         if layer is not None:
             msg = "FullGrad reads all layers at once; leave the layer out."
@@ -198,17 +204,17 @@ def _places(net: Network, layer: str | Sequence[str] | None, method: str) -> lis
     return [layer] if isinstance(layer, str) else list(layer)
 
 
-def by_formula(formula: Formula) -> Maker:
+def formula_cam(formula: Formula) -> CamMethod:
     """The map that a formula makes from activations and gradients."""
 
-    def make(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
-        a, g = _read(net, pixels, objective, layer)
-        return mapped(formula, a, g, net, objective, pixels, layer)
+    def compute(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
+        a, g = _layer_gradients(net, pixels, objective, layer)
+        return apply_formula(formula, a, g, net, objective, pixels, layer)
 
-    return make
+    return compute
 
 
-def mapped(
+def apply_formula(
     formula: Formula,
     a: Tensor,
     g: Tensor,
@@ -217,66 +223,72 @@ def mapped(
     pixels: Tensor,
     layer: str,
 ) -> Tensor:
-    """A formula's map, zero for an image where its terms cancel but for their rounding.
+    """A formula's map, zero for an image where its terms cancel up to rounding.
 
-    In half precision so much is rounded that small maps cannot be told from nothing: these are
-    made again in float32.
+    In half precision rounding is so coarse that small maps cannot be told from zero: these are
+    computed again in float32.
 
     Args:
         formula: of `FORMULAS`.
         a: activations (N, C, h, w).
         g: gradients.
-        net: where they come from, as all that follows.
+        net: the network they come from.
         objective: what the gradients are of.
         pixels: (N, C, H, W).
         layer: an address.
     """
-    found, terms = formula(a, g), _size_of_terms(a, g)
-    cancelled = may_have_cancelled(found, terms, net.dtype)
+    heat, magnitude = formula(a, g), _sum_of_magnitudes(a, g)
+    cancelled = may_have_cancelled(heat, magnitude, net.dtype)
     if not cancelled.any():
-        return found
+        return heat
     if torch.finfo(net.dtype).bits < 32:
-        make, exact = by_formula(formula), net.in_float32()
+        compute, exact = formula_cam(formula), net.in_float32()
         for i in cancelled.nonzero().flatten().tolist():
-            one = pixels[i : i + 1]
-            target = net.resolve_target(objective.for_images(i, i + 1), one)
-            found[i] = make(exact, one, target, layer)[0]
-        return found
-    found = zero_if_rounding(found, formula(a, _again(net, objective, pixels, layer)))
-    return zero_if_cancelled(found, terms, net.dtype)
+            image = pixels[i : i + 1]
+            resolved = net.resolve_target(objective.for_images(i, i + 1), image)
+            heat[i] = compute(exact, image, resolved, layer)[0]
+        return heat
+    recomputed = _recomputed_gradients(net, objective, pixels, layer)
+    return zero_if_cancelled(zero_if_rounding(heat, formula(a, recomputed)), magnitude, net.dtype)
 
 
-def _size_of_terms(a: Tensor, g: Tensor) -> Tensor:
-    """(N, h, w), the sum of the absolute values of what a map adds up."""
+def _sum_of_magnitudes(a: Tensor, g: Tensor) -> Tensor:
+    """(N, h, w), the sum of the absolute values of the terms of a map."""
     return (g.abs().mean((-2, -1), keepdim=True) * a.abs()).sum(1)
 
 
-def _again(net: Network, objective: Objective, pixels: Tensor, layer: str) -> Tensor:
+def _recomputed_gradients(net: Network, objective: Objective, pixels: Tensor, layer: str) -> Tensor:
     (gradient,) = net.rescaled_gradients(objective, pixels, (layer,))
     return net.layers.to_nchw(gradient, layer)
 
 
-def _read(net: Network, pixels: Tensor, objective: Objective, layer: str) -> tuple[Tensor, Tensor]:
-    acts, (gradient,) = net.gradients(objective, pixels, (layer,))
-    return net.layers.to_nchw(acts[layer].detach(), layer), net.layers.to_nchw(gradient, layer)
+def _layer_gradients(
+    net: Network, pixels: Tensor, objective: Objective, layer: str
+) -> tuple[Tensor, Tensor]:
+    activations, (gradient,) = net.gradients(objective, pixels, (layer,))
+    return net.layers.to_nchw(activations[layer].detach(), layer), net.layers.to_nchw(
+        gradient, layer
+    )
 
 
 def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
-    """Channels weighed by the weights of a pooled linear head; Zhou et al. 2016, arXiv:1512.04150.
+    """Channels weighted by a pooled linear head; Zhou et al. 2016, arXiv:1512.04150.
 
     Such a head has the same gradient at every cell, the class's weight over the number of cells,
-    and its score follows any change of the layer in proportion. Both is checked, not assumed.
+    and its score is an affine function of the layer. Both are checked, not assumed.
 
     Raises:
-        NotApplicableError: if the head is another one.
+        NotApplicableError: if the head is of another kind.
     """
-    acts, (gradient,) = net.gradients(objective, pixels, (layer,))
-    value = acts[layer].detach()
+    activations, (gradient,) = net.gradients(objective, pixels, (layer,))
+    value = activations[layer].detach()
     a, g = net.layers.to_nchw(value, layer), net.layers.to_nchw(gradient, layer)
     weight = g.sum((-2, -1), keepdim=True)
-    near = 1e-4 * g.abs().amax((1, 2, 3), keepdim=True)
-    uneven = (g - weight / g.shape[-2:].numel()).abs() > near
-    if uneven.any() or not _is_affine(net, pixels[:1], objective, layer, value[:1], gradient[:1]):
+    tolerance = 1e-4 * g.abs().amax((1, 2, 3), keepdim=True)
+    is_uneven = (g - weight / g.shape[-2:].numel()).abs() > tolerance
+    if is_uneven.any() or not _is_affine(
+        net, pixels[:1], objective, layer, value[:1], gradient[:1]
+    ):
         msg = (
             f"CAM needs a head of one pooling and one linear layer right after {layer}; that of "
             f"{net.name} is another. Grad-CAM is defined for any head."
@@ -286,34 +298,39 @@ def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) ->
 
 
 def _is_affine(
-    net: Network, one: Tensor, objective: Objective, layer: str, a: Tensor, g: Tensor
+    net: Network, image: Tensor, objective: Objective, layer: str, a: Tensor, g: Tensor
 ) -> bool:
-    """Whether random values of the layer get the score that the gradient foretells.
+    """Whether random values of the layer get the score that the gradient predicts.
 
-    They are rounded as the network rounds, and the class is the photograph's own: under random
-    values another would win.
+    They are rounded to the network's precision, and the class is the photograph's own: random
+    values might be classified otherwise.
     """
-    question = net.resolve_target(objective.for_images(0, 1), one)
+    resolved = net.resolve_target(objective.for_images(0, 1), image)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((4, *a.shape[1:]), generator=generator, dtype=torch.float32).to(a)
     variants = torch.cat([a, a + 3 * a.std() * noise]).to(net.dtype)
     with torch.no_grad():
-        found = question.read(Tail(net, one, layer, question.layers).run(variants))
-    foretold = found[0] + (g * (variants.to(a) - a)).flatten(1).sum(1)
-    share = 1e-3 if torch.finfo(net.dtype).bits >= 32 else 5e-2
-    return torch.allclose(found, foretold.to(found), rtol=share, atol=share * float(found.std()))
+        scores = resolved.read(PartialForward(net, image, layer, resolved.layers).run(variants))
+    predicted = scores[0] + (g * (variants.to(a) - a)).flatten(1).sum(1)
+    tolerance = 1e-3 if torch.finfo(net.dtype).bits >= 32 else 5e-2
+    return torch.allclose(
+        scores, predicted.to(scores), rtol=tolerance, atol=tolerance * float(scores.std())
+    )
 
 
 def finercam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> Tensor:
     """Grad-CAM of what sets a class apart from its rivals; Zhang et al. 2025, arXiv:2501.11309."""
-    return by_formula(gradcam)(net, pixels, against_rivals(objective), layer)
+    return formula_cam(gradcam)(net, pixels, against_rivals(objective), layer)
 
 
-SLOW: dict[str, Callable[..., Tensor]] = {"scorecam": scorecam, "ablationcam": ablationcam}
+PERTURBATION_CAMS: dict[str, Callable[..., Tensor]] = {
+    "scorecam": scorecam,
+    "ablationcam": ablationcam,
+}
 """Members of the family that run many passes; they report progress."""
-CAMS: dict[str, Maker] = {
+CAMS: dict[str, CamMethod] = {
     "cam": plain_cam,
-    **{name: by_formula(formula) for name, formula in FORMULAS.items()},
+    **{name: formula_cam(formula) for name, formula in FORMULAS.items()},
     "fullgrad": fullgrad,
     "finercam": finercam,
 }

@@ -1,4 +1,4 @@
-"""What sets a class apart from those it is most easily taken for."""
+"""Finer-CAM: what distinguishes a class from the most similar ones."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from convscope.objectives.makers import OUTPUT, Acts, Objective
 from convscope.objectives.scores import Scores, resolve_class
 
 
-def against_rivals(objective: Objective, *, rivals: int = 3, share: float = 0.6) -> Objective:
-    """An objective less a share of the mean score of its rivals.
+def against_rivals(objective: Objective, *, rivals: int = 3, weight: float = 0.6) -> Objective:
+    """An objective minus `weight` times the mean score of its rivals.
 
-    Rivals are the classes whose scores come nearest to the objective's own, itself left out
+    Rivals are the classes with the nearest scores, without the class itself
     (Zhang et al. 2025, arXiv:2501.11309, "Finer-CAM", with the mean over the reference classes).
 
     Args:
         objective: a class's score.
         rivals: how many; at most all other classes.
-        share: how much of their mean is taken off.
+        weight: of their mean.
 
     Raises:
-        NotApplicableError: if the objective is not one class, nor the predicted one.
+        NotApplicableError: if the objective is neither one class nor the predicted one.
     """
     if OUTPUT not in objective.layers:
-        raise _no_class(objective)
+        raise _not_one_class(objective)
     layers = tuple(dict.fromkeys((*objective.layers, OUTPUT)))
-    read = AgainstRivals(objective, rivals, share)
+    read = AgainstRivals(objective, rivals, weight)
     return Objective(f"{objective.label} against its rivals", layers, read, kind="finer_cam")
 
 
 @dataclass(frozen=True)
 class AgainstRivals:
-    """A class's score less a share of the mean of the nearest others."""
+    """A class's score minus the weighted mean of the nearest others."""
 
     objective: Objective
     rivals: int
-    share: float
+    weight: float
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, activations: Acts) -> Tensor:
         """Activations -> (N,)."""
-        own, found = self.objective.read(acts), Scores.of(acts)
-        if found.is_single:
-            return own
-        logits = found.values
-        away = (logits - own[:, None]).abs().detach()
-        away = away.scatter(1, _own(self.objective, acts)[:, None], float("inf"))
-        places = away.argsort(dim=1, stable=True)[:, : min(self.rivals, logits.shape[1] - 1)]
-        return own - self.share * logits.gather(1, places).mean(1)
+        score, scores = self.objective.read(activations), Scores.of(activations)
+        if scores.is_single:
+            return score
+        logits = scores.values
+        distance = (logits - score[:, None]).abs().detach()
+        distance = distance.scatter(
+            1, _class_ids(self.objective, activations)[:, None], float("inf")
+        )
+        nearest = distance.argsort(dim=1, stable=True)[:, : min(self.rivals, logits.shape[1] - 1)]
+        return score - self.weight * logits.gather(1, nearest).mean(1)
 
 
-def _own(objective: Objective, acts: Acts) -> Tensor:
-    """The number of the class asked about, (N,)."""
-    found = Scores.of(acts).predicted()
+def _class_ids(objective: Objective, activations: Acts) -> Tensor:
+    """The number of the objective's class, (N,)."""
+    class_ids = Scores.of(activations).predicted()
     if objective.class_id is not None:
-        return torch.full_like(found, resolve_class(acts, objective.class_id))
+        return torch.full_like(class_ids, resolve_class(activations, objective.class_id))
     if objective.kind != "predicted":
-        raise _no_class(objective)
-    return found
+        raise _not_one_class(objective)
+    return class_ids
 
 
-def _no_class(objective: Objective) -> NotApplicableError:
+def _not_one_class(objective: Objective) -> NotApplicableError:
     return NotApplicableError(
         "Finer-CAM sets a class apart from those with the nearest scores, so it needs one class, "
         f"as class:0, not {objective.label!r}."

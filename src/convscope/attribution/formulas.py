@@ -15,12 +15,12 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 
 
 def gradcam(a: Tensor, g: Tensor) -> Tensor:
-    """Channels weighed by their mean gradient; Selvaraju et al. 2017, arXiv:1610.02391, eq. 1-2."""
+    """Channels weighted by their mean gradient; Selvaraju et al. 2017, arXiv:1610.02391, eq. 1-2."""
     return (g.mean((-2, -1), keepdim=True) * a).sum(1)
 
 
 def gradcampp(a: Tensor, g: Tensor) -> Tensor:
-    """Positive gradients weighed by 1 / (2 + S g); Chattopadhay et al. 2018, arXiv:1710.11063.
+    """Positive gradients weighted by 1 / (2 + S g); Chattopadhay et al. 2018, arXiv:1710.11063.
 
     S is the sum of the channel's activations. The paper's quotient of second and third
     derivatives is this for the exponential of the score, where g squared cancels; so no small
@@ -32,7 +32,7 @@ def gradcampp(a: Tensor, g: Tensor) -> Tensor:
 
 
 def xgradcam(a: Tensor, g: Tensor) -> Tensor:
-    """Gradients weighed by each cell's share of its channel; Fu et al. 2020, arXiv:2008.02312."""
+    """Gradients weighted by each cell's share of its channel; Fu et al. 2020, arXiv:2008.02312."""
     total = a.sum((-2, -1), keepdim=True)
     weight = torch.where(total != 0, (a * g).sum((-2, -1), keepdim=True) / total, 0.0)
     return (weight * a).sum(1)
@@ -54,12 +54,12 @@ def eigencam(a: Tensor, _g: Tensor) -> Tensor:
     As in the paper the activations are not centred. A singular vector has no sign of its own:
     here the map is the one that goes with the mean activation of the channels.
     """
-    return _signed(_first_axis(a), a.mean(1))
+    return _with_sign_of(_first_axis(a), a.mean(1))
 
 
 def eigengradcam(a: Tensor, g: Tensor) -> Tensor:
     """Like `eigencam`, of gradient times activation; its sign goes with their sum (HiResCAM)."""
-    return _signed(_first_axis(g * a), (g * a).sum(1))
+    return _with_sign_of(_first_axis(g * a), (g * a).sum(1))
 
 
 def _first_axis(x: Tensor) -> Tensor:
@@ -70,16 +70,16 @@ def _first_axis(x: Tensor) -> Tensor:
     rows = x.float().flatten(2).transpose(1, 2)  # (N, cells, C)
     if rows.shape[1] < rows.shape[2]:
         values, vectors = torch.linalg.eigh(rows @ rows.transpose(1, 2))
-        found = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
+        projection = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
     else:
         _, vectors = torch.linalg.eigh(rows.transpose(1, 2) @ rows)
-        found = (rows @ vectors[..., -1:])[..., 0]
-    return found.view(len(x), *x.shape[2:]).to(x.dtype)
+        projection = (rows @ vectors[..., -1:])[..., 0]
+    return projection.view(len(x), *x.shape[2:]).to(x.dtype)
 
 
-def _signed(found: Tensor, like: Tensor) -> Tensor:
-    agrees = (found * like).sum((-2, -1), keepdim=True)
-    return torch.where(agrees < 0, -found, found)
+def _with_sign_of(heat: Tensor, reference: Tensor) -> Tensor:
+    agrees = (heat * reference).sum((-2, -1), keepdim=True)
+    return torch.where(agrees < 0, -heat, heat)
 
 
 FORMULAS: dict[str, Formula] = {

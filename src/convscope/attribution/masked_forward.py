@@ -1,48 +1,49 @@
-"""What methods that score masked photographs share: the question and one pass."""
+"""The forward pass of methods that score masked photographs."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from convscope.execution.precision import computing
+from convscope.execution.precision import autocast_context
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, total
 from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import capture
 
-LEAST = 16
-"""Masked photographs a batch where memory allows; more save a large network no time."""
-MOST = 512
-FILL = 1 << 28
-"""Bytes of activations up to which batches of a small network may be larger than that."""
+MIN_BATCH_SIZE = 16
+"""Masked photographs in a batch where memory allows; more save a large network no time."""
+MAX_BATCH_SIZE = 512
+ACTIVATION_BYTES = 1 << 28
+"""Bytes of activations up to which batches of a small network may be larger."""
 
 
 def masked_scores(
-    net: Network, question: Objective, x: Tensor, masks: Tensor, *, precision: str = "float32"
+    net: Network, objective: Objective, x: Tensor, masks: Tensor, *, precision: str = "float32"
 ) -> Tensor:
     """Score of one input (1, C, H, W) of the module under each of (B, 1, H, W) masks, (B,)."""
-    locations = {n: net.layers.location(n) for n in question.layers if n not in (INPUT, OUTPUT)}
-    half = computing(x.device, precision)
-    with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad(), half:
-        shown = (x * masks.to(x)).contiguous(memory_format=net.memory_format)
-        with capture(locations, stop=OUTPUT not in question.layers) as seen:
-            seen[OUTPUT] = scores_in(net.module(shown), net.output)
-    found = {INPUT: shown, **seen}
-    acts = net.wrap_activations({n: found[n].float() for n in question.layers})
-    total(question, acts)
-    return question.read(acts).float()
+    locations = {n: net.layers.location(n) for n in objective.layers if n not in (INPUT, OUTPUT)}
+    autocast = autocast_context(x.device, precision)
+    with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad(), autocast:
+        masked = (x * masks.to(x)).contiguous(memory_format=net.memory_format)
+        with capture(locations, stop=OUTPUT not in objective.layers) as captured:
+            captured[OUTPUT] = scores_in(net.module(masked), net.output)
+    values = {INPUT: masked, **captured}
+    activations = net.wrap_activations({n: values[n].float() for n in objective.layers})
+    total(objective, activations)
+    return objective.read(activations).float()
 
 
-def entered(net: Network, picture: Tensor) -> Tensor:
-    """A photograph as the network's module is fed it."""
+def preprocessed(net: Network, image: Tensor) -> Tensor:
+    """A photograph as the input of the network's module."""
     with torch.inference_mode(mode=False), torch.no_grad():
-        return net.preprocess(picture.detach().clone())
+        return net.preprocess(image.detach().clone())
 
 
-def batch_of(net: Network, picture: Tensor) -> int:
+def masked_batch_size(net: Network, image: Tensor) -> int:
     """How many masked versions of a photograph are run at once."""
-    area = picture[0, 0].numel() / (net.input_size[0] * net.input_size[1])
-    good = int(FILL / max(1.0, area * net.layers.bytes_per_image))
-    best = MOST if net.device.type == "cuda" else max(LEAST, min(MOST, good))
-    return max(1, min(best, int(net.max_batch_size() / area)))
+    scale = image[0, 0].numel() / (net.input_size[0] * net.input_size[1])
+    fitting = int(ACTIVATION_BYTES / max(1.0, scale * net.layers.bytes_per_image))
+    on_gpu = net.device.type == "cuda"
+    limit = MAX_BATCH_SIZE if on_gpu else max(MIN_BATCH_SIZE, min(MAX_BATCH_SIZE, fitting))
+    return max(1, min(limit, int(net.max_batch_size() / scale)))

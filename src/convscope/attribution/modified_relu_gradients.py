@@ -1,4 +1,4 @@
-"""The gradient at the pixels with the way back through ReLUs rewritten by a rule."""
+"""The gradient at the pixels with a modified backward pass of ReLUs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
-from convscope.execution.relu_rules import Gate, Rule, rewrite_relu
+from convscope.execution.relu_rules import Gate, Rule, modified_relu
 from convscope.network.network import Loss, Network
 from convscope.objectives.makers import OUTPUT, Objective
 
@@ -21,34 +21,33 @@ def deconvnet(gradient: Tensor, _gate: Gate) -> Tensor:
     return gradient.relu()
 
 
-def rewritten(
+def modified_relu_gradient(
     net: Network,
     objective: Objective,
     pixels: Tensor,
     rule: Rule,
     loss: Loss | None = None,
     *,
-    first: bool = False,
+    allow_none: bool = False,
 ) -> Tensor:
-    """The gradient at the pixels with every ReLU's way back rewritten.
+    """The gradient at the pixels with the backward pass of every ReLU replaced by a rule.
 
     Args:
         net: the network.
         objective: what is differentiated.
         pixels: (N, C, H, W).
-        rule: a ReLU's way back.
+        rule: the backward pass of a ReLU.
         loss: as in `Network.pixel_gradients`.
-        first: whether a layer before the first ReLU may be asked too, where there is nothing to
-            rewrite.
+        allow_none: accept an objective before the first ReLU, where no ReLU is modified.
 
     Raises:
-        NotApplicableError: if the network runs no ReLU, or computes something else when its
-            ReLUs are rewritten.
+        NotApplicableError: if the network runs no ReLU, or computes other scores when its
+            ReLUs are modified.
     """
-    relus = _relus(net, pixels)
-    with rewrite_relu(rule) as mode:
+    relu_count = _count_relus(net, pixels)
+    with modified_relu(rule) as mode:
         _, gradient = net.pixel_gradients(objective, pixels, loss)
-    if not mode.calls and not (first and relus):
+    if not mode.calls and not (allow_none and relu_count):
         msg = (
             f"{net.name} runs no ReLU before {objective.label}, so this would be the plain "
             "gradient and nothing else."
@@ -57,11 +56,11 @@ def rewritten(
     return gradient
 
 
-def _relus(net: Network, pixels: Tensor) -> int:
-    """How many ReLUs run; once a network it is checked that they can be rewritten.
+def _count_relus(net: Network, pixels: Tensor) -> int:
+    """How many ReLUs run; checks, once per network, that they can be modified.
 
-    The scores of a photograph and of noise with rewritten ReLUs are the plain ones. They differ
-    where a network never computes the same twice.
+    With modified ReLUs the scores of a photograph and of noise must be the usual ones. They differ
+    where a network draws random numbers.
     """
     if "_relus" in net.__dict__:
         return int(net.__dict__["_relus"])
@@ -71,11 +70,11 @@ def _relus(net: Network, pixels: Tensor) -> int:
     probe = torch.cat([pixels[:1], noise])
     with torch.no_grad():
         plain = net.run(probe, (OUTPUT,))[OUTPUT]
-        with rewrite_relu(guided) as mode:
-            other = net.run(probe, (OUTPUT,))[OUTPUT]
-    near = 1e-4 * float(plain.nan_to_num().abs().max())  # of scores that may all be small
-    if other.shape != plain.shape or not torch.allclose(
-        plain, other, rtol=1e-4, atol=near, equal_nan=True
+        with modified_relu(guided) as mode:
+            modified = net.run(probe, (OUTPUT,))[OUTPUT]
+    tolerance = 1e-4 * float(plain.nan_to_num().abs().max())  # of scores that may all be small
+    if modified.shape != plain.shape or not torch.allclose(
+        plain, modified, rtol=1e-4, atol=tolerance, equal_nan=True
     ):
         msg = (
             f"{net.name} computes other scores when its ReLUs are rewritten, as one that draws "

@@ -1,4 +1,4 @@
-"""Occlusion: a window is covered, and where the score falls the evidence was."""
+"""Occlusion: where covering a window lowers the score, there was evidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError
 from convscope.execution.incremental.boxes import Ints, Pair
-from convscope.execution.incremental.choose_algorithm import under_windows
+from convscope.execution.incremental.choose_algorithm import activations_under_windows
 from convscope.execution.incremental.windows import Windows
 from convscope.images.read import Source
 from convscope.network.network import Network
@@ -39,12 +39,12 @@ def occlusion(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Heatmap:
-    """Cover a window at every place in turn; a pixel's value is how much the score falls.
+    """Cover a window at every position in turn; a pixel's value is how much the score falls.
 
     Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2; they show the score itself, this shows the
-    drop. The last window of a row or column is cut off at the border where it does not fit. What
-    a window cannot reach is not computed again (see `incremental`);
-    `recipe.parameters["engine"]` says where it had to be, and why.
+    drop. The last window of a row or column is cut off at the border where it does not fit. Only
+    what a window affects is computed again (see `incremental`); where that is impossible or slower,
+    `recipe.parameters["algorithm"]` says so and why.
 
     Args:
         net: the network.
@@ -59,14 +59,14 @@ def occlusion(
         seed: of the noise.
         precision: "float32", or "bfloat16" for a faster, less exact pass under windows.
         progress: called with windows done, windows in all, and a message.
-        should_stop: asked after every batch; True ends the work. Windows not done then count as
-            none, and `recipe.parameters["stopped"]` says how many were.
+        should_stop: called after every batch; True ends the work. Windows not done are ignored
+            then, and `recipe.parameters["stopped"]` says how many were.
 
     Returns:
         Heatmap of (N, H, W), signed: below zero where covering raises the score.
 
     Raises:
-        ArgumentError: if an option is none of these, or a window does not fit.
+        ArgumentError: if an option is invalid, or a window does not fit.
 
     Example:
         >>> import convscope as cs
@@ -76,46 +76,49 @@ def occlusion(
         >>> heat.recipe.parameters["window"]
         (48, 48)
     """
-    pixels, question = net.as_pixels(images), as_objective(objective)
-    size, steps = sizes(pixels, window, stride, fill, reduce)
-    corners = places((pixels.shape[2], pixels.shape[3]), size, steps)
-    shown = covers(pixels, fill, size, seed)
+    pixels, target = net.as_pixels(images), as_objective(objective)
+    window_size, stride_size = window_and_stride(pixels, window, stride, fill, reduce)
+    corners = window_origins((pixels.shape[2], pixels.shape[3]), window_size, stride_size)
+    fills = fill_images(pixels, fill, window_size, seed)
     reporter = Reporter(len(corners) * len(pixels), "windows", progress, should_stop)
-    maps, engines = list[Tensor](), list[str]()
-    for i, (photo, cover) in enumerate(zip(pixels.split(1), shown.split(1), strict=True)):
-        windows = Windows.on(photo, corners, size, cover)
-        drops = _drops(net, windows, question.for_images(i, i + 1), reporter, engines, precision)
-        maps.append(spread(drops, corners, size, (photo.shape[2], photo.shape[3]), reduce))
+    maps, algorithms = list[Tensor](), list[str]()
+    for i, (photo, fill_image) in enumerate(zip(pixels.split(1), fills.split(1), strict=True)):
+        windows = Windows.on(photo, corners, window_size, fill_image)
+        drops = _score_drops(
+            net, windows, target.for_images(i, i + 1), reporter, algorithms, precision
+        )
+        shape = (photo.shape[2], photo.shape[3])
+        maps.append(accumulate(drops, corners, window_size, shape, reduce))
     recipe = recipe_for(
         net,
         "occlusion",
-        question.label,
+        target.label,
         seed=seed if fill == "noise" else None,
-        window=size,
-        stride=steps,
+        window=window_size,
+        stride=stride_size,
         fill=fill,
         reduce=reduce,
         precision=precision,
-        **_told(reporter, engines),
+        **_run_parameters(reporter, algorithms),
     )
     return Heatmap(torch.stack(maps).to(pixels), pixels, recipe)
 
 
-def sizes(
+def window_and_stride(
     pixels: Tensor, window: int | Pair, stride: int | Pair, fill: str, reduce: str = "mean"
 ) -> tuple[Pair, Pair]:
-    """Heights and widths of a window and of a step, of `occlusion`'s options.
+    """Height and width of the window and of the stride, from `occlusion`'s options.
 
     Raises:
-        ArgumentError: if an option is none of its own, or a window does not fit.
+        ArgumentError: if an option is invalid, or a window does not fit.
     """
-    size, steps = _pair(window, "window"), _pair(stride, "stride")
-    _check(pixels, size, steps, fill, reduce)
-    return size, steps
+    window_size, stride_size = _pair(window, "window"), _pair(stride, "stride")
+    _check(pixels, window_size, stride_size, fill, reduce)
+    return window_size, stride_size
 
 
-def places(shape: Pair, window: Pair, stride: Pair) -> Ints:
-    """Corners of all windows, (windows, 2), row by row; the last may stand out over the border."""
+def window_origins(shape: Pair, window: Pair, stride: Pair) -> Ints:
+    """Top left corners of all windows, (windows, 2), row by row; the last may cross the border."""
     axes = [
         range(0, stride[i] * math.ceil((shape[i] - window[i]) / stride[i]) + 1, stride[i])
         for i in (0, 1)
@@ -124,13 +127,13 @@ def places(shape: Pair, window: Pair, stride: Pair) -> Ints:
     return np.stack(grid, axis=-1).reshape(-1, 2)
 
 
-def covers(pixels: Tensor, fill: str, window: Pair, seed: int) -> Tensor:
-    """What windows show of each photograph, (N, 3, H, W).
+def fill_images(pixels: Tensor, fill: str, window: Pair, seed: int) -> Tensor:
+    """What fills the windows of each photograph, (N, 3, H, W).
 
     Args:
         pixels: (N, 3, H, W) photographs.
         fill: see `occlusion`.
-        window: the windows' height and width; a blur takes away what is smaller than a third of
+        window: the windows' height and width; a blur removes what is smaller than a third of
             the shorter side.
         seed: of the noise, which is the same for all photographs.
     """
@@ -141,16 +144,13 @@ def covers(pixels: Tensor, fill: str, window: Pair, seed: int) -> Tensor:
         return pixels.mean((-2, -1), keepdim=True).expand_as(pixels)
     if fill == "blur":
         return _blurred(pixels, min(window) / 3)
-    own = seeded(seed)
-    return (
-        torch.rand(pixels.shape[1:], generator=own, dtype=torch.float32)
-        .to(pixels)
-        .expand_as(pixels)
-    )
+    generator = seeded(seed)
+    noise = torch.rand(pixels.shape[1:], generator=generator, dtype=torch.float32)
+    return noise.to(pixels).expand_as(pixels)
 
 
-def spread(drops: Tensor, corners: Ints, window: Pair, shape: Pair, reduce: str) -> Tensor:
-    """Drops of windows -> a value for each pixel.
+def accumulate(drops: Tensor, corners: Ints, window: Pair, shape: Pair, reduce: str) -> Tensor:
+    """Score drops of windows -> a value for each pixel.
 
     Args:
         drops: (windows,); not a number where a window was not done.
@@ -164,21 +164,21 @@ def spread(drops: Tensor, corners: Ints, window: Pair, shape: Pair, reduce: str)
     """
     done = ~drops.isnan().numpy(force=True)
     values = drops.double().numpy(force=True)[done]
-    total_drop = _painted(values, corners[done], window, shape)
+    total = sum_of_rectangles(values, corners[done], window, shape)
     if reduce == "sum":
-        return torch.from_numpy(total_drop)
-    count = _painted(np.ones_like(values), corners[done], window, shape)
-    return torch.from_numpy(total_drop / count.clip(1))
+        return torch.from_numpy(total)
+    count = sum_of_rectangles(np.ones_like(values), corners[done], window, shape)
+    return torch.from_numpy(total / count.clip(1))
 
 
-def _painted(
+def sum_of_rectangles(
     values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
     corners: Ints,
     window: Pair,
     shape: Pair,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """The sum of rectangles of these values, by way of their differences at the corners."""
-    edges = np.zeros((shape[0] + 1, shape[1] + 1))
+    """Sum of rectangles of these values: +v and -v at their corners, then cumulative sums."""
+    differences = np.zeros((shape[0] + 1, shape[1] + 1))
     top, left = corners.T
     bottom, right = (np.minimum(corners[:, i] + window[i], shape[i]) for i in (0, 1))
     for rows, columns, sign in (
@@ -187,23 +187,23 @@ def _painted(
         (top, right, -1),
         (bottom, left, -1),
     ):
-        np.add.at(edges, (rows, columns), sign * values)
-    return edges.cumsum(0).cumsum(1)[:-1, :-1]
+        np.add.at(differences, (rows, columns), sign * values)
+    return differences.cumsum(0).cumsum(1)[:-1, :-1]
 
 
-def _told(reporter: Reporter, engines: Sequence[str]) -> dict[str, str]:
-    """What the recipe should tell."""
-    cut = {"stopped": f"after {reporter.done} of {reporter.total} windows"}
-    engine = {"engine": "; ".join(dict.fromkeys(engines))}
-    return engine | (cut if reporter.stopped and reporter.done < reporter.total else {})
+def _run_parameters(reporter: Reporter, algorithms: Sequence[str]) -> dict[str, str]:
+    """The recipe's parameters that describe the run."""
+    stopped = {"stopped": f"after {reporter.done} of {reporter.total} windows"}
+    algorithm = {"algorithm": "; ".join(dict.fromkeys(algorithms))}
+    return algorithm | (stopped if reporter.stopped and reporter.done < reporter.total else {})
 
 
-def _drops(
+def _score_drops(
     net: Network,
     windows: Windows,
     objective: Objective,
     reporter: Reporter,
-    engines: list[str],
+    algorithms: list[str],
     precision: str,
 ) -> Tensor:
     """How much the score falls under each window, (windows,)."""
@@ -211,28 +211,34 @@ def _drops(
     if reporter.stopped:
         return drops
     with torch.no_grad():
-        clean = net.run(windows.photo, tuple(dict.fromkeys((*objective.layers, OUTPUT))))
-        question = objective.resolve_target(clean)
-        before = _read(question, clean)
-        engine, batches = under_windows(
-            net, windows, question.layers, clean=clean[OUTPUT], precision=precision
+        layers = tuple(dict.fromkeys((*objective.layers, OUTPUT)))
+        clean_activations = net.run(windows.image, layers)
+        resolved = objective.resolve_target(clean_activations)
+        clean_score = _scores(resolved, clean_activations)
+        algorithm, batches = activations_under_windows(
+            net,
+            windows,
+            resolved.layers,
+            clean_scores=clean_activations[OUTPUT],
+            precision=precision,
         )
-    engines.append(engine)
-    for which, acts in batches:
-        drops[torch.from_numpy(which)] = (before - _read(question, acts)).cpu()
-        count = reporter.done + len(which)
-        reporter.advance(len(which), f"{count} of {reporter.total} windows")
+    algorithms.append(algorithm)
+    for indices, activations in batches:
+        drops[torch.from_numpy(indices)] = (clean_score - _scores(resolved, activations)).cpu()
+        count = reporter.done + len(indices)
+        reporter.advance(len(indices), f"{count} of {reporter.total} windows")
         if reporter.asks_to_stop():
             break
-    known = drops[~drops.isnan()].tolist()
-    constant = is_constant([float(before), *(float(before) - drop for drop in known)])
-    return 0 * drops if constant else drops  # what was not done stays so
+    known_drops = drops[~drops.isnan()].tolist()
+    known_scores = [float(clean_score) - drop for drop in known_drops]
+    constant = is_constant([float(clean_score), *known_scores])
+    return 0 * drops if constant else drops  # NaN stays where a window was not done
 
 
-def _read(objective: Objective, acts: Acts) -> Tensor:
+def _scores(objective: Objective, activations: Acts) -> Tensor:
     with torch.no_grad():
-        total(objective, acts)
-        return objective.read(acts).double()
+        total(objective, activations)
+        return objective.read(activations).double()
 
 
 def _blurred(pixels: Tensor, sigma: float) -> Tensor:
@@ -244,17 +250,17 @@ def _blurred(pixels: Tensor, sigma: float) -> Tensor:
 
 def _pair(value: int | Pair, name: str) -> Pair:
     sides: Sequence[object] = value if isinstance(value, tuple | list) else (value, value)
-    whole = [side for side in sides if isinstance(side, int) and side > 0]
-    if len(sides) != 2 or len(whole) != 2:
+    valid = [side for side in sides if isinstance(side, int) and side > 0]
+    if len(sides) != 2 or len(valid) != 2:
         msg = f"{name} must be a number of pixels above 0, or two: (height, width); not {value!r}."
         raise ArgumentError(msg)
-    return whole[0], whole[1]
+    return valid[0], valid[1]
 
 
 def _check(pixels: Tensor, window: Pair, stride: Pair, fill: str, reduce: str) -> None:
-    for given, name, known in ((fill, "fill", FILLS), (reduce, "reduce", REDUCTIONS)):
-        if given not in known:
-            msg = f"There is no {name} {given!r}; there are {', '.join(known)}."
+    for value, name, choices in ((fill, "fill", FILLS), (reduce, "reduce", REDUCTIONS)):
+        if value not in choices:
+            msg = f"There is no {name} {value!r}; there are {', '.join(choices)}."
             raise ArgumentError(msg)
     height, width = pixels.shape[-2:]
     if window[0] > height or window[1] > width:

@@ -1,4 +1,4 @@
-"""What a covered window does to everything at once: the figure of Zeiler & Fergus, and its kin."""
+"""Figures of occlusion: the five panels of Zeiler & Fergus, and a map for each class."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convscope.attribution.occlusion import covers, places, sizes
+from convscope.attribution.occlusion import fill_images, window_and_stride, window_origins
 from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.execution.incremental.boxes import Pair
-from convscope.execution.incremental.choose_algorithm import under_windows
+from convscope.execution.incremental.choose_algorithm import activations_under_windows
 from convscope.execution.incremental.windows import Windows
 from convscope.images.read import Source
 from convscope.network.network import Network
@@ -27,28 +27,34 @@ from convscope.render.grid import sheet
 from convscope.results import Heatmap, Recipe, Result, recipe_for
 from convscope.results.base import as_array
 
-_BATCH = 32
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Panels(Result):
+class OcclusionPanels(Result):
     """The five panels of Zeiler & Fergus 2014, arXiv:1311.2901, figure 7, for one photograph.
 
     Attributes:
         photo: (1, 3, H, W).
-        activity: (rows, columns), sum of the strongest map of a layer while the window is there.
-        projection: that map's DeconvNet projection without a window.
-        probability: (rows, columns), of the class asked about.
-        best: (rows, columns), number of the most probable class.
-        labels: names of the classes in `best`.
+        activity: (rows, columns), sum of a layer's strongest map while the window is there.
+        projection: that map's DeconvNet projection, without a window.
+        probability: (rows, columns), of the target class.
+        predicted_class: (rows, columns), number of the most probable class.
+        labels: names of the classes in `predicted_class`.
         recipe: how they were made.
+
+    Example:
+        >>> import convscope as cs
+        >>> panels = cs.occlusion_panels(cs.load(), "sample:china", window=72, stride=72)
+        >>> panels.probability.shape
+        torch.Size([2, 2])
     """
 
     photo: Tensor
     activity: Tensor
     projection: Heatmap
     probability: Tensor
-    best: Tensor
+    predicted_class: Tensor
     labels: Mapping[int, str]
     recipe: Recipe
 
@@ -64,20 +70,20 @@ class Panels(Result):
             self._classes(),
         ]
         names = ", ".join(self.labels.values())
-        words = self.recipe.parameters
+        parameters = self.recipe.parameters
         captions = (
-            *("photograph", f"activity of {words['channel']}", "its projection"),
-            *(f"probability of {words['watched']}, 0 to 1", names),
+            *("photograph", f"activity of {parameters['channel']}", "its projection"),
+            *(f"probability of {parameters['watched']}, 0 to 1", names),
         )
         return sheet(tiles, columns=5, tile=max(200, side), captions=captions)
 
     def _classes(self) -> Any:
-        """Each class in a colour of its own."""
-        found = np.zeros((*self.best.shape, 3), dtype=np.float32)
-        for place, number in enumerate(self.labels):
-            shade = coloured(np.full((1, 1), (place + 0.5) / len(self.labels)), "signed")[0, 0]
-            found[self.best.cpu().numpy() == number] = shade
-        return found
+        """Each class in its own colour."""
+        image = np.zeros((*self.predicted_class.shape, 3), dtype=np.float32)
+        for position, class_id in enumerate(self.labels):
+            shade = coloured(np.full((1, 1), (position + 0.5) / len(self.labels)), "signed")[0, 0]
+            image[self.predicted_class.cpu().numpy() == class_id] = shade
+        return image
 
     def words(self) -> str:
         """What is shown."""
@@ -90,7 +96,7 @@ class Panels(Result):
 
     def _some(self, numbers: list[int]) -> Self:
         if not numbers:
-            msg = "Five panels are of one photograph, and there are none of no photograph."
+            msg = "Five panels are of one photograph, so an empty selection has none."
             raise NotApplicableError(msg)
         return self
 
@@ -99,7 +105,7 @@ class Panels(Result):
 def occlusion_panels(
     net: Network,
     image: Tensor | Source,
-    c: Objective | int | str | None = None,
+    target: Objective | int | str | None = None,
     *,
     layer: str | None = None,
     window: int | Pair = 32,
@@ -107,15 +113,15 @@ def occlusion_panels(
     fill: str = "grey",
     seed: int = 0,
     progress: Progress | None = None,
-) -> Panels:
-    """Cover a window at every place and watch a channel, a class and the answer.
+) -> OcclusionPanels:
+    """Cover a window at every position and watch a channel, a class and the prediction.
 
     Args:
         net: the network.
         image: one photograph.
-        c: the class to watch, as a number, a name, `class:church` or an objective of it; None:
-            the one the photograph is taken for.
-        layer: whose strongest map is watched; None: the last before the head.
+        target: the class to watch, as a number, a name, `class:church` or an objective of it; None:
+            the predicted one.
+        layer: whose strongest map is watched; None: the last one before the head.
         window: height and width in pixels, or one number for a square.
         stride: from one window to the next, down and across.
         fill: as in `occlusion`.
@@ -126,6 +132,8 @@ def occlusion_panels(
         ArgumentError: as `occlusion`.
         TargetError: if there is no such class.
 
+
+
     Example:
         >>> import convscope as cs
         >>> panels = cs.occlusion_panels(cs.load(), "sample:china", window=72, stride=36)
@@ -133,43 +141,43 @@ def occlusion_panels(
         'panels.png'
     """
     pixels = net.as_pixels(image)[:1]
-    size, steps = sizes(pixels, window, stride, fill)
-    place = layer or net.layers.default.name
-    clean = net.run(pixels, (place, OUTPUT))
-    total(predicted(), clean)  # refuses what is no number
-    planes = net.layers.to_nchw(clean[place], place)[0]
-    k = int(planes.flatten(1).sum(1).argmax())
-    if c is None:
-        wanted = int(Scores.of(clean).predicted()[0])
+    window_size, stride_size = window_and_stride(pixels, window, stride, fill)
+    address = layer or net.layers.default.name
+    clean = net.run(pixels, (address, OUTPUT))
+    total(predicted(), clean)  # raises for scores that are not finite
+    layer_maps = net.layers.to_nchw(clean[address], address)[0]
+    strongest = int(layer_maps.flatten(1).sum(1).argmax())
+    if target is None:
+        class_id = int(Scores.of(clean).predicted()[0])
     else:
-        wanted = resolve_class(clean, as_class(c))
-    grid, batches = _covered(pixels, size, steps, fill, seed)
-    activity, covered = [], []
+        class_id = resolve_class(clean, as_class(target))
+    grid, batches = _occluded_batches(pixels, window_size, stride_size, fill, seed)
+    activity, scores = [], []
     for done, batch in batches:
-        acts = net.run(batch, (place, OUTPUT))
-        activity.append(net.layers.to_nchw(acts[place], place)[:, k].sum((1, 2)))
-        covered.append(Scores.of(acts).values)
+        activations = net.run(batch, (address, OUTPUT))
+        activity.append(net.layers.to_nchw(activations[address], address)[:, strongest].sum((1, 2)))
+        scores.append(Scores.of(activations).values)
         if progress:
             progress(done, grid[0] * grid[1], "windows")
-    found = Scores(torch.cat(covered))
-    best = found.predicted().view(grid)
-    names = {int(n): net.class_label(int(n)) for n in best.unique()}
+    all_scores = Scores(torch.cat(scores))
+    predicted_ids = all_scores.predicted().view(grid)
+    names = {int(n): net.class_label(int(n)) for n in predicted_ids.unique()}
     recipe = recipe_for(
         net,
-        "five panels",
+        "occlusion_panels",
         seed=seed,
         window=window,
         stride=stride,
         fill=fill,
-        channel=f"{place}:{k}",
-        watched=net.class_label(wanted),
+        channel=f"{address}:{strongest}",
+        watched=net.class_label(class_id),
     )
-    return Panels(
+    return OcclusionPanels(
         pixels,
         torch.cat(activity).view(grid),
-        deconv(net, pixels, channel(place, k)),
-        found.probabilities()[:, wanted].view(grid),
-        best,
+        deconv(net, pixels, channel(address, strongest)),
+        all_scores.probabilities()[:, class_id].view(grid),
+        predicted_ids,
         names,
         recipe,
     )
@@ -188,7 +196,7 @@ def occlusion_by_class(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Heatmap:
-    """Probability of each of the most probable classes while a window covers each place.
+    """Probability of each of the most probable classes while a window covers each position.
 
     Args:
         net: the network.
@@ -199,7 +207,7 @@ def occlusion_by_class(
         fill: as in `occlusion`.
         seed: of the noise.
         progress: called with windows done, windows in all, and a message.
-        should_stop: asked after every batch.
+        should_stop: called after every batch.
 
     Raises:
         ArgumentError: as `occlusion`, or if `top` is below 1.
@@ -221,50 +229,51 @@ def occlusion_by_class(
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
     pixels = net.as_pixels(image)[:1]
-    size, steps = sizes(pixels, window, stride, fill)
-    scored = net.run(pixels, (OUTPUT,))
-    total(predicted(), scored)  # refuses what is no number
-    clean = Scores.of(scored)
-    classes = clean.ranked(top)[0]
+    window_size, stride_size = window_and_stride(pixels, window, stride, fill)
+    clean_activations = net.run(pixels, (OUTPUT,))
+    total(predicted(), clean_activations)  # raises for scores that are not finite
+    clean_scores = Scores.of(clean_activations)
+    classes = clean_scores.ranked(top)[0]
     shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
-    corners = places(shape, size, steps)
+    corners = window_origins(shape, window_size, stride_size)
     grid = [len(set(corners[:, axis].tolist())) for axis in (0, 1)]
-    cover = covers(pixels, fill, size, seed)
-    windows = Windows.on(pixels, corners, size, cover)
-    found, done = clean.values.new_empty(len(windows), len(classes)), 0
-    for which, acts in under_windows(net, windows, clean=scored[OUTPUT])[1]:
-        found[torch.from_numpy(which).to(found.device)] = Scores.of(acts).probabilities()[
-            :, classes
-        ]
-        done += len(which)
+    fill_image = fill_images(pixels, fill, window_size, seed)
+    windows = Windows.on(pixels, corners, window_size, fill_image)
+    probabilities, done = clean_scores.values.new_empty(len(windows), len(classes)), 0
+    for indices, activations in activations_under_windows(
+        net, windows, clean_scores=clean_activations[OUTPUT]
+    )[1]:
+        batch = Scores.of(activations).probabilities()[:, classes]
+        probabilities[torch.from_numpy(indices).to(probabilities.device)] = batch
+        done += len(indices)
         if progress:
             progress(done, len(windows), f"{done} of {len(windows)} windows")
         if should_stop and should_stop():
             msg = f"The maps were stopped after {done} of {len(windows)} windows."
             raise StoppedError(msg)
-    values = found.T.reshape(len(classes), *grid)
-    named = [net.class_label(int(n)) for n in classes]
-    options = {"window": window, "stride": stride, "fill": fill, "captions": named}
-    recipe = recipe_for(net, "class maps", ", ".join(named), seed=seed, **options)
+    values = probabilities.T.reshape(len(classes), *grid)
+    labels = [net.class_label(int(n)) for n in classes]
+    options = {"window": window, "stride": stride, "fill": fill, "captions": labels}
+    recipe = recipe_for(net, "occlusion_by_class", ", ".join(labels), seed=seed, **options)
     return Heatmap(values, pixels.expand(len(classes), -1, -1, -1), recipe)
 
 
-def _covered(
+def _occluded_batches(
     pixels: Tensor, window: Pair, stride: Pair, fill: str, seed: int
 ) -> tuple[tuple[int, int], Iterator[tuple[int, Tensor]]]:
     """How many windows down and across, and the photographs under them in batches."""
     shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
-    corners = places(shape, window, stride)
+    corners = window_origins(shape, window, stride)
     rows, columns = (len(set(corners[:, axis].tolist())) for axis in (0, 1))
-    cover = covers(pixels, fill, window, seed)
+    fill_image = fill_images(pixels, fill, window, seed)
 
     def batches() -> Iterator[tuple[int, Tensor]]:
-        for start in range(0, len(corners), _BATCH):
-            some: Sequence[Any] = corners[start : start + _BATCH].tolist()
-            batch = pixels.repeat(len(some), 1, 1, 1)
-            for one, (top, left) in zip(batch, some, strict=True):
+        for start in range(0, len(corners), BATCH_SIZE):
+            batch_corners: Sequence[Any] = corners[start : start + BATCH_SIZE].tolist()
+            batch = pixels.repeat(len(batch_corners), 1, 1, 1)
+            for image, (top, left) in zip(batch, batch_corners, strict=True):
                 area = (..., slice(top, top + window[0]), slice(left, left + window[1]))
-                one[area] = cover[0][area]
-            yield start + len(some), batch
+                image[area] = fill_image[0][area]
+            yield start + len(batch_corners), batch
 
     return (rows, columns), batches()

@@ -1,4 +1,4 @@
-"""Gradients at the pixels: plain, with rewritten ReLUs, and averaged."""
+"""Gradients at the pixels: plain, with modified ReLUs, and averaged."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.attribution.averaged_gradients import integrated, smoothed, varied
+from convscope.attribution.averaged_gradients import integrated_gradients, smoothgrad, vargrad
 from convscope.attribution.cam import cam
-from convscope.attribution.modified_relu_gradients import deconvnet, guided, rewritten
+from convscope.attribution.modified_relu_gradients import deconvnet, guided, modified_relu_gradient
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.images.read import Source
@@ -21,8 +21,10 @@ from convscope.objectives.makers import Acts, Objective, as_objective, channel
 from convscope.progress import Progress, ShouldStop
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
-Maker = Callable[[Network, Tensor, Objective, int, int], tuple[Tensor, Tensor, dict[str, object]]]
-"""Network, pixels, objective, samples and seed -> map (N, H, W), its colours (N, 3, H, W), notes."""
+SaliencyMethod = Callable[
+    [Network, Tensor, Objective, int, int], tuple[Tensor, Tensor, dict[str, object]]
+]
+"""Network, pixels, objective, samples and seed -> map (N, H, W), colours (N, 3, H, W), parameters."""
 
 
 def saliency(
@@ -46,7 +48,7 @@ def saliency(
         samples: noisy copies or steps, for the methods that average.
         seed: of their noise.
         progress: called by them with gradients done, gradients in all, message.
-        should_stop: asked by them between batches.
+        should_stop: called by them between batches; True stops.
 
     Returns:
         Heatmap of (N, H, W) with its colours in `projection`. Gradients are reduced over the
@@ -67,92 +69,96 @@ def saliency(
         >>> cs.saliency(net, "sample:flower", "conv:3:88").recipe.objective
         'conv:3:88'
     """
-    make = SALIENCIES.get(method)
-    if method in AVERAGED:
-        make = partial(AVERAGED[method], progress=progress, should_stop=should_stop)
-    if make is None:
+    compute = SALIENCIES.get(method)
+    if method in AVERAGED_SALIENCIES:
+        compute = partial(AVERAGED_SALIENCIES[method], progress=progress, should_stop=should_stop)
+    if compute is None:
         msg = f"There is no method {method!r}; there are {', '.join(SALIENCIES)}."
         raise ArgumentError(msg)
     if not hasattr(samples, "__index__") or samples < 2:
         msg = f"samples must be a whole number of at least 2, not {samples!r}."
         raise ArgumentError(msg)
-    pixels, question = net.as_pixels(images), as_objective(objective)
+    pixels, target = net.as_pixels(images), as_objective(objective)
 
-    def work(first: int, last: int) -> _Made:
-        return make(net, pixels[first:last], question.for_images(first, last), samples, seed)
+    def work(start: int, stop: int) -> Attribution:
+        return compute(net, pixels[start:stop], target.for_images(start, stop), samples, seed)
 
-    at_once = len(pixels) if method in AVERAGED else max(1, net.max_batch_size() // 3)
-    parts = list(in_batches(len(pixels), at_once, work))
-    notes = {k: v for part in parts for k, v in part[2].items()}
-    recipe = recipe_for(net, method, question.label, seed=seed, samples=samples, **notes)
-    values, colours = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+    batch_size = len(pixels) if method in AVERAGED_SALIENCIES else max(1, net.max_batch_size() // 3)
+    maps = list(in_batches(len(pixels), batch_size, work))
+    extras = {k: v for part in maps for k, v in part[2].items()}
+    recipe = recipe_for(net, method, target.label, seed=seed, samples=samples, **extras)
+    values, colours = torch.cat([p[0] for p in maps]), torch.cat([p[1] for p in maps])
     return Heatmap(values, pixels, recipe, projection=colours)
 
 
-def _largest(g: Tensor) -> Tensor:
+def _largest_absolute(g: Tensor) -> Tensor:
     return g.abs().amax(1)
 
 
-def _gradient(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
+def _gradient(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> Attribution:
     _, g = net.pixel_gradients(objective, x)
-    return _largest(g), g, {}
+    return _largest_absolute(g), g, {}
 
 
-def _input_gradient(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
+def _input_gradient(
+    net: Network, x: Tensor, objective: Objective, _n: int, _seed: int
+) -> Attribution:
     _, g = net.pixel_gradients(objective, x)
     return (g * x).sum(1), g * x, {}
 
 
-def _guided(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
-    g = rewritten(net, objective, x, guided)
-    return _largest(g), g, {}
+def _guided(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> Attribution:
+    g = modified_relu_gradient(net, objective, x, guided)
+    return _largest_absolute(g), g, {}
 
 
-def _deconvnet(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
-    g = rewritten(net, objective, x, deconvnet)
-    return _largest(g), g, {}
+def _deconvnet(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> Attribution:
+    g = modified_relu_gradient(net, objective, x, deconvnet)
+    return _largest_absolute(g), g, {}
 
 
-def _guided_gradcam(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> _Made:
+def _guided_gradcam(
+    net: Network, x: Tensor, objective: Objective, _n: int, _seed: int
+) -> Attribution:
     """Guided backpropagation under the Grad-CAM map; Selvaraju et al. 2017, arXiv:1610.02391."""
     heat = cam(net, x, objective).values.clamp(min=0)
     large = F.interpolate(heat[:, None], x.shape[-2:], mode="bilinear")
-    g = rewritten(net, objective, x, guided) * large
-    return _largest(g), g, {}
+    g = modified_relu_gradient(net, objective, x, guided) * large
+    return _largest_absolute(g), g, {}
 
 
 def _smoothgrad(
-    net: Network, x: Tensor, objective: Objective, n: int, seed: int, **patience: Any
-) -> _Made:
-    g = smoothed(net, x, objective, n, seed, **patience)
-    return _largest(g), g, {}
+    net: Network, x: Tensor, objective: Objective, n: int, seed: int, **reporting: Any
+) -> Attribution:
+    g = smoothgrad(net, x, objective, n, seed, **reporting)
+    return _largest_absolute(g), g, {}
 
 
 def _vargrad(
-    net: Network, x: Tensor, objective: Objective, n: int, seed: int, **patience: Any
-) -> _Made:
-    g = varied(net, x, objective, n, seed, **patience)
+    net: Network, x: Tensor, objective: Objective, n: int, seed: int, **reporting: Any
+) -> Attribution:
+    g = vargrad(net, x, objective, n, seed, **reporting)
     return g.sum(1), g, {}
 
 
 def _integrated(
-    net: Network, x: Tensor, objective: Objective, n: int, _seed: int, **patience: Any
-) -> _Made:
-    g, gap = integrated(net, x, objective, n, **patience)
+    net: Network, x: Tensor, objective: Objective, n: int, _seed: int, **reporting: Any
+) -> Attribution:
+    g, gap = integrated_gradients(net, x, objective, n, **reporting)
     return g.sum(1), g, {"completeness_gap": [round(float(v), 6) for v in gap]}
 
 
-_Made = tuple[Tensor, Tensor, dict[str, object]]
-AVERAGED: dict[str, Callable[..., _Made]] = {
+Attribution = tuple[Tensor, Tensor, dict[str, object]]
+AVERAGED_SALIENCIES: dict[str, Callable[..., Attribution]] = {
     "smoothgrad": _smoothgrad,
     "vargrad": _vargrad,
     "integrated": _integrated,
 }
-"""Those that take many passes, photograph by photograph; they report progress."""
-SALIENCIES: dict[str, Maker] = {
+"""Methods that take many passes, photograph by photograph, and report progress."""
+SALIENCIES: dict[str, SaliencyMethod] = {
     "gradient": _gradient,
     "inputxgradient": _input_gradient,
-    **AVERAGED,
+    **AVERAGED_SALIENCIES,
     "guided": _guided,
     "deconvnet": _deconvnet,
     "guidedgradcam": _guided_gradcam,
@@ -186,8 +192,8 @@ def deconv(
 
     Raises:
         ArgumentError: if `only` is neither.
-        NotApplicableError: if the network runs no ReLU. (Before the first one there is nothing to
-            rewrite: the projection is the filter itself, where it fired.)
+        NotApplicableError: if the network runs no ReLU. (Before the first one no ReLU is
+            modified: the projection is the filter itself, where it was active.)
 
     Example:
         >>> import convscope as cs
@@ -198,14 +204,14 @@ def deconv(
         (144, 144)
     """
     _check_only(only)
-    pixels, question = net.as_pixels(images), as_objective(objective)
+    pixels, target = net.as_pixels(images), as_objective(objective)
 
-    def work(first: int, last: int) -> Tensor:
-        return _projected(net, pixels[first:last], question.for_images(first, last), only)
+    def work(start: int, stop: int) -> Tensor:
+        return _deconv_gradient(net, pixels[start:stop], target.for_images(start, stop), only)
 
-    found = torch.cat(list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work)))
-    recipe = recipe_for(net, "deconv", question.label, only=only)
-    return Heatmap(_largest(found), pixels, recipe, projection=found)
+    projections = torch.cat(list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work)))
+    recipe = recipe_for(net, "deconv", target.label, only=only)
+    return Heatmap(_largest_absolute(projections), pixels, recipe, projection=projections)
 
 
 def deconv_strongest(
@@ -224,7 +230,7 @@ def deconv_strongest(
         Pictures with values (top, 3, H, W), the strongest channel first.
 
     Raises:
-        ArgumentError: if `top` is below 1, or `only` is none of its own.
+        ArgumentError: if `top` is below 1, or `only` is invalid.
 
     Example:
         >>> import convscope as cs
@@ -242,10 +248,10 @@ def deconv_strongest(
     with torch.no_grad():
         mean = net.run(pixels, (layer,)).maps(layer)[0].mean((1, 2))
     channels = mean.topk(min(top, len(mean))).indices.tolist()
-    found = [_projected(net, pixels, channel(layer, k), only) for k in channels]
-    recipe = recipe_for(net, "deconv", layer=layer, top=top, only=only)
+    projections = [_deconv_gradient(net, pixels, channel(layer, k), only) for k in channels]
+    recipe = recipe_for(net, "deconv_strongest", layer=layer, top=top, only=only)
     return Pictures(
-        torch.cat(found),
+        torch.cat(projections),
         recipe,
         captions=[f"{layer}:{k}" for k in channels],
         signed=True,
@@ -259,19 +265,19 @@ def _check_only(only: str) -> None:
         raise ArgumentError(msg)
 
 
-def _projected(net: Network, pixels: Tensor, objective: Objective, only: str) -> Tensor:
+def _deconv_gradient(net: Network, pixels: Tensor, objective: Objective, only: str) -> Tensor:
     """Weight the activation by itself, rectified, and backpropagate through modified ReLUs."""
 
-    def loss(acts: Acts) -> Tensor:
-        plane = (
-            objective.spatial_map(acts)
+    def loss(activations: Acts) -> Tensor:
+        spatial_map = (
+            objective.spatial_map(activations)
             if objective.spatial_map
-            else objective.read(acts)[:, None, None]
+            else objective.read(activations)[:, None, None]
         )
-        strength = plane.detach().clamp(min=0)
+        strength = spatial_map.detach().clamp(min=0)
         if only == "max":
             top = strength.flatten(1).argmax(1)
             strength = strength * F.one_hot(top, strength[0].numel()).view_as(strength)
-        return (plane * strength).sum()
+        return (spatial_map * strength).sum()
 
-    return rewritten(net, objective, pixels, deconvnet, loss, first=True)
+    return modified_relu_gradient(net, objective, pixels, deconvnet, loss, allow_none=True)

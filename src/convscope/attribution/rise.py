@@ -1,4 +1,4 @@
-"""RISE: random masks, each weighed by the score of the photograph seen through it."""
+"""RISE: random masks, each weighted by the score of the masked photograph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.attribution.masked_forward import batch_of, entered, masked_scores
+from convscope.attribution.masked_forward import masked_batch_size, masked_scores, preprocessed
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.images.read import Source
@@ -34,7 +34,7 @@ def rise(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Heatmap:
-    """Average random masks, each weighed by the score of the photograph seen through it.
+    """Average random masks, each weighted by the score of the masked photograph.
 
     Petsiuk et al. 2018, "RISE", arXiv:1806.07421, equation 6: the map is
     sum(score * mask) / (masks * keep). Masks are random grids of cells, stretched bilinearly to a
@@ -51,7 +51,7 @@ def rise(
         keep: probability that a cell shows the photograph.
         seed: of the masks, which are the same for all photographs.
         progress: called with masks done, masks in all, message.
-        should_stop: asked between batches; if it says so, the map is that of the masks so far,
+        should_stop: called between batches; on True the map is that of the masks so far,
             and the recipe says how many these are.
 
     Returns:
@@ -71,127 +71,129 @@ def rise(
     """
     _check(masks, cells, keep)
     pixels = net.as_pixels(images)
-    given = as_objective(objective)
-    wanted = given if isinstance(objective, Objective) else _by_probability(given)
-    asked = [
-        net.resolve_target(wanted.for_images(i, i + 1), one)
-        for i, one in enumerate(pixels.split(1))
+    target = as_objective(objective)
+    scored_objective = target if isinstance(objective, Objective) else _as_probability(target)
+    objectives = [
+        net.resolve_target(scored_objective.for_images(i, i + 1), image)
+        for i, image in enumerate(pixels.split(1))
     ]
-    grids = _grids(masks, cells, keep, seed, pixels, batch_of(net, pixels))
+    batches = _random_masks(masks, cells, keep, seed, pixels, masked_batch_size(net, pixels))
     reporter = Reporter(masks, "masks", progress, should_stop)
-    values, done = weighed(net, pixels, asked, reporter.until_stopped(grids), keep)
-    if not done:
+    heat, mask_count = weighted_mask_sum(
+        net, pixels, objectives, reporter.until_stopped(batches), keep
+    )
+    if not mask_count:
         raise reporter.error()
-    scored = (
-        "by itself" if wanted is given else "by probability"
-    )  # a class's own score, or its share
-    options = {"masks": done, "cells": cells, "keep": keep, "scored": scored}
+    scored_by = "by itself" if scored_objective is target else "by probability"
+    options = {"masks": mask_count, "cells": cells, "keep": keep, "scored": scored_by}
     # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
-    mean = values.flatten(1).mean(1)
+    baseline = heat.flatten(1).mean(1)
     return Heatmap(
-        values, pixels, recipe_for(net, "rise", given.label, seed=seed, **options), zero=mean
+        heat, pixels, recipe_for(net, "rise", target.label, seed=seed, **options), zero=baseline
     )
 
 
 @torch.no_grad()
-def weighed(
-    net: Network, pixels: Tensor, asked: list[Objective], masks: Iterator[Tensor], keep: float
+def weighted_mask_sum(
+    net: Network, pixels: Tensor, objectives: list[Objective], masks: Iterator[Tensor], keep: float
 ) -> tuple[Tensor, int]:
     """Sum of score times mask, divided by the number of masks and by `keep`.
 
     Args:
         net: the network.
         pixels: (N, 3, H, W).
-        asked: one objective a photograph.
+        objectives: one for each photograph.
         masks: batches (B, 1, H, W) in [0, 1].
         keep: mean of a mask.
 
     Returns:
         (N, H, W), the same everywhere where every mask has the same score; and the number of masks.
     """
-    inputs = [entered(net, picture) for picture in pixels.split(1)]
+    inputs = [preprocessed(net, image) for image in pixels.split(1)]
     sums = torch.zeros(len(pixels), *inputs[0].shape[-2:], device=net.device, dtype=torch.float32)
-    done, scored = 0, [list[Tensor]() for _ in inputs]
+    mask_count, extremes = 0, [list[Tensor]() for _ in inputs]
     for batch in masks:
-        for i, (x, question) in enumerate(zip(inputs, asked, strict=True)):
-            found = _scores(net, question, x, batch)
-            sums[i] += torch.einsum("b,bhw->hw", found, batch[:, 0])
-            scored[i] += found.aminmax()
-        done += len(batch)
-    for i, ends in enumerate(scored):
+        for i, (x, objective) in enumerate(zip(inputs, objectives, strict=True)):
+            scores = _scores(net, objective, x, batch)
+            sums[i] += torch.einsum("b,bhw->hw", scores, batch[:, 0])
+            extremes[i] += scores.aminmax()
+        mask_count += len(batch)
+    for i, ends in enumerate(extremes):
         if ends and is_constant([float(end) for end in ends], net.dtype):
             sums[i] = sums[i].mean()  # the rest is how often the masks show each pixel
-    return sums / max(done * keep, 1e-30), done
+    return sums / max(mask_count * keep, 1e-30), mask_count
 
 
-def _scores(net: Network, question: Objective, x: Tensor, masks: Tensor) -> Tensor:
-    """Scores under a batch of masks, which is run in parts where memory is short."""
+def _scores(net: Network, objective: Objective, x: Tensor, masks: Tensor) -> Tensor:
+    """Scores under a batch of masks, in smaller batches where memory is short."""
 
-    def work(first: int, last: int) -> Tensor:
-        return masked_scores(net, question, x, masks[first:last])
+    def work(start: int, stop: int) -> Tensor:
+        return masked_scores(net, objective, x, masks[start:stop])
 
     return torch.cat(list(in_batches(len(masks), len(masks), work)))
 
 
-def _grids(
+def _random_masks(
     masks: int, cells: int, keep: float, seed: int, pixels: Tensor, size: int
 ) -> Iterator[Tensor]:
     """Random masks (B, 1, H, W) in batches; which masks these are does not depend on the batches."""
     generator = seeded(seed)
     height, width = (int(length) for length in pixels.shape[-2:])
-    down, across = (_stretch(cells, n).to(pixels.device) for n in (height, width))
+    row_matrix, column_matrix = (
+        _upsampling_matrix(cells, n).to(pixels.device) for n in (height, width)
+    )
 
-    def work(first: int, last: int) -> Tensor:
-        # One row a mask, so that batches of any size draw the same numbers.
-        drawn = torch.rand(
-            last - first, cells * cells + 2, generator=generator, dtype=torch.float32
+    def work(start: int, stop: int) -> Tensor:
+        # One row per mask, so that batches of any size draw the same numbers.
+        draws = torch.rand(
+            stop - start, cells * cells + 2, generator=generator, dtype=torch.float32
         )
-        drawn = drawn.to(pixels.device)
-        grid = (drawn[:, 2:] < keep).to(down.dtype).view(-1, cells, cells)
-        rows = _crop(down, drawn[:, 0], cells, height)
-        columns = _crop(across, drawn[:, 1], cells, width)
+        draws = draws.to(pixels.device)
+        grid = (draws[:, 2:] < keep).to(row_matrix.dtype).view(-1, cells, cells)
+        rows = _random_rows(row_matrix, draws[:, 0], cells, height)
+        columns = _random_rows(column_matrix, draws[:, 1], cells, width)
         return (rows @ grid @ columns.mT)[:, None]
 
     return in_batches(masks, size, work)
 
 
-def _stretch(cells: int, length: int) -> Tensor:
-    """Matrix (more than `length`, cells) that stretches a row of cells bilinearly."""
+def _upsampling_matrix(cells: int, length: int) -> Tensor:
+    """Matrix (more than `length`, cells) that upsamples a row of cells bilinearly."""
     cell = -(-length // cells)
     rows = torch.eye(cells, dtype=torch.float32)[None]
     size = (cells + 1) * cell
     return F.interpolate(rows, size, mode="linear", align_corners=False)[0].T.contiguous()
 
 
-def _crop(stretch: Tensor, share: Tensor, cells: int, length: int) -> Tensor:
-    """`length` rows of a stretching matrix from a random place within the first cell, for each."""
-    cell = len(stretch) // (cells + 1)
-    start = (share * cell).long()
-    return stretch[start[:, None] + torch.arange(length, device=start.device)]
+def _random_rows(matrix: Tensor, offset: Tensor, cells: int, length: int) -> Tensor:
+    """`length` rows of an upsampling matrix, for each mask from its offset within the first cell."""
+    cell = len(matrix) // (cells + 1)
+    start = (offset * cell).long()
+    return matrix[start[:, None] + torch.arange(length, device=start.device)]
 
 
-def _by_probability(asked: Objective) -> Objective:
-    """The probability of a class for a class, also the predicted one; other questions as they are.
+def _as_probability(objective: Objective) -> Objective:
+    """The probability of a class, also the predicted one; other objectives unchanged.
 
-    A single score is taken as it is: its softmax would be 1 under every mask.
+    A single score is used as it is: its softmax would be 1 under every mask.
     """
-    if asked.kind not in ("logit", "predicted"):
-        return asked
-    return replace(asked, settle=ProbabilityOf(asked))
+    if objective.kind not in ("logit", "predicted"):
+        return objective
+    return replace(objective, settle=ProbabilityOf(objective))
 
 
 @dataclass(frozen=True)
 class ProbabilityOf:
-    """The probability of the class that an objective settles on."""
+    """The probability of the class that an objective resolves to."""
 
     objective: Objective
 
-    def __call__(self, acts: Acts) -> Objective:
+    def __call__(self, activations: Acts) -> Objective:
         """Activations of one photograph -> what is scored."""
-        found = self.objective.resolve_target(acts)
-        if found.class_id is None or Scores.of(acts).is_single:
-            return found
-        return probability(found.class_id)
+        resolved = self.objective.resolve_target(activations)
+        if resolved.class_id is None or Scores.of(activations).is_single:
+            return resolved
+        return probability(resolved.class_id)
 
 
 def _check(masks: int, cells: int, keep: float) -> None:

@@ -1,9 +1,8 @@
-"""Scores of many versions of one layer or photograph, channel by channel: Ablation-CAM, Score-CAM.
+"""Score-CAM and Ablation-CAM: channels weighted by scores of masked photographs or layers.
 
-The question "which class is predicted" is answered once, on the clean photograph, and means that
-class for every channel. Pixels are hidden in what the network's module is fed, after normalisation,
-as the authors do; a hidden pixel is zero there, for most networks the mean colour of the pictures
-they learnt from. Memory does not grow with the number of channels.
+The predicted class is that of the clean photograph, for every channel. Pixels are masked in the
+module's input, after normalisation, as the authors do; a masked pixel is zero there, for most networks
+the mean colour of their training images. Memory does not grow with the number of channels.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convscope.attribution.masked_forward import batch_of, entered, masked_scores
+from convscope.attribution.masked_forward import masked_batch_size, masked_scores, preprocessed
 from convscope.execution.batching import in_batches
-from convscope.execution.precision import computing
-from convscope.execution.tail import Tail
-from convscope.execution.tail_linear import without_each_channel
+from convscope.execution.partial_forward import PartialForward
+from convscope.execution.partial_forward_linear import without_each_channel
+from convscope.execution.precision import check_precision
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.objectives.makers import Objective, total
@@ -35,7 +34,7 @@ def ablationcam(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Tensor:
-    """Weigh each channel by how much of the score goes when the channel is set to zero.
+    """Weight each channel by how much the score falls when the channel is set to zero.
 
     Desai and Ramaswamy 2020, "Ablation-CAM", WACV: w_k = (y - y_k) / y, where y_k is the score
     without channel k, and the map is sum_k w_k A_k. Here the drop is divided by |y|, so that a
@@ -51,7 +50,7 @@ def ablationcam(
         objective: the score.
         layer: address.
         progress: called with channels done, channels in all, message.
-        should_stop: asked between batches.
+        should_stop: called between batches; True stops.
 
     Returns:
         (N, h, w), before rectification.
@@ -61,16 +60,16 @@ def ablationcam(
         StoppedError: if `should_stop` says so.
     """
     maps = []
-    for i, picture in enumerate(pixels.split(1)):
-        tail = Tail(net, picture, layer, objective.layers)
-        question = objective.for_images(i, i + 1).resolve_target(tail.acts)
-        clean = net.layers.to_nchw(tail.value, layer)
+    for i, image in enumerate(pixels.split(1)):
+        partial = PartialForward(net, image, layer, objective.layers)
+        resolved = objective.for_images(i, i + 1).resolve_target(partial.activations)
+        clean = net.layers.to_nchw(partial.value, layer)
         count = clean.shape[1]
         reporter = Reporter(
             len(pixels) * count, "channels removed", progress, should_stop, done=i * count
         )
-        y = total(question, tail.acts)
-        drops = torch.cat(list(reporter.all_of(_drops(tail, question))))
+        y = total(resolved, partial.activations)
+        drops = torch.cat(list(reporter.all_of(_score_drops(partial, resolved))))
         if is_constant([float(y), *(y - drops).tolist()], net.dtype):
             drops = torch.zeros_like(drops)
         weights = drops / (y.abs() if y != 0 else 1)
@@ -78,34 +77,36 @@ def ablationcam(
     return torch.stack(maps)
 
 
-def _drops(tail: Tail, question: Objective) -> Iterator[Tensor]:
-    """What the score loses without channel 0, 1, ... in batches.
+def _score_drops(partial: PartialForward, objective: Objective) -> Iterator[Tensor]:
+    """How much the score falls without channel 0, 1, ... in batches.
 
     The clean score is computed anew in each batch: a batch of another size is rounded otherwise,
     and that difference would be the same in the drops of all channels and add up in the map.
     """
-    layout = tail.net.layers.layout(tail.layer) or ("", (0, 0))
-    shorter = without_each_channel(tail) if layout[0] == "NCHW" else None
-    runner, clean = shorter[:2] if shorter else (tail, tail.value)
+    layout = partial.net.layers.layout(partial.layer) or ("", (0, 0))
+    from_linear = without_each_channel(partial) if layout[0] == "NCHW" else None
+    runner, clean = from_linear[:2] if from_linear else (partial, partial.value)
 
-    def work(first: int, last: int) -> Tensor:
-        without = shorter[2][first:last] if shorter else _zeroed(tail, first, last)
-        score = question.read(runner.run(torch.cat([clean, without])))
+    def work(start: int, stop: int) -> Tensor:
+        without = (
+            from_linear[2][start:stop] if from_linear else _channels_zeroed(partial, start, stop)
+        )
+        score = objective.read(runner.run(torch.cat([clean, without])))
         return score[0] - score[1:]
 
-    count = tail.net.layers.to_nchw(tail.value, tail.layer).shape[1]
-    return in_batches(count, runner.batch, work)
+    count = partial.net.layers.to_nchw(partial.value, partial.layer).shape[1]
+    return in_batches(count, runner.batch_size, work)
 
 
-def _zeroed(tail: Tail, first: int, last: int) -> Tensor:
-    """Copies of a layer's value, one without channel `first`, one without the next, ...
+def _channels_zeroed(partial: PartialForward, start: int, stop: int) -> Tensor:
+    """Copies of a layer's value, one without channel `start`, one without the next, ...
 
-    Of tokens, those without a place in the grid keep theirs.
+    Tokens without a position in the grid keep their values.
     """
-    many = tail.value.repeat(last - first, *[1] * (tail.value.dim() - 1))
-    maps = tail.net.layers.to_nchw(many, tail.layer)
-    maps[torch.arange(last - first), torch.arange(first, last)] = 0
-    return many
+    values = partial.value.repeat(stop - start, *[1] * (partial.value.dim() - 1))
+    maps = partial.net.layers.to_nchw(values, partial.layer)
+    maps[torch.arange(stop - start), torch.arange(start, stop)] = 0
+    return values
 
 
 @torch.no_grad()
@@ -119,7 +120,7 @@ def scorecam(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Tensor:
-    """Weigh each channel by the score of the photograph seen through that channel's map.
+    """Weight each channel by the score of the photograph masked by that channel's map.
 
     Wang et al. 2020, "Score-CAM", arXiv:1910.01279, algorithm 1: each map is stretched to the
     photograph's size (bilinear, corners not aligned), brought to [0, 1] and multiplied with the
@@ -135,67 +136,67 @@ def scorecam(
         layer: address.
         precision: "float32", or "bfloat16" for a faster, less exact pass.
         progress: called with channels done, channels in all, message.
-        should_stop: asked between batches.
+        should_stop: called between batches; True stops.
 
     Returns:
         (N, h, w), before rectification.
 
     Raises:
-        ArgumentError: if the precision is another one.
+        ArgumentError: if the precision is invalid.
         NotApplicableError: if the layer has no maps.
         StoppedError: if `should_stop` says so.
     """
-    computing(net.device, precision)  # refuses others
+    check_precision(precision)
     maps = []
-    for i, picture in enumerate(pixels.split(1)):
-        acts = net.run(picture, tuple(dict.fromkeys((layer, *objective.layers))))
-        value = net.layers.to_nchw(acts[layer].detach(), layer)
+    for i, image in enumerate(pixels.split(1)):
+        activations = net.run(image, tuple(dict.fromkeys((layer, *objective.layers))))
+        value = net.layers.to_nchw(activations[layer].detach(), layer)
         count = value.shape[1]
-        question = objective.for_images(i, i + 1).resolve_target(acts)
+        resolved = objective.for_images(i, i + 1).resolve_target(activations)
         reporter = Reporter(
             len(pixels) * count, "channels shown", progress, should_stop, done=i * count
         )
-        seen = _through_each(net, picture, question, value, precision=precision)
-        weights = _spread(torch.cat(list(reporter.all_of(seen))), value).softmax(0)
+        batches = _masked_scores(net, image, resolved, value, precision=precision)
+        weights = scatter_scores(torch.cat(list(reporter.all_of(batches))), value).softmax(0)
         maps.append(torch.einsum("k,khw->hw", weights, value[0]))
     return torch.stack(maps)
 
 
-def _through_each(
-    net: Network, picture: Tensor, question: Objective, value: Tensor, *, precision: str
+def _masked_scores(
+    net: Network, image: Tensor, objective: Objective, value: Tensor, *, precision: str
 ) -> Iterator[Tensor]:
-    """Score of the picture through every channel's map that varies, then through none."""
-    x = entered(net, picture)
+    """Score of the image under each channel's map that varies, then with everything masked."""
+    x = preprocessed(net, image)
     size = (int(x.shape[-2]), int(x.shape[-1]))
-    varied = value[0][_varies(value)]
+    varied = value[0][_channel_varies(value)]
 
-    def work(first: int, last: int) -> Tensor:
-        masks = _masks(varied[first:last], size)
-        if last > len(varied):
+    def work(start: int, stop: int) -> Tensor:
+        masks = _masks(varied[start:stop], size)
+        if stop > len(varied):
             masks = torch.cat([masks, masks.new_zeros(1, 1, *size)])
-        return masked_scores(net, question, x, masks, precision=precision)
+        return masked_scores(net, objective, x, masks, precision=precision)
 
     constant = len(varied) < value.shape[1]
-    return in_batches(len(varied) + constant, batch_of(net, picture), work)
+    return in_batches(len(varied) + constant, masked_batch_size(net, image), work)
 
 
 def _masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Channels (B, h, w) as masks (B, 1, H, W) in [0, 1]."""
     if not len(maps):
         return maps.new_zeros(0, 1, *size)
-    large = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)
-    low, high = large.aminmax(dim=-1, keepdim=True)
+    upsampled = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)
+    low, high = upsampled.aminmax(dim=-1, keepdim=True)
     low, high = low.amin(-2, keepdim=True), high.amax(-2, keepdim=True)
     # A map that varies only between the pixels it is read at shows nothing; it must not be 0/0.
-    return (large - low) / (high - low).clamp_min(torch.finfo(large.dtype).tiny)
+    return (upsampled - low) / (high - low).clamp_min(torch.finfo(upsampled.dtype).tiny)
 
 
-def _varies(value: Tensor) -> Tensor:
+def _channel_varies(value: Tensor) -> Tensor:
     return (value[0] != value[0, :, :1, :1]).flatten(1).any(1)
 
 
-def _spread(found: Tensor, value: Tensor) -> Tensor:
+def scatter_scores(scores: Tensor, value: Tensor) -> Tensor:
     """A score for every channel: its own, or the last one for those that show nothing."""
-    varies = _varies(value)
-    place = torch.where(varies, varies.cumsum(0) - 1, len(found) - 1)
-    return found[place]
+    varies = _channel_varies(value)
+    index = torch.where(varies, varies.cumsum(0) - 1, len(scores) - 1)
+    return scores[index]

@@ -245,7 +245,7 @@ def embedding_map(
     parameters = {"survey": str(survey.folder), "method": method, "photographs": count}
     source = survey.recipe
     recipe = Recipe(
-        f"codes, {method}",
+        f"embedding_map, {method}",
         source.network,
         source.fingerprint,
         None,

@@ -76,7 +76,9 @@ def linear_probe(
         if progress:
             progress(done, len(features), f"fitting {layer}")
         rows.append((layer, values.shape[1], *_accuracy(values, labels, seed)))
-    recipe = recipe_for(net, "probe", None, seed=seed, place=photos.place, photographs=len(labels))
+    recipe = recipe_for(
+        net, "linear_probe", None, seed=seed, place=photos.place, photographs=len(labels)
+    )
     return Table(COLUMNS, rows, recipe)
 
 

@@ -170,7 +170,7 @@ def top_patches(
         torch.Size([2, 3, 25, 25])
     """
     found = top_activations(net, survey, layer, channel, top=top)
-    recipe = recipe_for(net, "patches", f"{layer}:{channel}", survey=str(survey.folder))
+    recipe = recipe_for(net, "top_patches", f"{layer}:{channel}", survey=str(survey.folder))
     return Pictures(found.cut(found.pixels), recipe, captions=found.captions, scale="pixels")
 
 

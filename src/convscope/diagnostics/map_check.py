@@ -91,7 +91,7 @@ def check(
 
     asked = watched(question)
     found = deletion_insertion(net, make(net, pixels), asked, seed=seed)
-    chart = found.chart(recipe_for(net, f"check {method}", asked.label, seed=seed), asked.label)
+    chart = found.chart(recipe_for(net, f"check, {method}", asked.label, seed=seed), asked.label)
     sentences = [chart.sentence]
     if randomize:
         random = randomization_check(net, pixels, make, how=randomize, seed=seed, progress=progress)

@@ -1,1 +1,1 @@
-"""How passes are run again: in batches, in part, with other ReLU rules, incrementally."""
+"""How forward passes are run again: in batches, in part, incrementally, with other ReLU rules."""

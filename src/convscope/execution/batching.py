@@ -1,4 +1,4 @@
-"""Work in batches, which are halved where a graphics processor has too little memory."""
+"""Work in batches, halved where a GPU runs out of memory."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ Part = TypeVar("Part")
 
 
 def in_batches(count: int, size: int, work: Callable[[int, int], Part]) -> Iterator[Part]:
-    """Do `work` on `count` things, from the first to before the last of at most `size` at once.
+    """Call `work(start, stop)` on ranges of at most `size` of `count` items.
 
-    Batches are as equal as can be: 16 things, 11 at once, are 8 and 8, for small batches cost more
-    an image. Where a graphics processor has too little memory, batches are halved.
+    Batches are as equal as possible: 16 items, at most 11 at once, are 8 and 8, because small
+    batches cost more per image. They are halved where a GPU runs out of memory.
     """
-    first = 0
-    while first < count:
-        batches = -(-(count - first) // size)
-        last = first + -(-(count - first) // batches)
+    start = 0
+    while start < count:
+        batches = -(-(count - start) // size)
+        stop = start + -(-(count - start) // batches)
         try:
-            done = work(first, last)
+            result = work(start, stop)
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
-            size = max(1, (last - first) // 2)
+            size = max(1, (stop - start) // 2)
             continue
-        yield done
-        first = last
+        yield result
+        start = stop

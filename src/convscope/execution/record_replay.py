@@ -1,10 +1,26 @@
-"""Re-running only what comes after one value of a pass: the second file that touches a live one.
+"""Record a forward pass and replay only what comes after one value of it.
 
-`recording` notes, during one plain pass over one picture, what every call of a module, and of an
-activation or pooling function, returned that finished before the value was there. `replaying` lets the same module run over B variants of that
-value: calls that were noted return what they returned, and only the rest is computed. A hook
-cannot skip a module's own work, so `forward` is shadowed on the instances while a block lasts.
-`substituting` is the plain way, a whole pass in which one value is exchanged.
+How this works. `record` runs the network once, on one image, and stores what each call of a module,
+and of an activation or pooling function, returned if it finished before the target value was there.
+`replay` runs the same Python code again for B variants of that value. Recorded calls return their
+stored output, expanded over the batch; the target returns the variants; what follows is computed:
+
+    call                    record                   replay of B variants
+    stem                    runs, output stored      stored output, expanded to B
+    block1                  runs, output stored      stored output, expanded to B
+    |- conv, relu           run, then forgotten      not reached, block1 is skipped
+    block2                  runs                     runs, for the target is inside it
+    |- conv                 runs, output stored      stored output, expanded to B
+    |- relu  <- target      runs, output stored      the B variants
+    |- conv                 runs                     runs
+    head                    runs                     runs
+
+`block1` finished before the target, so its output is all that a replay needs of it. A hook cannot skip
+a module's own work: `forward` is overridden on the instances, only while the block lasts. A stored output that
+later code writes into (an in-place ReLU after it) is marked `mutated_later` and copied for each replay.
+If a replay meets other calls than the recording, it raises `ReplayDiverged`.
+
+`substitute_value` is the plain way, a whole pass in which one value is exchanged.
 """
 
 from __future__ import annotations
@@ -19,284 +35,308 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from convscope.execution.tensor_tree import mapped, nbytes, one_picture, repeated, tensors, varied
+from convscope.execution.tensor_tree import (
+    expand_batch,
+    is_single_image,
+    list_tensors,
+    map_tensors,
+    nbytes,
+    with_batch_variants,
+)
 from convscope.tracing.hooks import ValueLocation, function_kind
 
 Forward = Callable[..., Any]
-Function = partial[Any]  # a call of a torch function, with what it is given
-Call = Callable[[nn.Module, Forward, Any, Any], Any]
+FunctionCall = partial[Any]  # a torch function with its arguments
+Interceptor = Callable[[nn.Module, Forward, Any, Any], Any]
 
 
-class Diverged(Exception):  # noqa: N818 - never leaves this package
+class ReplayDiverged(Exception):  # noqa: N818 - never leaves this package
     """A pass called other modules than the recorded one."""
 
 
 @dataclass(eq=False)
-class Step:
+class RecordedCall:
     """One call that a replay meets before the target.
 
     Attributes:
-        source: which module, or which kind of function.
-        skip: whether its output is given back instead of running it.
-        output: that output for one picture.
-        written: later code writes into the output, so each replay needs memory of its own for it.
+        source: the module, or the kind of function.
+        skip: whether the stored output is returned instead of running it.
+        output: that output, for one image.
+        mutated_later: later code writes into the output, so each replay needs a copy of it.
     """
 
     source: nn.Module | str
     skip: bool = False
     output: Any = None
-    written: bool = False
+    mutated_later: bool = False
 
 
 @dataclass(eq=False)
-class Script:
-    """How to come to one value without computing what is before it.
+class Recording:
+    """How to get to one value without computing what is before it.
 
     Attributes:
-        steps: calls up to the target, in order, none of them inside one that is skipped.
+        calls: up to the target, in order, none of them inside one that is skipped.
         target: where the value is, runs counted as a replay meets them.
-        output: what the target returned, for one picture.
-        sites: name -> place, counted likewise, of the values asked for that come afterwards.
-        runs: how often each module ran in the recorded pass.
-        bytes: memory that the modules after the target fill for one picture, and the copies of
-            what they write into.
+        output: what the target returned, for one image.
+        locations: name -> location, counted likewise, of the values to read that come after it.
+        call_counts: how often each module ran in the recorded pass.
+        bytes_per_image: memory that the modules after the target fill for one image, with the
+            copies of what they write into.
     """
 
-    steps: list[Step] = field(default_factory=list)
+    calls: list[RecordedCall] = field(default_factory=list)
     target: ValueLocation | None = None
     output: Any = None
-    sites: dict[str, ValueLocation] = field(default_factory=dict)
-    runs: dict[nn.Module | str, int] = field(default_factory=dict)
-    bytes: int = 0
+    locations: dict[str, ValueLocation] = field(default_factory=dict)
+    call_counts: dict[nn.Module | str, int] = field(default_factory=dict)
+    bytes_per_image: int = 0
 
 
 @contextmanager
-def recording(
-    module: nn.Module, target: ValueLocation, wanted: Mapping[str, ValueLocation]
-) -> Iterator[Script]:
-    """Note what is needed to replay the one pass, over one picture, run inside the block.
+def record(
+    module: nn.Module, target: ValueLocation, locations: Mapping[str, ValueLocation]
+) -> Iterator[Recording]:
+    """Record the one forward pass, of one image, that is run inside the block.
 
     Args:
         module: the network.
         target: the value whose variants will be tried.
-        wanted: name -> place of values that will be read afterwards.
+        locations: name -> location of values that will be read.
 
     Yields:
-        The script, complete once the pass is; its `target` is None if the value never came.
+        The recording, complete after the block; its `target` is None if the value never came.
     """
-    recorder = _Recorder(target, wanted)
-    with _shadowed(module.modules(), recorder.call), _Calls(recorder.function):
-        yield recorder.script
-    recorder.close()
+    recorder = _Recorder(target, locations)
+    with _override_forward(module.modules(), recorder.call), _InterceptFunctions(recorder.function):
+        yield recorder.recording
+    recorder.finish()
 
 
 @contextmanager
-def replaying(script: Script, variants: Tensor) -> Iterator[None]:
-    """Run the pass inside the block with the target's value replaced and what is before skipped.
+def replay(recording: Recording, variants: Tensor) -> Iterator[None]:
+    """Run the pass inside the block with the target's value replaced and what is before it skipped.
 
     Args:
-        script: from `recording`.
-        variants: (B, ...) values; the pass must be given B pictures, whatever they show.
+        recording: from `record`.
+        variants: (B, ...) values; the pass must be given B images, whatever they show.
 
     Raises:
-        Diverged: if the pass calls other modules than the recorded one.
+        ReplayDiverged: if the pass calls other modules than the recorded one.
     """
-    player = _Player(script, variants)
-    modules = {s.source for s in script.steps if isinstance(s.source, nn.Module)}
-    with _shadowed(modules, player.call), _Calls(player.function):
+    replayer = _Replayer(recording, variants)
+    modules = {s.source for s in recording.calls if isinstance(s.source, nn.Module)}
+    with _override_forward(modules, replayer.call), _InterceptFunctions(replayer.function):
         yield
 
 
 @contextmanager
-def substituting(target: ValueLocation, variants: Tensor) -> Iterator[None]:
+def substitute_value(target: ValueLocation, variants: Tensor) -> Iterator[None]:
     """Run the whole pass inside the block, with only the target's value replaced.
 
     Args:
-        target: runs counted as in a plain pass.
-        variants: (B, ...) values; the pass must be given B pictures.
+        target: the value's location, runs counted as in a plain pass.
+        variants: (B, ...) values; the pass must be given B images.
     """
-    runs = 0
+    count = 0
 
-    def arrived(result: Any) -> Any:
-        nonlocal runs
-        runs += 1
-        return varied(result, variants) if runs == target.run else result
+    def exchange(result: Any) -> Any:
+        nonlocal count
+        count += 1
+        return with_batch_variants(result, variants) if count == target.run else result
 
-    def function(kind: str, run: Function) -> Any:
-        result = run()
-        return arrived(result) if kind == target.source else result
+    def function(kind: str, count: FunctionCall) -> Any:
+        result = count()
+        return exchange(result) if kind == target.source else result
 
     with ExitStack() as stack:
         if isinstance(target.source, nn.Module):
-            hook = target.source.register_forward_hook(lambda _module, _args, out: arrived(out))
+            hook = target.source.register_forward_hook(lambda _module, _args, out: exchange(out))
             stack.callback(hook.remove)
         if isinstance(target.source, str):
-            stack.enter_context(_Calls(function))
+            stack.enter_context(_InterceptFunctions(function))
         yield
 
 
-class _Calls(TorchFunctionMode):
-    """Hands activation and pooling functions to `listener` instead of calling them."""
+class _InterceptFunctions(TorchFunctionMode):
+    """Hands activation and pooling functions to `handler` instead of calling them."""
 
-    def __init__(self, listener: Callable[[str, Function], Any]) -> None:
+    def __init__(self, handler: Callable[[str, FunctionCall], Any]) -> None:
         super().__init__()
-        self.listener = listener
+        self.handler = handler
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         run = partial(func, *args, **(kwargs or {}))
         kind = function_kind(func)
-        return self.listener(kind, run) if kind else run()
+        return self.handler(kind, run) if kind else run()
 
 
 @contextmanager
-def _shadowed(modules: Iterable[nn.Module], call: Call) -> Iterator[None]:
-    """Send every call of `modules` through `call`; what stood on the instances is put back."""
+def _override_forward(modules: Iterable[nn.Module], interceptor: Interceptor) -> Iterator[None]:
+    """Send every call of `modules` through `interceptor`; their own `forward` is restored."""
     with ExitStack() as stack:
         for module in modules:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its forward is compiled and runs as part of what calls it
-            stack.callback(_put_back, module, vars(module).get("forward"))
-            vars(module)["forward"] = _through(call, module, module.forward)
+            stack.callback(_restore_forward, module, vars(module).get("forward"))
+            vars(module)["forward"] = _intercepted(interceptor, module, module.forward)
         yield
 
 
-def _put_back(module: nn.Module, own: Any) -> None:
+def _restore_forward(module: nn.Module, instance_forward: Any) -> None:
     vars(module).pop("forward", None)
-    if own is not None:
-        vars(module)["forward"] = own
+    if instance_forward is not None:
+        vars(module)["forward"] = instance_forward
 
 
-def _through(call: Call, module: nn.Module, forward: Forward) -> Forward:
-    return lambda *args, **kwargs: call(module, forward, args, kwargs)
+def _intercepted(interceptor: Interceptor, module: nn.Module, forward: Forward) -> Forward:
+    return lambda *args, **kwargs: interceptor(module, forward, args, kwargs)
 
 
 @dataclass(eq=False)
-class _Live:
-    """A tensor with which the recorded pass went on, and its version when last looked at."""
+class _TrackedTensor:
+    """A tensor with which the recorded pass went on, and its version when last checked."""
 
-    step: Step
+    call: RecordedCall
     tensor: Tensor
     version: int
 
 
 class _Recorder:
-    """Writes the script: the outermost calls that finish before the target."""
+    """Makes the recording: the outermost calls that finish before the target."""
 
-    def __init__(self, target: ValueLocation, wanted: Mapping[str, ValueLocation]) -> None:
-        self.target, self.wanted, self.script = target, wanted, Script()
-        self.runs = self.script.runs
-        self.met: dict[nn.Module | str, int] = {}  # runs that a replay will meet
-        self.live: list[_Live] = []
-        self.done = False
+    def __init__(self, target: ValueLocation, locations: Mapping[str, ValueLocation]) -> None:
+        self.target, self.locations, self.recording = target, locations, Recording()
+        self.call_counts = self.recording.call_counts
+        self.replay_counts: dict[nn.Module | str, int] = {}  # calls that a replay will meet
+        self.tracked: list[_TrackedTensor] = []
+        self.target_reached = False
 
     def call(self, module: nn.Module, forward: Forward, args: Any, kwargs: Any) -> Any:
-        if self.done:
+        if self.target_reached:
             output = forward(*args, **kwargs)
-            self.script.bytes += nbytes(output) if next(module.children(), None) is None else 0
+            is_leaf = next(module.children(), None) is None
+            self.recording.bytes_per_image += nbytes(output) if is_leaf else 0
         else:
-            output = self._early(module, forward, args, kwargs)
+            output = self._record_module(module, forward, args, kwargs)
         self._count(module)
         return output
 
-    def function(self, kind: str, run: Function) -> Any:
-        result = run() if self.done else self._early_function(kind, run)
+    def function(self, kind: str, run: FunctionCall) -> Any:
+        result = run() if self.target_reached else self._record_function(kind, run)
         self._count(kind)
         return result
 
-    def close(self) -> None:
-        self._look_for_writes()
-        self.live.clear()
-        copies = [step.output for step in self.script.steps if step.written]
-        self.script.bytes += sum(nbytes(output) for output in (*copies, self.script.output))
+    def finish(self) -> None:
+        self._check_mutations()
+        self.tracked.clear()
+        recording = self.recording
+        copies = [recorded.output for recorded in recording.calls if recorded.mutated_later]
+        recording.bytes_per_image += nbytes([*copies, recording.output])
 
-    def _early(self, module: nn.Module, forward: Forward, args: Any, kwargs: Any) -> Any:
-        """Run a call that begins before the target's value is there."""
-        self._look_for_writes()
-        place, met, live = len(self.script.steps), dict(self.met), len(self.live)
-        self.script.steps.append(Step(module))
+    def _record_module(self, module: nn.Module, forward: Forward, args: Any, kwargs: Any) -> Any:
+        """Run a module's call that begins before the target's value is there."""
+        self._check_mutations()
+        calls, position, tracked = (
+            self.recording.calls,
+            len(self.recording.calls),
+            len(self.tracked),
+        )
+        replay_counts = dict(self.replay_counts)
+        calls.append(RecordedCall(module))
         output = forward(*args, **kwargs)
         target = self._is_target(module)
-        if not self.done and (target or one_picture(output)):
-            del self.script.steps[place + 1 :], self.live[live:]
-            self.met = met
-            self._finish(self.script.steps[place], output, target=target)
+        if not self.target_reached and (target or is_single_image(output)):
+            del calls[position + 1 :], self.tracked[tracked:]
+            self.replay_counts = replay_counts
+            self._record_output(calls[position], output, target=target)
         return output
 
-    def _early_function(self, kind: str, run: Function) -> Any:
-        self._look_for_writes()
-        self.script.steps.append(step := Step(kind))
-        given = [(tensor, tensor._version) for tensor in tensors((run.args, run.keywords))]
+    def _record_function(self, kind: str, run: FunctionCall) -> Any:
+        self._check_mutations()
+        self.recording.calls.append(recorded := RecordedCall(kind))
+        versions = [(tensor, tensor._version) for tensor in list_tensors((run.args, run.keywords))]
         output = run()
-        in_place = any(tensor._version != version for tensor, version in given)
+        is_inplace = any(tensor._version != version for tensor, version in versions)
         target = self._is_target(kind)
-        if target or (one_picture(output) and not in_place):  # others may read what it wrote into
-            self._finish(step, output, target=target)
+        # A replay must repeat what writes into tensors that others may read.
+        if target or (is_single_image(output) and not is_inplace):
+            self._record_output(recorded, output, target=target)
         return output
 
-    def _finish(self, step: Step, output: Any, *, target: bool) -> None:
-        """All that a replay must know of this call is its output."""
+    def _record_output(self, recorded: RecordedCall, output: Any, *, target: bool) -> None:
+        """All that a replay needs of this call is its output."""
         if target:
-            self._reached(ValueLocation(step.source, self.met.get(step.source, 0) + 1), output)
+            run = self.replay_counts.get(recorded.source, 0) + 1
+            self._record_target(ValueLocation(recorded.source, run), output)
             return
-        step.skip, step.output = True, mapped(output, Tensor.clone)
-        self._look_for_writes(flag=False)  # a replay skips what this call wrote elsewhere
-        self.live += [_Live(step, tensor, tensor._version) for tensor in tensors(output)]
+        recorded.skip, recorded.output = True, map_tensors(output, Tensor.clone)
+        self._check_mutations(mark=False)  # a replay skips what this call wrote elsewhere
+        outputs = list_tensors(output)
+        self.tracked += [_TrackedTensor(recorded, tensor, tensor._version) for tensor in outputs]
 
-    def _reached(self, site: ValueLocation, output: Any) -> None:
-        self.done = True
-        self.script.target, self.script.output = site, mapped(output, Tensor.clone)
+    def _record_target(self, location: ValueLocation, output: Any) -> None:
+        self.target_reached = True
+        self.recording.target, self.recording.output = location, map_tensors(output, Tensor.clone)
 
     def _is_target(self, source: nn.Module | str) -> bool:
-        return ValueLocation(source, self.runs.get(source, 0) + 1) == self.target
+        return ValueLocation(source, self.call_counts.get(source, 0) + 1) == self.target
 
     def _count(self, source: nn.Module | str) -> None:
-        for counts in (self.runs, self.met):
+        for counts in (self.call_counts, self.replay_counts):
             counts[source] = counts.get(source, 0) + 1
-        due = ValueLocation(source, self.runs[source])
-        names = [name for name, site in self.wanted.items() if site == due and self.done]
-        self.script.sites.update(dict.fromkeys(names, ValueLocation(source, self.met[source])))
+        if not self.target_reached:
+            return
+        recorded = ValueLocation(source, self.call_counts[source])
+        replayed = ValueLocation(source, self.replay_counts[source])
+        names = [name for name, location in self.locations.items() if location == recorded]
+        self.recording.locations.update(dict.fromkeys(names, replayed))
 
-    def _look_for_writes(self, *, flag: bool = True) -> None:
-        """Code that a replay runs again has written into an output: it cannot be shared."""
-        for seen in self.live:
-            if seen.tensor._version != seen.version:
-                seen.step.written |= flag
-                seen.version = seen.tensor._version
+    def _check_mutations(self, *, mark: bool = True) -> None:
+        """Mark outputs that code which a replay runs again has written into: they cannot be shared."""
+        for entry in self.tracked:
+            if entry.tensor._version != entry.version:
+                entry.call.mutated_later |= mark
+                entry.version = entry.tensor._version
 
 
-class _Player:
-    """Reads the script back for a batch of variants."""
+class _Replayer:
+    """Follows the recording for a batch of variants."""
 
-    def __init__(self, script: Script, variants: Tensor) -> None:
-        self.script, self.variants = script, variants
-        self.place, self.done = 0, False
+    def __init__(self, recording: Recording, variants: Tensor) -> None:
+        self.recording, self.variants = recording, variants
+        self.position, self.target_reached = 0, False
 
     def call(self, module: nn.Module, forward: Forward, args: Any, kwargs: Any) -> Any:
-        return self._answer(module, partial(forward, *args, **kwargs))
+        return self._run_or_skip(module, partial(forward, *args, **kwargs))
 
-    def function(self, kind: str, run: Function) -> Any:
-        return self._answer(kind, run)
+    def function(self, kind: str, run: FunctionCall) -> Any:
+        return self._run_or_skip(kind, run)
 
-    def _answer(self, source: nn.Module | str, run: Callable[[], Any]) -> Any:
-        if self.done:
+    def _run_or_skip(self, source: nn.Module | str, run: Callable[[], Any]) -> Any:
+        if self.target_reached:
             return run()
-        step = self._next(source)
-        if step.skip:
-            return repeated(step.output, len(self.variants), own=step.written)
-        if step is self.script.steps[-1] and self._is_target(source):
-            return self._vary()
+        recorded = self._next_call(source)
+        if recorded.skip:
+            return expand_batch(recorded.output, len(self.variants), copy=recorded.mutated_later)
+        if recorded is self.recording.calls[-1] and self._is_target(source):
+            return self._substitute()
         return run()
 
-    def _next(self, source: nn.Module | str) -> Step:
-        step = self.script.steps[self.place] if self.place < len(self.script.steps) else None
-        if step is None or step.source != source:
-            raise Diverged
-        self.place += 1
-        return step
+    def _next_call(self, source: nn.Module | str) -> RecordedCall:
+        recorded = (
+            self.recording.calls[self.position]
+            if self.position < len(self.recording.calls)
+            else None
+        )
+        if recorded is None or recorded.source != source:
+            raise ReplayDiverged
+        self.position += 1
+        return recorded
 
     def _is_target(self, source: nn.Module | str) -> bool:
-        return self.script.target is not None and self.script.target.source == source
+        return self.recording.target is not None and self.recording.target.source == source
 
-    def _vary(self) -> Any:
-        self.done = True
-        return varied(self.script.output, self.variants)
+    def _substitute(self) -> Any:
+        self.target_reached = True
+        return with_batch_variants(self.recording.output, self.variants)

@@ -10,53 +10,53 @@ from torch import Tensor
 from convscope.tracing.hooks import replace_first_tensor
 
 
-def mapped(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same tuples, lists and dictionaries with every tensor changed."""
+def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same tuples, lists and dictionaries with `function` applied to every tensor."""
     if isinstance(output, Tensor):
-        return change(output)
+        return function(output)
     if isinstance(output, tuple | list):
-        items = [mapped(item, change) for item in output]
+        items = [map_tensors(item, function) for item in output]
         return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
     if isinstance(output, dict):
-        return type(output)({name: mapped(item, change) for name, item in output.items()})
+        return type(output)({name: map_tensors(item, function) for name, item in output.items()})
     return output
 
 
-def tensors(output: Any) -> list[Tensor]:
+def list_tensors(output: Any) -> list[Tensor]:
     """All tensors in an output, in order."""
-    found: list[Tensor] = []
+    collected: list[Tensor] = []
 
-    def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor)
+    def collect(tensor: Tensor) -> Tensor:
+        collected.append(tensor)
         return tensor
 
-    mapped(output, keep)
-    return found
+    map_tensors(output, collect)
+    return collected
 
 
 def nbytes(output: Any) -> int:
-    """Memory that an output's tensors would fill, each by itself."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(output))
+    """Memory in bytes that an output's tensors would fill, each by itself."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in list_tensors(output))
 
 
-def one_picture(output: Any) -> bool:
-    """Whether there are tensors, and all of them have a first axis of one picture."""
-    found = tensors(output)
-    return bool(found) and all(t.dim() > 0 and len(t) == 1 for t in found)
+def is_single_image(output: Any) -> bool:
+    """Whether there are tensors, all of them with a batch size of one."""
+    tensors = list_tensors(output)
+    return bool(tensors) and all(t.dim() > 0 and len(t) == 1 for t in tensors)
 
 
-def repeated(output: Any, count: int, *, own: bool) -> Any:
-    """An output for one picture as that for `count`, without copying where it is only read."""
+def expand_batch(output: Any, count: int, *, copy: bool) -> Any:
+    """An output for one image expanded to a batch of `count`; copied only where asked."""
 
     def repeat(tensor: Tensor) -> Tensor:
-        many = tensor.expand(count, *tensor.shape[1:])
-        return many.clone() if own else many
+        expanded = tensor.expand(count, *tensor.shape[1:])
+        return expanded.clone() if copy else expanded
 
-    return mapped(output, repeat)
+    return map_tensors(output, repeat)
 
 
-def varied(output: Any, variants: Tensor) -> Any:
-    """An output for one picture as that for several, with variants for its first tensor."""
+def with_batch_variants(output: Any, variants: Tensor) -> Any:
+    """An output for one image as that for a batch, with the variants as its first tensor."""
     if isinstance(output, Tensor):
         return variants
-    return replace_first_tensor(repeated(output, len(variants), own=True), variants)
+    return replace_first_tensor(expand_batch(output, len(variants), copy=True), variants)

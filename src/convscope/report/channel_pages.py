@@ -92,7 +92,7 @@ def channel_sheet(net: Network, found: TopActivations) -> Pictures:
     values = torch.cat([torch.from_numpy(enlarged(row, side)) for row in rows])
     blank = [""] * len(found.places)
     captions = [*found.captions, *blank * (len(rows) - 2), *(p.item.title for p in found.places)]
-    recipe = recipe_for(net, "patches", f"{found.layer}:{found.channel}")
+    recipe = recipe_for(net, "top_patches", f"{found.layer}:{found.channel}")
     return Pictures(values.permute(0, 3, 1, 2), recipe, captions=captions, scale="pixels")
 
 
@@ -133,7 +133,7 @@ def layer_sheet(
         if progress:
             progress(done + 1, len(numbers), f"patches of {layer}")
     values = torch.from_numpy(np.stack(blocks)).permute(0, 3, 1, 2)
-    recipe = recipe_for(net, "patches", None, layer=layer, survey=str(survey.folder))
+    recipe = recipe_for(net, "top_patches", None, layer=layer, survey=str(survey.folder))
     captions = [f"{layer}:{k}" for k in numbers]
     return Pictures(values, recipe, captions=captions, scale="pixels")
 
@@ -144,7 +144,7 @@ def direction_sheet(
     """As `layer_sheet`, for what was found along directions."""
     blocks = [_block(net, one, both=True) for one in found]
     values = torch.from_numpy(np.stack(blocks)).permute(0, 3, 1, 2)
-    recipe = recipe_for(net, "patches along directions", None, layer=found[0].layer)
+    recipe = recipe_for(net, "patches_along_direction", None, layer=found[0].layer)
     return Pictures(values, recipe, captions=captions, scale="pixels")
 
 

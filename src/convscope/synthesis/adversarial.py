@@ -29,8 +29,8 @@ ROUNDS = 100
 BOUNDS, ASCENT = 8, 24  # lengths tried for a shorter change, and steps at each
 OVERSHOOT = 1.02  # a step past the border; the way back to it is taken later
 CERTAIN = 0.999
-NOTHING = Preset(
-    "nothing",
+FOOLING = Preset(
+    "fooling_image",
     between(120, 136),
     partial(Adam, lr=0.02),
     400,
@@ -128,18 +128,18 @@ def fooling_image(
     """
     wanted = class_number(as_class(target), net.labels)
     share, values = 0.0, torch.zeros(0)
-    for step in ascend(net, logit(wanted), preset=NOTHING, seed=seed, precision="float32"):
+    for step in ascend(net, logit(wanted), preset=FOOLING, seed=seed, precision="float32"):
         values = _in_bytes(step.pictures.values)
         share = _share(net, values, wanted)
         if progress:
-            progress(step.step, NOTHING.steps, f"{net.class_label(wanted)}: {share:.1%}")
+            progress(step.step, FOOLING.steps, f"{net.class_label(wanted)}: {share:.1%}")
         if share >= certain or (should_stop and should_stop()):
             break
     caption = f"{net.class_label(wanted)} {share:.1%}"
     label = logit(wanted).label
     recipe = recipe_for(
         net,
-        "nothing",
+        "fooling_image",
         label,
         seed=seed,
         certain=certain,

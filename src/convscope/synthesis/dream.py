@@ -241,7 +241,7 @@ def dream_zoom(
         "closer": rate,
         **_recorded(net, pixels, config, side, precision),
     }
-    recipe = recipe_for(net, "zoom", asked.label, seed=seed, **options)
+    recipe = recipe_for(net, "dream_zoom", asked.label, seed=seed, **options)
     return Pictures(torch.cat(found), recipe, scale="pixels")
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NoGradientError
-from convscope.execution.relu_rules import Gate, rewrite_relu
+from convscope.execution.relu_rules import Gate, modified_relu
 from convscope.network.gradients import optional_gradients
 from convscope.network.network import Network
 from convscope.objectives.makers import Acts
@@ -36,7 +36,7 @@ def redirected(gradient: Tensor, gate: Gate) -> Tensor:
     if bool(some.flatten(1).any(1).all()):
         return through
     shut = ~through.flatten(1).any(1).view(-1, *[1] * (through.dim() - 1))
-    return torch.where(shut, gate.inward(gradient), through)
+    return torch.where(shut, gate.redirected_gradient(gradient), through)
 
 
 def gains_by_bfloat16(device: torch.device) -> bool:
@@ -122,7 +122,7 @@ class ForwardBackward:
         with torch.inference_mode(mode=False), torch.enable_grad(), self.net.exclusive():
             x = images.detach().clone().requires_grad_()
             seen = changed(x, drawn)
-            with rewrite_relu(redirected) if redirect else nullcontext():
+            with modified_relu(redirected) if redirect else nullcontext():
                 score = self._score(seen, asked, half=self.half, distinct=distinct)
             return score.detach(), _gradient(score, x, asked.label)
 
@@ -144,7 +144,7 @@ class ForwardBackward:
         if self._safe is None:
             with torch.no_grad():
                 plain = self._plain(changed(image, drawn))
-                with rewrite_relu(redirected):
+                with modified_relu(redirected):
                     other = self._plain(changed(image, drawn))
             self._safe = torch.allclose(plain, other, rtol=1e-4, atol=1e-6)
         return self._safe

@@ -13,8 +13,8 @@ from convscope.app.jobs import stream_job
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
-from convscope.attribution.cam import CAMS, SLOW, cam
-from convscope.attribution.pixels import AVERAGED, SALIENCIES, saliency
+from convscope.attribution.cam import CAMS, PERTURBATION_CAMS, cam
+from convscope.attribution.pixels import AVERAGED_SALIENCIES, SALIENCIES, saliency
 from convscope.checks.deletion_insertion import deletion_insertion
 from convscope.errors import ImageError
 from convscope.network.network import Network
@@ -33,8 +33,11 @@ from convscope.results import Heatmap
 from convscope.results.base import as_array
 
 TOP = 5
-METHODS = (*CAMS, *SLOW, *SALIENCIES)
-SLOW_METHODS = (*SLOW, *AVERAGED)  # of these, those that ask the network many times
+METHODS = (*CAMS, *PERTURBATION_CAMS, *SALIENCIES)
+SLOW_METHODS = (
+    *PERTURBATION_CAMS,
+    *AVERAGED_SALIENCIES,
+)  # of these, those that ask the network many times
 
 
 def photograph(state: SharedState, data: bytes, name: str) -> Answer:

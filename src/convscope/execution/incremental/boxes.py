@@ -33,28 +33,28 @@ class Span:
     length: int
 
     @classmethod
-    def of(cls, first: Ints, size: int, length: int) -> Span:
-        """Windows of `size` cells from `first` on, as far as they lie inside the map."""
-        return cls(first, first + size - 1, length).inside()
+    def of_windows(cls, first: Ints, size: int, length: int) -> Span:
+        """Windows of `size` cells from `first` on, clipped to the map."""
+        return cls(first, first + size - 1, length).clipped()
 
-    def after(self, kernel: int, stride: int, padding: int, dilation: int, length: int) -> Span:
+    def propagate(self, kernel: int, stride: int, padding: int, dilation: int, length: int) -> Span:
         """What these cells change in the next map, of `length` cells.
 
         Cell `o` of the next map reads the cells `o * stride - padding + dilation * k`, k < kernel.
         """
-        reach = dilation * (kernel - 1)
-        first = -((reach - padding - self.first) // stride)  # rounded up
+        extent = dilation * (kernel - 1)
+        first = -((extent - padding - self.first) // stride)  # rounded up
         last = (self.last + padding) // stride
-        return Span(first, last, length).inside()
+        return Span(first, last, length).clipped()
 
     def __or__(self, other: Span) -> Span:
         """The smallest spans that hold both."""
         first, last = np.minimum(self.first, other.first), np.maximum(self.last, other.last)
         return Span(first, last, self.length)
 
-    def __getitem__(self, which: Ints) -> Span:
+    def __getitem__(self, indices: Ints) -> Span:
         """Those of some windows."""
-        return Span(self.first[which], self.last[which], self.length)
+        return Span(self.first[indices], self.last[indices], self.length)
 
     @property
     def sizes(self) -> Ints:
@@ -68,10 +68,10 @@ class Span:
 
     @property
     def starts(self) -> Ints:
-        """(windows,) where boxes of the common size begin: shifted at the border, never shrunk."""
+        """(windows,) where boxes of the common size begin: shifted at the border, never cut."""
         return self.first.clip(0, self.length - self.extent)
 
-    def inside(self) -> Span:
+    def clipped(self) -> Span:
         """The same without what lies outside the map."""
         first, last = self.first.clip(0, self.length), self.last.clip(-1, self.length - 1)
         return Span(first, last, self.length)
@@ -88,9 +88,9 @@ class Area:
         """The smallest boxes that hold both."""
         return Area(self.y | other.y, self.x | other.x)
 
-    def __getitem__(self, which: Ints) -> Area:
+    def __getitem__(self, indices: Ints) -> Area:
         """Those of some windows."""
-        return Area(self.y[which], self.x[which])
+        return Area(self.y[indices], self.x[indices])
 
     @property
     def size(self) -> Pair:
@@ -98,8 +98,8 @@ class Area:
         return self.y.extent, self.x.extent
 
     @property
-    def share(self) -> float:
-        """Part of the map that a box covers, 0 to 1."""
+    def fraction(self) -> float:
+        """Fraction of the map that a box covers, 0 to 1."""
         return self.y.extent * self.x.extent / (self.y.length * self.x.length)
 
 
@@ -150,7 +150,7 @@ def gather(base: Tensor, tops: Ints, lefts: Ints, size: Pair) -> Tensor:
 
 
 def paste(target: Tensor, values: Tensor, tops: Ints, lefts: Ints) -> None:
-    """Write boxes into maps, in place; what lies outside a map is left away.
+    """Write boxes into maps, in place; what lies outside a map is left out.
 
     Args:
         target: (n, C, H, W).
@@ -158,14 +158,14 @@ def paste(target: Tensor, values: Tensor, tops: Ints, lefts: Ints) -> None:
         tops: (n,) row of the target where a box begins, maybe below zero.
         lefts: (n,) column likewise.
     """
-    for which, top, left in _alike(tops, lefts):
-        down, rows = _overlap(top, values.shape[2], target.shape[2])
-        across, columns = _overlap(left, values.shape[3], target.shape[3])
-        target[which, :, down, across] = values[which, :, rows, columns]
+    for indices, top, left in _shared_positions(tops, lefts):
+        target_rows, rows = _overlap(top, values.shape[2], target.shape[2])
+        target_columns, columns = _overlap(left, values.shape[3], target.shape[3])
+        target[indices, :, target_rows, target_columns] = values[indices, :, rows, columns]
 
 
-def _alike(tops: Ints, lefts: Ints) -> Iterator[tuple[int | slice, int, int]]:
-    """Windows with their place; all at once where they share it, as most do."""
+def _shared_positions(tops: Ints, lefts: Ints) -> Iterator[tuple[int | slice, int, int]]:
+    """Windows with their position; all at once where they share it, as most do."""
     if (tops == tops[0]).all() and (lefts == lefts[0]).all():
         yield slice(None), int(tops[0]), int(lefts[0])
         return
@@ -179,12 +179,12 @@ def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
     return slice(low, high), slice(low - start, max(low, high) - start)
 
 
-def same_place(box: Box, tops: Ints, lefts: Ints, size: Pair) -> bool:
-    """Whether boxes lie where others of this size would."""
-    same = tuple(box.values.shape[2:]) == size
-    return same and bool((box.tops == tops).all() and (box.lefts == lefts).all())
+def same_position(box: Box, tops: Ints, lefts: Ints, size: Pair) -> bool:
+    """Whether boxes of this size at these positions are the given one."""
+    same_size = tuple(box.values.shape[2:]) == size
+    return same_size and bool((box.tops == tops).all() and (box.lefts == lefts).all())
 
 
-def numbers(shape: torch.Size, area: Area | None) -> int:
-    """How many numbers one window's part of a map has."""
+def num_elements(shape: torch.Size, area: Area | None) -> int:
+    """Elements of one window's part of a map; `area` None means the whole map."""
     return shape.numel() if area is None else shape[1] * area.size[0] * area.size[1]

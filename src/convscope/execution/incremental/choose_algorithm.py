@@ -1,9 +1,9 @@
-"""Scores of a photograph under each of many windows, by the cheaper of two ways."""
+"""Scores of a photograph under each of many windows, by the cheaper of two algorithms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -13,20 +13,20 @@ from torch import Tensor
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.execution.incremental.boxes import Ints, Pair
-from convscope.execution.incremental.recompute import MOST, Incremental
+from convscope.execution.incremental.recompute import MAX_BATCH_SIZE, IncrementalForward
 from convscope.execution.incremental.steps import NotTraceableError
 from convscope.execution.incremental.windows import Windows
-from convscope.execution.precision import computing
+from convscope.execution.precision import autocast_context, check_precision
 from convscope.network.memory import free_bytes
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, Acts
 
-ENGINES = ("auto", "incremental", "batched")
-# By how much the followed pass may differ from the network's own, as part of the largest score;
+ALGORITHMS = ("auto", "incremental", "batched")
+# How far the traced pass may differ from the network's own, relative to the largest score;
 # accelerators round convolutions to fewer digits.
-_TOLERANCE, _TOLERANCE_ELSEWHERE = 1e-4, 1e-2
-_FEW = 16  # windows; for fewer, following the pass and the clean photograph cost too much
-_SHARE = 0.25  # of the free memory
+_TOLERANCE_CPU, _TOLERANCE_ACCELERATOR = 1e-4, 1e-2
+_MIN_WINDOWS = 16  # for fewer, tracing and the pass of the clean photograph cost too much
+_MEMORY_FRACTION = 0.25  # of the free memory
 
 Batches = Iterator[tuple[Ints, Acts]]
 
@@ -38,144 +38,153 @@ def scores_under_windows(
     size: Pair,
     fill_pixels: Tensor,
     *,
-    engine: str = "auto",
+    algorithm: str = "auto",
 ) -> Tensor:
     """The network's scores for one photograph with each of many windows replaced.
 
     Args:
         net: the network.
         image: (1, 3, H, W) pixels on the network's device.
-        corners: row and column of each window's first pixel; what lies outside is left away.
+        corners: row and column of each window's first pixel; what lies outside is ignored.
         size: height and width of the windows.
-        fill_pixels: what they show, at its own place: anything that broadcasts to the image.
-        engine: "auto", or one of the two ways, "incremental" or "batched".
+        fill_pixels: what the windows show; broadcast to the image.
+        algorithm: "incremental", "batched", or "auto" for the cheaper of the two.
 
     Returns:
         (windows, K), float32.
     """
     windows = Windows.on(image, corners, size, fill_pixels)
-    _, batches = under_windows(net, windows, engine=engine)
-    found: Tensor | None = None
-    for which, acts in batches:
-        part = acts[OUTPUT]
-        found = part.new_empty(len(windows), *part.shape[1:]) if found is None else found
-        found[torch.from_numpy(which).to(part.device)] = part
-    return torch.empty(0, 0, device=net.device) if found is None else found
+    _, batches = activations_under_windows(net, windows, algorithm=algorithm)
+    scores: Tensor | None = None
+    for indices, activations in batches:
+        part = activations[OUTPUT]
+        scores = part.new_empty(len(windows), *part.shape[1:]) if scores is None else scores
+        scores[torch.from_numpy(indices).to(part.device)] = part
+    return torch.empty(0, 0, device=net.device) if scores is None else scores
 
 
-def under_windows(
+def activations_under_windows(
     net: Network,
     windows: Windows,
     layers: tuple[str, ...] = (OUTPUT,),
     *,
-    clean: Tensor | None = None,
-    engine: str = "auto",
+    clean_scores: Tensor | None = None,
+    algorithm: str = "auto",
     precision: str = "float32",
 ) -> tuple[str, Batches]:
-    """The same a batch at a time, for what must not be kept.
+    """The same, one batch of windows at a time.
 
     Args:
         net: the network.
         windows: the photograph and its windows.
-        layers: addresses of what is wanted; only "output" can be had incrementally.
-        clean: scores of the photograph as it is, where they are known already.
-        engine: as above.
+        layers: addresses to read; only "output" can be computed incrementally.
+        clean_scores: scores of the photograph without a window, if already known.
+        algorithm: "incremental", "batched", or "auto" for the cheaper of the two.
         precision: "float32", or "bfloat16" for what is computed under windows.
 
     Returns:
-        Which way is taken: "incremental", or "batched" with the reason; and the batches: which
-        windows, and their activations.
+        The algorithm that runs: "incremental", or "batched" with the reason; and the batches:
+        indices of windows, and their activations.
 
     Raises:
-        ArgumentError: if there is no such way or precision, or incremental was asked for and is
-            not possible.
+        ArgumentError: if there is no such algorithm or precision, or if `algorithm` is
+            "incremental" and that is not possible.
     """
-    computing(net.device, precision)  # refuses others
-    if engine not in ENGINES:
-        msg = f"There is no engine {engine!r}; there are {', '.join(ENGINES)}."
+    check_precision(precision)
+    if algorithm not in ALGORITHMS:
+        msg = f"There is no algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}."
         raise ArgumentError(msg)
     try:
-        made = _incremental(net, windows, layers, clean, engine)
+        incremental = _incremental(net, windows, layers, clean_scores, algorithm)
     except NotTraceableError as reason:
-        if engine == "incremental":
+        if algorithm == "incremental":
             msg = f"Occlusion of {net.name} cannot be incremental: {reason}."
             raise ArgumentError(msg) from reason
-        return f"batched ({reason})", _batched(net, windows, layers, precision)
-    return "incremental", _increments(net, made, len(windows), precision)
+        return f"batched ({reason})", _full_batches(net, windows, layers, precision)
+    return "incremental", _incremental_batches(net, incremental, len(windows), precision)
 
 
 def _incremental(
     net: Network,
     windows: Windows,
     layers: tuple[str, ...],
-    clean: Tensor | None,
-    engine: str,
-) -> Incremental:
-    if engine == "batched" or not len(windows):
-        msg = "as asked" if len(windows) else "there are no windows"
+    clean_scores: Tensor | None,
+    algorithm: str,
+) -> IncrementalForward:
+    if algorithm == "batched" or not len(windows):
+        msg = "as requested" if len(windows) else "there are no windows"
         raise NotTraceableError(msg)
     if layers != (OUTPUT,):
         msg = "the objective reads inner layers"
         raise NotTraceableError(msg)
-    if engine == "auto" and len(windows) < _FEW:
+    if algorithm == "auto" and len(windows) < _MIN_WINDOWS:
         msg = f"only {len(windows)} windows"
         raise NotTraceableError(msg)
-    known = net.run(windows.photo, (OUTPUT,))[OUTPUT] if clean is None else clean
-    with _quiet(net):
-        made = Incremental(net, windows)
-        _check(made.clean.float(), known)
-        if engine == "auto" and not _pays(made, len(windows)):
+    if clean_scores is None:
+        clean_scores = net.run(windows.image, (OUTPUT,))[OUTPUT]
+    with _eval_no_grad(net):
+        incremental = IncrementalForward(net, windows)
+        _check_scores(incremental.clean_scores.float(), clean_scores)
+        if algorithm == "auto" and not is_cheaper(incremental, len(windows)):
             msg = "cheaper for these windows"
             raise NotTraceableError(msg)
-    return made
+    return incremental
 
 
-def _check(followed: Tensor, own: Tensor) -> None:
-    """Following the pass by name can be fooled; then the scores differ."""
-    share = _TOLERANCE if own.device.type == "cpu" else _TOLERANCE_ELSEWHERE
-    near = share * float(own.abs().max())
-    if followed.shape != own.shape or not bool(((followed - own).abs() <= near).all()):
+def _check_scores(traced: Tensor, expected: Tensor) -> None:
+    """A trace can be wrong; then the scores differ."""
+    tolerance = _TOLERANCE_CPU if expected.device.type == "cpu" else _TOLERANCE_ACCELERATOR
+    allowed = tolerance * float(expected.abs().max())
+    if traced.shape != expected.shape or not bool(((traced - expected).abs() <= allowed).all()):
         msg = "the pass as traced gives other scores"
         raise NotTraceableError(msg)
 
 
-def _pays(made: Incremental, count: int) -> bool:
-    """Whether boxes cost less than whole maps, by an estimate."""
-    whole = made.cost_of_whole()
-    boxes = whole + sum(made.cost(which) for which in made.batches(MOST))  # the clean one first
-    return boxes < whole * count
+def is_cheaper(incremental: IncrementalForward, count: int) -> bool:
+    """Whether boxes are estimated to cost less than whole maps."""
+    full_cost = incremental.full_cost()
+    batches = incremental.batches(MAX_BATCH_SIZE)
+    incremental_cost = full_cost + sum(incremental.cost(indices) for indices in batches)
+    return incremental_cost < full_cost * count
 
 
-def _increments(net: Network, made: Incremental, count: int, precision: str) -> Batches:
-    room = _SHARE * free_bytes(net.device) / made.bytes_per_window(np.arange(count))
+def _incremental_batches(
+    net: Network, incremental: IncrementalForward, count: int, precision: str
+) -> Batches:
+    memory = _MEMORY_FRACTION * free_bytes(net.device)
+    fitting = int(memory / incremental.bytes_per_window(np.arange(count)))
+    for group in incremental.batches(max(1, min(MAX_BATCH_SIZE, fitting))):
+        work = partial(_score_batch, net, incremental, group, precision)
+        yield from in_batches(len(group), len(group), work)
 
-    for group in made.batches(max(1, min(MOST, int(room)))):
-        yield from in_batches(len(group), len(group), partial(_scored, net, made, group, precision))
 
-
-def _scored(
-    net: Network, made: Incremental, group: Ints, precision: str, first: int, last: int
+def _score_batch(
+    net: Network,
+    incremental: IncrementalForward,
+    group: Ints,
+    precision: str,
+    start: int,
+    stop: int,
 ) -> tuple[Ints, Acts]:
-    which = group[first:last]
-    with _quiet(net), computing(net.device, precision):
-        scores = made.scores(which).float()
-    return which, Acts({OUTPUT: scores}, net.labels)
+    indices = group[start:stop]
+    with _eval_no_grad(net), autocast_context(net.device, precision):
+        scores = incremental.scores(indices).float()
+    return indices, Acts({OUTPUT: scores}, net.labels)
 
 
-def _batched(net: Network, windows: Windows, layers: tuple[str, ...], precision: str) -> Batches:
-    def work(first: int, last: int) -> tuple[Ints, Acts]:
-        which = np.arange(first, last)
-        with torch.no_grad(), computing(net.device, precision):
-            return which, net.run(windows.pictures(which), layers)
+def _full_batches(
+    net: Network, windows: Windows, layers: tuple[str, ...], precision: str
+) -> Batches:
+    def work(start: int, stop: int) -> tuple[Ints, Acts]:
+        indices = np.arange(start, stop)
+        with torch.no_grad(), autocast_context(net.device, precision):
+            return indices, net.run(windows.images(indices), layers)
 
     return in_batches(len(windows), min(32, net.max_batch_size()), work)
 
 
 @contextmanager
-def _quiet(net: Network) -> Iterator[None]:
+def _eval_no_grad(net: Network) -> Iterator[None]:
     """Eval mode and no gradients, for the length of a batch."""
-    with ExitStack() as stack:
-        stack.enter_context(net.exclusive())
-        stack.enter_context(torch.inference_mode(mode=False))
-        stack.enter_context(torch.no_grad())
+    with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad():
         yield

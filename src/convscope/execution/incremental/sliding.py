@@ -1,4 +1,4 @@
-"""Layers that slide a window over a map: convolutions and poolings, with padding and without."""
+"""Layers that slide a kernel over a map: convolutions and poolings, with padding and without."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from convscope.execution.incremental.boxes import Area, Pair, channels_last
 
 
 @dataclass(frozen=True, eq=False)
-class Sliding:
+class SlidingLayer:
     """A layer whose cell o reads cells o * stride - padding + dilation * k of its map, k < kernel.
 
     Attributes:
-        whole: map -> map, with padding.
-        patch: the same without padding, for a piece cut out with its surroundings.
+        full: map -> map, with padding.
+        unpadded: the same without padding, for a crop that includes its surroundings.
         kernel: rows and columns; the other numbers likewise.
         stride: see above.
         padding: see above.
         dilation: see above.
-        fill: what padding is made of.
-        work: multiplications for one number of the output.
-        conv: what a convolution is made of, so that a batch norm can be folded into it.
+        pad_value: the value of padding.
+        macs: multiplications for one element of the output.
+        conv: a convolution's parameters, so that a batch norm can be fused into it.
     """
 
-    whole: Callable[[Tensor], Tensor]
-    patch: Callable[[Tensor], Tensor]
+    full: Callable[[Tensor], Tensor]
+    unpadded: Callable[[Tensor], Tensor]
     kernel: Pair
     stride: Pair
     padding: Pair
     dilation: Pair
-    fill: float
-    work: float
+    pad_value: float
+    macs: float
     conv: Convolution | None = None
 
-    def reads(self, size: Pair) -> Pair:
+    def input_size(self, size: Pair) -> Pair:
         """Rows and columns of the map that a box of `size` cells of the output reads."""
         rows, columns = (
             (size[i] - 1) * self.stride[i] + self.dilation[i] * (self.kernel[i] - 1) + 1
@@ -46,10 +46,12 @@ class Sliding:
         )
         return rows, columns
 
-    def changed(self, area: Area, grid: Pair) -> Area:
+    def affected(self, area: Area, grid: Pair) -> Area:
         """What changes in the output, of `grid` cells, where `area` of the map does."""
         y, x = (
-            span.after(self.kernel[i], self.stride[i], self.padding[i], self.dilation[i], grid[i])
+            span.propagate(
+                self.kernel[i], self.stride[i], self.padding[i], self.dilation[i], grid[i]
+            )
             for i, span in enumerate((area.y, area.x))
         )
         return Area(y, x)
@@ -57,7 +59,7 @@ class Sliding:
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """A convolution's own numbers.
+    """A convolution's parameters.
 
     Attributes:
         weight: (K, C / groups, h, w).
@@ -67,7 +69,7 @@ class Convolution:
         dilation: see there.
         groups: of channels.
         relu: whether a ReLU follows.
-        joined: how many layers were folded into it.
+        num_fused: how many layers were fused into it.
     """
 
     weight: Tensor
@@ -77,33 +79,36 @@ class Convolution:
     dilation: Pair
     groups: int
     relu: bool = False
-    joined: int = 0
+    num_fused: int = 0
 
-    def folded(self, norm: nn.BatchNorm2d) -> Convolution:
-        """With the batch norm after it folded in, in double precision on the way."""
-        mean, gain = _of(norm.running_mean, 0.0), (_of(norm.running_var, 1.0) + norm.eps).rsqrt()
-        gain = gain * _of(norm.weight, 1.0)
-        bias = (_of(self.bias, 0.0) - mean) * gain + _of(norm.bias, 0.0)
-        weight = self.weight.double() * gain.view(-1, 1, 1, 1)
-        kind = self.weight.dtype
-        whole = channels_last(weight.to(kind))
-        return replace(self, weight=whole, bias=bias.to(kind), joined=self.joined + 1)
+    def fuse_batch_norm(self, batch_norm: nn.BatchNorm2d) -> Convolution:
+        """With the batch norm after it fused in, computed in double precision."""
+        mean, variance = (
+            _double(batch_norm.running_mean, 0.0),
+            _double(batch_norm.running_var, 1.0),
+        )
+        scale = (variance + batch_norm.eps).rsqrt() * _double(batch_norm.weight, 1.0)
+        bias = (_double(self.bias, 0.0) - mean) * scale + _double(batch_norm.bias, 0.0)
+        weight = self.weight.double() * scale.view(-1, 1, 1, 1)
+        dtype = self.weight.dtype
+        fused = channels_last(weight.to(dtype))
+        return replace(self, weight=fused, bias=bias.to(dtype), num_fused=self.num_fused + 1)
 
-    def with_relu(self) -> Convolution:
-        """With the ReLU after it."""
-        return replace(self, relu=True, joined=self.joined + 1)
+    def fuse_relu(self) -> Convolution:
+        """With the ReLU after it fused in."""
+        return replace(self, relu=True, num_fused=self.num_fused + 1)
 
-    def sliding(self) -> Sliding:
-        """As a layer that slides."""
+    def as_layer(self) -> SlidingLayer:
+        """As a sliding layer."""
         kernel = (int(self.weight.shape[2]), int(self.weight.shape[3]))
-        work = float(self.weight[0].numel())
-        moves = (kernel, self.stride, self.padding, self.dilation)
-        return Sliding(self._whole, self._patch, *moves, 0.0, work, self)
+        macs = float(self.weight[0].numel())
+        geometry = (kernel, self.stride, self.padding, self.dilation)
+        return SlidingLayer(self._full, self._unpadded, *geometry, 0.0, macs, self)
 
-    def _whole(self, x: Tensor) -> Tensor:
+    def _full(self, x: Tensor) -> Tensor:
         return self._run(x, self.padding)
 
-    def _patch(self, x: Tensor) -> Tensor:
+    def _unpadded(self, x: Tensor) -> Tensor:
         return self._run(x, (0, 0))
 
     def _run(self, x: Tensor, padding: Pair) -> Tensor:
@@ -111,24 +116,24 @@ class Convolution:
         return y.relu_() if self.relu else y
 
 
-def _of(value: Tensor | None, default: float) -> Tensor:
+def _double(value: Tensor | None, default: float) -> Tensor:
     return tensor(default).double() if value is None else value.detach().double()
 
 
-def sliding(name: str, args: Any, kwargs: Mapping[str, Any]) -> Sliding | None:
-    """A call of `conv2d`, `max_pool2d` or `avg_pool2d`; None where it does not keep to a place.
+def sliding_function(name: str, args: Any, kwargs: Mapping[str, Any]) -> SlidingLayer | None:
+    """A call of `conv2d`, `max_pool2d` or `avg_pool2d`; None where it is not local.
 
     Args:
         name: of the function.
         args: its arguments; the first is the map.
         kwargs: those given by name.
     """
-    names, make = _CALLS[name]
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if any(isinstance(value, fx.Node) for key, value in given.items() if key != "input"):
+    names, factory = _SIGNATURES[name]
+    arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+    if any(isinstance(value, fx.Node) for key, value in arguments.items() if key != "input"):
         return None
-    given.pop("input", None)
-    return make(**given)
+    arguments.pop("input", None)
+    return factory(**arguments)
 
 
 def _convolution(
@@ -139,21 +144,21 @@ def _convolution(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> Sliding | None:
-    spread = _pair(dilation)
-    pads = _padding(padding, (int(weight.shape[2]), int(weight.shape[3])), spread)
-    if pads is None:
+) -> SlidingLayer | None:
+    dilations = _pair(dilation)
+    paddings = _padding(padding, (int(weight.shape[2]), int(weight.shape[3])), dilations)
+    if paddings is None:
         return None
-    shift = None if bias is None else bias.detach()
+    constant = None if bias is None else bias.detach()
     kernel = channels_last(weight.detach())
-    return Convolution(kernel, shift, _pair(stride), pads, spread, groups).sliding()
+    return Convolution(kernel, constant, _pair(stride), paddings, dilations, groups).as_layer()
 
 
-def _padding(given: Any, kernel: Pair, dilation: Pair) -> Pair | None:
-    if given == "valid":
+def _padding(padding: Any, kernel: Pair, dilation: Pair) -> Pair | None:
+    if padding == "valid":
         return 0, 0
-    if given != "same":
-        return _pair(given)
+    if padding != "same":
+        return _pair(padding)
     rows, columns = (dilation[i] * (kernel[i] - 1) for i in (0, 1))
     return None if rows % 2 or columns % 2 else (rows // 2, columns // 2)
 
@@ -166,21 +171,21 @@ def _max_pooling(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Sliding | None:
+) -> SlidingLayer | None:
     if return_indices:
         return None
-    kernel, pads, spread = _pair(kernel_size), _pair(padding), _pair(dilation)
-    steps = _pair(stride or kernel_size)
-    return Sliding(
-        lambda x: F.max_pool2d(x, kernel, steps, pads, spread, ceil_mode=ceil_mode),
-        lambda x: F.max_pool2d(x, kernel, steps, 0, spread),
-        *(kernel, steps, pads, spread),
-        fill=float("-inf"),
-        work=float(kernel[0] * kernel[1]),
+    kernel, paddings, dilations = _pair(kernel_size), _pair(padding), _pair(dilation)
+    strides = _pair(stride or kernel_size)
+    return SlidingLayer(
+        lambda x: F.max_pool2d(x, kernel, strides, paddings, dilations, ceil_mode=ceil_mode),
+        lambda x: F.max_pool2d(x, kernel, strides, 0, dilations),
+        *(kernel, strides, paddings, dilations),
+        pad_value=float("-inf"),
+        macs=float(kernel[0] * kernel[1]),
     )
 
 
-def _mean_pooling(
+def _average_pooling(
     *,
     kernel_size: Any,
     stride: Any = None,
@@ -188,17 +193,17 @@ def _mean_pooling(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Sliding | None:
-    kernel, steps, pads = _pair(kernel_size), _pair(stride or kernel_size), _pair(padding)
-    same_everywhere = count_include_pad or pads == (0, 0) or divisor_override
-    if ceil_mode or not same_everywhere:  # another divisor at the border
+) -> SlidingLayer | None:
+    kernel, strides, paddings = _pair(kernel_size), _pair(stride or kernel_size), _pair(padding)
+    is_uniform = count_include_pad or paddings == (0, 0) or divisor_override
+    if ceil_mode or not is_uniform:  # another divisor at the border
         return None
-    return Sliding(
-        lambda x: F.avg_pool2d(x, kernel, steps, pads, divisor_override=divisor_override),
-        lambda x: F.avg_pool2d(x, kernel, steps, 0, divisor_override=divisor_override),
-        *(kernel, steps, pads, (1, 1)),
-        fill=0.0,
-        work=float(kernel[0] * kernel[1]),
+    return SlidingLayer(
+        lambda x: F.avg_pool2d(x, kernel, strides, paddings, divisor_override=divisor_override),
+        lambda x: F.avg_pool2d(x, kernel, strides, 0, divisor_override=divisor_override),
+        *(kernel, strides, paddings, (1, 1)),
+        pad_value=0.0,
+        macs=float(kernel[0] * kernel[1]),
     )
 
 
@@ -208,8 +213,8 @@ def _pair(value: Any) -> Pair:
     return int(value[0]), int(value[-1])
 
 
-_Maker = Callable[..., Sliding | None]
-_CALLS: Mapping[str, tuple[tuple[str, ...], _Maker]] = {
+_Factory = Callable[..., SlidingLayer | None]
+_SIGNATURES: Mapping[str, tuple[tuple[str, ...], _Factory]] = {
     "conv2d": (
         ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
         _convolution,
@@ -223,21 +228,23 @@ _CALLS: Mapping[str, tuple[tuple[str, ...], _Maker]] = {
             *("input", "kernel_size", "stride", "padding"),
             *("ceil_mode", "count_include_pad", "divisor_override"),
         ),
-        _mean_pooling,
+        _average_pooling,
     ),
 }
-SLIDING = frozenset(_CALLS)
+SLIDING_FUNCTIONS = frozenset(_SIGNATURES)
 
 
-def sliding_module(module: nn.Module) -> Sliding | None:
+def sliding_module(module: nn.Module) -> SlidingLayer | None:
     """The same for a module that is exactly a convolution or pooling of torch."""
     if isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward:
         names = ("weight", "bias", "stride", "padding", "dilation", "groups")
         plain = module.padding_mode == "zeros"
-        return sliding("conv2d", (), _fields(module, names)) if plain else None
+        return sliding_function("conv2d", (), _attributes(module, names)) if plain else None
     name = {nn.MaxPool2d: "max_pool2d", nn.AvgPool2d: "avg_pool2d"}.get(type(module))
-    return None if name is None else sliding(name, (), _fields(module, _CALLS[name][0][1:]))
+    if name is None:
+        return None
+    return sliding_function(name, (), _attributes(module, _SIGNATURES[name][0][1:]))
 
 
-def _fields(module: nn.Module, names: tuple[str, ...]) -> dict[str, Any]:
+def _attributes(module: nn.Module, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(module, name) for name in names}

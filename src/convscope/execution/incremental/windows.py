@@ -14,26 +14,26 @@ from convscope.execution.incremental.boxes import Area, Ints, Pair, Span, channe
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Windows of one size on one photograph, and what is put into them.
+    """Windows of one size on one photograph, and what fills them.
 
     Attributes:
-        photo: (1, 3, H, W) pixels.
-        fill: (1, 3, H, W) pixels; a window shows them at its own place.
-        corners: (windows, 2) row and column of each; what lies outside the photograph is left away.
+        image: (1, 3, H, W) pixels.
+        fill: (1, 3, H, W) pixels; each window shows those at its own position.
+        corners: (windows, 2) row and column of each; what lies outside the photograph is ignored.
         size: height and width.
     """
 
-    photo: Tensor
+    image: Tensor
     fill: Tensor
     corners: Ints
     size: Pair
 
     @classmethod
-    def on(cls, photo: Tensor, corners: Sequence[Pair] | Ints, size: Pair, fill: Tensor) -> Windows:
+    def on(cls, image: Tensor, corners: Sequence[Pair] | Ints, size: Pair, fill: Tensor) -> Windows:
         """The same from looser values: `fill` need only broadcast to the photograph."""
-        places = np.asarray(corners, dtype=np.int64).reshape(-1, 2)
-        shown = fill.to(photo).expand_as(photo)
-        return cls(channels_last(photo), channels_last(shown), places, size)
+        origins = np.asarray(corners, dtype=np.int64).reshape(-1, 2)
+        fill_image = fill.to(image).expand_as(image)
+        return cls(channels_last(image), channels_last(fill_image), origins, size)
 
     def __len__(self) -> int:
         """How many there are."""
@@ -42,33 +42,37 @@ class Windows:
     @property
     def area(self) -> Area:
         """The pixels they change."""
-        height, width = self.photo.shape[-2:]
+        height, width = self.image.shape[-2:]
         tops, lefts = self.corners[:, 0], self.corners[:, 1]
-        return Area(Span.of(tops, self.size[0], height), Span.of(lefts, self.size[1], width))
+        return Area(
+            Span.of_windows(tops, self.size[0], height), Span.of_windows(lefts, self.size[1], width)
+        )
 
-    def pictures(self, which: Ints) -> Tensor:
-        """Some of them as whole photographs, (n, 3, H, W)."""
-        height, width = self.photo.shape[-2:]
-        start = np.zeros(len(which), dtype=np.int64)
-        inside = self._inside(which, start, start, (height, width))
-        return torch.where(inside, self.fill, self.photo)
+    def images(self, indices: Ints) -> Tensor:
+        """Photographs under some of the windows, (n, 3, H, W)."""
+        height, width = self.image.shape[-2:]
+        origin = np.zeros(len(indices), dtype=np.int64)
+        is_inside = self._is_inside(indices, origin, origin, (height, width))
+        return torch.where(is_inside, self.fill, self.image)
 
-    def pieces(self, which: Ints, area: Area) -> Tensor:
-        """The same, but only boxes of them, (n, 3, h, w)."""
+    def crops(self, indices: Ints, area: Area) -> Tensor:
+        """Boxes cut out of these, (n, 3, h, w)."""
         tops, lefts = area.y.starts, area.x.starts
-        inside = self._inside(which, tops, lefts, area.size)
-        fill, photo = (gather(x, tops, lefts, area.size) for x in (self.fill, self.photo))
-        return torch.where(inside, fill, photo)
+        is_inside = self._is_inside(indices, tops, lefts, area.size)
+        fill, image = (gather(x, tops, lefts, area.size) for x in (self.fill, self.image))
+        return torch.where(is_inside, fill, image)
 
-    def _inside(self, which: Ints, tops: Ints, lefts: Ints, size: Pair) -> Tensor:
+    def _is_inside(self, indices: Ints, tops: Ints, lefts: Ints, size: Pair) -> Tensor:
         """Whether each cell of boxes lies in their window, (n, 1, h, w)."""
-        rows = _between(tops - self.corners[which, 0], size[0], self.size[0])
-        columns = _between(lefts - self.corners[which, 1], size[1], self.size[1])
-        cells = rows[:, None, :, None] & columns[:, None, None, :]
-        return torch.from_numpy(cells).to(self.photo.device)
+        rows = _in_range(tops - self.corners[indices, 0], size[0], self.size[0])
+        columns = _in_range(lefts - self.corners[indices, 1], size[1], self.size[1])
+        is_inside = rows[:, None, :, None] & columns[:, None, None, :]
+        return torch.from_numpy(is_inside).to(self.image.device)
 
 
-def _between(start: Ints, count: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """For `count` cells from `start` on: whether they are among the first `size` from 0 on."""
+def _in_range(
+    start: Ints, count: int, size: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """For `count` cells from `start` on: whether they lie in `range(size)`."""
     cells = start[:, None] + np.arange(count)
     return np.asarray((cells >= 0) & (cells < size))

@@ -204,7 +204,7 @@ def _recipe(
 ) -> Recipe:
     versions = {name: version(name) for name in ("convscope", "torch")}
     options = {"count": count, "decay": decay, "photographs": Path(folder).name}
-    return Recipe("randomization", ", ".join(networks), "", None, options, seed, versions)
+    return Recipe("randomization_study", ", ".join(networks), "", None, options, seed, versions)
 
 
 def _findings(runs: dict[Case, tuple[Run, float]], recipe: Recipe) -> Findings:
@@ -215,7 +215,7 @@ def _findings(runs: dict[Case, tuple[Run, float]], recipe: Recipe) -> Findings:
         for case, (run, test) in runs.items()
         if case.given in (inputs.TRUE, inputs.PARTLY, inputs.LABELS)
     }
-    table = Table(COLUMNS, rows, replace(recipe, method="randomization table"))
+    table = Table(COLUMNS, rows, replace(recipe, method="randomization_study table"))
     drawn = {**charts(curves, points, recipe), **first_layers(curves, recipe)}
     return Findings({**drawn, "table": table}, told_in_words(curves))
 

@@ -1,4 +1,4 @@
-"""Only the tail is re-run: the same scores as whole passes, and a network left as it was."""
+"""Only what follows a layer is run again: the scores of whole passes, and a network left as it was."""
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from torchvision import models
 
 import convscope
 from convscope.errors import NotApplicableError
-from convscope.execution import tail as replay
-from convscope.execution.tail import Tail
-from convscope.execution.tail_linear import without_each_channel
+from convscope.execution import partial_forward
+from convscope.execution.partial_forward import PartialForward
+from convscope.execution.partial_forward_linear import without_each_channel
 from convscope.tracing.hooks import function_kind
 from tests.conftest import assert_untouched, state_of
 
@@ -48,39 +48,43 @@ TINY += [("act#2", 2), ("pool#2", 2), ("drop", 1), ("head", 1)]
 
 @pytest.mark.parametrize(("layer", "run"), TINY)
 def test_variants_of_every_layer_score_as_in_whole_passes(net, module, images, layer, run):
-    tail = Tail(net, images[:1], layer)
-    variants = variants_of(tail.value)
+    partial = PartialForward(net, images[:1], layer)
+    variants = variants_of(partial.value)
     expected = whole(module, layer.partition("#")[0], run, images[:1], variants)
-    assert tail.replayed
-    torch.testing.assert_close(tail.scores(variants), expected, rtol=1e-5, atol=1e-6)
+    assert partial.uses_replay
+    torch.testing.assert_close(partial.scores(variants), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", ["act:2", "pool:1"])
 def test_values_that_no_module_returns(net, images, layer):
-    tail = Tail(net, images[:1], layer)
-    variants = variants_of(tail.value)
-    spot = Tail(net, images[:1], layer)
-    spot.replayed = False
-    torch.testing.assert_close(tail.scores(variants), spot.scores(variants), rtol=1e-5, atol=1e-6)
-    assert tail.replayed
-    assert (tail.scores(variants) - tail.acts["output"]).abs().max() > 1e-3
+    partial = PartialForward(net, images[:1], layer)
+    variants = variants_of(partial.value)
+    spot = PartialForward(net, images[:1], layer)
+    spot.uses_replay = False
+    torch.testing.assert_close(
+        partial.scores(variants), spot.scores(variants), rtol=1e-5, atol=1e-6
+    )
+    assert partial.uses_replay
+    assert (partial.scores(variants) - partial.activations["output"]).abs().max() > 1e-3
 
 
 def test_its_own_value_gives_its_own_scores_and_is_left_alone(net, images):
-    tail = Tail(net, images[:1], "mid")
-    before = tail.value.clone()
-    torch.testing.assert_close(tail.scores(tail.value), tail.acts["output"], rtol=0, atol=1e-6)
-    assert torch.equal(before, tail.value)
+    partial = PartialForward(net, images[:1], "mid")
+    before = partial.value.clone()
+    torch.testing.assert_close(
+        partial.scores(partial.value), partial.activations["output"], rtol=0, atol=1e-6
+    )
+    assert torch.equal(before, partial.value)
 
 
 def test_modules_before_the_layer_do_not_run(net, module, images):
-    tail = Tail(net, images[:1], "last")
+    partial = PartialForward(net, images[:1], "last")
     runs = []
     hooks = [
         m.register_forward_hook(lambda m, _i, o: runs.append((m, o.stride(0))))
         for m in (module.stem, module.mid, module.last, module.head)
     ]
-    tail.scores(variants_of(tail.value))
+    partial.scores(variants_of(partial.value))
     for hook in hooks:
         hook.remove()
     strides = [stride for m, stride in runs if m is module.stem]
@@ -89,38 +93,40 @@ def test_modules_before_the_layer_do_not_run(net, module, images):
 
 def test_a_user_hook_acts_once(net, module, images):
     module.stem.register_forward_hook(lambda _m, _i, output: output * 2)
-    tail = Tail(net, images[:1], "last")
-    torch.testing.assert_close(tail.scores(tail.value), tail.acts["output"], rtol=0, atol=1e-6)
+    partial = PartialForward(net, images[:1], "last")
+    torch.testing.assert_close(
+        partial.scores(partial.value), partial.activations["output"], rtol=0, atol=1e-6
+    )
 
 
 def test_other_layers_can_be_read(net, images):
     reads = ("input", "stem", "act:1", "mid", "act:2", "act#2", "act:3", "pool:2", "output")
-    tail = Tail(net, images[:1], "mid", reads)
-    found = tail.run(torch.cat([tail.value] * 2))
+    partial = PartialForward(net, images[:1], "mid", reads)
+    found = partial.run(torch.cat([partial.value] * 2))
     assert list(found) == list(reads)
     for name, expected in net.activations(images[:1], reads).items():
         torch.testing.assert_close(found[name], torch.cat([expected] * 2), rtol=1e-5, atol=1e-6)
 
 
 def test_the_pass_ends_after_the_last_address_read(net, module, images):
-    tail = Tail(net, images[:1], "stem", ("norm",))
+    partial = PartialForward(net, images[:1], "stem", ("norm",))
     module.head.register_forward_pre_hook(lambda *_: pytest.fail("ran too far"))
-    assert tail.run(tail.value.clone())["norm"].shape == (1, 8, 8, 8)
+    assert partial.run(partial.value.clone())["norm"].shape == (1, 8, 8, 8)
     module.head._forward_pre_hooks.clear()
 
 
 @pytest.mark.parametrize("most", [1, 3, 100])
 def test_batches_change_nothing(net, images, monkeypatch, most):
-    tail = Tail(net, images[:1], "mid")
-    variants = variants_of(tail.value, 7)
-    expected = tail.scores(variants)
-    monkeypatch.setattr(replay, "MOST", most)
-    torch.testing.assert_close(tail.scores(variants), expected, rtol=1e-5, atol=1e-6)
+    partial = PartialForward(net, images[:1], "mid")
+    variants = variants_of(partial.value, 7)
+    expected = partial.scores(variants)
+    monkeypatch.setattr(partial_forward, "MAX_BATCH_SIZE", most)
+    torch.testing.assert_close(partial.scores(variants), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_nothing_is_left_after_an_error(net, module, images, error):
-    tail = Tail(net, images[:1], "mid")
+    partial = PartialForward(net, images[:1], "mid")
     before = state_of(module)
 
     def fail(*_):
@@ -128,34 +134,34 @@ def test_nothing_is_left_after_an_error(net, module, images, error):
 
     hook = module.last.register_forward_pre_hook(fail)
     with pytest.raises(error):
-        tail.scores(tail.value)
+        partial.scores(partial.value)
     if error is KeyboardInterrupt:
         with pytest.raises(error):
-            Tail(net, images[:1], "mid")
+            PartialForward(net, images[:1], "mid")
     hook.remove()
     assert_untouched(before, module)
 
 
 def test_nothing_is_left_after_success(net, module, images):
     before = state_of(module)
-    tail = Tail(net, images[:1], "act#2")
-    tail.scores(tail.value)
-    without_each_channel(tail)
+    partial = PartialForward(net, images[:1], "act#2")
+    partial.scores(partial.value)
+    without_each_channel(partial)
     assert_untouched(before, module)
 
 
 def test_a_forward_of_the_instance_is_put_back(net, module, images):
     own = module.mid.forward
     module.mid.forward = own
-    Tail(net, images[:1], "last")
+    PartialForward(net, images[:1], "last")
     assert vars(module.mid)["forward"] is own
 
 
 def test_within_inference_mode(net, images):
-    expected = Tail(net, images[:1], "mid")
+    expected = PartialForward(net, images[:1], "mid")
     with torch.inference_mode():
-        tail = Tail(net, images[:1].clone(), "mid")
-        found = tail.scores(tail.value * 0.5)
+        partial = PartialForward(net, images[:1].clone(), "mid")
+        found = partial.scores(partial.value * 0.5)
     torch.testing.assert_close(found, expected.scores(expected.value * 0.5))
 
 
@@ -198,14 +204,14 @@ def test_a_pass_of_another_picture_between_two_replays_changes_nothing():
     torch.manual_seed(0)
     net = convscope.Network(Reading(), input_size=(8, 8))
     one, other = torch.rand(2, 1, 3, 8, 8)
-    early = Tail(net, one, "stem")
+    early = PartialForward(net, one, "stem")
     expected = early.scores(variants_of(early.value))
     convscope.predict(net, other)
     torch.testing.assert_close(early.scores(variants_of(early.value)), expected)
     convscope.predict(net, other)
-    late = Tail(net, one, "last", after=early)
-    assert early.replayed
-    assert late.replayed
+    late = PartialForward(net, one, "last", earlier=early)
+    assert early.uses_replay
+    assert late.uses_replay
     right = late.scores(late.value)
     convscope.predict(net, other)
     torch.testing.assert_close(late.scores(late.value), right)
@@ -216,11 +222,11 @@ def test_an_in_place_layer_whose_result_is_ignored_is_run_whole():
     torch.manual_seed(0)
     module = Alias()
     net, image = convscope.Network(module, input_size=(8, 8)), torch.rand(1, 3, 8, 8)
-    tail = Tail(net, image, "last")
-    variants = variants_of(tail.value)
+    partial = PartialForward(net, image, "last")
+    variants = variants_of(partial.value)
     expected = whole(module, "last", 1, image, variants)
-    assert not tail.replayed
-    torch.testing.assert_close(tail.scores(variants), expected, rtol=1e-5, atol=1e-6)
+    assert not partial.uses_replay
+    torch.testing.assert_close(partial.scores(variants), expected, rtol=1e-5, atol=1e-6)
 
 
 class Functions(nn.Module):
@@ -261,13 +267,13 @@ class Computed(TorchFunctionMode):
 def test_functions_before_the_layer_are_not_computed_again(in_place):
     net = convscope.Network(Functions(in_place=in_place), input_size=(16, 16))
     image = torch.rand(1, 3, 16, 16)
-    tail = Tail(net, image, "last")
-    variants = variants_of(tail.value)
+    partial = PartialForward(net, image, "last")
+    variants = variants_of(partial.value)
     with Computed() as seen:
-        found = tail.scores(variants)
+        found = partial.scores(variants)
     expected = whole(net.module, "last", 1, image, variants)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert tail.replayed
+    assert partial.uses_replay
     again = [("relu_", 4)] if in_place else []  # what writes into something is done again
     assert seen.found == [*again, ("relu", 4)]
 
@@ -305,15 +311,17 @@ def test_layers_that_return_several_things():
     torch.manual_seed(0)
     module = Containers()
     net, image = convscope.Network(module, input_size=(8, 8)), torch.rand(1, 3, 8, 8)
-    tail = Tail(net, image, "first")
-    variants = variants_of(tail.value)
-    slow = Tail(net, image, "first")
-    slow.replayed = False
-    assert tail.replayed
-    torch.testing.assert_close(tail.scores(variants), slow.scores(variants), rtol=1e-5, atol=1e-6)
+    partial = PartialForward(net, image, "first")
+    variants = variants_of(partial.value)
+    slow = PartialForward(net, image, "first")
+    slow.uses_replay = False
+    assert partial.uses_replay
+    torch.testing.assert_close(
+        partial.scores(variants), slow.scores(variants), rtol=1e-5, atol=1e-6
+    )
     with torch.no_grad():
         clean = module(image)
-    torch.testing.assert_close(tail.scores(tail.value), clean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(partial.scores(partial.value), clean, rtol=1e-5, atol=1e-6)
 
 
 class Windows(nn.Module):
@@ -336,11 +344,11 @@ def test_positions_folded_into_the_batch():
     torch.manual_seed(0)
     module = Windows()
     net, image = convscope.Network(module, input_size=(8, 8)), torch.rand(1, 3, 8, 8)
-    tail = Tail(net, image, "last")
-    variants = variants_of(tail.value)
+    partial = PartialForward(net, image, "last")
+    variants = variants_of(partial.value)
     expected = whole(module, "last", 1, image, variants)
-    assert tail.replayed
-    torch.testing.assert_close(tail.scores(variants), expected, rtol=1e-5, atol=1e-6)
+    assert partial.uses_replay
+    torch.testing.assert_close(partial.scores(variants), expected, rtol=1e-5, atol=1e-6)
 
 
 class Fickle(nn.Module):
@@ -357,7 +365,7 @@ class Fickle(nn.Module):
 def test_a_layer_that_does_not_run_for_this_photograph():
     net = convscope.Network(Fickle(), input_size=(8, 8))
     with pytest.raises(NotApplicableError, match="conv did not run for this photograph"):
-        Tail(net, torch.full((1, 3, 8, 8), 0.9), "conv")
+        PartialForward(net, torch.full((1, 3, 8, 8), 0.9), "conv")
 
 
 # Tails that begin with a linear layer
@@ -370,9 +378,9 @@ def zeroed(value):
     return many
 
 
-def plain(*tail):
+def plain(*layers):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), *tail).double()
+    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), *layers).double()
 
 
 HEADS = {
@@ -387,11 +395,13 @@ HEADS = {
 def test_subtracting_a_channel_is_setting_it_to_zero(head):
     module = plain(*HEADS[head])
     net, image = convscope.Network(module, input_size=(8, 8)), torch.rand(1, 3, 8, 8).double()
-    tail = Tail(net, image, "0")
-    later, clean, values = without_each_channel(tail)
-    expected = tail.scores(zeroed(tail.value))
+    partial = PartialForward(net, image, "0")
+    later, clean, values = without_each_channel(partial)
+    expected = partial.scores(zeroed(partial.value))
     torch.testing.assert_close(later.scores(values), expected, rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(later.scores(clean), tail.acts["output"], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        later.scores(clean), partial.activations["output"], rtol=1e-5, atol=1e-7
+    )
 
 
 class Twice(nn.Module):
@@ -441,8 +451,8 @@ def test_other_tails_are_not_taken_for_linear(name):
     module = MIXED[name]()
     net = convscope.Network(module, input_size=(8, 8))
     layer = "0" if isinstance(module, nn.Sequential) else "conv"
-    tail = Tail(net, torch.rand(1, 3, 8, 8), layer)
-    assert without_each_channel(tail) is None
+    partial = PartialForward(net, torch.rand(1, 3, 8, 8), layer)
+    assert without_each_channel(partial) is None
 
 
 # Networks of torchvision
@@ -469,9 +479,9 @@ def test_bit_for_bit_on(name):
     )
     image = torch.rand(1, 3, 64, 64)
     for layer in REAL[name]:
-        tail, spot = Tail(net, image, layer), Tail(net, image, layer)
-        spot.replayed = False
-        for variant in variants_of(tail.value, 3).split(1):
-            assert torch.equal(tail.scores(variant), spot.scores(variant)), layer
-        assert tail.replayed
-        assert tail.script.steps
+        partial, spot = PartialForward(net, image, layer), PartialForward(net, image, layer)
+        spot.uses_replay = False
+        for variant in variants_of(partial.value, 3).split(1):
+            assert torch.equal(partial.scores(variant), spot.scores(variant)), layer
+        assert partial.uses_replay
+        assert partial.recording.calls
