@@ -30,19 +30,11 @@ MAX_BATCH_SIZE = 512
 CACHE_BYTES = 32 << 20
 """Bytes that a batch may fill: larger ones leave the processor's cache and gain nothing."""
 _CONTAINERS = (Tensor, tuple, list, dict)
-_MODULE_ATTRIBUTES = frozenset(
-    vars(nn.Module())
-)  # torch's own attributes of a module, weights among them
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))  # torch's own, weights among them
 
 
 class PartialForward:
     """One image's forward pass, ready to be finished from other values of one layer.
-
-    >>> import convscope, torch
-    >>> net = convscope.load()
-    >>> partial = PartialForward(net, net.read("sample:china"), "conv:3")
-    >>> partial.scores(torch.zeros_like(partial.value)).shape == partial.activations["output"].shape
-    True
 
     Attributes:
         net: the network.
@@ -57,6 +49,13 @@ class PartialForward:
             pass of another image overwrites them, so each replay restores these first.
         uses_replay: whether only what follows the layer is run. Where modules share state in a
             way that makes this impossible, whole passes are run, with the same results.
+
+    Example:
+        >>> import convscope as cs
+        >>> net = cs.load()
+        >>> partial = PartialForward(net, net.read("sample:china"), "conv:7")
+        >>> partial.scores(torch.zeros_like(partial.value)).shape
+        torch.Size([1, 10])
     """
 
     def __init__(

@@ -182,7 +182,7 @@ def _real(net: Network, survey: Survey, found: TopActivations) -> Chapter:
         "Above, what the channel sees, with its activation; below it, what in the patch drives it "
         "(DeconvNet); at the bottom, the photographs with the place framed.",
         "The network was run on each photograph again, and gave the same value.",
-        f'patches(net, survey, "{found.layer}", {found.channel})',
+        f'top_patches(net, survey, "{found.layer}", {found.channel})',
         drawn.recipe,
         wide=True,
     )

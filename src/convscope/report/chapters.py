@@ -165,7 +165,7 @@ def driven(net: Network, pixels: Tensor) -> Chapter | None:
         "pixels: what is left is what that channel answered to. Grey is nothing.",
         "A projection shows the photograph through the network's switches, so it is sharper than "
         "what the channel knows; Zeiler & Fergus 2014, batch norms and sums taken as they are.",
-        f'deconv_top(net, photo, "{address}", top=12)',
+        f'deconv_strongest(net, photo, "{address}", top=12)',
         found.recipe,
         wide=True,
     )

@@ -48,7 +48,7 @@ def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
         "Left, where the channel fired in this photograph; beside it the patches of "
         f"{len(survey.items):,} other photographs that fire it most, with the activation.",
         "These are its strongest answers. What it does on most photographs is weaker and more mixed.",
-        f'patches(net, open_survey("..."), "{layer}", {channels[0]})',
+        f'top_patches(net, open_survey("..."), "{layer}", {channels[0]})',
         survey.recipe,
         wide=True,
     )

@@ -120,7 +120,7 @@ def convolution_arithmetic(
 def summary(sweep: Sweep) -> str:
     """The five sizes and what comes out.
 
-    >>> words(Sweep((5, 5), (3, 3), (1, 1), (2, 2), (1, 1)))
+    >>> summary(Sweep((5, 5), (3, 3), (1, 1), (2, 2), (1, 1)))
     'input 5x5, kernel 3x3, padding 1, stride 2: output 3x3'
     """
     parts = [f"input {_dimensions(sweep.input)}", f"kernel {_dimensions(sweep.kernel)}"]
