@@ -6,7 +6,7 @@ from torch import nn
 
 import convscope
 from convscope.errors import NotApplicableError, TargetError
-from convscope.objectives.makers import Acts, box, predicted
+from convscope.objectives.makers import Activations, box, predicted
 from convscope.objectives.outputs import scores_in
 
 
@@ -92,6 +92,6 @@ def test_a_detector_has_no_classes(net, photo):
 
 
 def test_what_is_no_detector_has_no_boxes():
-    acts = Acts({"output": scores_in(torch.rand(1, 4))})
+    acts = Activations({"output": scores_in(torch.rand(1, 4))})
     with pytest.raises(NotApplicableError, match="no detector whose boxes are known, so there is"):
         box(0).read(acts)

@@ -111,9 +111,9 @@ def test_a_pickle_is_equal_and_reads_the_same(net, images, recipe):
         acts = net.activations(images, objective.layers)
         assert torch.equal(objective.read(acts), again.read(acts))
         first = net.activations(images[:1], objective.layers)
-        settled = objective.resolve_target(first)
-        assert settled == again.resolve_target(first)
-        assert torch.equal(settled.read(acts), again.resolve_target(first).read(acts))
+        resolved = objective.resolve_target(first)
+        assert resolved == again.resolve_target(first)
+        assert torch.equal(resolved.read(acts), again.resolve_target(first).read(acts))
 
 
 @pytest.mark.parametrize("name", sorted(UNREAD))

@@ -8,12 +8,12 @@ from torch import nn
 import convscope
 from convscope.errors import NotApplicableError, TargetError
 from convscope.objectives.makers import (
-    Acts,
+    Activations,
     Objective,
     as_class,
     as_objective,
     channel,
-    class_number,
+    find_class_id,
     logit,
     neuron,
     parse,
@@ -117,11 +117,11 @@ def test_mistakes(net, images, objective, sentence):
 
 def test_names_need_labels():
     with pytest.raises(TargetError, match="this network has no labels. Give its number"):
-        class_number("church", ())
+        find_class_id("church", ())
 
 
 def test_each_of_several_names_of_a_class_is_known():
-    assert 1 == class_number("great white", ("tench, Tinca tinca", "great_white, white shark"))
+    assert 1 == find_class_id("great white", ("tench, Tinca tinca", "great_white, white shark"))
 
 
 def test_direction_along_an_axis_is_a_channel(net, images):
@@ -150,7 +150,7 @@ def test_scores_of_another_shape_are_refused(images):
 
 
 def test_fully_convolutional_heads_count_as_scores():
-    acts = Acts({"output": torch.ones(2, 4, 1, 1)})
+    acts = Activations({"output": torch.ones(2, 4, 1, 1)})
     assert logit(1).read(acts).shape == (2,)
 
 
@@ -190,7 +190,7 @@ def test_channels_are_read_however_a_network_keeps_them(layer):
 
 def test_what_holds_no_map_says_its_shape():
     with pytest.raises(TargetError, match=r"\(1, 7, 3\)"):
-        channel("x", 1).read(Acts({"x": torch.zeros(1, 7, 3)}))
+        channel("x", 1).read(Activations({"x": torch.zeros(1, 7, 3)}))
 
 
 @pytest.mark.parametrize("given", [np.int64(3), torch.tensor(3), np.uint8(3)])

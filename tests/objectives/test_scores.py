@@ -9,7 +9,7 @@ from torch import nn
 
 import convscope
 from convscope.errors import TargetError
-from convscope.objectives.activations import Acts
+from convscope.objectives.activations import Activations
 from convscope.objectives.outputs import Detections
 from convscope.objectives.scores import Scores
 
@@ -64,13 +64,13 @@ def test_a_single_score_is_the_logit_of_one_class():
 @pytest.mark.parametrize("shape", [(3, 5), (3, 5, 1, 1), (3, 1), (3,)])
 def test_scores_are_found_in_every_usual_shape(shape):
     output = torch.rand(shape)
-    found = Scores.of(Acts({"output": output}))
+    found = Scores.of(Activations({"output": output}))
     assert torch.equal(output.reshape(3, -1), found.values)
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 8, 8), (7,), (3, 4, 2)])
 def test_what_holds_no_score_a_class_is_refused(shape):
-    acts = Acts({"input": torch.rand(3, 3, 8, 8), "output": torch.rand(shape)})
+    acts = Activations({"input": torch.rand(3, 3, 8, 8), "output": torch.rand(shape)})
     assert Scores.in_output(acts["output"], 3) is None
     with pytest.raises(TargetError, match=r"Classes are read from scores of shape \(N, K\)"):
         Scores.of(acts)
@@ -80,7 +80,7 @@ def test_detections_are_no_scores():
     output = torch.zeros(1, 0, 6).as_subclass(Detections)
     assert Scores.in_output(output, 1) is None
     with pytest.raises(TargetError, match="This network detects objects"):
-        Scores.of(Acts({"output": output}))
+        Scores.of(Activations({"output": output}))
 
 
 def test_predict_ranks_by_score_where_probabilities_are_rounded_to_one():

@@ -43,7 +43,7 @@ def test_relative_distance_written_out(net, images):
         assert float(found[i]) == pytest.approx(-off, rel=1e-4, abs=1e-6)
 
 
-def test_likeness_and_diversity_written_out(net, images):
+def test_similarity_and_diversity_written_out(net, images):
     acts = net.activations(images, ["mid"])["mid"]
     target = acts[:1]
     found = net.score(convscope.activation_similarity("mid", target, power=2), images)

@@ -19,7 +19,7 @@ from convscope.app.uploads import Uploads
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ConvscopeError
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Acts
+from convscope.objectives.makers import OUTPUT, Activations
 from convscope.results import Pictures
 from convscope.tracing.layer_info import LayerInfo
 
@@ -64,7 +64,7 @@ class SharedState:
         self.net, self.survey = net, survey
         self.photos, self.uploads = Photographs(net, decoder), Uploads()
         self._lock, self._waiting = threading.Lock(), 0
-        self._activations: OrderedDict[str, Acts] = OrderedDict()
+        self._activations: OrderedDict[str, Activations] = OrderedDict()
         self._answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._slots = threading.BoundedSemaphore(MAX_JOBS)
         self._stopped: deque[str] = deque(maxlen=64)  # names of jobs
@@ -131,7 +131,7 @@ class SharedState:
         self.yield_lock()
         return False
 
-    def activations(self, photo: Photograph) -> Acts:
+    def activations(self, photo: Photograph) -> Activations:
         """The values of all stages and the scores, from one pass a photograph."""
         found = self._activations.get(photo.token)
         if found is None:
@@ -157,12 +157,12 @@ class SharedState:
         """The stages that are maps."""
         return [row for row in self.net.layers.stages if len(row.shape) == 3]
 
-    def _compute_activations(self, net: Network, photo: Photograph) -> Acts:
+    def _compute_activations(self, net: Network, photo: Photograph) -> Activations:
         wanted = [*(f"stage:{row.stage}" for row in self.stages()), OUTPUT]
         with torch.no_grad():
             found = net.activations(photo.pixels, wanted)
         kept = {name: value.cpu() for name, value in found.items()}
-        return Acts(kept, net.labels)
+        return Activations(kept, net.labels)
 
     def _evict(self) -> None:
         while (
@@ -172,6 +172,6 @@ class SharedState:
             self._activations.popitem(last=False)
 
 
-def _bytes(acts: Acts) -> int:
+def _bytes(acts: Activations) -> int:
     values: list[Tensor] = list(acts.values())
     return sum(value.numel() * value.element_size() for value in values)

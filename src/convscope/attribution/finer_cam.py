@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
-from convscope.objectives.makers import OUTPUT, Acts, Objective
+from convscope.objectives.makers import OUTPUT, Activations, Objective
 from convscope.objectives.scores import Scores, resolve_class
 
 
@@ -41,7 +41,7 @@ class AgainstRivals:
     rivals: int
     weight: float
 
-    def __call__(self, activations: Acts) -> Tensor:
+    def __call__(self, activations: Activations) -> Tensor:
         """Activations -> (N,)."""
         score, scores = self.objective.read(activations), Scores.of(activations)
         if scores.is_single:
@@ -55,7 +55,7 @@ class AgainstRivals:
         return score - self.weight * logits.gather(1, nearest).mean(1)
 
 
-def _class_ids(objective: Objective, activations: Acts) -> Tensor:
+def _class_ids(objective: Objective, activations: Activations) -> Tensor:
     """The number of the objective's class, (N,)."""
     class_ids = Scores.of(activations).predicted()
     if objective.class_id is not None:

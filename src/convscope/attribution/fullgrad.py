@@ -17,7 +17,7 @@ from convscope.errors import NotApplicableError
 from convscope.network.gradients import optional_gradients
 from convscope.network.network import Network
 from convscope.network.rounding import zero_if_cancelled
-from convscope.objectives.makers import INPUT, OUTPUT, Objective, total
+from convscope.objectives.makers import INPUT, OUTPUT, Objective, sum_over_images
 from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import ValueLocation, capture
 
@@ -59,7 +59,7 @@ def decompose_score(net: Network, pixels: Tensor, objective: Objective) -> Decom
         x = net.preprocess(pixels).detach().clone().requires_grad_()
         values, biases = _captured(net, x, objective)
         activations = net.wrap_activations({k: v.float() for k, v in values.items()} | {INPUT: x})
-        score = total(
+        score = sum_over_images(
             objective, net.wrap_activations({k: activations[k] for k in objective.layers})
         )
         input_gradient, *gradients = optional_gradients(score, [x, *(values[n] for n in biases)])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from convscope.execution.precision import autocast_context
 from convscope.network.network import Network
-from convscope.objectives.makers import INPUT, OUTPUT, Objective, total
+from convscope.objectives.makers import INPUT, OUTPUT, Objective, sum_over_images
 from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import capture
 
@@ -30,7 +30,7 @@ def masked_scores(
             captured[OUTPUT] = scores_in(net.module(masked), net.output)
     values = {INPUT: masked, **captured}
     activations = net.wrap_activations({n: values[n].float() for n in objective.layers})
-    total(objective, activations)
+    sum_over_images(objective, activations)
     return objective.read(activations).float()
 
 

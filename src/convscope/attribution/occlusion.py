@@ -16,7 +16,13 @@ from convscope.execution.incremental.windows import Windows
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
-from convscope.objectives.makers import OUTPUT, Acts, Objective, as_objective, total
+from convscope.objectives.makers import (
+    OUTPUT,
+    Activations,
+    Objective,
+    as_objective,
+    sum_over_images,
+)
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
@@ -235,9 +241,9 @@ def _score_drops(
     return 0 * drops if constant else drops  # NaN stays where a window was not done
 
 
-def _scores(objective: Objective, activations: Acts) -> Tensor:
+def _scores(objective: Objective, activations: Activations) -> Tensor:
     with torch.no_grad():
-        total(objective, activations)
+        sum_over_images(objective, activations)
         return objective.read(activations).double()
 
 

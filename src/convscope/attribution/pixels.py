@@ -17,7 +17,7 @@ from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
-from convscope.objectives.makers import Acts, Objective, as_objective, channel
+from convscope.objectives.makers import Activations, Objective, as_objective, channel
 from convscope.progress import Progress, ShouldStop
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
@@ -268,7 +268,7 @@ def _check_only(only: str) -> None:
 def _deconv_gradient(net: Network, pixels: Tensor, objective: Objective, only: str) -> Tensor:
     """Weight the activation by itself, rectified, and backpropagate through modified ReLUs."""
 
-    def loss(activations: Acts) -> Tensor:
+    def loss(activations: Activations) -> Tensor:
         spatial_map = (
             objective.spatial_map(activations)
             if objective.spatial_map

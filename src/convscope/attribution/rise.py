@@ -15,7 +15,7 @@ from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
-from convscope.objectives.makers import Acts, Objective, as_objective, probability
+from convscope.objectives.makers import Activations, Objective, as_objective, probability
 from convscope.objectives.scores import Scores
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
@@ -179,7 +179,7 @@ def _as_probability(objective: Objective) -> Objective:
     """
     if objective.kind not in ("logit", "predicted"):
         return objective
-    return replace(objective, settle=ProbabilityOf(objective))
+    return replace(objective, target_resolver=ProbabilityOf(objective))
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class ProbabilityOf:
 
     objective: Objective
 
-    def __call__(self, activations: Acts) -> Objective:
+    def __call__(self, activations: Activations) -> Objective:
         """Activations of one photograph -> what is scored."""
         resolved = self.objective.resolve_target(activations)
         if resolved.class_id is None or Scores.of(activations).is_single:

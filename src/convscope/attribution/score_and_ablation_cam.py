@@ -20,7 +20,7 @@ from convscope.execution.partial_forward_linear import without_each_channel
 from convscope.execution.precision import check_precision
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
-from convscope.objectives.makers import Objective, total
+from convscope.objectives.makers import Objective, sum_over_images
 from convscope.progress import Progress, Reporter, ShouldStop
 
 
@@ -68,7 +68,7 @@ def ablationcam(
         reporter = Reporter(
             len(pixels) * count, "channels removed", progress, should_stop, done=i * count
         )
-        y = total(resolved, partial.activations)
+        y = sum_over_images(resolved, partial.activations)
         drops = torch.cat(list(reporter.all_of(_score_drops(partial, resolved))))
         if is_constant([float(y), *(y - drops).tolist()], net.dtype):
             drops = torch.zeros_like(drops)

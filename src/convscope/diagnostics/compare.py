@@ -112,7 +112,7 @@ def compare(
     Args:
         net: the network.
         photo: one photograph.
-        objective: as in `cam`; None is settled on the class that the photograph is taken for.
+        objective: as in `cam`; None means the class predicted for the photograph.
         methods: names of the catalogue; None takes all that make maps.
         seed: of every random choice.
         progress: called with done, total and the method.

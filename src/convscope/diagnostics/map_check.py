@@ -57,7 +57,7 @@ def check(
     Args:
         net: the network.
         photo: one photograph.
-        objective: as in `cam`; None is settled on the class that the photograph is taken for.
+        objective: as in `cam`; None means the class predicted for the photograph.
         method: any of the catalogue that makes maps.
         randomize: "cascading" or "single" also compares maps of random weights; "" does not.
         seed: of every random choice.

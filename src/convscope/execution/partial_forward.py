@@ -20,7 +20,7 @@ from convscope.execution.record_replay import Recording, record, replay, substit
 from convscope.execution.tensor_tree import list_tensors
 from convscope.network.memory import free_bytes
 from convscope.network.network import Network
-from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective
+from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective
 from convscope.objectives.outputs import scores_in
 from convscope.objectives.scores import Scores
 from convscope.tracing.hooks import ValueLocation, capture
@@ -111,7 +111,7 @@ class PartialForward:
         memory = free_memory if self.net.device.type == "cuda" else min(CACHE_BYTES, free_memory)
         return max(1, min(MAX_BATCH_SIZE, memory // max(1, self.recording.bytes_per_image)))
 
-    def run(self, variants: Tensor) -> Acts:
+    def run(self, variants: Tensor) -> Activations:
         """Finish the pass from each of (B, C, h, w) values, all in one batch.
 
         Args:
@@ -135,7 +135,7 @@ class PartialForward:
         """The network's scores for each of (B, C, h, w) values, (B, K), in batches that fit."""
         return self._in_batches(variants, lambda activations: Scores.of(activations).values)
 
-    def _in_batches(self, variants: Tensor, read: Callable[[Acts], Tensor]) -> Tensor:
+    def _in_batches(self, variants: Tensor, read: Callable[[Activations], Tensor]) -> Tensor:
         def work(start: int, stop: int) -> Tensor:
             return read(self.run(variants[start:stop].to(self.value, copy=True)))
 
@@ -179,7 +179,7 @@ class PartialForward:
             values[OUTPUT] = scores_in(self.net.module(x), self.net.output)
         return values
 
-    def _activations(self, values: Mapping[str, Tensor], count: int) -> Acts:
+    def _activations(self, values: Mapping[str, Tensor], count: int) -> Activations:
         known = {INPUT: self.pixels, **self.upstream}
         expanded = {name: a.expand(count, *a.shape[1:]) for name, a in known.items()}
         available = {**expanded, **values}

@@ -25,13 +25,13 @@ from convscope.network.module import (
 )
 from convscope.network.rounding import RESCALE_FACTOR, may_be_rounding, zero_if_rounding
 from convscope.network.weights import cached_fingerprint
-from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, total
+from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective, sum_over_images
 from convscope.objectives.outputs import Selector, scores_in
 from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.layers import Layers
 from convscope.tracing.trace import trace
 
-Loss = Callable[[Acts], Tensor]
+Loss = Callable[[Activations], Tensor]
 T = TypeVar("T")
 
 
@@ -217,7 +217,7 @@ class Network:
                 lambda x: scores_in(self.module(x), self.output).float(), x
             )
 
-    def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Acts:
+    def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Activations:
         """Run photographs just far enough to read some layers.
 
         Args:
@@ -238,10 +238,12 @@ class Network:
     def score(self, objective: Objective, images: Tensor | Source) -> Tensor:
         """The objective's value for each image, (N,)."""
         acts = self.activations(images, objective.layers)
-        total(objective, acts)
+        sum_over_images(objective, acts)
         return objective.read(acts)
 
-    def run(self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool = False) -> Acts:
+    def run(
+        self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool = False
+    ) -> Activations:
         """One pass over checked pixels; see `activations` for photographs.
 
         Args:
@@ -255,7 +257,7 @@ class Network:
 
     def gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str]
-    ) -> tuple[Acts, list[Tensor]]:
+    ) -> tuple[Activations, list[Tensor]]:
         """Activations, and the objective's gradient at each of `layers`, for the cost of a pass.
 
         Args:
@@ -287,14 +289,14 @@ class Network:
 
     def _gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float = 1
-    ) -> tuple[Acts, list[Tensor]]:
+    ) -> tuple[Activations, list[Tensor]]:
         """The gradients of the objective times `scale`."""
         addresses = dict.fromkeys((*layers, *objective.layers))
         with self._exclusive_pass():  # to the end: checkpointed modules run again on the way back
             captured = self._capture(pixels, tuple(addresses), start_gradients=True)
             acts = self._as_activations(captured, tuple(addresses))
             values = [captured[layer] for layer in layers]
-            score = total(objective, acts)
+            score = sum_over_images(objective, acts)
             grads = gradients_at(scale * score, values, objective.label, layers)
         return acts, [grad.float() for grad in grads]
 
@@ -325,22 +327,22 @@ class Network:
         with self._exclusive_pass(), torch.enable_grad():
             x = pixels.detach().clone().requires_grad_()
             acts = self.run(x, objective.layers)
-            score = total(objective, acts)
+            score = sum_over_images(objective, acts)
             score = loss(acts) if loss else score
             (gradient,) = gradients_at(scale * score, [x], objective.label)
         return objective.read(acts).detach(), gradient.float()
 
     def resolve_target(self, objective: Objective, image: Tensor) -> Objective:
         """The objective with its class fixed to that of one photograph, (1, C, H, W)."""
-        if objective.settle is None:
+        if objective.target_resolver is None:
             return objective
         with torch.no_grad():
             return objective.resolve_target(self.run(image, objective.layers))
 
-    def wrap_activations(self, values: Mapping[str, Tensor]) -> Acts:
+    def wrap_activations(self, values: Mapping[str, Tensor]) -> Activations:
         """Values of a pass with class names and layouts of maps."""
         inner = [name for name in values if name not in (INPUT, OUTPUT)]
-        return Acts(values, self.labels, self.layers.layouts(inner) if inner else {})
+        return Activations(values, self.labels, self.layers.layouts(inner) if inner else {})
 
     def max_batch_size(self, memory_fraction: float = 0.25) -> int:
         """How many photographs of `input_size` fit into a fraction of the free memory."""
@@ -369,7 +371,7 @@ class Network:
         self._check_all_ran(locations, captured)
         return {INPUT: pixels, **captured}
 
-    def _as_activations(self, captured: dict[str, Tensor], layers: Sequence[str]) -> Acts:
+    def _as_activations(self, captured: dict[str, Tensor], layers: Sequence[str]) -> Activations:
         return self.wrap_activations(
             {name: captured[name].float() for name in dict.fromkeys(layers)}
         )

@@ -1,4 +1,4 @@
-"""Named activations of one pass, and which class a name means."""
+"""Named activations of one pass, and class numbers by name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from convscope.tracing.layouts import Layout, to_nchw
 INPUT, OUTPUT = "input", "output"  # names of the pixels and of the network's scores
 
 
-class Acts(dict[str, Tensor]):
+class Activations(dict[str, Tensor]):
     """Named activations of one pass, with the network's class names.
 
     Attributes:
         labels: class names, or empty.
-        layouts: address -> how a value that is not (N, C, h, w) holds its map, and the map's
-            grid; see `grids.layout`.
+        layouts: address -> layout and grid of a map that is not (N, C, h, w); see
+            `layouts.detect_layout`.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Acts(dict[str, Tensor]):
         self.labels, self.layouts = labels, layouts
 
     def maps(self, layer: str) -> Tensor:
-        """A layer as (N, C, h, w), however the network keeps it; without a map, of one cell.
+        """A layer as (N, C, h, w), whatever its layout; (N, C) becomes maps of one cell.
 
         Raises:
-            TargetError: if it holds no map that can be told.
+            TargetError: if its layout is unknown.
         """
         value = self[layer]
         if layer in self.layouts:
@@ -49,63 +49,65 @@ class Acts(dict[str, Tensor]):
         return value
 
 
-def in_range(number: int, count: int) -> int:
-    """The number itself, where there are so many classes.
+def check_class_id(class_id: int, count: int) -> int:
+    """`class_id` itself, if there are more classes than that.
 
     Raises:
-        TargetError: where there are not.
+        TargetError: if it is out of range.
     """
-    if not 0 <= number < count:
-        msg = f"There is no class {number}: this network has {count}, numbered 0 to {count - 1}."
+    if not 0 <= class_id < count:
+        msg = f"There is no class {class_id}: this network has {count}, numbered 0 to {count - 1}."
         raise TargetError(msg)
-    return number
+    return class_id
 
 
-def class_number(c: int | str, labels: Sequence[str]) -> int:
+def find_class_id(name_or_id: int | str, labels: Sequence[str]) -> int:
     """The number of a class given by number or name.
 
     Raises:
         TargetError: if no class has that name, or several have.
     """
-    if not isinstance(c, str):
-        return whole_number(c)
-    wanted = _plain(c)
-    found = [i for i, label in enumerate(labels) if wanted in _names(label)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        numbers = ", ".join(f"class:{i}" for i in found)
-        msg = f"{len(found)} classes are called {c!r}: say which by its number, {numbers}."
+    if not isinstance(name_or_id, str):
+        return to_integer(name_or_id)
+    name = _normalized_name(name_or_id)
+    matches = [i for i, label in enumerate(labels) if name in _names_in_label(label)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        numbers = ", ".join(f"class:{i}" for i in matches)
+        msg = (
+            f"{len(matches)} classes are called {name_or_id!r}: say which by its number, {numbers}."
+        )
     elif labels:
-        msg = f"There is no class {c!r}; the closest are {closest(wanted, labels)}."
+        msg = f"There is no class {name_or_id!r}; the closest are {closest(name, labels)}."
     else:
         msg = (
-            f"The class {c!r} cannot be found by name: this network has no labels. Give its "
+            f"The class {name_or_id!r} cannot be found by name: this network has no labels. Give its "
             "number, as class:4, or load it with labels."
         )
     raise TargetError(msg)
 
 
-def whole_number(given: object) -> int:
-    """A class number, also one of numpy or torch as `argmax` gives it.
+def to_integer(value: object) -> int:
+    """A class number as an int, also from numpy or torch as `argmax` returns it.
 
     Raises:
-        TargetError: if it is none.
+        TargetError: if it is not an integer.
     """
     try:
-        return operator.index(given)  # type: ignore[arg-type]
+        return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         msg = (
-            f"{given!r} is no target: give a class by number or by name, a text as 'conv:3:88', "
+            f"{value!r} is no target: give a class by number or by name, a text as 'conv:3:88', "
             "or an Objective."
         )
         raise TargetError(msg) from None
 
 
-def _plain(name: str) -> str:
+def _normalized_name(name: str) -> str:
     return " ".join(name.replace("_", " ").lower().split())
 
 
-def _names(label: str) -> set[str]:
+def _names_in_label(label: str) -> set[str]:
     """A label and, where it lists several names, each of them."""
-    return {_plain(part) for part in (label, *label.split(","))}
+    return {_normalized_name(part) for part in (label, *label.split(","))}

@@ -1,4 +1,4 @@
-"""The question put to a network: one number an image, read off named activations."""
+"""The objectives of the library: one number per image, read off named activations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from convscope.errors import TargetError
 from convscope.objectives.activations import (
     INPUT,
     OUTPUT,
-    Acts,
-    class_number,
-    whole_number,
+    Activations,
+    find_class_id,
+    to_integer,
 )
-from convscope.objectives.objective import MapMean, Objective, total
+from convscope.objectives.objective import MapMean, Objective, sum_over_images
 from convscope.objectives.outputs import Detections
 from convscope.objectives.regions import box, segment
 from convscope.objectives.scores import Scores, resolve_class
@@ -23,13 +23,13 @@ from convscope.objectives.scores import Scores, resolve_class
 __all__ = [
     "INPUT",
     "OUTPUT",
-    "Acts",
+    "Activations",
     "Objective",
     "Scores",
     "box",
-    "class_number",
+    "find_class_id",
     "segment",
-    "total",
+    "sum_over_images",
 ]
 
 
@@ -37,12 +37,12 @@ __all__ = [
 class ClassScore:
     """The score, or the probability, of one class."""
 
-    c: int | str
+    class_id: int | str
     probability: bool = False
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
-        return AllScores(self.probability)(acts)[:, resolve_class(acts, self.c)]
+        return AllScores(self.probability)(acts)[:, resolve_class(acts, self.class_id)]
 
 
 @dataclass(frozen=True)
@@ -51,35 +51,35 @@ class AllScores:
 
     probability: bool = False
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N, K)."""
-        found = Scores.of(acts)
-        return found.probabilities() if self.probability else found.values
+        scores = Scores.of(acts)
+        return scores.probabilities() if self.probability else scores.values
 
 
 @dataclass(frozen=True)
-class Without:
-    """One less a probability."""
+class Complement:
+    """1 minus a probability."""
 
     of: ClassScore
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         return 1 - self.of(acts)
 
 
-def logit(c: int | str) -> Objective:
+def logit(class_id: int | str) -> Objective:
     """Score of a class before the softmax.
 
     Args:
-        c: the class, by number (from 0) or by name.
+        class_id: the class, by number (from 0) or by name.
 
     Returns:
         An objective of kind "logit" that reads (N,) scores off the network's output.
 
     Raises:
-        TargetError: if `c` is neither a whole number nor a name; when it is read, if the network
-            has no such class, or no score a class.
+        TargetError: if `class_id` is neither a whole number nor a name; when it is read, if the
+            network has no such class, or no score a class.
 
     Example:
         >>> import convscope as cs
@@ -91,17 +91,22 @@ def logit(c: int | str) -> Objective:
         >>> cs.logit(2).label
         'class:2'
     """
-    c = _class(c)
+    class_id = _to_class(class_id)
     return Objective(
-        f"class:{c}", (OUTPUT,), ClassScore(c), all_scores=AllScores(), class_id=c, kind="logit"
+        f"class:{class_id}",
+        (OUTPUT,),
+        ClassScore(class_id),
+        all_scores=AllScores(),
+        class_id=class_id,
+        kind="logit",
     )
 
 
-def probability(c: int | str) -> Objective:
+def probability(class_id: int | str) -> Objective:
     """Softmax probability of a class; of a single score its sigmoid.
 
     Args:
-        c: the class, by number (from 0) or by name.
+        class_id: the class, by number (from 0) or by name.
 
     Returns:
         An objective of kind "probability" that reads (N,) numbers from 0 to 1.
@@ -115,23 +120,23 @@ def probability(c: int | str) -> Objective:
         >>> score.shape, round(float(score), 1)
         (torch.Size([1]), 1.0)
     """
-    c = _class(c)
+    class_id = _to_class(class_id)
     return Objective(
-        f"probability:{c}",
+        f"probability:{class_id}",
         (OUTPUT,),
-        ClassScore(c, probability=True),
+        ClassScore(class_id, probability=True),
         all_scores=AllScores(probability=True),
         is_probability=True,
         kind="probability",
     )
 
 
-def improbability(c: int | str) -> Objective:
-    """One less the probability of a class: what a single score below 0 speaks for."""
-    c = _class(c)
-    read = Without(ClassScore(c, probability=True))
+def improbability(class_id: int | str) -> Objective:
+    """1 minus the probability of a class, for a single score below 0."""
+    class_id = _to_class(class_id)
+    read = Complement(ClassScore(class_id, probability=True))
     return Objective(
-        f"1 - probability:{c}", (OUTPUT,), read, is_probability=True, kind="improbability"
+        f"1 - probability:{class_id}", (OUTPUT,), read, is_probability=True, kind="improbability"
     )
 
 
@@ -160,21 +165,25 @@ def predicted() -> Objective:
         tensor([True])
     """
     return Objective(
-        "predicted", (OUTPUT,), _read_predicted, settle=_settle_predicted, kind="predicted"
+        "predicted",
+        (OUTPUT,),
+        _read_predicted,
+        target_resolver=_resolve_predicted,
+        kind="predicted",
     )
 
 
-def _read_predicted(acts: Acts) -> Tensor:
+def _read_predicted(acts: Activations) -> Tensor:
     if isinstance(acts[OUTPUT], Detections):
         return box(0).read(acts)
     return Scores.of(acts).predicted_values()
 
 
-def _settle_predicted(acts: Acts) -> Objective:
+def _resolve_predicted(acts: Activations) -> Objective:
     if isinstance(acts[OUTPUT], Detections):
         return box(0).resolve_target(acts)
-    found = Scores.of(acts)
-    return -logit(0) if found.rejects() else logit(int(found.predicted()[0]))
+    scores = Scores.of(acts)
+    return -logit(0) if scores.rejects() else logit(int(scores.predicted()[0]))
 
 
 @dataclass(frozen=True)
@@ -184,9 +193,9 @@ class ChannelMap:
     layer: str
     k: int
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N, h, w)."""
-        return _plane(acts, self.layer, self.k)
+        return _channel_map(acts, self.layer, self.k)
 
 
 @dataclass(frozen=True)
@@ -195,7 +204,7 @@ class LayerMaps:
 
     layer: str
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N, C, h, w)."""
         return acts.maps(self.layer)
 
@@ -223,10 +232,15 @@ def channel(layer: str, k: int) -> Objective:
         >>> cs.saliency(net, "sample:china", cs.channel("conv:3", 88)).values.shape
         torch.Size([1, 144, 144])
     """
-    k = _index(k)
-    plane = ChannelMap(layer, k)
+    k = _to_index(k)
+    spatial_map = ChannelMap(layer, k)
     return Objective(
-        f"{layer}:{k}", (layer,), MapMean(plane), plane, all_scores=LayerMaps(layer), kind="channel"
+        f"{layer}:{k}",
+        (layer,),
+        MapMean(spatial_map),
+        spatial_map,
+        all_scores=LayerMaps(layer),
+        kind="channel",
     )
 
 
@@ -238,7 +252,7 @@ class Cell:
     y: int | None
     x: int | None
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N, C)."""
         value = acts.maps(self.layer)
         height, width = value.shape[-2:]
@@ -260,9 +274,9 @@ class Neuron:
     cell: Cell
     k: int
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
-        _plane(acts, self.cell.layer, self.k)  # refuses a channel that the layer lacks
+        _channel_map(acts, self.cell.layer, self.k)  # raises if the layer has no such channel
         return self.cell(acts)[:, self.k]
 
 
@@ -290,11 +304,11 @@ def neuron(layer: str, k: int, y: int | None = None, x: int | None = None) -> Ob
         >>> cs.neuron("conv:3", 88).label
         'conv:3:88@centre'
     """
-    k, y, x = _index(k), *(None if place is None else _index(place) for place in (y, x))
-    where = "centre" if y is None or x is None else f"{y},{x}"
+    k, y, x = _to_index(k), *(None if cell is None else _to_index(cell) for cell in (y, x))
+    position = "centre" if y is None or x is None else f"{y},{x}"
     cell = Cell(layer, y, x)
     return Objective(
-        f"{layer}:{k}@{where}", (layer,), Neuron(cell, k), all_scores=cell, kind="neuron"
+        f"{layer}:{k}@{position}", (layer,), Neuron(cell, k), all_scores=cell, kind="neuron"
     )
 
 
@@ -304,7 +318,7 @@ class MeanSquare:
 
     layer: str
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         return acts[self.layer].flatten(1).pow(2).mean(1)
 
@@ -324,12 +338,14 @@ def layer_energy(layer: str) -> Objective:
     return Objective(f"energy of {layer}", (layer,), MeanSquare(layer), kind="layer_energy")
 
 
-_OF_CLASSES = {"class": logit, "probability": probability, "segment": segment}
-_CHANNEL = re.compile(r"(?P<layer>.+):(?P<channel>\d+)(?P<cell>@(?:(?P<y>\d+),(?P<x>\d+)|centre))?")
+_CLASS_MAKERS = {"class": logit, "probability": probability, "segment": segment}
+_CHANNEL_PATTERN = re.compile(
+    r"(?P<layer>.+):(?P<channel>\d+)(?P<cell>@(?:(?P<y>\d+),(?P<x>\d+)|centre))?"
+)
 
 
 def parse(text: str) -> Objective:
-    """Read an objective from words.
+    """Read an objective from a text.
 
     Args:
         text: `class:church`, `church`, `class:4`, `probability:church`, a channel `conv:3:88`, a neuron
@@ -358,10 +374,10 @@ def parse(text: str) -> Objective:
         return predicted()
     if not colon:
         kind, rest = "class", kind
-    if kind in _OF_CLASSES and rest:
-        return _OF_CLASSES[kind](int(rest) if rest.isdecimal() else rest)
-    match = _CHANNEL.fullmatch(text.strip())
-    if match is None or _only_a_layer(text):
+    if kind in _CLASS_MAKERS and rest:
+        return _CLASS_MAKERS[kind](int(rest) if rest.isdecimal() else rest)
+    match = _CHANNEL_PATTERN.fullmatch(text.strip())
+    if match is None or _is_layer_address(text):
         msg = (
             f"{text!r} is no target. A class is written class:church or class:4, a channel "
             "conv:3:88, a single cell of a channel conv:3:88@7,7."
@@ -374,55 +390,55 @@ def parse(text: str) -> Objective:
     return neuron(layer, k, *cell)
 
 
-def as_objective(given: Objective | str | int | None) -> Objective:
-    """An objective from itself, its words, a class number, or None for the predicted class.
+def as_objective(target: Objective | str | int | None) -> Objective:
+    """An objective as it is, or from a text (see `parse`), a class number, or None: `predicted`.
 
     Raises:
         TargetError: if it is something else.
     """
-    if isinstance(given, Objective):
-        return given
-    if given is None:
+    if isinstance(target, Objective):
+        return target
+    if target is None:
         return predicted()
-    if isinstance(given, str):
-        return parse(given)
-    return logit(whole_number(given))
+    if isinstance(target, str):
+        return parse(target)
+    return logit(to_integer(target))
 
 
-def as_class(given: Objective | str | int) -> int | str:
+def as_class(target: Objective | str | int) -> int | str:
     """The class that a number, a name, `class:church` or an objective of a class stands for.
 
     Raises:
         TargetError: if it stands for something else.
     """
     try:
-        found = as_objective(given)
+        objective = as_objective(target)
     except TargetError:
-        if not isinstance(given, str):
+        if not isinstance(target, str):
             raise
-        return given  # a label may have a colon
-    if found.class_id is None:
-        msg = f"{found.label!r} is no class: give one by number or by name, as class:church."
+        return target  # a label may have a colon
+    if objective.class_id is None:
+        msg = f"{objective.label!r} is no class: give one by number or by name, as class:church."
         raise TargetError(msg)
-    return found.class_id
+    return objective.class_id
 
 
-def _only_a_layer(text: str) -> bool:
-    """`conv:3` names a layer; a channel of it has one number more."""
+def _is_layer_address(text: str) -> bool:
+    """`conv:3` is a layer; a channel of it has one number more."""
     return re.fullmatch(r"(conv|stage|act|pool):\d+(@.*)?", text.strip()) is not None
 
 
-def _class(c: int | str) -> int | str:
+def _to_class(class_id: int | str) -> int | str:
     """A class as a plain number or name, so that one of numpy or torch compares with it."""
-    return c if isinstance(c, str) else int(whole_number(c))
+    return class_id if isinstance(class_id, str) else int(to_integer(class_id))
 
 
-def _index(given: int) -> int:
+def _to_index(value: int) -> int:
     """A channel or cell as a plain number."""
-    return int(whole_number(given))
+    return int(to_integer(value))
 
 
-def _plane(acts: Acts, layer: str, k: int) -> Tensor:
+def _channel_map(acts: Activations, layer: str, k: int) -> Tensor:
     """Channel `k` of a layer as (N, h, w)."""
     value = acts.maps(layer)
     if not 0 <= k < value.shape[1]:

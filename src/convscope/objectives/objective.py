@@ -1,4 +1,4 @@
-"""The type of a question put to a network, and how questions are added up."""
+"""The type of an objective, and the arithmetic of objectives."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError, TargetError
-from convscope.objectives.activations import Acts
+from convscope.objectives.activations import Activations
 
 Sign = Literal["+", "-"]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A number an image, and the layers it must see. `+`, `-` and `*` make new ones.
+    """One number per image, and the layers it reads. `+`, `-` and `*` make new ones.
 
-    Objectives are data: those made alike are equal, also after a round trip through `pickle`.
-    An objective of one's own, `Objective(label, layers, read)`, compares by its function and
-    pickles where the function does.
+    Objectives are data: two made from the same arguments are equal, also after a round trip
+    through `pickle`. A custom objective, `Objective(label, layers, read)`, compares by its function
+    and pickles where the function does.
 
     Attributes:
         label: short name for captions, file names and cache keys. Nothing is decided by it.
-        layers: addresses to watch; the pass stops after the last of them.
+        layers: addresses to capture; the pass stops after the last of them.
         read: activations -> (N,). Higher is more.
-        spatial_map: activations -> (N, h, w), the map that `read` takes the mean of; None for what is
-            read from no map.
+        spatial_map: activations -> (N, h, w), the map whose mean `read` returns; None if it reads no
+            map.
         all_scores: activations -> (N, K) or maps (N, K, h, w), the same for each channel or class, its
             own among them; None where there are no others.
-        settle: activations of one photograph -> the same question without what depends on the
-            photograph; None where nothing does.
-        some: first and last -> the same question for the photographs of a batch from `first` to
-            before `last`; None where it is the same for all.
-        class_id: the class whose score it is, by number or name; None for all else.
+        target_resolver: activations of one photograph -> the objective with a fixed target, as the
+            predicted class; None where the target is fixed already.
+        batch_slicer: start and stop -> the objective for the images from `start` to before `stop` of
+            a batch; None where it is the same for all.
+        class_id: the class whose score it is, by number or name; None otherwise.
         is_probability: whether it is a probability, from 0 to 1.
-        kind: what is asked, by the name of its maker ("logit", "channel", ...); "sum",
-            "difference" or "scaled" of what is made of others; "custom" of one's own.
+        kind: the name of its maker ("logit", "channel", ...); "sum", "difference" or "scaled" of
+            others; "custom" for one's own.
 
     Example:
         >>> import convscope as cs
@@ -54,37 +54,37 @@ class Objective:
 
     label: str
     layers: tuple[str, ...]
-    read: Callable[[Acts], Tensor]
-    spatial_map: Callable[[Acts], Tensor] | None = None
-    all_scores: Callable[[Acts], Tensor] | None = None
-    settle: Callable[[Acts], Objective] | None = None
-    some: Callable[[int, int], Objective] | None = None
+    read: Callable[[Activations], Tensor]
+    spatial_map: Callable[[Activations], Tensor] | None = None
+    all_scores: Callable[[Activations], Tensor] | None = None
+    target_resolver: Callable[[Activations], Objective] | None = None
+    batch_slicer: Callable[[int, int], Objective] | None = None
     class_id: int | str | None = None
     is_probability: bool = False
     kind: str = "custom"
 
     def __post_init__(self) -> None:
-        """Take layers in a list too, which could not be hashed."""
+        """Accept a list of layers too, which could not be hashed."""
         object.__setattr__(self, "layers", tuple(self.layers))
 
-    def resolve_target(self, acts: Acts) -> Objective:
-        """The question for methods that change the photograph: its class is the clean one's.
+    def resolve_target(self, acts: Activations) -> Objective:
+        """The objective with its target fixed, for methods that change the photograph.
 
         Args:
-            acts: what `layers` are for one photograph as it is.
+            acts: `layers` of the unmodified photograph.
         """
-        return self.settle(acts) if self.settle else self
+        return self.target_resolver(acts) if self.target_resolver else self
 
     def for_images(self, start: int, stop: int) -> Objective:
-        """The question for the photographs of a batch from `start` to before `stop`."""
-        return self.some(start, stop) if self.some else self
+        """The objective for the images of a batch from `start` to before `stop`."""
+        return self.batch_slicer(start, stop) if self.batch_slicer else self
 
     def __add__(self, other: Objective) -> Objective:
         """The sum of two objectives."""
         return self._with(other, "+")
 
     def __sub__(self, other: Objective) -> Objective:
-        """The difference of two objectives, as for what sets two classes apart."""
+        """The difference of two objectives, as between two classes."""
         return self._with(other, "-")
 
     def __mul__(self, factor: float) -> Objective:
@@ -95,40 +95,43 @@ class Objective:
             self.layers,
             Scaled(self.read, float(factor)),
             Scaled(self.spatial_map, float(factor)) if self.spatial_map else None,
-            settle=Scaled(self.settle, float(factor)) if self.settle else None,
-            some=Scaled(self.some, float(factor)) if self.some else None,
+            target_resolver=Scaled(self.target_resolver, float(factor))
+            if self.target_resolver
+            else None,
+            batch_slicer=Scaled(self.batch_slicer, float(factor)) if self.batch_slicer else None,
             kind="scaled",
         )
 
     __rmul__ = __mul__
 
     def __neg__(self) -> Objective:
-        """The opposite question."""
+        """The objective with its sign changed."""
         return -1.0 * self
 
     def _with(self, other: Objective, sign: Sign) -> Objective:
         right = f"({other.label})" if sign == "-" and " " in other.label else other.label
-        settle = self.settle or other.settle
-        some = self.some or other.some
         return Objective(
             f"{self.label} {sign} {right}",
             tuple(dict.fromkeys(self.layers + other.layers)),
-            Joined(self.read, other.read, sign),
+            Combined(self.read, other.read, sign),
             self._joint_map(other, sign),
-            settle=Joined(self.settle or Always(self), other.settle or Always(other), sign)
-            if settle
-            else None,
-            some=Joined(self.some or Always(self), other.some or Always(other), sign)
-            if some
-            else None,
+            target_resolver=self._combined("target_resolver", other, sign),
+            batch_slicer=self._combined("batch_slicer", other, sign),
             kind="sum" if sign == "+" else "difference",
         )
 
-    def _joint_map(self, other: Objective, sign: Sign) -> Callable[[Acts], Tensor] | None:
+    def _combined(self, name: str, other: Objective, sign: Sign) -> Combined | None:
+        """A function of both that returns objectives; the one that lacks it stays as it is."""
+        left, right = getattr(self, name), getattr(other, name)
+        if left is None and right is None:
+            return None
+        return Combined(left or Constant(self), right or Constant(other), sign)
+
+    def _joint_map(self, other: Objective, sign: Sign) -> Callable[[Activations], Tensor] | None:
         """The map of both; only maps of one layer have the same cells."""
         if self.spatial_map is None or other.spatial_map is None or self.layers != other.layers:
             return None
-        return Joined(self.spatial_map, other.spatial_map, sign)
+        return Combined(self.spatial_map, other.spatial_map, sign)
 
 
 # What an objective is made of are frozen functions: functions that are compared by their data.
@@ -137,17 +140,17 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Joined:
+class Combined:
     """The sum or the difference of what two functions return."""
 
-    mine: Callable[..., Any]
-    theirs: Callable[..., Any]
+    left: Callable[..., Any]
+    right: Callable[..., Any]
     sign: Sign
 
-    def __call__(self, *given: Any) -> Any:
-        """Ask both the same."""
-        mine, theirs = self.mine(*given), self.theirs(*given)
-        return mine + theirs if self.sign == "+" else mine - theirs
+    def __call__(self, *args: Any) -> Any:
+        """Call both with the same arguments."""
+        left, right = self.left(*args), self.right(*args)
+        return left + right if self.sign == "+" else left - right
 
 
 @dataclass(frozen=True)
@@ -157,18 +160,18 @@ class Scaled:
     of: Callable[..., Any]
     factor: float
 
-    def __call__(self, *given: Any) -> Any:
-        """Ask the function."""
-        return self.factor * self.of(*given)
+    def __call__(self, *args: Any) -> Any:
+        """Call the function."""
+        return self.factor * self.of(*args)
 
 
 @dataclass(frozen=True)
-class Always:
+class Constant:
     """An objective that is the same whatever the photograph."""
 
     objective: Objective
 
-    def __call__(self, *_given: Any) -> Objective:
+    def __call__(self, *_args: Any) -> Objective:
         """The objective."""
         return self.objective
 
@@ -177,9 +180,9 @@ class Always:
 class MapMean:
     """The mean of a map."""
 
-    spatial_map: Callable[[Acts], Tensor]
+    spatial_map: Callable[[Activations], Tensor]
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         return self.spatial_map(acts).mean((-2, -1))
 
@@ -204,17 +207,17 @@ class FrozenTensor:
         return hash(self._data())
 
     def _data(self) -> tuple[tuple[int, ...], str, bytes]:
-        plain = self.value.cpu().contiguous()
-        plain = plain + 0.0 if plain.is_floating_point() else plain  # -0 becomes 0
-        content = plain.flatten().view(torch.uint8).numpy().tobytes()
-        return tuple(plain.shape), str(plain.dtype), content
+        tensor = self.value.cpu().contiguous()
+        tensor = tensor + 0.0 if tensor.is_floating_point() else tensor  # -0 becomes 0
+        content = tensor.flatten().view(torch.uint8).numpy().tobytes()
+        return tuple(tensor.shape), str(tensor.dtype), content
 
 
-def total(objective: Objective, acts: Acts) -> Tensor:
+def sum_over_images(objective: Objective, acts: Activations) -> Tensor:
     """Sum of an objective over the batch: its gradient is that of each image by itself.
 
     Raises:
-        TargetError: if `read` does not give one number an image.
+        TargetError: if `read` does not return one number per image.
         NotApplicableError: if one of them is infinite or not a number (NaN).
     """
     value = objective.read(acts)
@@ -231,17 +234,17 @@ def total(objective: Objective, acts: Acts) -> Tensor:
 
 
 def check_finite(value: Tensor, label: str) -> None:
-    """Refuse numbers (N,) of which one is none.
+    """Raise if one of the numbers (N,) is not finite.
 
     Raises:
         NotApplicableError: if one of them is infinite or not a number (NaN).
     """
-    wrong = (~value.isfinite()).nonzero()
-    if len(wrong):
-        which = int(wrong[0])
+    invalid = (~value.isfinite()).nonzero()
+    if len(invalid):
+        index = int(invalid[0])
         msg = (
-            f"{label!r} gives scores that are no finite numbers ({float(value[which])} for "
-            f"photograph {which}): look at the network's weights, its precision and its "
+            f"{label!r} gives scores that are no finite numbers ({float(value[index])} for "
+            f"photograph {index}): look at the network's weights, its precision and its "
             "normalisation, mean and std."
         )
         raise NotApplicableError(msg)

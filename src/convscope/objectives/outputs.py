@@ -1,4 +1,4 @@
-"""Finding the scores in whatever a module returns."""
+"""Find the scores in a module's output."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from convscope.errors import NotApplicableError
 
 
 class Detections(Tensor):
-    """What a detector found, (N, most, 6): score, left, top, right, bottom, number of the class.
+    """Detections, (N, max boxes, 6): score, left, top, right, bottom, number of the class.
 
-    The surest stand first; where a photograph has fewer, the rest is 0.
+    Highest score first; padded with 0.
     """
 
 
@@ -25,29 +25,29 @@ Selector = int | str | Callable[[Any], Tensor] | None
 def scores_in(output: Any, selector: Selector = None) -> Tensor:
     """The tensor of scores in a module's output.
 
-    A tensor is taken as it is, an object or dictionary with `logits` (Hugging Face, Inception)
+    A tensor is returned as it is, an object or dictionary with `logits` (Hugging Face, Inception)
     or `out` (segmentation) by that name, torchvision's detections as `Detections`, a
     container with one tensor by that tensor.
 
     Args:
         output: what the module returned.
-        selector: a place, a key or attribute, or a function, where the above is not enough.
+        selector: an index, a key or attribute, or a function, where the above is ambiguous.
 
     Raises:
         NotApplicableError: if several tensors could be meant; the message lists them.
     """
     if selector is not None:
-        return _selected(output, selector)
+        return _select(output, selector)
     if isinstance(output, Tensor):
         return output
     if _is_detection(output):
         return _detections(output)
-    parts = _parts(output)
+    fields = _output_fields(output)
     for name in ("logits", "out"):
-        found = parts.get(name, getattr(output, name, None))
-        if isinstance(found, Tensor):
-            return found
-    tensors = {name: value for name, value in parts.items() if isinstance(value, Tensor)}
+        scores = fields.get(name, getattr(output, name, None))
+        if isinstance(scores, Tensor):
+            return scores
+    tensors = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
     if len(tensors) == 1:
         return next(iter(tensors.values()))
     raise NotApplicableError(_ambiguous(output, tensors))
@@ -72,22 +72,24 @@ def _is_detection(output: Any) -> bool:
     return (
         isinstance(output, list)
         and len(output) > 0
-        and all(isinstance(one, Mapping) and {"boxes", "scores"} <= set(one) for one in output)
+        and all(
+            isinstance(image, Mapping) and {"boxes", "scores"} <= set(image) for image in output
+        )
     )
 
 
 def _detections(output: list[Mapping[str, Tensor]]) -> Tensor:
-    found = [_rows_of(one) for one in output]
-    return pad_sequence(found, batch_first=True).as_subclass(Detections)
+    rows = [_detection_rows(image) for image in output]
+    return pad_sequence(rows, batch_first=True).as_subclass(Detections)
 
 
-def _rows_of(one: Mapping[str, Tensor]) -> Tensor:
-    scores, boxes = one["scores"], one["boxes"]
-    labels = one.get("labels", torch.zeros_like(scores))
+def _detection_rows(image: Mapping[str, Tensor]) -> Tensor:
+    scores, boxes = image["scores"], image["boxes"]
+    labels = image.get("labels", torch.zeros_like(scores))
     return torch.cat([scores[:, None], boxes.to(scores), labels[:, None].to(scores)], 1)
 
 
-def _parts(output: Any) -> dict[Any, Any]:
+def _output_fields(output: Any) -> dict[Any, Any]:
     if isinstance(output, Mapping):
         return dict(output)
     if hasattr(output, "_asdict"):
@@ -97,21 +99,21 @@ def _parts(output: Any) -> dict[Any, Any]:
     return dict(vars(output)) if hasattr(output, "__dict__") else {}
 
 
-def _selected(output: Any, selector: int | str | Callable[[Any], Tensor]) -> Tensor:
+def _select(output: Any, selector: int | str | Callable[[Any], Tensor]) -> Tensor:
     if isinstance(output, Tensor) and not callable(selector):
         msg = f"output={selector!r} is not needed: the network returns one tensor, of shape {tuple(output.shape)}."
         raise NotApplicableError(msg)
     try:
         if callable(selector):
-            found = selector(output)
+            scores = selector(output)
         elif isinstance(output, Mapping) or isinstance(selector, int):
-            found = output[selector]
+            scores = output[selector]
         else:
-            found = getattr(output, selector)
+            scores = getattr(output, selector)
     except (KeyError, IndexError, AttributeError, TypeError) as error:
         msg = f"output={selector!r} does not fit what the network returns, a {type(output).__name__} ({error})."
         raise NotApplicableError(msg) from None
-    if not isinstance(found, Tensor):
-        msg = f"output={selector!r} gives a {type(found).__name__}, not a tensor of scores."
+    if not isinstance(scores, Tensor):
+        msg = f"output={selector!r} gives a {type(scores).__name__}, not a tensor of scores."
         raise NotApplicableError(msg)
-    return found
+    return scores

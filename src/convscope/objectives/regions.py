@@ -1,4 +1,4 @@
-"""Questions about a part of a photograph: a segment of a segmentation, a box of a detector."""
+"""Objectives of a part of a photograph: a segment of a segmentation, a box of a detector."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from convscope.errors import NotApplicableError, TargetError
-from convscope.objectives.activations import OUTPUT, Acts, class_number, in_range, whole_number
+from convscope.objectives.activations import (
+    OUTPUT,
+    Activations,
+    check_class_id,
+    find_class_id,
+    to_integer,
+)
 from convscope.objectives.objective import FrozenTensor, Objective
 from convscope.objectives.outputs import Detections
 
 
-def segment(c: int | str, mask: Tensor | None = None) -> Objective:
+def segment(class_id: int | str, mask: Tensor | None = None) -> Objective:
     """Mean score of a class over a part of a segmentation, (N, K, H, W).
 
     Methods that change the photograph keep to the part that belongs to it unchanged.
 
     Args:
-        c: the class, by number or by name.
+        class_id: the class, by number or by name.
         mask: (H, W) or (N, H, W), true where to look; None: where the class is predicted.
 
     Example:
@@ -31,15 +37,15 @@ def segment(c: int | str, mask: Tensor | None = None) -> Objective:
         >>> net.score(cs.segment("sky", upper), "sample:china").shape
         torch.Size([1])
     """
-    c = c if isinstance(c, str) else int(whole_number(c))
+    class_id = class_id if isinstance(class_id, str) else int(to_integer(class_id))
     frozen = None if mask is None else FrozenTensor.of(mask)
-    each = mask is not None and mask.dim() == 3 and len(mask) > 1
+    one_per_image = mask is not None and mask.dim() == 3 and len(mask) > 1
     return Objective(
-        f"segment:{c}",
+        f"segment:{class_id}",
         (OUTPUT,),
-        SegmentScore(c, frozen),
-        settle=SegmentAsPredicted(c) if mask is None else None,
-        some=SegmentOfSome(c, frozen) if frozen and each else None,
+        SegmentScore(class_id, frozen),
+        target_resolver=PredictedSegment(class_id) if mask is None else None,
+        batch_slicer=SegmentSlice(class_id, frozen) if frozen and one_per_image else None,
         kind="segment",
     )
 
@@ -48,46 +54,52 @@ def segment(c: int | str, mask: Tensor | None = None) -> Objective:
 class SegmentScore:
     """Mean score of a class where a mask is true, or where the class is predicted."""
 
-    c: int | str
+    class_id: int | str
     mask: FrozenTensor | None
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
-        output = _segmentation(acts)
-        where = self.mask.value.to(output.device).bool() if self.mask else _answered(acts, self.c)
-        part = _fitting(where, output)
-        size = part.flatten(1).sum(1)
+        output = _segmentation_scores(acts)
+        where = (
+            self.mask.value.to(output.device).bool()
+            if self.mask
+            else _predicted_mask(acts, self.class_id)
+        )
+        mask = _expand_mask(where, output)
+        size = mask.flatten(1).sum(1)
         if not bool((size > 0).all()):
-            msg = f"No pixel is taken for class {self.c!r}; give a mask to look at another part."
+            msg = f"No pixel is taken for class {self.class_id!r}; give a mask to look at another part."
             raise TargetError(msg)
-        own = output[:, in_range(class_number(self.c, acts.labels), output.shape[1])]
-        return (own * part).flatten(1).sum(1) / size
+        scores = output[
+            :, check_class_id(find_class_id(self.class_id, acts.labels), output.shape[1])
+        ]
+        return (scores * mask).flatten(1).sum(1) / size
 
 
 @dataclass(frozen=True)
-class SegmentAsPredicted:
-    """The segment that belongs to a photograph unchanged."""
+class PredictedSegment:
+    """The segment predicted for the unmodified photograph."""
 
-    c: int | str
+    class_id: int | str
 
-    def __call__(self, acts: Acts) -> Objective:
+    def __call__(self, acts: Activations) -> Objective:
         """Activations of one photograph -> its segment."""
-        return segment(self.c, _answered(acts, self.c))
+        return segment(self.class_id, _predicted_mask(acts, self.class_id))
 
 
 @dataclass(frozen=True)
-class SegmentOfSome:
-    """The segments of some photographs of a batch that has a mask for each."""
+class SegmentSlice:
+    """The segments of a part of a batch that has one mask per image."""
 
-    c: int | str
+    class_id: int | str
     masks: FrozenTensor
 
-    def __call__(self, first: int, last: int) -> Objective:
-        """First and last -> their segments."""
-        return segment(self.c, self.masks.value[first:last])
+    def __call__(self, start: int, stop: int) -> Objective:
+        """Start and stop -> their segments."""
+        return segment(self.class_id, self.masks.value[start:stop])
 
 
-def _segmentation(acts: Acts) -> Tensor:
+def _segmentation_scores(acts: Activations) -> Tensor:
     """The network's scores as (N, K, H, W)."""
     output = acts[OUTPUT]
     if output.dim() != 4:
@@ -96,13 +108,13 @@ def _segmentation(acts: Acts) -> Tensor:
     return output
 
 
-def _answered(acts: Acts, c: int | str) -> Tensor:
+def _predicted_mask(acts: Activations, class_id: int | str) -> Tensor:
     """Where a segmentation predicts a class, (N, H, W)."""
-    output = _segmentation(acts)
-    return output.argmax(1) == in_range(class_number(c, acts.labels), output.shape[1])
+    output = _segmentation_scores(acts)
+    return output.argmax(1) == check_class_id(find_class_id(class_id, acts.labels), output.shape[1])
 
 
-def _fitting(mask: Tensor, output: Tensor) -> Tensor:
+def _expand_mask(mask: Tensor, output: Tensor) -> Tensor:
     """A mask as (N, H, W) for an output (N, K, H, W)."""
     if mask.shape[-2:] != output.shape[-2:]:
         msg = f"The mask has {tuple(mask.shape[-2:])} cells, the segmentation {tuple(output.shape[-2:])}."
@@ -129,8 +141,8 @@ def box(k: int = 0) -> Objective:
         >>> net.score(cs.box(0), "sample:china").shape
         torch.Size([1])
     """
-    k = int(whole_number(k))
-    return Objective(f"box:{k}", (OUTPUT,), BoxScore(k), settle=BoxAsFound(k), kind="box")
+    k = int(to_integer(k))
+    return Objective(f"box:{k}", (OUTPUT,), BoxScore(k), target_resolver=TrackedBox(k), kind="box")
 
 
 @dataclass(frozen=True)
@@ -139,57 +151,58 @@ class BoxScore:
 
     k: int
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
-        return _with_box(acts, self.k)[:, self.k, 0]
+        return _detections_with_box(acts, self.k)[:, self.k, 0]
 
 
 @dataclass(frozen=True)
-class BoxAsFound:
-    """The `k`-th box of a photograph unchanged."""
+class TrackedBox:
+    """The `k`-th box of the unmodified photograph."""
 
     k: int
 
-    def __call__(self, acts: Acts) -> Objective:
+    def __call__(self, acts: Activations) -> Objective:
         """Activations of one photograph -> the box that overlaps most with its `k`-th."""
-        sought = FrozenTensor.of(_with_box(acts, self.k)[0, self.k])
-        return Objective(f"box:{self.k}", (OUTPUT,), BoxNear(sought), kind="box")
+        row = FrozenTensor.of(_detections_with_box(acts, self.k)[0, self.k])
+        return Objective(f"box:{self.k}", (OUTPUT,), OverlappingBox(row), kind="box")
 
 
 @dataclass(frozen=True)
-class BoxNear:
+class OverlappingBox:
     """Score of the detection that overlaps most with a row of `Detections`."""
 
     row: FrozenTensor
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         from torchvision.ops import box_iou
 
-        found, sought = _detections(acts), self.row.value
-        if not found.shape[1]:
-            return found.sum((1, 2))
-        own, same = sought.to(found), found[..., 5] == sought[5].to(found)
-        overlap = box_iou(found[..., 1:5].flatten(0, 1), own[None, 1:5]).view(same.shape) * same
-        best, place = overlap.max(1)
-        return found[..., 0].gather(1, place[:, None])[:, 0] * (best > 0)
+        detections, target = _detections(acts), self.row.value
+        if not detections.shape[1]:
+            return detections.sum((1, 2))
+        target = target.to(detections)
+        same_class = detections[..., 5] == target[5]
+        iou = box_iou(detections[..., 1:5].flatten(0, 1), target[None, 1:5]).view(same_class.shape)
+        best, index = (iou * same_class).max(1)
+        return detections[..., 0].gather(1, index[:, None])[:, 0] * (best > 0)
 
 
-def _detections(acts: Acts) -> Tensor:
-    found = acts[OUTPUT]
-    if not isinstance(found, Detections):
+def _detections(acts: Activations) -> Tensor:
+    output = acts[OUTPUT]
+    if not isinstance(output, Detections):
         msg = (
             "This network is no detector whose boxes are known, so there is no box to explain; "
             "ask about a class, as class:0."
         )
         raise NotApplicableError(msg)
-    return found.as_subclass(Tensor)
+    return output.as_subclass(Tensor)
 
 
-def _with_box(acts: Acts, k: int) -> Tensor:
-    """The detections, where every photograph has so many."""
-    found = _detections(acts)
-    counts = (found[..., 0] > 0).sum(1)
+def _detections_with_box(acts: Activations, k: int) -> Tensor:
+    """The detections, if every photograph has a `k`-th box."""
+    detections = _detections(acts)
+    counts = (detections[..., 0] > 0).sum(1)
     if not bool((counts > 0).all()):
         msg = (
             f"Nothing was detected in photograph {int(counts.argmin())}, so there is no box to "
@@ -199,4 +212,4 @@ def _with_box(acts: Acts, k: int) -> Tensor:
     if k >= int(counts.min()):
         msg = f"There is no box {k} in every photograph; box:0 is the surest."
         raise TargetError(msg)
-    return found
+    return detections

@@ -1,4 +1,4 @@
-"""Scores of classes: what a network's output says, as numbers, probabilities and a prediction."""
+"""Scores of classes: a network's output as scores, probabilities and a prediction."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from convscope.errors import TargetError
-from convscope.objectives.activations import OUTPUT, Acts, class_number, in_range
+from convscope.objectives.activations import OUTPUT, Activations, check_class_id, find_class_id
 from convscope.objectives.outputs import Detections
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A network's scores, and the one place that says what they mean.
+    """A network's scores, and the only code that interprets them.
 
     Several scores are logits of classes that exclude each other. A single score is the logit of
     one class against its absence: above 0 it speaks for the class, below 0 against it.
@@ -31,7 +31,7 @@ class Scores:
     values: Tensor
 
     @classmethod
-    def of(cls, acts: Acts) -> Scores:
+    def of(cls, acts: Activations) -> Scores:
         """The scores of a pass.
 
         Raises:
@@ -44,15 +44,15 @@ class Scores:
                 "as box:0."
             )
             raise TargetError(msg)
-        found = cls.in_output(output, len(next(iter(acts.values()))))
-        if found is None:
+        scores = cls.in_output(output, len(next(iter(acts.values()))))
+        if scores is None:
             msg = (
                 f"Classes are read from scores of shape (N, K), but this network returns "
                 f"{tuple(output.shape)}. For a segmentation use segment(class); for anything else "
                 "an objective of your own: Objective('name', ('output',), lambda acts: ...)."
             )
             raise TargetError(msg)
-        return found
+        return scores
 
     @classmethod
     def in_output(cls, output: Tensor, count: int) -> Scores | None:
@@ -94,10 +94,10 @@ class Scores:
         return self.is_single and bool(self.values[0, 0] < 0)
 
 
-def resolve_class(acts: Acts, c: int | str) -> int:
+def resolve_class(acts: Activations, name_or_id: int | str) -> int:
     """The number of a class that the network has.
 
     Raises:
-        TargetError: if it has none of that number or name.
+        TargetError: if there is no class of that number or name.
     """
-    return in_range(class_number(c, acts.labels), Scores.of(acts).values.shape[1])
+    return check_class_id(find_class_id(name_or_id, acts.labels), Scores.of(acts).values.shape[1])

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.errors import TargetError
-from convscope.objectives.activations import Acts
+from convscope.objectives.activations import Activations
 from convscope.objectives.objective import FrozenTensor, MapMean, Objective
 
-FLOOR = 0.1  # least cosine, so that what points away at first still has a gradient (Lucid's)
+MIN_COSINE = 0.1  # least cosine, so that what points away at first still has a gradient (Lucid's)
 
 
 def direction(layer: str, v: Tensor, *, power: float = 0.0) -> Objective:
@@ -34,30 +34,30 @@ def direction(layer: str, v: Tensor, *, power: float = 0.0) -> Objective:
         >>> cs.load().score(objective, "sample:china").shape
         torch.Size([1])
     """
-    along = Along(layer, FrozenTensor.of(v / v.norm()), power)
+    spatial_map = DirectionMap(layer, FrozenTensor.of(v / v.norm()), power)
     label = f"direction in {layer}"
-    return Objective(label, (layer,), MapMean(along), along, kind="direction")
+    return Objective(label, (layer,), MapMean(spatial_map), spatial_map, kind="direction")
 
 
 @dataclass(frozen=True)
-class Along:
+class DirectionMap:
     """A layer's activation along a unit vector, weighted by a power of the cosine."""
 
     layer: str
     unit: FrozenTensor
     power: float
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N, h, w)."""
         value, unit = acts.maps(self.layer), self.unit.value
         if value.shape[1] != len(unit):
             msg = f"{self.layer} has {value.shape[1]} channels, but the direction has {len(unit)}."
             raise TargetError(msg)
-        along = torch.einsum("nchw,c->nhw", value, unit.to(value))
+        projection = torch.einsum("nchw,c->nhw", value, unit.to(value))
         if not self.power:
-            return along
-        cosine = along / value.norm(dim=1).clamp(min=1e-12)
-        return along * cosine.clamp(min=FLOOR) ** self.power
+            return projection
+        cosine = projection / value.norm(dim=1).clamp(min=1e-12)
+        return projection * cosine.clamp(min=MIN_COSINE) ** self.power
 
 
 def activation_distance(layer: str, image: Tensor) -> Objective:
@@ -89,22 +89,22 @@ class Distance:
     layer: str
     target: FrozenTensor
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         value, target = acts[self.layer].flatten(1), self.target.value
-        _check_of_one_size(self.layer, value, target)
+        _check_same_size(self.layer, value, target)
         return -(value - target.to(value)).pow(2).mean(1)
 
 
 def activation_similarity(layer: str, image: Tensor, *, power: float = 1.0) -> Objective:
-    """How much of what a photograph does in a layer a picture does: product times cosine.
+    """Similarity of a layer's activations to those of a photograph: product times cosine.
 
     Maximizing it exaggerates what the layer sees in the photograph: a caricature (Olah et al.
     2018, doi:10.23915/distill.00010).
 
     Args:
         layer: where to compare.
-        image: (1, C, H, W) or (C, H, W) activations of that layer, as for `distance`.
+        image: (1, C, H, W) or (C, H, W) activations of that layer, as for `activation_distance`.
         power: of the cosine.
 
     Example:
@@ -116,7 +116,7 @@ def activation_similarity(layer: str, image: Tensor, *, power: float = 1.0) -> O
         tensor([True])
     """
     read = Similarity(layer, FrozenTensor.of(image.reshape(1, -1)), power)
-    return Objective(f"likeness in {layer}", (layer,), read, kind="activation_similarity")
+    return Objective(f"similarity in {layer}", (layer,), read, kind="activation_similarity")
 
 
 @dataclass(frozen=True)
@@ -127,23 +127,23 @@ class Similarity:
     target: FrozenTensor
     power: float
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         value, target = acts[self.layer].flatten(1), self.target.value
-        _check_of_one_size(self.layer, value, target)
+        _check_same_size(self.layer, value, target)
         product = (value * target.to(value)).mean(1)
         cosine = F.cosine_similarity(value, target.to(value))
-        return product * cosine.clamp(min=FLOOR) ** self.power
+        return product * cosine.clamp(min=MIN_COSINE) ** self.power
 
 
-def _check_of_one_size(layer: str, value: Tensor, target: Tensor) -> None:
+def _check_same_size(layer: str, value: Tensor, target: Tensor) -> None:
     if value.shape[1] != target.shape[1]:
         msg = f"{layer} has {value.shape[1]} values here, the photograph gave {target.shape[1]}: picture and photograph must have one size."
         raise TargetError(msg)
 
 
 def diversity(layer: str) -> Objective:
-    """How little the pictures of a batch resemble each other in a layer; to be added to another.
+    """How different the pictures of a batch are in a layer; a term to add to another objective.
 
     Minus the mean cosine between the Gram matrices of a picture and of the others, in [-1, 0]
     (Olah et al. 2017, doi:10.23915/distill.00007). A batch of one has 0.
@@ -163,10 +163,10 @@ class Diversity:
 
     layer: str
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         maps = acts[self.layer].flatten(2)
         gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1))
-        alike = gram @ gram.T
-        others = alike.sum(1) - alike.diagonal()
+        similarity = gram @ gram.T
+        others = similarity.sum(1) - similarity.diagonal()
         return -others / max(1, len(maps) - 1)

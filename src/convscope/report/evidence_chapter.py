@@ -14,7 +14,7 @@ from convscope.checks.deletion_insertion import deletion_insertion
 from convscope.diagnostics.compare import watched
 from convscope.errors import NotApplicableError
 from convscope.network.network import Network
-from convscope.objectives.makers import Objective, as_objective, class_number, logit
+from convscope.objectives.makers import Objective, as_objective, find_class_id, logit
 from convscope.report.chapters import picture_of
 from convscope.report.page import Chapter, Figure
 from convscope.results import Heatmap, Table
@@ -76,7 +76,7 @@ def _named(net: Network, objective: Objective) -> str:
         return f"not {net.class_label(0)}"
     if objective.class_id is None:
         return objective.label
-    return net.class_label(class_number(objective.class_id, net.labels))
+    return net.class_label(find_class_id(objective.class_id, net.labels))
 
 
 def _asked(objective: Objective) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from convscope.dataset.survey_result import Survey
 from convscope.images.read import Source, read
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Objective, logit, predicted, total
+from convscope.objectives.makers import OUTPUT, Objective, logit, predicted, sum_over_images
 from convscope.objectives.scores import Scores
 from convscope.progress import Progress
 from convscope.report.chapters import activations, driven, first_filters, network, says
@@ -59,7 +59,7 @@ def tour(
     pixels, shown = net.as_pixels(photo), _fine(net, photo)
     with torch.no_grad():
         acts = net.activations(pixels, (OUTPUT,))
-    total(predicted(), acts)  # refuses what is no number
+    sum_over_images(predicted(), acts)  # refuses what is no number
     single, answer = Scores.of(acts).is_single, predicted().resolve_target(acts)
     said = predict(net, pixels, top=5)
     parts: list[tuple[str, Callable[[], Chapter | None]]] = [

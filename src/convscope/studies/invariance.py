@@ -14,7 +14,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Acts, Objective, as_class
+from convscope.objectives.makers import OUTPUT, Activations, Objective, as_class
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
@@ -155,7 +155,7 @@ def measured(
 
 
 def _apart(
-    net: Network, pixels: Tensor, own: Acts, layers: Sequence[str], c: int
+    net: Network, pixels: Tensor, own: Activations, layers: Sequence[str], c: int
 ) -> dict[str, float]:
     acts = net.run(pixels, (*layers, OUTPUT))
     found = {layer: distance(acts[layer], own[layer]) for layer in layers}

@@ -16,7 +16,14 @@ from torch.optim import Adam
 from convscope.errors import NotApplicableError
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Acts, Objective, as_class, class_number, logit
+from convscope.objectives.makers import (
+    OUTPUT,
+    Activations,
+    Objective,
+    as_class,
+    find_class_id,
+    logit,
+)
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Pictures, recipe_for
@@ -126,7 +133,7 @@ def fooling_image(
         >>> picture.captions[0].split()[0]
         'church'
     """
-    wanted = class_number(as_class(target), net.labels)
+    wanted = find_class_id(as_class(target), net.labels)
     share, values = 0.0, torch.zeros(0)
     for step in ascend(net, logit(wanted), preset=FOOLING, seed=seed, precision="float32"):
         values = _in_bytes(step.pictures.values)
@@ -252,7 +259,7 @@ class Margin:
 
     number: int
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         scores = Scores.of(acts).values
         others = scores.clone()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convscope.errors import NotApplicableError
 from convscope.network.network import Network
-from convscope.objectives.makers import Acts
+from convscope.objectives.makers import Activations
 
 Size = tuple[int, int]
 
@@ -31,7 +31,7 @@ class AnySize:
     net: Network
     taken: dict[Size, Size] = field(default_factory=dict, init=False)
 
-    def run(self, images: Tensor, layers: Sequence[str]) -> Acts:
+    def run(self, images: Tensor, layers: Sequence[str]) -> Activations:
         """Activations of pixels (N, C, H, W).
 
         Raises:
@@ -48,7 +48,7 @@ class AnySize:
                 continue
         return self._run_at(last, images, layers)
 
-    def _run_at(self, size: Size, images: Tensor, layers: Sequence[str]) -> Acts:
+    def _run_at(self, size: Size, images: Tensor, layers: Sequence[str]) -> Activations:
         own = (images.shape[-2], images.shape[-1])
         seen = images if size == own else F.interpolate(images, size, mode="bilinear")
         found = self.net.run(seen.contiguous(memory_format=torch.channels_last), layers)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.objectives.makers import Acts, Objective, as_objective
+from convscope.objectives.makers import Activations, Objective, as_objective
 
 Asking = Objective | str | int
 LEAD_SHARE = 0.05  # by what share of itself a channel is to be ahead of the strongest other
@@ -55,7 +55,7 @@ class BatchObjective:
         found = self.objectives[start:stop] if self.apart else self.objectives
         return BatchObjective(found, min(stop, self.count) - start)
 
-    def read(self, acts: Acts, distinct: float = 0.0) -> Tensor:
+    def read(self, acts: Activations, distinct: float = 0.0) -> Tensor:
         """The score of each picture, (count,); where several views of each were seen, their mean.
 
         Args:
@@ -67,14 +67,14 @@ class BatchObjective:
         views = len(next(iter(acts.values()))) // self.count
         parts = {name: value.split(views) for name, value in acts.items()}
         own = [
-            Acts({n: p[i] for n, p in parts.items()}, acts.labels, acts.layouts)
+            Activations({n: p[i] for n, p in parts.items()}, acts.labels, acts.layouts)
             for i in range(self.count)
         ]
         pairs = zip(self.objectives, own, strict=True)
         return torch.stack([_climbed(objective, one, distinct).mean() for objective, one in pairs])
 
 
-def _climbed(objective: Objective, acts: Acts, distinct: float) -> Tensor:
+def _climbed(objective: Objective, acts: Activations, distinct: float) -> Tensor:
     value = objective.read(acts)
     if not distinct or objective.all_scores is None:
         return value

@@ -19,7 +19,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import Source, pixel_digest, read
 from convscope.network.network import Network
-from convscope.objectives.makers import Acts, Objective, as_objective, layer_energy
+from convscope.objectives.makers import Activations, Objective, as_objective, layer_energy
 from convscope.objectives.objective import FrozenTensor
 from convscope.progress import Progress, ShouldStop
 from convscope.randomness import seeded
@@ -300,7 +300,7 @@ class LikestCells:
     layer: str
     guide: FrozenTensor  # (C, cells of the guide)
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         cells = acts[self.layer].flatten(2)  # (N, C, cells)
         with torch.no_grad():

@@ -14,7 +14,7 @@ from convscope.errors import ArgumentError, NoGradientError
 from convscope.execution.relu_rules import Gate, modified_relu
 from convscope.network.gradients import optional_gradients
 from convscope.network.network import Network
-from convscope.objectives.makers import Acts
+from convscope.objectives.makers import Activations
 from convscope.synthesis.any_size import AnySize
 from convscope.synthesis.batch_objective import BatchObjective
 from convscope.synthesis.transforms import Drawn
@@ -131,7 +131,7 @@ class ForwardBackward:
     ) -> Tensor:
         return asked.read(self._acts(images, asked, half=half), distinct)
 
-    def _acts(self, images: Tensor, asked: BatchObjective, *, half: bool) -> Acts:
+    def _acts(self, images: Tensor, asked: BatchObjective, *, half: bool) -> Activations:
         with self._autocast(half=half):
             return self.sizes.run(images, asked.layers)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convscope.images.read import SAMPLES, Source
 from convscope.network.network import Network
-from convscope.objectives.makers import Acts
+from convscope.objectives.makers import Activations
 from convscope.results import Cell, Chart, Pictures, Table, recipe_for
 from convscope.synthesis.any_size import AnySize
 from convscope.synthesis.batch_objective import Asking, BatchObjective, as_batch_objective
@@ -228,7 +228,7 @@ def _agreement(sizes: AnySize, asked: BatchObjective, pixels: Tensor) -> float |
     """Mean cosine between what pictures of one objective do to its layer's channels."""
     if asked.apart or len(pixels) < 2:
         return None
-    acts: Acts = sizes.run(pixels, asked.layers)
+    acts: Activations = sizes.run(pixels, asked.layers)
     value = acts[asked.layers[0]]
     codes = F.normalize(value.flatten(2).mean(2) if value.dim() > 2 else value)
     alike = codes @ codes.T

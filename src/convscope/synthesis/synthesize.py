@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
 from convscope.network.network import Network
-from convscope.objectives.makers import INPUT, OUTPUT, Acts, Objective, as_objective, channel
+from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective, as_objective, channel
 from convscope.objectives.similarity import diversity
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Pictures
@@ -282,11 +282,11 @@ def synthesize_diverse(
 class WithDiversity:
     """A score, and a share of its size for how little the pictures resemble each other."""
 
-    score: Callable[[Acts], Tensor]
-    diversity: Callable[[Acts], Tensor]
+    score: Callable[[Activations], Tensor]
+    diversity: Callable[[Activations], Tensor]
     weight: float
 
-    def __call__(self, acts: Acts) -> Tensor:
+    def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
         score = self.score(acts)
         return score + self.weight * score.detach().abs() * self.diversity(acts)

@@ -14,7 +14,7 @@ from convscope.app.tabs.channel import no_such_channel
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Acts, predicted
+from convscope.objectives.makers import OUTPUT, Activations, predicted
 from convscope.objectives.scores import Scores
 from convscope.results.base import as_array
 
@@ -59,7 +59,7 @@ def _forward_and_gradcam(net: Network, pixels: torch.Tensor, layer: str) -> tupl
 
 
 def _top_classes(net: Network, output: torch.Tensor) -> Answer:
-    found = Scores.of(Acts({OUTPUT: output.detach()}))
+    found = Scores.of(Activations({OUTPUT: output.detach()}))
     odds, best = found.probabilities()[0], found.ranked(TOP)[0].tolist()
     return {
         "classes": [

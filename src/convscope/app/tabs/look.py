@@ -22,7 +22,7 @@ from convscope.objectives.makers import (
     OUTPUT,
     Objective,
     as_objective,
-    class_number,
+    find_class_id,
     improbability,
     logit,
     probability,
@@ -178,7 +178,7 @@ def _checked_objective(net: Network, objective: Objective, pixels: Tensor) -> tu
     if objective == -logit(0):  # a single score that says no
         return improbability(0), f"not {net.class_label(0)}"
     if objective.class_id is not None:
-        number = class_number(objective.class_id, net.labels)
+        number = find_class_id(objective.class_id, net.labels)
     else:
         number = int(Scores.of(net.run(pixels, (OUTPUT,))).predicted()[0])
     return probability(number), net.class_label(number)

@@ -19,7 +19,7 @@ from convscope.execution.incremental.windows import Windows
 from convscope.execution.precision import autocast_context, check_precision
 from convscope.network.memory import free_bytes
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Acts
+from convscope.objectives.makers import OUTPUT, Activations
 
 ALGORITHMS = ("auto", "incremental", "batched")
 # How far the traced pass may differ from the network's own, relative to the largest score;
@@ -28,7 +28,7 @@ _TOLERANCE_CPU, _TOLERANCE_ACCELERATOR = 1e-4, 1e-2
 _MIN_WINDOWS = 16  # for fewer, tracing and the pass of the clean photograph cost too much
 _MEMORY_FRACTION = 0.25  # of the free memory
 
-Batches = Iterator[tuple[Ints, Acts]]
+Batches = Iterator[tuple[Ints, Activations]]
 
 
 def scores_under_windows(
@@ -165,17 +165,17 @@ def _score_batch(
     precision: str,
     start: int,
     stop: int,
-) -> tuple[Ints, Acts]:
+) -> tuple[Ints, Activations]:
     indices = group[start:stop]
     with _eval_no_grad(net), autocast_context(net.device, precision):
         scores = incremental.scores(indices).float()
-    return indices, Acts({OUTPUT: scores}, net.labels)
+    return indices, Activations({OUTPUT: scores}, net.labels)
 
 
 def _full_batches(
     net: Network, windows: Windows, layers: tuple[str, ...], precision: str
 ) -> Batches:
-    def work(start: int, stop: int) -> tuple[Ints, Acts]:
+    def work(start: int, stop: int) -> tuple[Ints, Activations]:
         indices = np.arange(start, stop)
         with torch.no_grad(), autocast_context(net.device, precision):
             return indices, net.run(windows.images(indices), layers)

@@ -78,7 +78,7 @@ def test_a_single_score_keeps_its_sign_under_masks(photo, method, bias):
     torch.testing.assert_close(expected, convscope.cam(net, photo, method=method).values)
 
 
-def test_a_question_without_the_predicted_class_is_its_own_settled_form(photo):
+def test_a_question_without_the_predicted_class_is_its_own_resolved_form(photo):
     question = 2 * logit(1) - logit(2)
     assert question is make(Pooled).resolve_target(question, photo)
 
