@@ -12,7 +12,7 @@ from torch import nn
 
 import convscope
 from convscope.errors import LoadError
-from convscope.loading.checkpoint import fill, read_state
+from convscope.loading.checkpoint import load_weights, read_state_dict
 
 
 def chain():
@@ -62,7 +62,7 @@ WRAPPINGS = {
 def test_every_usual_wrapping(wrapping, state, tmp_path):
     file = saved(WRAPPINGS[wrapping](state), tmp_path)
     module = chain()
-    assert frozenset() == fill(module, read_state(file), "w.pth", partial=False)
+    assert frozenset() == load_weights(module, read_state_dict(file), "w.pth", partial=False)
     if wrapping == "half":
         state = {k: v.half().to(v.dtype) for k, v in state.items()}
     assert same(state, module)
@@ -70,26 +70,26 @@ def test_every_usual_wrapping(wrapping, state, tmp_path):
 
 def test_the_format_before_torch_1_6(state, tmp_path):
     file = saved(state, tmp_path, "w.th", _use_new_zipfile_serialization=False)
-    assert list(state) == list(read_state(file))
+    assert list(state) == list(read_state_dict(file))
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_safetensors(prefix, state, tmp_path):
     save_file(prefixed(state, prefix), tmp_path / "w.safetensors")
     module = chain()
-    fill(module, read_state(str(tmp_path / "w.safetensors")), "w", partial=False)
+    load_weights(module, read_state_dict(str(tmp_path / "w.safetensors")), "w", partial=False)
     assert same(state, module)
 
 
 def test_a_network_whose_own_names_begin_like_a_prefix(tmp_path):
     module, other = (nn.ModuleDict({"model": nn.Linear(2, 2)}) for _ in range(2))
-    fill(other, read_state(saved(module.state_dict(), tmp_path)), "w", partial=False)
+    load_weights(other, read_state_dict(saved(module.state_dict(), tmp_path)), "w", partial=False)
     assert same(module.state_dict(), other)
 
 
 def test_counters_of_batch_norm_may_be_missing(state):
     del state["1.num_batches_tracked"]
-    assert frozenset() == fill(chain(), state, "w.pth", partial=False)
+    assert frozenset() == load_weights(chain(), state, "w.pth", partial=False)
 
 
 def test_a_module_that_asks_for_the_version_of_its_weights():
@@ -98,7 +98,7 @@ def test_a_module_that_asks_for_the_version_of_its_weights():
 
     torch.manual_seed(0)
     module, other = mnasnet0_5(), mnasnet0_5()
-    fill(other, dict(module.state_dict()), "w.pth", partial=False)
+    load_weights(other, dict(module.state_dict()), "w.pth", partial=False)
     assert same(module.state_dict(), other)
 
 
@@ -122,7 +122,7 @@ def test_the_first_missing_and_the_first_unexpected_key_are_named(state):
     refused(
         "w.pth does not fit this network: 2 weights are missing, the first '0.weight'; 2 are "
         "unexpected, the first '0.wait' (closest: 0.weight); " + PARTIAL,
-        fill,
+        load_weights,
         chain(),
         state,
         "w.pth",
@@ -133,7 +133,7 @@ def test_the_first_missing_and_the_first_unexpected_key_are_named(state):
 def test_only_missing(state):
     del state["3.weight"]
     message = "w.pth does not fit this network: 1 weights are missing, the first '3.weight'; "
-    refused(message + PARTIAL, fill, chain(), state, "w.pth", partial=False)
+    refused(message + PARTIAL, load_weights, chain(), state, "w.pth", partial=False)
 
 
 def test_only_unexpected(state):
@@ -141,7 +141,7 @@ def test_only_unexpected(state):
     message = (
         "w.pth does not fit this network: 1 are unexpected, the first 'aux.weight' (closest: ...); "
     )
-    refused(message + PARTIAL, fill, chain(), state, "w.pth", partial=False)
+    refused(message + PARTIAL, load_weights, chain(), state, "w.pth", partial=False)
 
 
 @pytest.mark.parametrize("partial", [False, True])
@@ -149,7 +149,7 @@ def test_a_weight_of_another_shape(partial, state):
     state["3.weight"] = torch.ones(5, 4)
     refused(
         "w.pth does not fit this network: '3.weight' has the shape (5, 4) there and (2, 4) here.",
-        fill,
+        load_weights,
         chain(),
         state,
         "w.pth",
@@ -162,7 +162,7 @@ def test_a_misfit_leaves_the_module_as_it_was(state):
     before = {k: v.clone() for k, v in module.state_dict().items()}
     state["3.weight"] = torch.ones(5, 4)
     with pytest.raises(LoadError):
-        fill(module, state, "w.pth", partial=True)
+        load_weights(module, state, "w.pth", partial=True)
     assert same(before, module)
 
 
@@ -170,21 +170,21 @@ def test_partial_loads_what_is_there_and_tells_the_rest(state):
     part = {k: v for k, v in state.items() if k.startswith("0.")} | {"aux": torch.ones(1)}
     module = chain()
     rest = {k: v.clone() for k, v in module.state_dict().items() if not k.startswith("0.")}
-    missing = fill(module, part, "w.pth", partial=True)
+    missing = load_weights(module, part, "w.pth", partial=True)
     assert {k for k in rest if not k.endswith("num_batches_tracked")} == missing
     assert torch.equal(state["0.weight"], module[0].weight)
     assert all(torch.equal(rest[k], module.state_dict()[k]) for k in rest)
 
 
 def test_partial_with_everything_misses_nothing(state):
-    assert frozenset() == fill(chain(), state, "w.pth", partial=True)
+    assert frozenset() == load_weights(chain(), state, "w.pth", partial=True)
 
 
 def test_partial_with_nothing_that_fits(state):
     with pytest.raises(
         LoadError, match=r"^Nothing in w\.pth fits this network\. w\.pth does not fit"
     ):
-        fill(chain(), prefixed(state, "encoder."), "w.pth", partial=True)
+        load_weights(chain(), prefixed(state, "encoder."), "w.pth", partial=True)
 
 
 # --- files that are no checkpoints ------------------------------------------------------------
@@ -192,11 +192,11 @@ def test_partial_with_nothing_that_fits(state):
 
 def test_a_missing_file(tmp_path):
     file = tmp_path / "w.pth"
-    refused(f"There is no file of weights {file}.", read_state, file)
+    refused(f"There is no file of weights {file}.", read_state_dict, file)
 
 
 def test_a_folder(tmp_path):
-    refused(f"There is no file of weights {tmp_path}.", read_state, tmp_path)
+    refused(f"There is no file of weights {tmp_path}.", read_state_dict, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_file_of_something_else(content, suffix, tmp_path):
     message = (
         f"{file} is no checkpoint that can be read (...); it may be cut off or of another kind."
     )
-    refused(message, read_state, file)
+    refused(message, read_state_dict, file)
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -220,7 +220,7 @@ def test_a_checkpoint_that_is_cut_off(new, share, state, tmp_path):
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(LoadError, match=r"is no checkpoint that can be read \(\w+\)"):
-        read_state(file)
+        read_state_dict(file)
 
 
 def test_safetensors_that_are_cut_off(state, tmp_path):
@@ -228,7 +228,7 @@ def test_safetensors_that_are_cut_off(state, tmp_path):
     save_file(state, file)
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(LoadError, match=r"is no checkpoint that can be read \(SafetensorError\)"):
-        read_state(file)
+        read_state_dict(file)
 
 
 OBJECTS = (
@@ -240,7 +240,7 @@ OBJECTS = (
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: {"state_dict": m}])
 def test_a_pickled_module_is_refused(wrap, tmp_path):
     file = saved(wrap(nn.Linear(2, 2)), tmp_path)
-    refused(OBJECTS.format(file=file), read_state, file)
+    refused(OBJECTS.format(file=file), read_state_dict, file)
 
 
 class Evil:
@@ -263,7 +263,7 @@ def test_the_evil_file_is_evil(tmp_path):
 def test_no_code_of_a_file_runs(wrap, new, tmp_path):
     trace = tmp_path / "trace"
     file = saved(wrap(Evil(trace)), tmp_path, _use_new_zipfile_serialization=new)
-    refused(OBJECTS.format(file=file), read_state, file)
+    refused(OBJECTS.format(file=file), read_state_dict, file)
     assert not trace.exists()
 
 
@@ -272,7 +272,7 @@ def test_no_code_of_a_plain_pickle_runs(protocol, tmp_path):
     trace, file = tmp_path / "trace", tmp_path / "w.pt"
     file.write_bytes(pickle.dumps(Evil(trace), protocol=protocol))
     with pytest.raises(LoadError):
-        read_state(file)
+        read_state_dict(file)
     assert not trace.exists()
 
 
@@ -281,7 +281,7 @@ def test_torchscript_is_refused(tmp_path):
         warnings.simplefilter("ignore")
         torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "w.pt"))
     with pytest.raises(LoadError, match=r"is no checkpoint that can be read \(RuntimeError\)"):
-        read_state(tmp_path / "w.pt")
+        read_state_dict(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(
@@ -291,14 +291,14 @@ def test_torchscript_is_refused(tmp_path):
 def test_a_file_without_weights_by_name(found, kind, tmp_path):
     file = saved(found, tmp_path)
     message = f"{file} holds a {kind} without weights by name; save model.state_dict()."
-    refused(message, read_state, file)
+    refused(message, read_state_dict, file)
 
 
 def test_a_wrapping_that_wraps_itself(tmp_path):
     loop = {}
     loop["model"] = loop
     with pytest.raises(LoadError, match="without weights by name"):
-        read_state(saved(loop, tmp_path))
+        read_state_dict(saved(loop, tmp_path))
 
 
 def test_bytes_with_a_scale_a_channel_become_weights(tmp_path):
@@ -309,7 +309,7 @@ def test_bytes_with_a_scale_a_channel_become_weights(tmp_path):
         "steps": torch.tensor([3], dtype=torch.int8),  # no scale beside it: kept as it is
     }
     torch.save(packed, tmp_path / "packed.pt")
-    found = read_state(tmp_path / "packed.pt")
+    found = read_state_dict(tmp_path / "packed.pt")
     assert ["conv.weight", "conv.bias", "steps"] == list(found)
     assert [63.5, -128.0] == found["conv.weight"].flatten().tolist()
     assert torch.int8 == found["steps"].dtype
@@ -356,7 +356,7 @@ def test_weights_of_another_kind_are_refused_in_a_sentence(kind, partial, state,
     state["0.weight"] = change(state["0.weight"])
     module = chain()
     before = {k: v.clone() for k, v in module.state_dict().items()}
-    refused(message, fill, module, state, "w.pth", partial=partial)
+    refused(message, load_weights, module, state, "w.pth", partial=partial)
     assert same(before, module)
 
 
@@ -367,7 +367,10 @@ def test_a_file_with_weights_of_another_kind(kind, state, tmp_path):
     change, message = KINDS[kind]
     state["0.weight"] = change(state["0.weight"])
     refused(
-        message, lambda: fill(chain(), read_state(saved(state, tmp_path)), "w.pth", partial=False)
+        message,
+        lambda: load_weights(
+            chain(), read_state_dict(saved(state, tmp_path)), "w.pth", partial=False
+        ),
     )
 
 
@@ -376,7 +379,7 @@ def test_a_file_with_weights_of_another_kind(kind, state, tmp_path):
 def test_every_sparse_layout_of_a_matrix(how, state):
     state["3.weight"] = getattr(state["3.weight"], how)()
     with pytest.raises(LoadError, match=r"'3\.weight' is sparse \(sparse_\w+\); save it as"):
-        fill(chain(), state, "w.pth", partial=False)
+        load_weights(chain(), state, "w.pth", partial=False)
 
 
 def test_a_network_without_memory_is_refused(state):
@@ -385,7 +388,7 @@ def test_a_network_without_memory_is_refused(state):
     refused(
         "w.pth cannot be loaded: '0.weight' has no memory in this network, which is on the meta "
         "device; call to_empty() first.",
-        fill,
+        load_weights,
         module,
         state,
         "w.pth",
@@ -397,7 +400,7 @@ def test_a_network_without_memory_is_refused(state):
 def test_floats_of_another_width_load(kind, state):
     module = chain()
     wide = {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
-    fill(module, wide, "w.pth", partial=False)
+    load_weights(module, wide, "w.pth", partial=False)
     assert torch.equal(state["0.weight"].to(kind).float(), module[0].weight)
 
 
@@ -427,7 +430,7 @@ class Own(nn.Module):
 )
 def test_what_a_network_keeps_in_that_kind_loads(name, value):
     module = Own()
-    fill(module, {**module.state_dict(), name: value}, "w.pth", partial=False)
+    load_weights(module, {**module.state_dict(), name: value}, "w.pth", partial=False)
     assert torch.equal(value.to(module.state_dict()[name].dtype), module.state_dict()[name])
 
 
@@ -442,13 +445,15 @@ def test_what_a_network_keeps_in_that_kind_loads(name, value):
 def test_what_it_cannot_hold_is_refused(name, value, kind, own):
     module = Own()
     message = f"w.pth cannot be loaded: {name!r} is {kind} there and {own} here, which cannot hold its values."
-    refused(message, fill, module, {**module.state_dict(), name: value}, "w.pth", partial=False)
+    refused(
+        message, load_weights, module, {**module.state_dict(), name: value}, "w.pth", partial=False
+    )
 
 
 def test_a_scale_of_another_length_is_no_scale(state, tmp_path):
     state |= {"0.weight": state["0.weight"].to(torch.int8), "0.weight.scale": torch.ones(7)}
     with pytest.raises(LoadError, match=r"1 are unexpected, the first '0\.weight\.scale'"):
-        fill(chain(), read_state(saved(state, tmp_path)), "w.pth", partial=False)
+        load_weights(chain(), read_state_dict(saved(state, tmp_path)), "w.pth", partial=False)
 
 
 def test_weights_that_are_not_finite_are_said_at_loading(state):
@@ -456,7 +461,7 @@ def test_weights_that_are_not_finite_are_said_at_loading(state):
     state["1.running_var"][1] = float("inf")
     module = chain()
     with pytest.warns(UserWarning, match="are not finite") as told:
-        fill(module, state, "w.pth", partial=False)
+        load_weights(module, state, "w.pth", partial=False)
     assert [str(one.message) for one in told] == [
         "w.pth: 2 of 108 numbers of '0.weight' are not finite (NaN or infinity), nor are some of "
         "1 other tensors. Training may have diverged; what depends on them will be refused."
@@ -467,13 +472,13 @@ def test_weights_that_are_not_finite_are_said_at_loading(state):
 def test_numbers_too_large_for_half_precision_are_said(state):
     state["3.bias"][0] = 1e6
     with pytest.warns(UserWarning, match=r"1 of 2 numbers of '3\.bias' are not finite"):
-        fill(chain().half(), state, "w.pth", partial=False)
+        load_weights(chain().half(), state, "w.pth", partial=False)
 
 
 def test_a_mask_of_infinities_that_the_network_makes_itself_is_no_news():
     module = nn.Module()
     module.register_buffer("mask", torch.full((2,), -float("inf")))
-    fill(module, module.state_dict(), "w.pth", partial=False)
+    load_weights(module, module.state_dict(), "w.pth", partial=False)
 
 
 @pytest.mark.parametrize(

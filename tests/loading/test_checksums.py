@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from convscope.errors import LoadError
 from convscope.loading import checksums
-from convscope.loading.checkpoint import read_state
+from convscope.loading.checkpoint import read_state_dict
 from tests.conftest import FIXTURES, needs_fixtures
 
 PUBLISHED = "squeezenet1_1-b8a52dc0.pth"  # torchvision's
@@ -45,10 +45,10 @@ def weights(tmp_path):
 
 def test_a_damaged_archive_is_refused(weights):
     file = weights("w.pth")
-    assert 2 == len(read_state(file))
+    assert 2 == len(read_state_dict(file))
     flipped(file)
     with pytest.raises(LoadError) as caught:
-        read_state(file)
+        read_state_dict(file)
     assert str(caught.value) == (
         f"{file} is damaged: the checksum of 'w/data/0' inside it is wrong. Fetch it again, or "
         "save it again."
@@ -59,7 +59,7 @@ def test_one_flipped_byte_is_enough(weights):
     file = weights("w.pth")
     flipped(file, 1)
     with pytest.raises(LoadError, match="is damaged: the checksum of"):
-        read_state(file)
+        read_state_dict(file)
 
 
 def test_an_archive_without_checksums_loads(weights):
@@ -69,14 +69,14 @@ def test_an_archive_without_checksums_loads(weights):
     finally:
         torch.serialization.set_crc32_options(True)
     assert zipfile.ZipFile(file).testzip()
-    assert 2 == len(read_state(file))
+    assert 2 == len(read_state_dict(file))
 
 
 def test_a_name_that_torchvision_publishes_with_another_hash(weights):
     file = weights(PUBLISHED)
     found = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     with pytest.raises(LoadError) as caught:
-        read_state(file)
+        read_state_dict(file)
     assert str(caught.value) == (
         f"{file} is damaged or was changed: the file of this name that torchvision publishes has a "
         f"SHA-256 that begins with b8a52dc0, and this one's begins with {found}. Delete it and "
@@ -86,9 +86,11 @@ def test_a_name_that_torchvision_publishes_with_another_hash(weights):
 
 def test_a_name_that_timm_publishes(weights):
     pytest.importorskip("timm")
-    name = next(name for name in checksums._timm_files() if checksums._HASH_IN_NAME.search(name))
+    name = next(
+        name for name in checksums._timm_filenames() if checksums._HASH_IN_NAME.search(name)
+    )
     with pytest.raises(LoadError, match=r"that timm publishes|that torchvision publishes"):
-        read_state(weights(name))
+        read_state_dict(weights(name))
 
 
 @pytest.mark.parametrize("name", ["net-0123abcd.pth", "net-0123abcd.safetensors"])
@@ -96,7 +98,7 @@ def test_a_hash_in_another_name_is_said(name, weights):
     file = weights(name)
     found = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     with pytest.warns(UserWarning, match="may be damaged") as told:
-        assert 2 == len(read_state(file))
+        assert 2 == len(read_state_dict(file))
     assert [str(one.message) for one in told] == [
         f"{file} may be damaged: its name says that its SHA-256 begins with 0123abcd, but it begins "
         f"with {found}."
@@ -105,13 +107,13 @@ def test_a_hash_in_another_name_is_said(name, weights):
 
 @pytest.mark.parametrize("name", ["net-20260101.pth", "net-abc.pth", "net.pth", "net.safetensors"])
 def test_a_name_without_a_hash_is_not_judged(name, weights):
-    assert 2 == len(read_state(weights(name)))
+    assert 2 == len(read_state_dict(weights(name)))
 
 
 def test_a_true_hash_says_nothing(weights):
     file = weights("w.safetensors")
     stated = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-    assert 2 == len(read_state(file.rename(file.with_name(f"w-{stated}.safetensors"))))
+    assert 2 == len(read_state_dict(file.rename(file.with_name(f"w-{stated}.safetensors"))))
 
 
 REAL = sorted((FIXTURES / "weights").glob("*th"))
@@ -122,7 +124,7 @@ REAL = sorted((FIXTURES / "weights").glob("*th"))
 def test_real_files_load_and_damaged_copies_are_noticed(file, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_state(file)
+        assert read_state_dict(file)
     copy = tmp_path / file.name
     shutil.copyfile(file, copy)
     copy.chmod(0o600)
@@ -132,7 +134,7 @@ def test_real_files_load_and_damaged_copies_are_noticed(file, tmp_path):
             pytest.warns(UserWarning, match="may be damaged: its name says"),
             pytest.raises(LoadError, match="is damaged: the checksum of"),
         ):
-            read_state(copy)
+            read_state_dict(copy)
     else:  # an old pickle, which has no checksum: its name alone tells
         with pytest.warns(UserWarning, match="may be damaged: its name says"):
             checksums.check_integrity(copy)
@@ -162,7 +164,7 @@ def test_every_flipped_bit_of_the_table_of_contents_is_one_sentence_or_harmless(
             content[place] ^= 1 << bit
             path.write_bytes(content)
             with contextlib.suppress(LoadError):
-                read_state(path)
+                read_state_dict(path)
 
 
 def test_a_small_archive_of_large_content_is_refused(weights):
@@ -172,8 +174,8 @@ def test_a_small_archive_of_large_content_is_refused(weights):
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
             for name in old.namelist():
                 new.writestr(name, old.read(name))
-        read_state(packed)  # some pack their weights
+        read_state_dict(packed)  # some pack their weights
         with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as new:
             new.writestr("w/data/9", bytes(2**27))
     with pytest.raises(LoadError, match=r"has [\d,]+ bytes and would unpack to 134,"):
-        read_state(packed)
+        read_state_dict(packed)

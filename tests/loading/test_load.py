@@ -106,10 +106,10 @@ def test_every_wrapping(wrapping, file, random_squeezenet, tmp_path):
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_networks_that_normalise_again_do_so_with_a_file_too(name):
     """Torchvision's own weights of these two expect `transform_input`."""
-    from convscope.loading.from_torchvision import _built
+    from convscope.loading.from_torchvision import _build_model
 
     with torch.device("meta"):
-        module = _built(name, next(iter(torchvision.models.get_model_weights(name))))
+        module = _build_model(name, next(iter(torchvision.models.get_model_weights(name))))
     assert module.transform_input
 
 
@@ -119,12 +119,12 @@ def test_networks_that_normalise_again_do_so_with_a_file_too(name):
 )
 def test_networks_are_built_as_their_weights_are_and_fetch_nothing(name, monkeypatch):
     """The number of weights is what torchvision states of its file."""
-    from convscope.loading.from_torchvision import _built
+    from convscope.loading.from_torchvision import _build_model
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("fetched"))
     entry = next(iter(torchvision.models.get_model_weights(name)))
     with torch.device("meta"):
-        module = _built(name, entry)
+        module = _build_model(name, entry)
     found = sum(p.numel() for p in module.parameters())
     assert abs(entry.meta["num_params"] - found) <= 0.01 * found
 

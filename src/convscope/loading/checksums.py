@@ -1,4 +1,4 @@
-"""Whether a file of weights is what its name and its own checksums say."""
+"""Check a file of weights against the hash in its name and its own checksums."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from zipfile import BadZipFile, ZipFile, ZipInfo, is_zipfile
 from convscope.errors import LoadError
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # as torch hub names its files
-_CHUNK = 1 << 20
-_UNPACKED, _FREE = 16, 1 << 26  # how much larger than the file its content may be: times, and bytes
+_CHUNK_BYTES = 1 << 20
+_MAX_EXPANSION = 16  # times as large as the file its content may be,
+_EXPANSION_SLACK_BYTES = 1 << 26  # and so much more
 
 
 def check_integrity(path: Path) -> None:
@@ -27,30 +28,30 @@ def check_integrity(path: Path) -> None:
     Raises:
         LoadError: if the file is damaged, or another one than that published under its name.
     """
-    stated = _HASH_IN_NAME.search(path.name)
-    if stated and _matches(path, stated[1]):
+    expected = _HASH_IN_NAME.search(path.name)
+    if expected and _hash_matches(path, expected[1]):
         return
     _check_archive(path)
 
 
-def _matches(path: Path, stated: str) -> bool:
-    """Whether the SHA-256 of a file begins as stated; refused, or said, where it does not."""
+def _hash_matches(path: Path, expected: str) -> bool:
+    """Whether the SHA-256 of a file begins as expected; raises or warns if not."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()[: len(stated)]
-    if found == stated:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()[: len(expected)]
+    if actual == expected:
         return True
     source = _publisher(path.name)
     if source:
         msg = (
             f"{path} is damaged or was changed: the file of this name that {source} publishes has "
-            f"a SHA-256 that begins with {stated}, and this one's begins with {found}. Delete it "
+            f"a SHA-256 that begins with {expected}, and this one's begins with {actual}. Delete it "
             "and fetch it again; weights that were changed on purpose need another name."
         )
         raise LoadError(msg)
-    if not stated.isdecimal():  # such a name may end in a date
+    if not expected.isdecimal():  # such a name may end in a date
         warnings.warn(
-            f"{path} may be damaged: its name says that its SHA-256 begins with {stated}, but it "
-            f"begins with {found}.",
+            f"{path} may be damaged: its name says that its SHA-256 begins with {expected}, but it "
+            f"begins with {actual}.",
             UserWarning,
             stacklevel=2,
         )
@@ -58,23 +59,23 @@ def _matches(path: Path, stated: str) -> bool:
 
 
 def _publisher(name: str) -> str | None:
-    """Which library publishes weights under a file name; what is asked for mismatches alone."""
-    if name in _torchvision_files():
+    """Which library publishes weights under a file name; called only after a mismatch."""
+    if name in _torchvision_filenames():
         return "torchvision"
-    return "timm" if name in _timm_files() else None
+    return "timm" if name in _timm_filenames() else None
 
 
-def _torchvision_files() -> set[str]:
+def _torchvision_filenames() -> set[str]:
     from torchvision.models import get_model_weights, list_models
 
     return {
-        str(one.url).rpartition("/")[2]
+        str(weights.url).rpartition("/")[2]
         for model in list_models()
-        for one in get_model_weights(model)
+        for weights in get_model_weights(model)
     }
 
 
-def _timm_files() -> Iterator[str]:
+def _timm_filenames() -> Iterator[str]:
     try:
         import timm
     except ImportError:
@@ -88,14 +89,14 @@ def _timm_files() -> Iterator[str]:
 def _check_archive(path: Path) -> None:
     try:
         archive = ZipFile(path) if is_zipfile(path) else None
-    except (BadZipFile, ValueError, NotImplementedError):  # ValueError: names that are no text
+    except (BadZipFile, ValueError, NotImplementedError):  # ValueError: names that are not text
         return  # torch says what is wrong
     if archive is None:
         return
     with archive:
         _check_unpacked_size(path, archive)
         for member in archive.infolist():
-            if member.CRC and not _is_whole(archive, member):  # 0: written without checksums
+            if member.CRC and not _crc_matches(archive, member):  # 0: written without checksums
                 msg = (
                     f"{path} is damaged: the checksum of {member.filename!r} inside it is wrong. "
                     "Fetch it again, or save it again."
@@ -104,9 +105,9 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_unpacked_size(path: Path, archive: ZipFile) -> None:
-    """Refuse an archive that is small only as long as it is packed; torch packs nothing."""
+    """Refuse a compressed archive far smaller than its content; torch does not compress."""
     size = sum(member.file_size for member in archive.infolist())
-    if size > _UNPACKED * path.stat().st_size + _FREE:
+    if size > _MAX_EXPANSION * path.stat().st_size + _EXPANSION_SLACK_BYTES:
         msg = (
             f"{path} has {path.stat().st_size:,} bytes and would unpack to {size:,}. No weights are "
             "so; if you trust it, save it again with torch.save, which packs nothing."
@@ -114,10 +115,10 @@ def _check_unpacked_size(path: Path, archive: ZipFile) -> None:
         raise LoadError(msg)
 
 
-def _is_whole(archive: ZipFile, member: ZipInfo) -> bool:
+def _crc_matches(archive: ZipFile, member: ZipInfo) -> bool:
     try:
         with archive.open(member) as content:
-            while content.read(_CHUNK):
+            while content.read(_CHUNK_BYTES):
                 pass
     except (BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error):
         return False  # RuntimeError: encrypted, or unknown; ValueError: a name that is no text

@@ -9,7 +9,7 @@ import torch
 
 from convscope.errors import LoadError, closest
 from convscope.images.read import Standardize
-from convscope.loading.checkpoint import fill, read_state
+from convscope.loading.checkpoint import load_weights, read_state_dict
 from convscope.loading.checksums import check_integrity
 from convscope.network.network import Network
 
@@ -22,21 +22,21 @@ def timm_network(name: str, weights: str | Path | None, *, partial: bool) -> Net
     """
     timm = _timm()
     if not timm.is_model(name):
-        near = closest(name.partition(".")[0], timm.list_models())
-        msg = f"timm has no network {name!r}; the closest are {near}."
+        suggestions = closest(name.partition(".")[0], timm.list_models())
+        msg = f"timm has no network {name!r}; the closest are {suggestions}."
         raise LoadError(msg)
     if weights is None:
         _check_cached(timm, name)
-    module = _created(timm, name, pretrained=weights is None)
+    module = _create_model(timm, name, pretrained=weights is None)
     missing: frozenset[str] = frozenset()
     if weights is not None:
-        missing = fill(module, read_state(weights), str(weights), partial=partial)
+        missing = load_weights(module, read_state_dict(weights), str(weights), partial=partial)
     return Network(
         module.eval(),
         name=name,
         spec=f"timm:{name}" if weights is None else None,
         missing=missing,
-        **_facts(timm, module),
+        **_data_config(timm, module),
     )
 
 
@@ -50,7 +50,7 @@ def _timm() -> Any:
 
 
 def _check_cached(timm: Any, name: str) -> None:
-    """Notice a file of weights in torch's cache that was damaged since it was fetched.
+    """Check a cached file of weights, which may be damaged since its download.
 
     Files of the hub of Hugging Face lie in its own cache and state no hash in their names.
     """
@@ -65,29 +65,29 @@ def _check_cached(timm: Any, name: str) -> None:
         check_integrity(file)
 
 
-def _created(timm: Any, name: str, *, pretrained: bool) -> Any:
+def _create_model(timm: Any, name: str, *, pretrained: bool) -> Any:
     try:
         return timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # noqa: BLE001 - the hub's client has a tree of errors of its own
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         msg = (
-            f"{name} of timm cannot be had ({reason}). {_wanted(timm, name)}"
+            f"{name} of timm cannot be had ({reason}). {_weights_hint(timm, name)}"
             "The network 'bundled' works without any download."
         )
         raise LoadError(msg) from None
 
 
-def _wanted(timm: Any, name: str) -> str:
-    """Which file would have been fetched, where timm knows."""
+def _weights_hint(timm: Any, name: str) -> str:
+    """Which file timm would have downloaded, if it knows."""
     try:
         config = timm.get_pretrained_cfg(name)
     except RuntimeError:  # no such set of weights
         return ""
-    place = f"model.safetensors of {config.hf_hub_id}" if config.hf_hub_id else config.url
-    return f"Its weights are the file {place}; give that as weights, or a checkpoint of your own. "
+    source = f"model.safetensors of {config.hf_hub_id}" if config.hf_hub_id else config.url
+    return f"Its weights are the file {source}; give that as weights, or a checkpoint of your own. "
 
 
-def _facts(timm: Any, module: Any) -> dict[str, Any]:
+def _data_config(timm: Any, module: Any) -> dict[str, Any]:
     config = timm.data.resolve_model_data_config(module)
     _, height, width = config["input_size"]
     return {

@@ -22,12 +22,12 @@ from convscope.errors import ArgumentError, LoadError, closest
 from convscope.images.read import Standardize
 from convscope.images.resize import height_and_width
 from convscope.loading.bundled import bundled_network
-from convscope.loading.checkpoint import fill, read_state
+from convscope.loading.checkpoint import load_weights, read_state_dict
 from convscope.loading.from_torchvision import torchvision_network
 from convscope.network.network import Network
 from convscope.objectives.outputs import Selector
 
-Normal = Sequence[float] | float | None
+ChannelValues = Sequence[float] | float | None
 
 
 def load(
@@ -35,8 +35,8 @@ def load(
     *,
     weights: str | Path | None = None,
     partial: bool = False,
-    mean: Normal = None,
-    std: Normal = None,
+    mean: ChannelValues = None,
+    std: ChannelValues = None,
     size: int | tuple[int, int] | None = None,
     resize: int | None = None,
     labels: Sequence[str] | str | Path | None = None,
@@ -45,23 +45,23 @@ def load(
 ) -> Network:
     """Load a network.
 
-    Mean, deviation, size and labels come with the weights of torchvision and timm; for a module
-    of one's own they are arguments. Without mean and deviation pixels enter as they are, in
-    [0, 1], and a warning says so.
+    Mean, standard deviation, size and labels come with the weights of torchvision and timm; for a
+    module of your own they are arguments. Without mean and std, pixels are passed unchanged, in
+    [0, 1], with a warning.
 
     Args:
         spec: "bundled", "torchvision:vgg16" (or "vgg16"), "timm:resnet18",
             "package.module:function" (a function without arguments, or a module), or a module.
         weights: a checkpoint file (.pth, .pt, .safetensors), or the name of a set of
             torchvision's weights, as "IMAGENET1K_V2".
-        partial: load what `weights` has for this network and leave out the rest.
-        mean: mean of the pixels in [0, 1] that the network was trained with, a number a colour.
+        partial: load the weights that fit this network and leave out the rest.
+        mean: mean of the pixels in [0, 1] in training, one number per channel.
         std: their standard deviation.
-        size: side of the photographs it takes, or (height, width).
-        resize: length to which the shorter side is brought before the crop.
-        labels: class names, or a file with one a line, or a JSON list.
-        output: which part of what the module returns are the scores.
-        device: where to put it, as "cuda"; None leaves it.
+        size: side of its input images, or (height, width).
+        resize: length of the shorter side before the crop.
+        labels: class names, or a file with one per line, or a JSON list.
+        output: which part of the module's output holds the scores: an index, a name, or a function.
+        device: device to move it to, as "cuda"; None leaves it.
 
     Raises:
         LoadError: if it cannot be loaded; the message says what to do.
@@ -81,7 +81,7 @@ def load(
     if not isinstance(spec, str | nn.Module):
         msg = f"A network is given by its name or as a torch.nn.Module, not as a {type(spec).__name__}."
         raise LoadError(msg)
-    network = _found(spec, weights, partial=partial)
+    network = _load_spec(spec, weights, partial=partial)
     changes: dict[str, Any] = {"output": output}
     if size is not None:
         changes["input_size"] = height_and_width(size)
@@ -90,16 +90,16 @@ def load(
         changes["resize"] = resize
     if labels is not None:
         changes["labels"] = read_labels(labels)
-    changes["normalize"] = _normal(network, mean, std)
+    changes["normalize"] = _normalization(network, mean, std)
     network = replace(network, **changes)
     if device is not None:
-        _move(network, device)
+        _move_to_device(network, device)
     return network
 
 
-def _found(spec: str | nn.Module, weights: str | Path | None, *, partial: bool) -> Network:
+def _load_spec(spec: str | nn.Module, weights: str | Path | None, *, partial: bool) -> Network:
     if isinstance(spec, nn.Module):
-        return _own(spec, None, weights, partial=partial)
+        return _from_module(spec, None, weights, partial=partial)
     if spec == "bundled":
         if weights is not None:
             msg = (
@@ -115,16 +115,16 @@ def _found(spec: str | nn.Module, weights: str | Path | None, *, partial: bool) 
 
         return timm_network(name, weights, partial=partial)
     if name:
-        return _own(_imported(source, name), spec, weights, partial=partial)
-    return torchvision_network(_bare(spec), weights, partial=partial)
+        return _from_module(_import_module(source, name), spec, weights, partial=partial)
+    return torchvision_network(_torchvision_name(spec), weights, partial=partial)
 
 
-def _bare(spec: str) -> str:
-    """A name without a source: torchvision's, if it has it."""
+def _torchvision_name(spec: str) -> str:
+    """A name without a source, if torchvision has it."""
     from torchvision.models import list_models
 
-    known = list_models()
-    if spec in known:
+    names = list_models()
+    if spec in names:
         return spec
     if Path(spec).suffix in (".pth", ".pt", ".th", ".safetensors", ".ckpt", ".bin"):
         msg = (
@@ -132,49 +132,49 @@ def _bare(spec: str) -> str:
             f"load('torchvision:vgg16', weights={spec!r})."
         )
         raise LoadError(msg)
-    near = closest(spec, ["bundled", *known])
+    suggestions = closest(spec, ["bundled", *names])
     msg = (
-        f"There is no network {spec!r}; the closest are {near}. The command 'convscope models' "
+        f"There is no network {spec!r}; the closest are {suggestions}. The command 'convscope models' "
         "lists them; one of your own is written package.module:function."
     )
     raise LoadError(msg)
 
 
-def _own(
+def _from_module(
     module: nn.Module, spec: str | None, weights: str | Path | None, *, partial: bool
 ) -> Network:
     name = spec.rpartition(":")[2] if spec else type(module).__name__
     network = Network(module, name=name, spec=spec)
     if weights is None:
         return network
-    missing = fill(network.module, read_state(weights), str(weights), partial=partial)
+    missing = load_weights(network.module, read_state_dict(weights), str(weights), partial=partial)
     return replace(network, missing=missing)
 
 
-def _imported(module_name: str, name: str) -> nn.Module:
+def _import_module(module_name: str, name: str) -> nn.Module:
     """A module, or what a function without arguments returns, found by `package.module:name`."""
     if not all(part.isidentifier() for part in module_name.split(".")):
         msg = f"{module_name!r} is no name of a module; write package.module:function."
         raise LoadError(msg)
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
     try:
-        found: Any = importlib.import_module(module_name)
+        package: Any = importlib.import_module(module_name)
     except ImportError as error:
         msg = f"{module_name!r} cannot be imported ({error}); write package.module:function."
         raise LoadError(msg) from None
     finally:
-        sys.path.remove(here)
-    if not hasattr(found, name):
-        names = [n for n in vars(found) if not n.startswith("_")]
+        sys.path.remove(folder)
+    if not hasattr(package, name):
+        names = [n for n in vars(package) if not n.startswith("_")]
         msg = f"{module_name} has no {name!r}; the closest are {closest(name, names)}."
         raise LoadError(msg)
-    return _called(getattr(found, name), f"{module_name}:{name}")
+    return _call_for_module(getattr(package, name), f"{module_name}:{name}")
 
 
-def _called(found: Any, spec: str) -> nn.Module:
+def _call_for_module(value: Any, spec: str) -> nn.Module:
     try:
-        module = found if isinstance(found, nn.Module) else found()
+        module = value if isinstance(value, nn.Module) else value()
     except TypeError as error:
         msg = f"{spec} cannot be called without arguments ({error})."
         raise LoadError(msg) from None
@@ -187,13 +187,15 @@ def _called(found: Any, spec: str) -> nn.Module:
     return module
 
 
-def _normal(network: Network, mean: Normal, std: Normal) -> Callable[[Tensor], Tensor] | None:
+def _normalization(
+    network: Network, mean: ChannelValues, std: ChannelValues
+) -> Callable[[Tensor], Tensor] | None:
     if (mean is None) != (std is None):
-        given, other = ("mean", "std") if std is None else ("std", "mean")
-        msg = f"{given} was given without {other}; a network needs both, or neither."
+        present, missing = ("mean", "std") if std is None else ("std", "mean")
+        msg = f"{present} was given without {missing}; a network needs both, or neither."
         raise ArgumentError(msg)
     if mean is not None and std is not None:
-        return Standardize(_numbers(mean, "mean"), _numbers(std, "std"))
+        return Standardize(_one_or_three(mean, "mean"), _one_or_three(std, "std"))
     if network.normalize is None and not network.missing:
         warnings.warn(
             f"No mean and std were given for {network.name}, so pixels enter as they are, in "
@@ -204,7 +206,7 @@ def _normal(network: Network, mean: Normal, std: Normal) -> Callable[[Tensor], T
     return network.normalize
 
 
-def _numbers(value: Sequence[float] | float, name: str) -> tuple[float, ...]:
+def _one_or_three(value: Sequence[float] | float, name: str) -> tuple[float, ...]:
     numbers = (float(value),) if isinstance(value, int | float) else tuple(float(v) for v in value)
     if len(numbers) not in (1, 3):
         msg = f"{name} must be one number or three, not {len(numbers)}."
@@ -219,7 +221,7 @@ def _numbers(value: Sequence[float] | float, name: str) -> tuple[float, ...]:
 
 
 def read_labels(labels: Sequence[str] | str | Path) -> tuple[str, ...]:
-    """Class names as given, or from a file: one a line, or a JSON list."""
+    """Class names as they are, or from a file: one per line, or a JSON list."""
     if not isinstance(labels, str | Path):
         return tuple(str(label) for label in labels)
     path = Path(labels).expanduser()
@@ -228,21 +230,21 @@ def read_labels(labels: Sequence[str] | str | Path) -> tuple[str, ...]:
         raise LoadError(msg)
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
     except ValueError as error:  # no UTF-8, or no JSON
         msg = f"{path} cannot be read as labels ({error})."
         raise LoadError(msg) from None
-    if not isinstance(found, list):
-        msg = f"{path} must hold a JSON list of names, not a {type(found).__name__}."
+    if not isinstance(names, list):
+        msg = f"{path} must hold a JSON list of names, not a {type(names).__name__}."
         raise LoadError(msg)
-    return tuple(str(label).strip() for label in found if str(label).strip())
+    return tuple(str(label).strip() for label in names if str(label).strip())
 
 
-def _move(network: Network, device: str | torch.device) -> None:
+def _move_to_device(network: Network, device: str | torch.device) -> None:
     try:
         network.module.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
-        have = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         reason = str(error).splitlines()[0]
-        msg = f"The device {str(device)!r} cannot be used ({reason}); here there is {' and '.join(have)}."
+        msg = f"The device {str(device)!r} cannot be used ({reason}); here there is {' and '.join(devices)}."
         raise LoadError(msg) from None

@@ -1,1 +1,1 @@
-"""The network that is looked at, and its gradients."""
+"""The network and its gradients."""

@@ -1,1 +1,1 @@
-"""What a network is asked: one number an image, read off named activations."""
+"""Objectives: one number per image, read off named activations."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
-from convscope.loading.checkpoint import fill, read_state
+from convscope.loading.checkpoint import load_weights, read_state_dict
 from convscope.network.exclusive import deepcopy_module
 from convscope.network.network import Network
 from convscope.progress import Progress
@@ -122,7 +122,7 @@ def at(net: Network, file: Path) -> Network:
     """
     module = deepcopy_module(net.module)
     try:
-        fill(module, read_state(file), str(file), partial=False)
+        load_weights(module, read_state_dict(file), str(file), partial=False)
     except LoadError as error:
         msg = f"{error} Give checkpoints of {net.name}, or name another network with --model."
         raise LoadError(msg) from None
