@@ -49,7 +49,7 @@ def exclusive(module: nn.Module) -> Iterator[nn.Module]:
     if id(module) in _this_thread.modules:
         yield module
         return
-    with _locked(module), frozen(module), ExitStack() as stack:
+    with _acquire_locks(module), frozen(module), ExitStack() as stack:
         stack.callback(_this_thread.modules.discard, id(module))
         _this_thread.modules.add(id(module))
         yield module
@@ -57,12 +57,12 @@ def exclusive(module: nn.Module) -> Iterator[nn.Module]:
 
 def deepcopy_module(module: nn.Module) -> nn.Module:
     """A deep copy without the hooks and flags of a running pass."""
-    with _locked(module):
+    with _acquire_locks(module):
         return deepcopy(module)
 
 
 @contextmanager
-def _locked(module: nn.Module) -> Iterator[None]:
+def _acquire_locks(module: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         for lock in _locks_for(module):
             stack.enter_context(lock)
