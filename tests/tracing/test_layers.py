@@ -33,11 +33,18 @@ def vgg16():
     return convscope.Network(models.vgg16(init_weights=False), name="vgg16")
 
 
-@pytest.mark.parametrize(("index", "address", "shape", "sees", "stride", "offset"), VGG16)
-def test_vgg16_as_published(vgg16, index, address, shape, sees, stride, offset):
+@pytest.mark.parametrize(
+    ("index", "address", "shape", "receptive_field", "stride", "offset"), VGG16
+)
+def test_vgg16_as_published(vgg16, index, address, shape, receptive_field, stride, offset):
     row = vgg16.layers.find(address)
     assert (f"features.{index}", index) == (row.name, row.index)
-    assert (shape, sees, stride, offset) == (row.shape, row.receptive_field, row.stride, row.offset)
+    assert (shape, receptive_field, stride, offset) == (
+        row.shape,
+        row.receptive_field,
+        row.stride,
+        row.offset,
+    )
 
 
 def test_vgg16_has_eighteen_stages(vgg16):

@@ -130,7 +130,7 @@ class Network:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are kept in; results are float32 whatever it is."""
+        """The dtype of the weights; results are float32 for any."""
         kinds = (p.dtype for p in self.module.parameters() if p.is_floating_point())
         return next(kinds, torch.float32)
 
@@ -312,7 +312,7 @@ class Network:
 
         Returns:
             Values (N,) and gradients of the pixels' shape, float32, zero for an image where it
-            is mere rounding.
+            is only rounding error.
         """
         score, gradient = self._pixel_gradients(objective, pixels, loss)
         if may_be_rounding(gradient, pixels, score):

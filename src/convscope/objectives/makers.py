@@ -149,7 +149,7 @@ def predicted() -> Objective:
 
     Returns:
         An objective of kind "predicted" that reads (N,) scores. Methods that change the
-        photograph keep to the class of the photograph as it is: `logit` of that class, or
+        photograph keep the class of the unmodified photograph: `logit` of that class, or
         `-logit(0)` where a single score is below 0.
 
     Raises:

@@ -214,7 +214,7 @@ class FrozenTensor:
 
 
 def sum_over_images(objective: Objective, acts: Activations) -> Tensor:
-    """Sum of an objective over the batch: its gradient is that of each image by itself.
+    """Sum of an objective over the batch: each image's part of its gradient is its own gradient.
 
     Raises:
         TargetError: if `read` does not return one number per image.

@@ -100,7 +100,7 @@ class Trace:
         runs: every run of every named module, in order of completion.
         calls: every activation and pooling function, in order.
         stages: every convolution and pooling, in order.
-        last_map: the last value on the grid of the image that is not a mere pooling.
+        last_map: the last value on the grid of the image that is not merely pooled.
         output_key: of the network's output, where it is one tensor.
         output: what the network returned.
     """
