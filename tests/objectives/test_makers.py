@@ -250,6 +250,6 @@ def test_a_class_is_given_to_studies_and_adversarial_pictures_as_to_a_cam(net, i
         with pytest.raises(NotApplicableError, match="already takes this photograph for"):
             convscope.adversarial(net, one, given)
         panels = convscope.occlusion_panels(net, one, given, window=8)
-        assert net.caption(number) == panels.recipe.parameters["watched"]
+        assert net.class_label(number) == panels.recipe.parameters["watched"]
     found = convscope.invariance(net, [one[0]], classes=["class:tench"])
     assert {"tench"} == set(found.table.column("class"))
