@@ -59,12 +59,12 @@ def preferred_memory_format(scores: Callable[[Tensor], Tensor], x: Tensor) -> to
     channels_last = x.contiguous(memory_format=torch.channels_last)
     expected = scores(contiguous)
     try:
-        found = scores(channels_last)
+        actual = scores(channels_last)
     except RuntimeError:
         return torch.contiguous_format
-    if found.shape != expected.shape:
+    if actual.shape != expected.shape:
         return torch.contiguous_format
-    if not bool((found - expected).norm() <= RELATIVE_TOLERANCE * expected.norm()):
+    if not bool((actual - expected).norm() <= RELATIVE_TOLERANCE * expected.norm()):
         return torch.contiguous_format
     if _seconds(scores, channels_last) < MIN_SECONDS:
         return torch.channels_last
