@@ -135,6 +135,9 @@ def occlusion_panels(
         seed: of the noise.
         progress: called with windows done, windows in all, and a message.
 
+    Returns:
+        The five panels; `picture()` draws them side by side.
+
     Raises:
         ArgumentError: as `occlusion`.
         TargetError: if there is no such class.

@@ -160,6 +160,14 @@ def deletion_insertion(
         index: which photograph.
         seed: of the random maps.
 
+    Returns:
+        Curves of the score against the share of pixels deleted and inserted; `holds` says whether
+        the map is better than chance, `areas()` the areas under the curves.
+
+    Raises:
+        ArgumentError: if `seed` is not a valid seed.
+        TargetError: if the network has nothing that the objective asks for.
+
     Example:
         >>> import convscope as cs
         >>> net = cs.load(size=64)  # small photographs, to be quick

@@ -18,6 +18,13 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
 
     Maps and tokens count by their mean.
 
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+
+    Returns:
+        (N, D) numbers, float32.
+
     Raises:
         NotApplicableError: if the network ends in neither.
 

@@ -105,6 +105,12 @@ def survey(
 def open_survey(folder: str | Path) -> Survey:
     """Read a survey that was made before; nothing is written, so that it may be read-only.
 
+    Args:
+        folder: what `survey` called `out`.
+
+    Returns:
+        The survey, ready to be read.
+
     Raises:
         LoadError: if there is none, or it is damaged.
         ArgumentError: if it is not finished.
@@ -137,6 +143,13 @@ def verify_survey(folder: str | Path) -> list[str]:
 
 def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
     """Put parts made with `shard` together.
+
+    Args:
+        folders: of the parts, all of them.
+        out: folder for the whole.
+
+    Returns:
+        The whole survey, as if it had been made in one run.
 
     Raises:
         LoadError: if a folder holds no survey, or a part is damaged.

@@ -122,6 +122,9 @@ def top_activations(
         channel: of the layer.
         top: how many; None: all that were kept.
 
+    Returns:
+        The photographs and where in each the channel was most active, the strongest first.
+
     Raises:
         ArgumentError: if it is another network, the layer was not looked at, or a photograph was
             changed since.
@@ -156,9 +159,22 @@ def top_patches(
     After Zeiler & Fergus 2014, arXiv:1311.2901 (figure 2) and Girshick et al. 2014,
     arXiv:1311.2524 (figure 4). Arguments and errors as in `strongest`.
 
+    Args:
+        net: the network that was surveyed.
+        survey: what was found.
+        layer: one of the survey's layers.
+        channel: of the layer.
+        top: how many; None: all that were kept.
+
     Returns:
         Pictures with values (N, 3, h, w) in [0, 1], the strongest first, with the activation
         and the label under each.
+
+    Raises:
+        ArgumentError: if it is another network, the layer was not looked at, or a photograph was
+            changed since.
+        TargetError: if there is no such channel.
+        ImageError: if a photograph is gone.
 
     Example:
         >>> import convscope as cs

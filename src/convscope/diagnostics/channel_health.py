@@ -25,6 +25,10 @@ def channel_health(net: Network, survey: Survey) -> Table:
         net: the network that was surveyed.
         survey: what was found.
 
+    Returns:
+        Table with a row a layer: layer, channels, and of these how many are dead, nearly dead, noisy,
+        doubles and turned doubles.
+
     Raises:
         ArgumentError: if it is another network.
 

@@ -118,6 +118,10 @@ def compare(
         progress: called with done, total and the method.
         should_stop: asked between methods; what is finished is returned.
 
+    Returns:
+        A row a method: its map, the seconds it took, the areas of its deletion and insertion curves,
+        or the reason why it gives no map.
+
     Raises:
         ArgumentError: if a name is not in the catalogue, or makes no map.
         NotApplicableError: if no method gives a map for this network and question.

@@ -63,6 +63,9 @@ def check(
         seed: of every random choice.
         progress: called with done, total and a message.
 
+    Returns:
+        A chart of the curves, a table of their areas, and what they say in sentences.
+
     Raises:
         ArgumentError: if there is no such method.
 

@@ -63,6 +63,9 @@ def load(
         output: which part of the module's output holds the scores: an index, a name, or a function.
         device: device to move it to, as "cuda"; None leaves it.
 
+    Returns:
+        The network, ready for every function of this library.
+
     Raises:
         LoadError: if it cannot be loaded; the message says what to do.
 

@@ -326,6 +326,15 @@ class MeanSquare:
 def layer_energy(layer: str) -> Objective:
     """Mean square of all activations of a layer (Mordvintsev et al. 2015, Deep Dream).
 
+    Args:
+        layer: address.
+
+    Returns:
+        An objective of kind "layer_energy" that reads (N,) means of squares.
+
+    Raises:
+        LayerNotFoundError: when it is read, if the network has no such layer.
+
     Example:
         >>> import convscope as cs
         >>> net = cs.load()
@@ -351,6 +360,9 @@ def parse(text: str) -> Objective:
         text: `class:church`, `church`, `class:4`, `probability:church`, a channel `conv:3:88`, a neuron
             `conv:3:88@7,7` or `conv:3:88@centre`, a difference `class:4 - class:7`, `segment:dog`, `box:0`, or
             `predicted`.
+
+    Returns:
+        The objective, equal to the one that `logit`, `channel` and so on make.
 
     Raises:
         TargetError: if it is none of these.

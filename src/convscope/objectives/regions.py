@@ -27,6 +27,13 @@ def segment(class_id: int | str, mask: Tensor | None = None) -> Objective:
         class_id: the class, by number or by name.
         mask: (H, W) or (N, H, W), true where to look; None: where the class is predicted.
 
+    Returns:
+        An objective of kind "segment" that reads (N,) means.
+
+    Raises:
+        TargetError: if `c` is neither a whole number nor a name; when it is read, if the network is
+            no segmentation, has no such class, predicts it nowhere, or the mask is of another size.
+
     Example:
         >>> import convscope as cs
         >>> import torch
@@ -133,6 +140,17 @@ def box(k: int = 0) -> Objective:
 
     Where a method changes the photograph, it is the score of the box of the same class that
     overlaps most with this one (intersection over union); 0 where none does.
+
+    Args:
+        k: which box of each photograph, from 0.
+
+    Returns:
+        An objective of kind "box" that reads (N,) scores from 0 to 1.
+
+    Raises:
+        TargetError: if `k` is not a whole number; when it is read, if a photograph has fewer boxes.
+        NotApplicableError: when it is read, if the network is no detector, or a detector found
+            nothing in some photograph.
 
     Example:
         >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large as detector

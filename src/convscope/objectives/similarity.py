@@ -25,6 +25,13 @@ def direction(layer: str, v: Tensor, *, power: float = 0.0) -> Objective:
             much of the direction, more for little else (Carter et al. 2019,
             doi:10.23915/distill.00015).
 
+    Returns:
+        An objective of kind "direction" that reads (N,) means over the layer's cells.
+
+    Raises:
+        TargetError: when it is read, if the layer has another number of channels.
+        LayerNotFoundError: when it is read, if the network has no such layer.
+
     Example:
         >>> import convscope as cs
         >>> import torch
@@ -70,6 +77,13 @@ def activation_distance(layer: str, image: Tensor) -> Objective:
         image: (1, C, H, W) or (C, H, W) activations of that layer to come close to; for a
             photograph `net.activations(photo, [layer])[layer]`.
 
+    Returns:
+        An objective of kind "activation_distance" that reads (N,) numbers, 0 at best.
+
+    Raises:
+        TargetError: when it is read, if the layer has another number of values.
+        LayerNotFoundError: when it is read, if the network has no such layer.
+
     Example:
         >>> import convscope as cs
         >>> net = cs.load()
@@ -106,6 +120,13 @@ def activation_similarity(layer: str, image: Tensor, *, power: float = 1.0) -> O
         layer: where to compare.
         image: (1, C, H, W) or (C, H, W) activations of that layer, as for `activation_distance`.
         power: of the cosine.
+
+    Returns:
+        An objective of kind "activation_similarity" that reads (N,) numbers.
+
+    Raises:
+        TargetError: when it is read, if the layer has another number of values.
+        LayerNotFoundError: when it is read, if the network has no such layer.
 
     Example:
         >>> import convscope as cs
@@ -147,6 +168,15 @@ def diversity(layer: str) -> Objective:
 
     Minus the mean cosine between the Gram matrices of a picture and of the others, in [-1, 0]
     (Olah et al. 2017, doi:10.23915/distill.00007). A batch of one has 0.
+
+    Args:
+        layer: address of a layer in which pictures are compared.
+
+    Returns:
+        An objective of kind "diversity" that reads (N,) numbers, one for each picture of a batch.
+
+    Raises:
+        LayerNotFoundError: when it is read, if the network has no such layer.
 
     Example:
         >>> import convscope as cs

@@ -16,6 +16,14 @@ def models(word: str = "") -> Table:
 
     torchvision's figures are for ImageNet-1K's validation set, single crop.
 
+    Args:
+        word: part of a name, in small or capital letters; "" lists those of torchvision and the
+            bundled network.
+
+    Returns:
+        Table with a row a set of weights: name as `load` takes it, weights, parameters in millions,
+        input in pixels, top-1 accuracy in percent, classes.
+
     Example:
         >>> import convscope as cs
         >>> table = cs.models("resnet50")

@@ -40,6 +40,10 @@ def channel_page(
         channel: of the layer.
         steps: of the synthesized picture; None: the preset's.
 
+    Returns:
+        A page: strongest patches, a picture made for the channel, how often and for which classes it
+        is active; `page.save("channel.html")` writes it.
+
     Raises:
         ArgumentError: as in `strongest`.
         TargetError: if there is no such channel.
@@ -116,6 +120,15 @@ def layer_sheet(
         channels: some of them; None: all.
         projections: draw them, which takes a pass back for every patch.
         progress: called with channels done, channels in all, message.
+
+    Returns:
+        Pictures with values (channels, 3, h, w), a block of tiles each.
+
+    Raises:
+        ArgumentError: if it is another network, the layer was not looked at, or a photograph was
+            changed since.
+        TargetError: if there is no such channel.
+        ImageError: if a photograph is gone.
 
     Example:
         >>> import convscope as cs

@@ -48,6 +48,11 @@ def tour(
     Returns:
         A page; `page.write(folder)` makes the file.
 
+    Raises:
+        ImageError: if the photograph cannot be read.
+        TargetError: if there is no such target.
+        NotApplicableError: if the network's scores are no finite numbers.
+
     Example:
         >>> import convscope as cs
         >>> page = cs.tour(cs.load(), "sample:china")

@@ -55,6 +55,9 @@ def read_marks(file: str | Path) -> list[MarkedPoints]:
     Args:
         file: a .csv with that first line; photographs are named relative to it.
 
+    Returns:
+        The photographs, each with its parts, in the order of the table.
+
     Raises:
         ArgumentError: if it is no such table.
 

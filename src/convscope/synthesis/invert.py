@@ -73,6 +73,11 @@ def invert(
         The photograph, then a picture for each layer, (1 + layers, 3, H, W); captions give how
         much of the layer's values is missed: 0 % is all kept, 100 % what a grey picture misses.
 
+    Raises:
+        LayerNotFoundError: if there is no such layer.
+        ArgumentError: if an option is outside its range.
+        NotApplicableError: if no gradient reaches a picture.
+
     Example:
         >>> import convscope as cs
         >>> pictures = cs.invert(cs.load(), "sample:china", ["stage:1", "stage:8"], steps=4)
@@ -133,6 +138,11 @@ def caricature(
 
     Returns:
         The photograph and its caricature, (2, 3, H, W).
+
+    Raises:
+        LayerNotFoundError: if there is no such layer.
+        ArgumentError: if an option is outside its range.
+        NotApplicableError: if no gradient reaches the picture.
 
     Example:
         >>> import convscope as cs

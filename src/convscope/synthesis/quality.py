@@ -65,6 +65,10 @@ def quality(
         share of pixels below 0.02 or above 0.98; and for several pictures of one objective how
         alike what they do to the layer is, as the mean cosine of channel means.
 
+    Raises:
+        TargetError: if the network has no such channel or class.
+        ArgumentError: if there is one objective too many or too few for the pictures.
+
     Example:
         >>> import convscope as cs
         >>> net = cs.load(size=64)  # small photographs, to be quick

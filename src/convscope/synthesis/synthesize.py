@@ -165,6 +165,9 @@ def synthesize_layer(
             filters of the Keras blog are stitched (Chollet 2016); None: keep all, in their order.
         options: of `synthesize`.
 
+    Returns:
+        Pictures (channels, C, height, width) in [0, 1].
+
     Raises:
         ArgumentError: if `best` is below 1.
 
@@ -216,6 +219,9 @@ def synthesize_across_layers(
         layers: addresses; None: all convolutions that have so many channels.
         options: of `synthesize`.
 
+    Returns:
+        Pictures (layers, C, height, width) in [0, 1].
+
     Raises:
         ArgumentError: if no layer has a channel of that number.
 
@@ -256,6 +262,9 @@ def synthesize_diverse(
         count: pictures, made together.
         weight: share of the score that pictures lose when they are all alike.
         options: of `synthesize`.
+
+    Returns:
+        Pictures (count, C, height, width) in [0, 1].
 
     Raises:
         NotApplicableError: if the objective reads no layer in which pictures can be compared.

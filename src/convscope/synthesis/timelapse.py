@@ -36,6 +36,13 @@ def timelapse(
         should_stop: asked after each step; once it says so, the pictures so far are returned.
         options: of `ascend`.
 
+    Returns:
+        Pictures (1 + kept steps, C, height, width) in [0, 1], the start first; saved as .gif or .mp4
+        they are an animation.
+
+    Raises:
+        ArgumentError: as `ascend`, or if `count` is given.
+
     Example:
         >>> import convscope as cs
         >>> pictures = cs.timelapse(cs.load(), "conv:3:17", at=(1, 2, 4), size=64, steps=4)

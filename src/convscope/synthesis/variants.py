@@ -26,6 +26,9 @@ def with_opacity(plan: Preset, weight: float = 0.5) -> Preset:
         plan: on any canvas.
         weight: share of the score that a wholly opaque picture loses.
 
+    Returns:
+        A preset whose pictures are (N, C + 1, H, W): colours, then opacity from 0 to 1.
+
     Example:
         >>> import convscope as cs
         >>> preset = cs.with_opacity(cs.PRESETS["fourier"])
@@ -53,6 +56,12 @@ def _of_colours(finish: Finish) -> Finish:
 
 def in_grey(plan: Preset) -> Preset:
     """A plan whose picture has no colours, for a network that takes them.
+
+    Args:
+        plan: a preset for pictures with colours.
+
+    Returns:
+        A preset whose pictures have three equal colours.
 
     Raises:
         ArgumentError: if the plan has opacity, which is no colour.
@@ -82,6 +91,12 @@ def _of_grey(finish: Finish) -> Finish:
 
 def with_spectrum(photographs: Sequence[Tensor]) -> Preset:
     """`maco` under the mean spectrum of your own photographs, (1, 3, h, w) pixels each.
+
+    Args:
+        photographs: (1, 3, h, w) pixels in [0, 1] each, of any sizes.
+
+    Returns:
+        A preset for `synthesize`.
 
     Raises:
         ArgumentError: if there are none.

@@ -53,6 +53,16 @@ def filter_table(net: Network, layer: str = "conv:1") -> Table:
     filters, about 1 for weights independent of their neighbours, up to 2 for
     chequerboards. Filters of one weight have no value.
 
+    Args:
+        net: the network.
+        layer: address of a convolution.
+
+    Returns:
+        Table with a row a filter: filter, norm, noise.
+
+    Raises:
+        NotApplicableError: if the layer is no convolution, or its weights were not loaded.
+
     Example:
         >>> import convscope as cs
         >>> table = cs.filter_table(cs.load(), "conv:1")

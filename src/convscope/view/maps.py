@@ -84,6 +84,9 @@ def channel_across_layers(
         k: number of the channel, from 0.
         layers: addresses; None takes every stage.
 
+    Returns:
+        Strip of maps (N, h, w), the activations as they are, each at its layer's resolution.
+
     Raises:
         ArgumentError: if no layer has so many channels.
 
@@ -120,6 +123,14 @@ def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
 
     This is not what the network computes. It is what an often copied tutorial shows; its pictures
     can be made here and compared with `channel_across_layers`, the true pass.
+
+    Args:
+        net: the network.
+        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        k: number of the channel, from 0.
+
+    Returns:
+        Strip of maps (N, h, w), one for each convolution.
 
     Raises:
         NotApplicableError: if the convolutions do not fit one after another.

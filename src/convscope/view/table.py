@@ -19,6 +19,10 @@ def layer_table(net: Network, *, blocks: bool = False) -> Table:
         net: the network.
         blocks: list modules made of other modules too.
 
+    Returns:
+        Table with a row a layer: its addresses, kind, output shape for one photograph, receptive
+        field and stride in pixels, parameters, and how often it runs.
+
     Example:
         >>> import convscope as cs
         >>> table = cs.layer_table(cs.load())
