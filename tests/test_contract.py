@@ -57,6 +57,12 @@ def test_entries_say_what_they_are(method):
     assert CATALOG[method.name] is method
 
 
+def test_an_entry_of_a_preset_makes_no_other():
+    """Its own defaults, given back to it, must not choose another preset."""
+    for name in convscope.PRESETS:
+        assert "preset" not in CATALOG[name].parameters
+
+
 @pytest.mark.parametrize("how", ["fine", "bad layer", "bad shape", "interrupt", "failing module"])
 def test_the_network_comes_back_untouched(method, how, net, images, monkeypatch):
     _ = net.layers

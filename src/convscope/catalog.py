@@ -141,7 +141,7 @@ def _synthesis() -> list[Method]:
             name,
             "synthesis",
             _made_for(partial(synthesize, preset=name)),
-            {**_options(synthesize, "recipe", "count"), "steps": plan.steps, "size": plan.size},
+            {**_options(synthesize, "preset", "count"), "steps": plan.steps, "size": plan.size},
             plan.source,
         )
         for name, plan in PRESETS.items()
