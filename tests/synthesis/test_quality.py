@@ -30,6 +30,12 @@ def test_scores_written_out(net, images):
         assert row["saturated"] == pytest.approx(dark)
 
 
+def test_as_many_objectives_as_pictures(net, images):
+    message = "There are 2 objectives for 3 pictures; give one for all, or one for each."
+    with pytest.raises(convscope.ConvscopeError, match=message):
+        quality(net, images, ["mid:3", "mid:5"])
+
+
 def test_what_is_the_same_everywhere_is_kept_whole(net):
     flat = torch.full((1, 3, 32, 32), 0.7)
     k = int(net.activations(flat, ["stem"])["stem"].mean((-2, -1)).argmax())

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convscope.errors import ArgumentError
 from convscope.images.read import SAMPLES, Source
 from convscope.network.network import Network
 from convscope.objectives.makers import Activations
@@ -67,7 +68,7 @@ def quality(
 
     Raises:
         TargetError: if the network has no such channel or class.
-        ArgumentError: if there is one objective too many or too few for the pictures.
+        ArgumentError: if there is neither one objective for all pictures nor one for each.
 
     Example:
         >>> import convscope as cs
@@ -82,6 +83,12 @@ def quality(
     pixels = pictures.values if isinstance(pictures, Pictures) else pictures
     pixels = over(pixels) if pixels.shape[1] == (net.channels or 3) + 1 else pixels
     asked = as_batch_objective(objective, 1)
+    if len(asked.objectives) not in (1, len(pixels)):
+        msg = (
+            f"There are {len(asked.objectives)} objectives for {len(pixels)} pictures; give one for "
+            "all, or one for each."
+        )
+        raise ArgumentError(msg)
     asked = BatchObjective(asked.objectives, len(pixels))
     real = photographs if isinstance(photographs, Real) else real_scores(net, asked, photographs)
     sizes = AnySize(net)
