@@ -6,6 +6,8 @@ Other docstrings see the names of their module.
 
 import doctest
 import importlib
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,23 @@ def test_public_name(name, tmp_path, monkeypatch):
     (test,) = FINDER.find(getattr(convscope, name), name, globs={})
     assert test.examples, f"the docstring of {name} has no example"
     run(test, tmp_path, monkeypatch)
+
+
+def undocumented(name):
+    """What a public function's docstring leaves out: a parameter, or what it returns."""
+    function = getattr(convscope, name)
+    if not inspect.isfunction(function):
+        return []
+    said = inspect.getdoc(function)
+    parts = {p: rf"^    \**{p}: " for p in inspect.signature(function).parameters}
+    parts["Returns"] = "^Returns:$"
+    return [
+        f"{name}: {part}" for part, line in parts.items() if not re.search(line, said, re.MULTILINE)
+    ]
+
+
+def test_public_functions_say_what_they_take_and_return():
+    assert [] == [part for name in convscope.__all__ for part in undocumented(name)]
 
 
 @pytest.mark.parametrize("name", MODULES)

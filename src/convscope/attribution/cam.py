@@ -45,8 +45,9 @@ def cam(
 ) -> Heatmap:
     """Explain a score by the channels of one layer.
 
-    The forward pass runs without gradients up to the layer and with them from there on, so the
-    cost is that of the pass.
+    Grad-CAM is Selvaraju et al. 2017, arXiv:1610.02391; `CATALOG[method].source` names the paper of
+    each of the others. The forward pass runs without gradients up to the layer and with them from
+    there on, so the cost is that of the pass.
 
     Args:
         net: the network.
@@ -68,6 +69,9 @@ def cam(
         ArgumentError: if there is no such method.
         NotApplicableError: if the layer has no maps, the score does not depend on it, or the
             method is not defined for this network.
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs
@@ -125,6 +129,8 @@ def cam_across_layers(
 ) -> Strip:
     """The same map at every convolution, from edges to objects, in one pass.
 
+    `CATALOG[method].source` names the paper of each method.
+
     Args:
         net: the network.
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
@@ -137,6 +143,9 @@ def cam_across_layers(
 
     Raises:
         ArgumentError: if the method is no formula.
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs

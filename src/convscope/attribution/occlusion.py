@@ -49,7 +49,7 @@ def occlusion(
 
     Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2; they show the score itself, this shows the
     drop. The last window of a row or column is cut off at the border where it does not fit. Only
-    what a window affects is computed again (see `incremental`); where that is impossible or slower,
+    what a window affects is computed again (see `execution.incremental`); where that is impossible or slower,
     `recipe.parameters["algorithm"]` says so and why.
 
     Args:
@@ -73,6 +73,8 @@ def occlusion(
 
     Raises:
         ArgumentError: if an option is invalid, or a window does not fit.
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
 
     Example:
         >>> import convscope as cs

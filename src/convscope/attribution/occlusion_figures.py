@@ -123,9 +123,11 @@ def occlusion_panels(
 ) -> OcclusionPanels:
     """Cover a window at every position and watch a channel, a class and the prediction.
 
+    Zeiler & Fergus 2014, arXiv:1311.2901, figure 7.
+
     Args:
         net: the network.
-        image: one photograph.
+        image: (1, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         target: the class to watch, as a number, a name, `class:church` or an objective of it; None:
             the predicted one.
         layer: whose strongest map is watched; None: the last one before the head.
@@ -208,9 +210,11 @@ def occlusion_by_class(
 ) -> Heatmap:
     """Probability of each of the most probable classes while a window covers each position.
 
+    After Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2.
+
     Args:
         net: the network.
-        image: one photograph.
+        image: (1, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         top: how many classes, chosen on the uncovered photograph.
         window: height and width in pixels, or one number for a square.
         stride: from one window to the next, down and across.

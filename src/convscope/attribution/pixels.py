@@ -40,6 +40,9 @@ def saliency(
 ) -> Heatmap:
     """How much each pixel matters for a class, or for any channel or neuron of any layer.
 
+    The gradient is Simonyan et al. 2014, arXiv:1312.6034; `CATALOG[method].source` names the paper of
+    each of the others.
+
     Args:
         net: the network.
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
@@ -59,6 +62,9 @@ def saliency(
         ArgumentError: if there is no such method, or `samples` is below 2.
         NotApplicableError: if the method is not defined for this network.
         StoppedError: if `should_stop` says so.
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs
@@ -194,6 +200,9 @@ def deconv(
         ArgumentError: if `only` is neither.
         NotApplicableError: if the network runs no ReLU. (Before the first one no ReLU is
             modified: the projection is the filter itself, where it was active.)
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs
@@ -219,9 +228,11 @@ def deconv_strongest(
 ) -> Pictures:
     """The channels of a layer with the highest mean activation, each projected to the pixels.
 
+    Zeiler & Fergus 2014, arXiv:1311.2901.
+
     Args:
         net: the network.
-        images: one photograph.
+        images: (1, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         layer: any address of a layer with maps.
         top: how many channels.
         only: as in `deconv`.
@@ -231,6 +242,8 @@ def deconv_strongest(
 
     Raises:
         ArgumentError: if `top` is below 1, or `only` is invalid.
+        ImageError: if a photograph cannot be read.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs

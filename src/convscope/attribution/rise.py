@@ -60,6 +60,8 @@ def rise(
     Raises:
         ArgumentError: if an option is out of its range.
         StoppedError: if `should_stop` says so before the first mask.
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
 
     Example:
         >>> import convscope as cs

@@ -151,13 +151,13 @@ def deletion_insertion(
 ) -> DeletionInsertion:
     """Deletion and insertion by a map, by chance and by distance from the centre.
 
-    Deleted pixels become grey; insertion starts from a blurred photograph.
+    Petsiuk, Das & Saenko 2018, arXiv:1806.07421. Deleted pixels become grey; insertion starts from a blurred photograph.
 
     Args:
         net: the network.
         heat: the map; its images are what is changed.
         objective: what is scored; a class's probability is easiest to read.
-        index: which photograph.
+        index: which photograph of the map, from 0.
         seed: of the random maps.
 
     Returns:

@@ -15,6 +15,8 @@ from convscope.results import Heatmap
 def pointing_game(heat: Heatmap, masks: Tensor, *, tolerance: int = 0) -> Tensor:
     """Whether the strongest pixel of each map lies on its mask.
 
+    Zhang et al. 2016, arXiv:1608.00507.
+
     Args:
         heat: maps of N photographs.
         masks: (N, H, W), true on the object.

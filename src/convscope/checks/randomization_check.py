@@ -37,7 +37,8 @@ def randomization_check(
 ) -> Chart:
     """Compare a method's maps before and after weights are made random.
 
-    A copy of the network is randomized; the network itself is not touched.
+    Adebayo et al. 2018, arXiv:1810.03292. A copy of the network is randomized; the network itself
+    is not touched.
 
     Args:
         net: the network.

@@ -46,7 +46,7 @@ def patches_along_direction(
         should_stop: asked after each batch.
 
     Returns:
-        One for each direction, checked as `strongest` does.
+        One for each direction, checked as `top_activations` does.
 
     Raises:
         ArgumentError: if it is another network, or the directions are of another length.

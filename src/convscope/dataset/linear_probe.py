@@ -83,7 +83,7 @@ def linear_probe(
 
 
 def probe_chart(found: Table) -> Chart:
-    """The accuracy of `probe` by depth."""
+    """The accuracy of `linear_probe` by depth."""
     deep = list(range(len(found.rows)))
     lines = {
         "held out": (deep, [float(v or 0) for v in found.column("accuracy")]),

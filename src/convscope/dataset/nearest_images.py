@@ -27,6 +27,7 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
 
     Raises:
         NotApplicableError: if the network ends in neither.
+        ImageError: if a photograph cannot be read.
 
     Example:
         >>> import convscope as cs
@@ -54,7 +55,7 @@ def nearest_images(
     Args:
         net: the network that was surveyed.
         survey: one that kept embeddings.
-        images: one photograph.
+        images: (1, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         top: how many.
 
     Returns:

@@ -67,7 +67,7 @@ def survey(
         out: folder for the result. What is finished there is not done again.
         codes: keep each photograph's code (what enters the classifier) and prediction too; this
             needs the whole pass. None: only where no layers are given.
-        shard: (k, n) does the k-th of n parts, for `merge`.
+        shard: (k, n) does the k-th of n parts, for `merge_surveys`.
         progress: called with photographs done, photographs in all, message.
         should_stop: asked after each batch.
 

@@ -157,7 +157,7 @@ def top_patches(
     """The parts of photographs that fired a channel most, cut as the channel sees them.
 
     After Zeiler & Fergus 2014, arXiv:1311.2901 (figure 2) and Girshick et al. 2014,
-    arXiv:1311.2524 (figure 4). Arguments and errors as in `strongest`.
+    arXiv:1311.2524 (figure 4).
 
     Args:
         net: the network that was surveyed.

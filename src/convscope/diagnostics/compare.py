@@ -111,7 +111,7 @@ def compare(
 
     Args:
         net: the network.
-        photo: one photograph.
+        photo: (1, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: as in `cam`; None means the class predicted for the photograph.
         methods: names of the catalogue; None takes all that make maps.
         seed: of every random choice.

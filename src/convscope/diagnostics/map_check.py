@@ -54,9 +54,12 @@ def check(
 ) -> Check:
     """Check a method's map of one photograph.
 
+    Deletion and insertion are Petsiuk et al. 2018, arXiv:1806.07421; random weights Adebayo et al.
+    2018, arXiv:1810.03292.
+
     Args:
         net: the network.
-        photo: one photograph.
+        photo: (1, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: as in `cam`; None means the class predicted for the photograph.
         method: any of the catalogue that makes maps.
         randomize: "cascading" or "single" also compares maps of random weights; "" does not.

@@ -47,8 +47,8 @@ class Objective:
         True
         >>> cs.load().score(objective, "sample:china").shape
         torch.Size([1])
-        >>> contrast = cs.Objective("contrast", ("input",), lambda acts: acts["input"].flatten(1).std(1))
-        >>> cs.saliency(cs.load(), "sample:china", contrast).values.shape
+        >>> bright = cs.Objective("bright", ("input",), lambda acts: acts["input"].mean((1, 2, 3)))
+        >>> cs.saliency(cs.load(), "sample:china", bright).values.shape
         torch.Size([1, 144, 144])
     """
 

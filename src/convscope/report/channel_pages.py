@@ -37,7 +37,7 @@ def channel_page(
         net: the network that was surveyed.
         survey: what was found.
         layer: one of the survey's layers.
-        channel: of the layer.
+        channel: of the layer, from 0.
         steps: of the synthesized picture; None: the preset's.
 
     Returns:
@@ -45,8 +45,10 @@ def channel_page(
         is active; `page.save("channel.html")` writes it.
 
     Raises:
-        ArgumentError: as in `strongest`.
+        ArgumentError: if it is another network, the layer was not looked at, or a photograph was
+            changed since.
         TargetError: if there is no such channel.
+        ImageError: if a photograph is gone.
 
     Example:
         >>> import convscope as cs

@@ -64,7 +64,7 @@ def adversarial(
 
     Args:
         net: the network.
-        image: one photograph.
+        image: (1, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         target: the class, as a number, a name, `class:church` or an objective of it.
         progress: called with rounds done, all rounds and what is being made.
         should_stop: asked after each round; once it says so, the change so far is returned, with
@@ -110,6 +110,8 @@ def fooling_image(
     should_stop: ShouldStop | None = None,
 ) -> Pictures:
     """A picture of nothing that a network takes for a class with near certainty.
+
+    After Nguyen et al. 2015, arXiv:1412.1897.
 
     Args:
         net: the network.

@@ -93,7 +93,7 @@ def ascend(
             gains by it and the score agrees.
 
     Returns:
-        An iterator of `Step`, one a step. The network is untouched between them.
+        An iterator of `AscentStep`, one a step. The network is untouched between them.
 
     Raises:
         ArgumentError: if an option is outside its range.

@@ -101,6 +101,8 @@ def dream(
 ) -> Pictures:
     """Change a photograph until a layer sees more of what it sees in it.
 
+    Mordvintsev, Olah & Tyka 2015, research.google/blog: inceptionism.
+
     Args:
         net: the network.
         photograph: of any size, which it keeps.
@@ -182,6 +184,8 @@ def dream_zoom(
     should_stop: ShouldStop | None = None,
 ) -> Pictures:
     """Dream, move a little closer, and dream again: the frames of a film.
+
+    Mordvintsev, Olah & Tyka 2015, research.google/blog: inceptionism.
 
     Args:
         net: the network.

@@ -58,9 +58,11 @@ def invert(
 ) -> Pictures:
     """Pictures that a layer cannot tell from a photograph: what it has kept, and forgotten.
 
+    Mahendran & Vedaldi 2015, arXiv:1412.0035.
+
     Args:
         net: the network.
-        photograph: one.
+        photograph: (1, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         layers: addresses; None: six stages from first to last.
         steps: of each ascent; None: 256.
         seed: of the noise it starts from.
@@ -125,9 +127,11 @@ def caricature(
 ) -> Pictures:
     """A photograph exaggerated as a layer sees it.
 
+    Olah et al. 2018, doi:10.23915/distill.00010.
+
     Args:
         net: the network.
-        photograph: one.
+        photograph: (1, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         layer: address.
         power: of the cosine; more keeps closer to what the photograph does in the layer.
         steps: of the ascent; None: 256.

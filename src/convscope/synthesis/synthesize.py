@@ -42,6 +42,8 @@ def synthesize(
 ) -> Pictures:
     """Pictures that please an objective: what a channel, a layer or a class wants to see.
 
+    Erhan et al. 2009; `PRESETS[preset].source` names the publication of each preset.
+
     Args:
         net: the network.
         objective: as in `ascend`; of a list each gets a picture.

@@ -90,7 +90,9 @@ def _of_grey(finish: Finish) -> Finish:
 
 
 def with_spectrum(photographs: Sequence[Tensor]) -> Preset:
-    """`maco` under the mean spectrum of your own photographs, (1, 3, h, w) pixels each.
+    """`maco` under the mean spectrum of your own photographs.
+
+    Fel et al. 2023, arXiv:2306.06805.
 
     Args:
         photographs: (1, 3, h, w) pixels in [0, 1] each, of any sizes.

@@ -14,6 +14,8 @@ def filters(
 ) -> Pictures:
     """Every filter of a convolution as one tile; zero is mid-grey.
 
+    As in Krizhevsky et al. 2012, doi:10.1145/3065386, figure 3.
+
     Args:
         net: the network.
         layer: address of a convolution.

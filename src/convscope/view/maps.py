@@ -24,7 +24,7 @@ def maps(
     channels: Sequence[int] | None = None,
     strongest: int | None = None,
 ) -> Pictures:
-    """The maps of a layer.
+    """The activation maps of a layer.
 
     Args:
         net: the network.
@@ -39,6 +39,8 @@ def maps(
     Raises:
         NotApplicableError: if the layer has no maps.
         ArgumentError: if there is no such channel.
+        ImageError: if a photograph cannot be read.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs
@@ -89,6 +91,8 @@ def channel_across_layers(
 
     Raises:
         ArgumentError: if no layer has so many channels.
+        ImageError: if a photograph cannot be read.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs
@@ -134,6 +138,7 @@ def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
 
     Raises:
         NotApplicableError: if the convolutions do not fit one after another.
+        ImageError: if a photograph cannot be read.
 
     Example:
         >>> import convscope as cs

@@ -32,6 +32,7 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
     Raises:
         ArgumentError: if `top` is below 1.
         NotApplicableError: if the scores are no finite numbers.
+        ImageError: if a photograph cannot be read.
 
     Example:
         >>> import convscope as cs

@@ -77,7 +77,7 @@ def randomization_study(
     a small set.
 
     Args:
-        folder: photographs, as `photographs` takes them.
+        folder: CLASS/*.jpg, or train/CLASS and val/CLASS, or where CIFAR-10 was unpacked.
         state: folder for what is kept of each run; called again, the study goes on from there.
         networks: keys of `DESIGNS`.
         given: which of the six inputs, keys of `inputs.TITLES`.
