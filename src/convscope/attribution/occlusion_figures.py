@@ -143,6 +143,7 @@ def occlusion_panels(
     Raises:
         ArgumentError: as `occlusion`.
         TargetError: if there is no such class.
+        ImageError: if a photograph cannot be read.
 
 
 
@@ -226,6 +227,7 @@ def occlusion_by_class(
     Raises:
         ArgumentError: as `occlusion`, or if `top` is below 1.
         StoppedError: if `should_stop` says so before all windows are done.
+        ImageError: if a photograph cannot be read.
 
     Returns:
         Heatmap of (top, rows, columns), the photograph repeated; draw each with `scale=1.0`, so

@@ -66,6 +66,7 @@ def nearest_images(
     Raises:
         ArgumentError: if it is another network, or `top` is below 1.
         NotApplicableError: if the survey kept no embeddings.
+        ImageError: if a photograph cannot be read.
 
     Example:
         >>> import convscope as cs

@@ -125,6 +125,8 @@ def compare(
     Raises:
         ArgumentError: if a name is not in the catalogue, or makes no map.
         NotApplicableError: if no method gives a map for this network and question.
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
 
     Example:
         >>> import convscope as cs

@@ -71,6 +71,8 @@ def check(
 
     Raises:
         ArgumentError: if there is no such method.
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
 
     Example:
         >>> import convscope as cs

@@ -78,6 +78,7 @@ def adversarial(
     Raises:
         TargetError: if there is no such class.
         NotApplicableError: if the photograph is of that class already, or no change was found.
+        ImageError: if a photograph cannot be read.
 
     Example:
         >>> import convscope as cs

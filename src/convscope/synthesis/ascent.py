@@ -99,6 +99,7 @@ def ascend(
         ArgumentError: if an option is outside its range.
         TargetError: if the network has no such channel or class.
         NotApplicableError: if no gradient reaches the picture.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs

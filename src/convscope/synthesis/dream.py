@@ -127,6 +127,9 @@ def dream(
 
     Raises:
         NotApplicableError: if no gradient reaches the photograph.
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs
@@ -210,6 +213,9 @@ def dream_zoom(
 
     Raises:
         ArgumentError: if an option is outside its range.
+        ImageError: if a photograph cannot be read.
+        TargetError: if the network has nothing that the objective asks for.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs

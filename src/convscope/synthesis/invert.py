@@ -79,6 +79,7 @@ def invert(
         LayerNotFoundError: if there is no such layer.
         ArgumentError: if an option is outside its range.
         NotApplicableError: if no gradient reaches a picture.
+        ImageError: if a photograph cannot be read.
 
     Example:
         >>> import convscope as cs
@@ -147,6 +148,7 @@ def caricature(
         LayerNotFoundError: if there is no such layer.
         ArgumentError: if an option is outside its range.
         NotApplicableError: if no gradient reaches the picture.
+        ImageError: if a photograph cannot be read.
 
     Example:
         >>> import convscope as cs

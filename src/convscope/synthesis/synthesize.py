@@ -65,6 +65,7 @@ def synthesize(
         ArgumentError: if an option is outside its range.
         TargetError: if the network has no such channel or class.
         NotApplicableError: if no gradient reaches any picture.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs

@@ -33,6 +33,7 @@ def duplicates(
 
     Raises:
         NotApplicableError: if the layer is not a convolution.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs

@@ -30,6 +30,7 @@ def filters(
     Raises:
         NotApplicableError: if the layer is not a convolution, or its weights were not loaded.
         ArgumentError: if there is no such input channel.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs
@@ -64,6 +65,7 @@ def filter_table(net: Network, layer: str = "conv:1") -> Table:
 
     Raises:
         NotApplicableError: if the layer is no convolution, or its weights were not loaded.
+        LayerNotFoundError: if there is no such layer.
 
     Example:
         >>> import convscope as cs
