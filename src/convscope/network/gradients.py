@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
+from convscope.network.batch_norm import correct_single_image_norms
 
 _HIDDEN_GRADIENT_MESSAGES = {
     "checkpoint": (
@@ -47,6 +48,8 @@ def optional_gradients(score: Tensor, values: Sequence[Tensor]) -> Sequence[Tens
     """
     if not score.requires_grad:  # as a score that reads no activation
         return [None] * len(values)
+    if any(len(value) == 1 for value in values):
+        correct_single_image_norms(score)
     try:
         return torch.autograd.grad(score, values, allow_unused=True)
     except RuntimeError as error:
