@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convscope.render.colour import as_bytes, coloured
 from convscope.render.encode import data_uri, encode
-from convscope.render.grid import scaled, shape_of
+from convscope.render.grid import montage, scaled, shape_of
 from convscope.render.overlay import enlarged
 
 MAX_TILE_SIDE = 72  # cells of a map's longer side, at most, on a sheet of all channels
@@ -56,13 +56,10 @@ def encode_sprite(maps: Tensor) -> dict[str, Any]:
         `uri`, and where to find a tile: `columns`, `height`, `width` of one.
     """
     small = F.adaptive_avg_pool2d(maps[None], _within(maps.shape[-2:]))[0].numpy()
-    tiles = as_bytes(scaled(small[..., None]))[..., 0]
-    count, height, width = tiles.shape
-    rows, columns = shape_of(count)
-    sheet = np.zeros((rows * columns, height, width), dtype=np.uint8)
-    sheet[:count] = tiles
-    grid = sheet.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)
-    picture = Image.fromarray(grid.reshape(rows * height, columns * width))
+    tiles = as_bytes(scaled(small[..., None]))
+    count, height, width, _ = tiles.shape
+    _, columns = shape_of(count)
+    picture = Image.fromarray(montage(tiles, columns)[..., 0])
     picture.putpalette(_palette())
     return {"uri": encode_png(picture), "columns": columns, "height": height, "width": width}
 
@@ -78,11 +75,8 @@ def encode_tiles(shown: Tensor) -> dict[str, Any]:
     drawn = as_bytes(shown.numpy())
     drawn = np.repeat(drawn, 3, 3) if drawn.shape[3] == 1 else drawn
     count, height, width, _ = drawn.shape
-    rows, columns = shape_of(count)
-    sheet = np.zeros((rows * columns, height, width, 3), dtype=np.uint8)
-    sheet[:count] = drawn
-    grid = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
-    picture = Image.fromarray(grid.reshape(rows * height, columns * width, 3))
+    _, columns = shape_of(count)
+    picture = Image.fromarray(montage(drawn, columns))
     return {"uri": encode_png(picture), "columns": columns, "height": height, "width": width}
 
 

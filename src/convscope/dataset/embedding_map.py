@@ -17,7 +17,7 @@ from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import read
 from convscope.progress import Progress
 from convscope.randomness import FEW, checked
-from convscope.render.grid import PAPER
+from convscope.render.grid import PAPER, montage
 from convscope.results import Recipe, Result
 from convscope.results.base import as_array
 
@@ -133,14 +133,12 @@ class EmbeddingMap(Result):
         return page
 
     def _gridded(self, cells: NDArray[np.int64], tile: int) -> Image.Image:
-        page = Image.new("RGB", (self.side * tile, self.side * tile), PAPER)
-        for (row, column), number in np.ndenumerate(cells):
-            if number < 0:
-                continue
-            thumb = Image.fromarray(self.thumbs[number])
-            small = thumb.resize((tile, tile), Image.Resampling.BOX)
-            page.paste(small, (column * tile, row * tile))
-        return page
+        tiles = np.full((cells.size, tile, tile, 3), PAPER, np.uint8)
+        for place, number in enumerate(cells.flat):
+            if number >= 0:
+                thumb = Image.fromarray(self.thumbs[number])
+                tiles[place] = np.asarray(thumb.resize((tile, tile), Image.Resampling.BOX))
+        return Image.fromarray(montage(tiles, self.side))
 
     def _sew(self, page: Image.Image, tile: int) -> None:
         across, down = self.seams()

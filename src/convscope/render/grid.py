@@ -65,6 +65,30 @@ def _divided(values: NDArray[Any], by: NDArray[Any]) -> NDArray[Any]:
     )
 
 
+def montage(
+    tiles: NDArray[Any], columns: int, *, gap: int = 0, background: Any = 0
+) -> NDArray[Any]:
+    """Tiles (n, h, w, c) of one size as one array, row by row.
+
+    Args:
+        tiles: of any kind of number, which the array has too.
+        columns: tiles in a row.
+        gap: pixels between tiles, and around them.
+        background: what gaps and the rest of the last row are filled with.
+
+    >>> montage(np.arange(3).reshape(3, 1, 1, 1), 2)[..., 0].tolist()
+    [[0, 1], [2, 0]]
+    """
+    count, tall, wide, colours = tiles.shape
+    rows = math.ceil(count / columns)
+    size = (rows * (tall + gap) + gap, columns * (wide + gap) + gap, colours)
+    page = np.full(size, background, tiles.dtype)
+    for i, tile in enumerate(tiles):
+        y, x = gap + i // columns * (tall + gap), gap + i % columns * (wide + gap)
+        page[y : y + tall, x : x + wide] = tile
+    return page
+
+
 def sheet(
     tiles: Sequence[NDArray[Any]],
     *,
@@ -87,17 +111,17 @@ def sheet(
     """
     drawn = [enlarged(as_bytes(t), tile) for t in tiles]
     wide, tall = max(t.width for t in drawn), max(t.height for t in drawn)
-    drawn = [t.resize((wide, tall), Image.Resampling.NEAREST) for t in drawn]
     line = 15 if captions else 0
-    rows, columns = shape_of(len(drawn), columns)
-    size = (columns * (wide + gap) + gap, rows * (tall + line + gap) + gap)
-    page = Image.new("RGB", size, PAPER)
+    cells = np.full((len(drawn), tall + line, wide, 3), PAPER, np.uint8)
+    for cell, picture in zip(cells, drawn, strict=True):
+        cell[:tall] = np.asarray(picture.resize((wide, tall), Image.Resampling.NEAREST))
+    _, columns = shape_of(len(drawn), columns)
+    page = Image.fromarray(montage(cells, columns, gap=gap, background=PAPER))
     draw = ImageDraw.Draw(page)
-    for i, picture in enumerate(drawn):
+    for i in range(len(drawn)):
         x, y = gap + i % columns * (wide + gap), gap + i // columns * (tall + line + gap)
-        page.paste(picture, (x, y))
         if i in empty:
-            _cross(draw, x, y, picture.size)
+            _cross(draw, x, y, (wide, tall))
         if i < len(captions):
             draw.text((x + 2, y + tall + 1), _fitting(printable(captions[i]), wide), INK, font(11))
     return page
@@ -122,15 +146,3 @@ def _fitting(words: str, width: int) -> str:
         if len(words) < 3:
             return ""
     return words
-
-
-def tiled(tiles: NDArray[np.float32], columns: int, gap: int = 1) -> NDArray[np.float32]:
-    """Tiles (n, h, w, c) of one size as one array, row by row, with dark gaps between them."""
-    count, tall, wide, colours = tiles.shape
-    rows = math.ceil(count / columns)
-    size = (rows * (tall + gap) + gap, columns * (wide + gap) + gap, colours)
-    page = np.full(size, PAPER[0] / 255, np.float32)
-    for i, tile in enumerate(tiles):
-        y, x = gap + i // columns * (tall + gap), gap + i % columns * (wide + gap)
-        page[y : y + tall, x : x + wide] = tile
-    return page

@@ -18,7 +18,7 @@ from convscope.network.network import Network
 from convscope.progress import Progress
 from convscope.render.chart import chart
 from convscope.render.colour import Floats
-from convscope.render.grid import scaled, tiled
+from convscope.render.grid import PAPER, montage, scaled
 from convscope.report.page import Chapter, Figure, Page
 from convscope.results import CLIP, Pictures, recipe_for
 from convscope.results.base import as_array
@@ -165,10 +165,14 @@ def direction_sheet(
 
 def _block(net: Network, found: TopActivations, *, both: bool) -> Floats:
     patches, projections = views(net, found) if both else (found.cut(found.pixels), None)
-    left = tiled(enlarged(_tiles(patches), SMALL), 3)
+    left = _three_a_row(_tiles(patches))
     if projections is None:
         return left
-    return np.concatenate([left, tiled(enlarged(_drawn(projections), SMALL), 3)], axis=1)
+    return np.concatenate([left, _three_a_row(_drawn(projections))], axis=1)
+
+
+def _three_a_row(tiles: Floats) -> Floats:
+    return montage(enlarged(tiles, SMALL), 3, gap=1, background=PAPER[0] / 255)
 
 
 def _tiles(pixels: Tensor) -> Floats:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from convscope.dataset.embedding_map import THUMB, EmbeddingMap
 from convscope.errors import printable
+from convscope.render.grid import montage
 from convscope.report.page import picture_uri
 from convscope.results.base import as_array, written
 
@@ -53,8 +53,4 @@ def save_code_page(found: EmbeddingMap, path: str | Path) -> Path:
 
 def _sprite(found: EmbeddingMap) -> Image.Image:
     """All photographs in one picture, PER_ROW in a row."""
-    rows = -(-len(found.names) // PER_ROW)
-    page = np.zeros((rows * PER_ROW, THUMB, THUMB, 3), np.uint8)
-    page[: len(found.thumbs)] = found.thumbs
-    whole = page.reshape(rows, PER_ROW, THUMB, THUMB, 3).swapaxes(1, 2)
-    return Image.fromarray(whole.reshape(rows * THUMB, PER_ROW * THUMB, 3))
+    return Image.fromarray(montage(found.thumbs, PER_ROW))
