@@ -21,6 +21,7 @@ from convscope.errors import ConvscopeError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, Activations
 from convscope.results import Pictures
+from convscope.tracing.depth import map_stages
 from convscope.tracing.layer_info import LayerInfo
 
 MAX_WAITING = 24  # visitors; more are told to come back
@@ -155,7 +156,7 @@ class SharedState:
 
     def stages(self) -> Sequence[LayerInfo]:
         """The stages that are maps."""
-        return [row for row in self.net.layers.stages if len(row.shape) == 3]
+        return map_stages(self.net.layers)
 
     def _compute_activations(self, net: Network, photo: Photograph) -> Activations:
         wanted = [*(f"stage:{row.stage}" for row in self.stages()), OUTPUT]

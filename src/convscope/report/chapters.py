@@ -11,6 +11,7 @@ from convscope.network.network import Network
 from convscope.render.colour import as_bytes
 from convscope.report.page import Box, Chapter, Figure
 from convscope.results import Table
+from convscope.tracing.depth import at_depth, evenly_spaced, map_stages
 from convscope.tracing.layer_info import LayerInfo
 from convscope.view.filters import filter_table, filters
 from convscope.view.maps import maps
@@ -111,11 +112,10 @@ def first_filters(net: Network) -> Chapter | None:
 
 def activations(net: Network, pixels: Tensor) -> Chapter | None:
     """The strongest maps of six layers from first to last; None without maps."""
-    rows = [row for row in net.layers.stages if len(row.shape) == 3 and row.shape[-1] > 1]
+    rows = [row for row in map_stages(net.layers) if row.shape[-1] > 1]
     if not rows:
         return None
-    places = sorted({round(i * (len(rows) - 1) / 5) for i in range(6)})
-    figures = [_maps_figure(net, pixels, rows[place]) for place in places]
+    figures = [_maps_figure(net, pixels, row) for row in evenly_spaced(rows, 6)]
     return Chapter(
         "maps",
         "What the layers answer",
@@ -149,10 +149,10 @@ def _maps_figure(net: Network, pixels: Tensor, row: LayerInfo) -> Figure:
 
 def driven(net: Network, pixels: Tensor) -> Chapter | None:
     """What in the photograph drives the strongest channels of a middle layer."""
-    rows = [row for row in net.layers.stages if len(row.shape) == 3 and row.shape[-1] > 3]
+    rows = map_stages(net.layers, min_side=4)
     if len(rows) < 2:
         return None
-    address = f"stage:{rows[len(rows) * 2 // 3].stage}"
+    address = f"stage:{at_depth(rows, 2 / 3).stage}"
     try:
         found = deconv_strongest(net, pixels, address, top=12)
     except NotApplicableError:

@@ -19,6 +19,7 @@ from convscope.report.page import Chapter, Figure
 from convscope.results import Pictures
 from convscope.results.base import as_array
 from convscope.synthesis.synthesize import synthesize
+from convscope.tracing.depth import at_depth, map_stages
 
 COUNT = 6
 LARGEST, STEPS = 144, 128  # a page should not take minutes, whatever the network
@@ -26,10 +27,10 @@ LARGEST, STEPS = 144, 128  # a page should not take minutes, whatever the networ
 
 def wanted(net: Network, pixels: Tensor) -> Chapter | None:
     """What the photograph's strongest channels of a late layer want to see; None without maps."""
-    rows = [row for row in net.layers.stages if len(row.shape) == 3 and row.shape[-1] > 3]
+    rows = map_stages(net.layers, min_side=4)
     if len(rows) < 2:
         return None
-    address = f"stage:{rows[len(rows) * 5 // 6].stage}"
+    address = f"stage:{at_depth(rows, 5 / 6).stage}"
     acts = net.activations(pixels, [address])[address]
     if acts.dim() != 4:
         return None

@@ -17,6 +17,7 @@ from convscope.report.channel_pages import enlarged
 from convscope.report.page import Chapter, Figure
 from convscope.report.synthesis_chapter import fired_in
 from convscope.results.base import as_array
+from convscope.tracing.depth import at_depth
 
 COUNT, SIDE = 5, 96
 
@@ -33,7 +34,7 @@ def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
     mapped = [layer for layer in survey.layers if len(net.layers.find(layer).shape) > 1]
     if not mapped:
         return None
-    layer = mapped[min(len(mapped) * 5 // 6, len(mapped) - 1)]
+    layer = at_depth(mapped, 5 / 6)
     with torch.no_grad():
         value = net.run(pixels, [layer])[layer]
     maps = net.layers.to_nchw(value, layer).clamp(min=0)[0]

@@ -20,6 +20,7 @@ from convscope.progress import Progress
 from convscope.randomness import seeded
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
+from convscope.tracing.depth import not_empty
 
 Box = tuple[int, int, int, int]
 GREY = 0.5
@@ -146,7 +147,9 @@ def correspondence(
         ('part', 'layer', 'mean', 'deviation', 'pairs')
     """
     parts = _parts(marked, draws)
-    names = list(layers) if layers else [f"stage:{row.stage}" for row in net.layers.stages]
+    names = (
+        list(layers) if layers else [f"stage:{row.stage}" for row in not_empty(net.layers.stages)]
+    )
     names = [net.layers.find(name).name for name in names]
     whole = [read(one.source) for one in marked]
     _check_boxes(marked, whole)

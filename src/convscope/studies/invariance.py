@@ -19,6 +19,7 @@ from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
+from convscope.tracing.depth import at_depth, not_empty
 
 Line = tuple[list[float], list[float]]
 MOVES: Mapping[str, tuple[float, ...]] = MappingProxyType(
@@ -115,11 +116,8 @@ def _check(photographs: Sequence[Any], classes: Sequence[Any] | None, names: Seq
 
 def _three(net: Network) -> list[str]:
     """The first, the middle and the last stage."""
-    stages = [f"stage:{row.stage}" for row in net.layers.stages]
-    if not stages:
-        msg = f"{net.name} has no convolutions and no poolings; say which layers are meant."
-        raise ArgumentError(msg)
-    return list(dict.fromkeys((stages[0], stages[len(stages) // 2], stages[-1])))
+    stages = [f"stage:{row.stage}" for row in not_empty(net.layers.stages)]
+    return list(dict.fromkeys(at_depth(stages, depth) for depth in (0, 1 / 2, 1)))
 
 
 def _one(

@@ -28,6 +28,7 @@ from convscope.synthesis.batch_objective import BatchObjective
 from convscope.synthesis.forward_backward import ForwardBackward, computed
 from convscope.synthesis.synthesize import Look
 from convscope.synthesis.tiled_gradient import tiled_gradient
+from convscope.tracing.depth import at_depth, map_stages, not_empty
 
 SMALLEST = 64  # pixels of the smallest octave's shorter side
 
@@ -284,8 +285,7 @@ def dream_objective(
         ArgumentError: if a guide is given for something other than a layer.
     """
     if objective is None:
-        convs = [row for row in net.layers.stages if len(row.shape) == 3]
-        objective = f"stage:{convs[len(convs) * 2 // 3].stage}"
+        objective = f"stage:{at_depth(not_empty(map_stages(net.layers)), 2 / 3).stage}"
     known = isinstance(objective, str) and objective in net.layers.addresses
     if guide is not None:
         if not known:

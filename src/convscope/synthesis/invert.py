@@ -24,6 +24,7 @@ from convscope.synthesis.priors import TotalVariation
 from convscope.synthesis.synthesize import Look, synthesize
 from convscope.synthesis.transforms import Move
 from convscope.synthesis.validate import resolve_preset
+from convscope.tracing.depth import evenly_spaced, map_stages, not_empty
 
 SMOOTH = 1.0  # weight of the total variation, against a distance of 1 for an empty picture
 INVERSION = Preset(
@@ -229,6 +230,5 @@ def _beside(photographs: Tensor, made: Tensor) -> Tensor:
 
 def _through(net: Network) -> list[str]:
     """Six stages from first to last."""
-    rows = [row for row in net.layers.stages if len(row.shape) == 3]
-    places = sorted({round(i * (len(rows) - 1) / 5) for i in range(6)})
-    return [f"stage:{rows[place].stage}" for place in places]
+    stages = not_empty(map_stages(net.layers))
+    return [f"stage:{row.stage}" for row in evenly_spaced(stages, 6)]

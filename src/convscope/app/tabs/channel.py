@@ -14,6 +14,7 @@ from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.objectives.makers import channel
 from convscope.results.base import as_array
+from convscope.tracing.depth import at_depth, map_stages
 from convscope.tracing.receptive_field import pixel_box
 
 BINS = 32
@@ -39,10 +40,10 @@ def strongest(state: SharedState, request: PageRequest) -> Answer:
 
 
 def _strongest(state: SharedState, photo: Photograph) -> Answer:
-    rows = [row for row in state.stages() if min(row.shape[1:]) > 3]
+    rows = map_stages(state.net.layers, min_side=4)
     if not rows:
         return {"layer": "", "channels": []}
-    layer = f"stage:{rows[len(rows) * 5 // 6].stage}"
+    layer = f"stage:{at_depth(rows, 5 / 6).stage}"
     maps = values(state, photo, layer)
     best = maps.mean((1, 2)).topk(min(STRONGEST, len(maps))).indices.tolist()
     drawn = [{"channel": k, "heat": _map(photo, maps[k])} for k in best]
