@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms.v2.functional import gaussian_blur
 
 import convscope
 from convscope.checks.deletion_insertion import Curve, blur, curve, deletion_insertion
@@ -155,6 +156,16 @@ def test_blur_keeps_the_mean_colour():
     torch.testing.assert_close(blur(flat), flat)
 
 
+@pytest.mark.parametrize(("height", "width"), [(24, 30), (9, 5), (64, 64)])
+def test_blur_is_that_of_torchvision(height, width):
+    photo = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    sigma = min(height, width) / 12
+    side = 2 * min(int(3 * sigma), min(height, width) - 1) + 1
+    torch.testing.assert_close(
+        gaussian_blur(photo, [side, side], [sigma, sigma]), blur(photo), rtol=0, atol=1e-5
+    )
+
+
 def slow_ssim(x, y, side):
     x, y = (v.clamp(min=0) / v.clamp(min=0).max() for v in (x, y))
     found = []
@@ -182,6 +193,15 @@ def test_similarities_as_defined():
         pytest.approx(rank_correlation(a, -a)),
     )
     assert 0 == rank_correlation(a, 0 * a)
+    assert 0 == rank_correlation(0 * a, a)
+    assert 0 == rank_correlation(a, a / 0 * 0)
+
+
+def test_rank_correlation_shares_the_ranks_of_ties():
+    a, b = torch.tensor([[[1.0, 2, 2, 3]]]), torch.tensor([[[1.0, 3, 2, 4]]])
+    ranks = torch.tensor([[1, 2.5, 2.5, 4], [1, 3, 2, 4]], dtype=torch.float64)
+    assert pytest.approx(float(torch.corrcoef(ranks)[0, 1])) == rank_correlation(a, b)
+    assert -1 == pytest.approx(rank_correlation(a[..., :2], -b[..., :2]))
 
 
 def gradcam(net, images):

@@ -13,6 +13,7 @@ from convscope.errors import ArgumentError
 from convscope.execution.incremental.boxes import Ints, Pair
 from convscope.execution.incremental.choose_algorithm import activations_under_windows
 from convscope.execution.incremental.windows import Windows
+from convscope.images.blur import gaussian_blur
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
@@ -250,10 +251,8 @@ def _scores(objective: Objective, activations: Activations) -> Tensor:
 
 
 def _blurred(pixels: Tensor, sigma: float) -> Tensor:
-    from torchvision.transforms.functional import gaussian_blur
-
-    sides = [2 * min(math.ceil(3 * sigma), side - 1) + 1 for side in pixels.shape[-2:]]
-    return gaussian_blur(pixels, [sides[1], sides[0]], [sigma, sigma])
+    down, across = (min(math.ceil(3 * sigma), side - 1) for side in pixels.shape[-2:])
+    return gaussian_blur(pixels, sigma, (down, across))
 
 
 def _pair(value: int | Pair, name: str) -> Pair:

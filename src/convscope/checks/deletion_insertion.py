@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convscope.images.blur import gaussian_blur
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective
 from convscope.randomness import seeded
@@ -245,11 +246,4 @@ def _centre_order(photo: Tensor) -> Tensor:
 def blur(photo: Tensor) -> Tensor:
     """A photograph out of focus: a Gaussian of a twelfth of its shorter side."""
     sigma = min(photo.shape[-2:]) / 12
-    radius = min(int(3 * sigma), min(photo.shape[-2:]) - 1)
-    offsets = torch.arange(-radius, radius + 1, device=photo.device)
-    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).to(photo.dtype)
-    flat = photo.flatten(0, 1)[:, None]
-    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), mode="reflect"), kernel.view(1, 1, 1, -1))
-    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), mode="reflect"), kernel.view(1, 1, -1, 1))
-    return flat.view_as(photo)
+    return gaussian_blur(photo, sigma, min(int(3 * sigma), min(photo.shape[-2:]) - 1))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
@@ -185,15 +187,16 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
 
     Ties share their mean rank. A map that is the same everywhere correlates with nothing: 0.
     """
-    from scipy.stats import rankdata
+    pairs = list(zip(a.flatten(1).cpu(), b.flatten(1).cpu(), strict=True))
+    return sum(_rank_correlation(one.numpy(), other.numpy()) for one, other in pairs) / len(pairs)
 
-    correlations = []
-    for one, other in zip(a.flatten(1), b.flatten(1), strict=True):
-        x, y = (torch.from_numpy(rankdata(v.cpu().numpy())) for v in (one, other))
-        x, y = x - x.mean(), y - y.mean()
-        size = x.norm() * y.norm()
-        correlations.append(float(x @ y / size) if size > 0 else 0.0)
-    return sum(correlations) / len(correlations)
+
+def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
+    from scipy.stats import spearmanr
+
+    if not (one.min() < one.max() and other.min() < other.max()):  # scipy warns and gives NaN
+        return 0.0
+    return float(spearmanr(one, other).statistic)
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> float:

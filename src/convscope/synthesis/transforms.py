@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convscope.images.blur import gaussian_blur
+
 Drawn = Callable[[Tensor], Tensor]
 GREY = 0.5  # what lies outside a picture
 
@@ -270,12 +272,7 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
     reach = min(max(1, round(3 * sigma)), min(x.shape[-2:]) - 1)
     if sigma <= 0 or reach < 1:
         return x
-    steps = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
-    bell = torch.exp(-0.5 * (steps / sigma) ** 2)
-    bell = (bell / bell.sum()).repeat(x.shape[1], 1)
-    wide = F.pad(x, [reach] * 4, mode="replicate")
-    wide = F.conv2d(wide, bell[:, None, None], groups=x.shape[1])
-    return F.conv2d(wide, bell[:, None, :, None], groups=x.shape[1])
+    return gaussian_blur(x, sigma, reach, padding="replicate")
 
 
 def _length(share: float, x: Tensor) -> int:
