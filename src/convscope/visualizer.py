@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
 
@@ -14,6 +14,7 @@ from convscope.errors import ArgumentError
 from convscope.images.read import Source, read
 from convscope.loading.load import load
 from convscope.network.network import Network
+from convscope.progress import Progress, ShouldStop
 from convscope.results import Findings, Pictures, recipe_for
 from convscope.synthesis.presets import PRESETS
 from convscope.synthesis.synthesize import synthesize
@@ -129,8 +130,8 @@ class Visualizer:
         blur: int = 0,
         size: int | None = None,
         seed: int = 0,
-        progress: Callable[[int, int, str], None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        progress: Progress | None = None,
+        should_stop: ShouldStop | None = None,
     ) -> Pictures:
         """What a channel wants to see, made from noise that is enlarged again and again.
 

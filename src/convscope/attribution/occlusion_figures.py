@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from convscope.attribution.occlusion import fill_images, window_and_stride, window_origins
 from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
+from convscope.execution.batching import in_batches
 from convscope.execution.incremental.boxes import Pair
 from convscope.execution.incremental.choose_algorithm import activations_under_windows
 from convscope.execution.incremental.windows import Windows
@@ -28,7 +29,7 @@ from convscope.objectives.makers import (
     sum_over_images,
 )
 from convscope.objectives.scores import Scores, resolve_class
-from convscope.progress import Progress, ShouldStop
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.render.colour import coloured
 from convscope.render.grid import sheet
 from convscope.results import Heatmap, Recipe, Result, recipe_for
@@ -164,15 +165,17 @@ def occlusion_panels(
         class_id = int(Scores.of(clean).predicted()[0])
     else:
         class_id = resolve_class(clean, as_class(target))
-    grid, batches = _occluded_batches(pixels, window_size, stride_size, fill, seed)
-    activity, scores = [], []
-    for done, batch in batches:
-        activations = net.run(batch, (address, OUTPUT))
-        activity.append(net.layers.to_nchw(activations[address], address)[:, strongest].sum((1, 2)))
-        scores.append(Scores.of(activations).values)
-        if progress:
-            progress(done, grid[0] * grid[1], "windows")
-    all_scores = Scores(torch.cat(scores))
+    grid, occluded = _occluder(pixels, window_size, stride_size, fill, seed)
+    count = grid[0] * grid[1]
+
+    def watch(first: int, last: int) -> Tensor:
+        activations = net.run(occluded(first, last), (address, OUTPUT))
+        active = net.layers.to_nchw(activations[address], address)[:, strongest].sum((1, 2))
+        return torch.cat([active[:, None], Scores.of(activations).values], 1)
+
+    reporter = Reporter(count, "windows", progress)
+    parts = torch.cat(list(reporter.all_of(in_batches(count, BATCH_SIZE, watch))))
+    activity, all_scores = parts[:, 0], Scores(parts[:, 1:])
     predicted_ids = all_scores.predicted().view(grid)
     names = {int(n): net.class_label(int(n)) for n in predicted_ids.unique()}
     recipe = recipe_for(
@@ -187,7 +190,7 @@ def occlusion_panels(
     )
     return OcclusionPanels(
         pixels,
-        torch.cat(activity).view(grid),
+        activity.view(grid),
         deconv(net, pixels, channel(address, strongest)),
         all_scores.probabilities()[:, class_id].view(grid),
         predicted_ids,
@@ -274,22 +277,20 @@ def occlusion_by_class(
     return Heatmap(values, pixels.expand(len(classes), -1, -1, -1), recipe)
 
 
-def _occluded_batches(
+def _occluder(
     pixels: Tensor, window: Pair, stride: Pair, fill: str, seed: int
-) -> tuple[tuple[int, int], Iterator[tuple[int, Tensor]]]:
-    """How many windows down and across, and the photographs under them in batches."""
+) -> tuple[Pair, Callable[[int, int], Tensor]]:
+    """How many windows down and across, and what makes the photographs under some of them."""
     shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
     corners = window_origins(shape, window, stride)
     rows, columns = (len(set(corners[:, axis].tolist())) for axis in (0, 1))
     fill_image = fill_images(pixels, fill, window, seed)
 
-    def batches() -> Iterator[tuple[int, Tensor]]:
-        for start in range(0, len(corners), BATCH_SIZE):
-            batch_corners: Sequence[Any] = corners[start : start + BATCH_SIZE].tolist()
-            batch = pixels.repeat(len(batch_corners), 1, 1, 1)
-            for image, (top, left) in zip(batch, batch_corners, strict=True):
-                area = (..., slice(top, top + window[0]), slice(left, left + window[1]))
-                image[area] = fill_image[0][area]
-            yield start + len(batch_corners), batch
+    def occluded(first: int, last: int) -> Tensor:
+        batch = pixels.repeat(last - first, 1, 1, 1)
+        for image, (top, left) in zip(batch, corners[first:last].tolist(), strict=True):
+            area = (..., slice(top, top + window[0]), slice(left, left + window[1]))
+            image[area] = fill_image[0][area]
+        return batch
 
-    return (rows, columns), batches()
+    return (rows, columns), occluded

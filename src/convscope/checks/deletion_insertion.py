@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convscope.execution.batching import in_batches
 from convscope.images.blur import gaussian_blur
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective
@@ -56,20 +57,15 @@ def curve(score: Score, start: Tensor, end: Tensor, order: Tensor, steps: int = 
     counts = [round(len(ranking) * i / steps) for i in range(steps + 1)]
     rank = torch.empty_like(ranking)
     rank[ranking] = torch.arange(len(ranking), device=ranking.device)
-    scores = [
-        score(batch) for batch in _intermediate_batches(start, end, rank.view(order.shape), counts)
-    ]
+    rank = rank.view(order.shape)
+
+    def score_steps(first: int, last: int) -> Tensor:
+        changed = torch.stack([rank < count for count in counts[first:last]])[:, None]
+        return score(torch.where(changed, end, start))
+
+    scores = list(in_batches(len(counts), 8, score_steps))
     fractions = torch.tensor(counts, dtype=torch.float32) / len(ranking)
     return Curve(fractions, torch.cat(scores).float().cpu())
-
-
-def _intermediate_batches(
-    start: Tensor, end: Tensor, rank: Tensor, counts: Sequence[int]
-) -> list[Tensor]:
-    """Images at each step, in batches of eight."""
-    masks = [rank < count for count in counts]
-    batches = [torch.stack(masks[i : i + 8])[:, None] for i in range(0, len(masks), 8)]
-    return [torch.where(changed, end, start) for changed in batches]
 
 
 @dataclass(frozen=True)

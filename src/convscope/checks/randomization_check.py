@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError
 from convscope.network.exclusive import deepcopy_module
 from convscope.network.network import Network
-from convscope.progress import Progress
+from convscope.progress import Progress, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, recipe_for
 
@@ -35,7 +35,7 @@ def randomization_check(
     how: str = "cascading",
     seed: int = 0,
     progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Chart:
     """Compare a method's maps before and after weights are made random.
 

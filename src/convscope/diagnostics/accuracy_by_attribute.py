@@ -11,8 +11,9 @@ from torch import Tensor
 from convscope.attribution.cam import cam
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, NotApplicableError
+from convscope.execution.batching import in_batches
 from convscope.network.network import Network
-from convscope.progress import Progress
+from convscope.progress import Progress, Reporter
 from convscope.results import Chart
 
 BINS = 8
@@ -126,11 +127,11 @@ def _plain(name: str) -> str:
 
 def _evidence(net: Network, survey: Survey, progress: Progress | None) -> Tensor:
     numbers, size = survey.images["ids"].tolist(), survey.manifest.batch
-    found = []
-    for first in range(0, len(numbers), size):
-        heat = cam(net, survey.read(net, numbers[first : first + size])).values.clamp(min=0)
+    reporter = Reporter(len(numbers), "measuring the evidence", progress)
+
+    def share(first: int, last: int) -> Tensor:
+        heat = cam(net, survey.read(net, numbers[first:last])).values.clamp(min=0)
         tops = heat.flatten(1).amax(1)[:, None, None]
-        found.append(((heat > tops / 2) & (tops > 0)).float().mean((1, 2)).cpu())
-        if progress:
-            progress(first + len(heat), len(numbers), "measuring the evidence")
-    return torch.cat(found)
+        return ((heat > tops / 2) & (tops > 0)).float().mean((1, 2)).cpu()
+
+    return torch.cat(list(reporter.all_of(in_batches(len(numbers), size, share))))

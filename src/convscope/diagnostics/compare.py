@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective, as_objective, improbability, logit, probability
-from convscope.progress import Progress
+from convscope.progress import Progress, ShouldStop
 from convscope.render.grid import sheet
 from convscope.results import Cell, Heatmap, Recipe, Result, Table, recipe_for
 
@@ -105,7 +105,7 @@ def compare(
     methods: Sequence[str] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Comparison:
     """Run all methods on one photograph.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
 from convscope.loading.checkpoint import load_weights, read_state_dict
 from convscope.network.exclusive import deepcopy_module
 from convscope.network.network import Network
-from convscope.progress import Progress
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
 from convscope.studies.top_activations import ChannelMaximum, channel_maxima, view
@@ -32,7 +32,7 @@ def evolution(
     channels: Sequence[int] | None = None,
     state: str | None = None,
     progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Findings:
     """The strongest patch of channels over training.
 
@@ -77,11 +77,12 @@ def evolution(
         raise ArgumentError(msg)
     _titles(files)
     found: list[tuple[Path, Network, list[ChannelMaximum]]] = []
+    reporter = Reporter(len(files) * len(photographs), "photographs", progress, should_stop)
     for k, file in enumerate(files):
-        if should_stop and should_stop():
+        if reporter.asks_to_stop():
             break
         trained = at(net, file)
-        told = _telling(progress, k, len(files), len(photographs), file)
+        reporter.done, reporter.what = k * len(photographs), f"photographs for {file.name}"
         terms = {
             **network_key(trained),
             "layer": layer,
@@ -89,7 +90,7 @@ def evolution(
             "photographs": [(str(photo), Path(photo).stat().st_size) for photo in photographs],
         }
         best = cached(
-            state, file.stem, terms, partial(_found, trained, photographs, layer, chosen, told)
+            state, file.stem, terms, partial(_found, trained, photographs, layer, chosen, reporter)
         )
         found.append((file, trained, [ChannelMaximum(**one) for one in best]))
     if not found:
@@ -134,19 +135,9 @@ def _found(
     photographs: Sequence[str | Path],
     layer: str,
     channels: Sequence[int],
-    told: Callable[[int], None],
+    reporter: Reporter,
 ) -> list[dict[str, Any]]:
-    return [vars(one) for one in channel_maxima(net, photographs, layer, channels, told)]
-
-
-def _telling(
-    progress: Progress | None, k: int, files: int, photographs: int, file: Path
-) -> Callable[[int], None]:
-    def tell(done: int) -> None:
-        if progress:
-            progress(k * photographs + done, files * photographs, f"photographs for {file.name}")
-
-    return tell
+    return [vars(one) for one in channel_maxima(net, photographs, layer, channels, reporter)]
 
 
 def _findings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +16,7 @@ from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, Activations, Objective, as_class
 from convscope.objectives.scores import Scores, resolve_class
-from convscope.progress import Progress
+from convscope.progress import Progress, ShouldStop
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
 from convscope.tracing.depth import at_depth, not_empty
@@ -46,7 +46,7 @@ def invariance(
     names: Sequence[str] = (),
     state: str | None = None,
     progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Findings:
     """Distance of features, and probability of the class, as photographs are moved.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from convscope.attribution.pixels import deconv
 from convscope.errors import NotApplicableError
+from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import channel, neuron
+from convscope.progress import Reporter
 from convscope.tracing.receptive_field import pixel_box
 
 _AROUND = 0.5  # what is drawn outside the photograph
@@ -40,18 +42,20 @@ def channel_maxima(
     photographs: Sequence[Source],
     layer: str,
     channels: Sequence[int],
-    told: Callable[[int], None] | None = None,
+    reporter: Reporter | None = None,
 ) -> list[ChannelMaximum]:
     """Of each channel the cell with the highest activation over all photographs."""
     best: list[ChannelMaximum | None] = [None] * len(channels)
-    batch = min(64, net.max_batch_size())
-    for start in range(0, len(photographs), batch):
-        part = photographs[start : start + batch]
-        pixels = torch.cat([net.read(photo) for photo in part])
+
+    def highest(first: int, last: int) -> tuple[int, list[ChannelMaximum]]:
+        pixels = torch.cat([net.read(photo) for photo in photographs[first:last]])
         maps = net.run(pixels, (layer,))[layer][:, list(channels)]
-        best = [_better(old, _highest(maps[:, k], start)) for k, old in enumerate(best)]
-        if told:
-            told(start + len(part))
+        return last - first, [_highest(maps[:, k], first) for k in range(len(channels))]
+
+    for count, found in in_batches(len(photographs), min(64, net.max_batch_size()), highest):
+        best = list(map(_better, best, found))
+        if reporter:
+            reporter.advance(count)
     return [one for one in best if one is not None]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from convscope.errors import ArgumentError, StoppedError, closest
-from convscope.progress import Progress
+from convscope.progress import Progress, ShouldStop
 from convscope.randomness import FEW, checked
 from convscope.results import Cell, Findings, Recipe, Table
 from convscope.studies.randomization import corruptions as inputs
@@ -66,7 +66,7 @@ def randomization_study(
     seed: int = 0,
     device: str | None = None,
     progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Findings:
     """Train networks on true and on senseless inputs until they know them by heart.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError, LoadError
+from convscope.progress import ShouldStop
 from convscope.randomness import forked_generator
 from convscope.studies.randomization.corruptions import Samples, whitened
 from convscope.studies.randomization.networks import DESIGNS
@@ -106,7 +107,7 @@ def learn(
     folder: Path,
     *,
     told: Told | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
     device: torch.device = CPU,
 ) -> Run:
     """Train until everything is known by heart, or `task.most` epochs have passed.
