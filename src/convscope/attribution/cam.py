@@ -110,13 +110,24 @@ def cam(
         return torch.cat(list(parts))
 
     if method in PERTURBATION_CAMS and OUTPUT not in target.layers:
-        net.gradients(
-            target.for_images(0, 1), pixels[:1], layers
-        )  # raises for layers that the objective does not depend on
+        _check_reachable(net, target.for_images(0, 1), pixels[:1], layers)
     maps = [compute(layer_name) for layer_name in layers]
     precision_note: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
     recipe = recipe_for(net, method, target.label, layer=" + ".join(layers), **precision_note)
     return Heatmap(maps[0] if len(maps) == 1 else fuse_maps(maps), pixels, recipe)
+
+
+def _check_reachable(
+    net: Network, objective: Objective, image: Tensor, layers: Sequence[str]
+) -> None:
+    """Raise for layers that an objective of inner layers does not depend on.
+
+    Only a pass forward and back tells. Methods without gradients would give a map of zeros.
+
+    Raises:
+        NotApplicableError: if it does not depend on one of them.
+    """
+    net.gradients(objective, image, layers)
 
 
 def cam_across_layers(

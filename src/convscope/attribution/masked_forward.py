@@ -7,7 +7,8 @@ from torch import Tensor
 
 from convscope.execution.precision import autocast_context
 from convscope.network.network import Network
-from convscope.objectives.makers import INPUT, OUTPUT, Objective, sum_over_images
+from convscope.objectives.makers import INPUT, OUTPUT, Objective
+from convscope.objectives.objective import finite_values
 from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import capture
 
@@ -30,8 +31,7 @@ def masked_scores(
             captured[OUTPUT] = scores_in(net.module(masked), net.output)
     values = {INPUT: masked, **captured}
     activations = net.wrap_activations({n: values[n].float() for n in objective.layers})
-    sum_over_images(objective, activations)
-    return objective.read(activations).float()
+    return finite_values(objective, activations).float()
 
 
 def preprocessed(net: Network, image: Tensor) -> Tensor:

@@ -17,13 +17,8 @@ from convscope.images.blur import gaussian_blur
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
-from convscope.objectives.makers import (
-    OUTPUT,
-    Activations,
-    Objective,
-    as_objective,
-    sum_over_images,
-)
+from convscope.objectives.makers import OUTPUT, Activations, Objective, as_objective
+from convscope.objectives.objective import finite_values
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
@@ -246,8 +241,7 @@ def _score_drops(
 
 def _scores(objective: Objective, activations: Activations) -> Tensor:
     with torch.no_grad():
-        sum_over_images(objective, activations)
-        return objective.read(activations).double()
+        return finite_values(objective, activations).double()
 
 
 def _blurred(pixels: Tensor, sigma: float) -> Tensor:

@@ -20,14 +20,8 @@ from convscope.execution.incremental.choose_algorithm import activations_under_w
 from convscope.execution.incremental.windows import Windows
 from convscope.images.read import Source
 from convscope.network.network import Network
-from convscope.objectives.makers import (
-    OUTPUT,
-    Objective,
-    as_class,
-    channel,
-    predicted,
-    sum_over_images,
-)
+from convscope.objectives.makers import OUTPUT, Objective, as_class, channel
+from convscope.objectives.objective import check_scores
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.render.colour import coloured
@@ -158,7 +152,7 @@ def occlusion_panels(
     window_size, stride_size = window_and_stride(pixels, window, stride, fill)
     address = layer or net.layers.default.name
     clean = net.run(pixels, (address, OUTPUT))
-    sum_over_images(predicted(), clean)  # raises for scores that are not finite
+    check_scores(clean)
     layer_maps = net.layers.to_nchw(clean[address], address)[0]
     strongest = int(layer_maps.flatten(1).sum(1).argmax())
     if target is None:
@@ -250,7 +244,7 @@ def occlusion_by_class(
     pixels = net.as_pixels(image)[:1]
     window_size, stride_size = window_and_stride(pixels, window, stride, fill)
     clean_activations = net.run(pixels, (OUTPUT,))
-    sum_over_images(predicted(), clean_activations)  # raises for scores that are not finite
+    check_scores(clean_activations)
     clean_scores = Scores.of(clean_activations)
     classes = clean_scores.ranked(top)[0]
     shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.dataset.source import Photographs
-from convscope.errors import ArgumentError, ImageError, NotApplicableError
+from convscope.errors import ArgumentError, ImageError, NotApplicableError, no_maps
 from convscope.images.decode import collecting_notes
 from convscope.images.decoding_process import Decoder
 from convscope.network.network import Network
@@ -187,10 +187,15 @@ def resolve_layers(net: Network, layers: str | Sequence[str] | None) -> list[str
         msg = "No layers were asked for; 'convscope layers' lists them."
         raise ArgumentError(msg)
     for address in found:
-        row = net.layers.find(address)
-        if len(row.shape) != 1:
-            as_maps(torch.empty(1, *row.shape), net.layers, address)
+        _check_channels(net, address)
     return list(dict.fromkeys(found))
+
+
+def _check_channels(net: Network, layer: str) -> None:
+    """Refuse a layer whose values are neither numbers by channel nor maps of them."""
+    shape = net.layers.find(layer).shape
+    if len(shape) != 1 and net.layers.layout(layer) is None:
+        raise NotApplicableError(no_maps(layer, (1, *shape)))
 
 
 def _spread(part: str) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective, as_objective, improbability, logit, probability
+from convscope.objectives.objective import check_objective
 from convscope.progress import Progress, ShouldStop
 from convscope.render.grid import sheet
 from convscope.results import Cell, Heatmap, Recipe, Result, Table, recipe_for
@@ -138,8 +140,11 @@ def compare(
     """
     chosen = _chosen(methods)
     pixels = net.as_pixels(photo)[:1]
-    question = net.resolve_target(as_objective(objective).for_images(0, 1), pixels)
-    net.score(question, pixels)  # what is wrong with the question itself is said once
+    question = as_objective(objective).for_images(0, 1)
+    with torch.no_grad():
+        acts = net.run(pixels, question.layers)
+    question = question.resolve_target(acts)
+    check_objective(question, acts)
     rows: list[Row] = []
     for done, method in enumerate(chosen):
         if should_stop and should_stop():

@@ -81,7 +81,7 @@ class PartialForward:
             LayerNotFoundError: if an address names nothing.
             NotApplicableError: if the layer does not run for this picture.
         """
-        net.run(pixels, ())  # raises if weights are missing
+        net.check_weights_loaded()
         self.net, self.layer, self.read_layers = net, layer, read_layers
         self._target = net.layers.location(layer)
         self._locations = {

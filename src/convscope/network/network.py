@@ -25,7 +25,8 @@ from convscope.network.module import (
 )
 from convscope.network.rounding import RESCALE_FACTOR, may_be_rounding, zero_if_rounding
 from convscope.network.weights import cached_fingerprint
-from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective, sum_over_images
+from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective
+from convscope.objectives.objective import finite_values
 from convscope.objectives.outputs import Selector, scores_in
 from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.layers import Layers
@@ -238,8 +239,7 @@ class Network:
     def score(self, objective: Objective, images: Tensor | Source) -> Tensor:
         """The objective's value for each image, (N,)."""
         acts = self.activations(images, objective.layers)
-        sum_over_images(objective, acts)
-        return objective.read(acts)
+        return finite_values(objective, acts)
 
     def run(
         self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool = False
@@ -272,10 +272,9 @@ class Network:
         Raises:
             NotApplicableError: if the objective does not depend on a layer.
         """
-        acts, grads = self._gradients(objective, pixels, layers)
-        score = objective.read(acts).detach()
+        acts, scores, grads = self._gradients(objective, pixels, layers)
         pairs = zip(grads, layers, strict=True)
-        if any(may_be_rounding(grad, acts[layer], score) for grad, layer in pairs):
+        if any(may_be_rounding(grad, acts[layer], scores) for grad, layer in pairs):
             rescaled = self.rescaled_gradients(objective, pixels, layers)
             grads = [zero_if_rounding(*pair) for pair in zip(grads, rescaled, strict=True)]
         return acts, grads
@@ -284,21 +283,22 @@ class Network:
         self, objective: Objective, pixels: Tensor, layers: Sequence[str]
     ) -> list[Tensor]:
         """The same gradients with other rounding errors, computed at another scale."""
-        _, rescaled = self._gradients(objective, pixels, layers, RESCALE_FACTOR)
+        _, _, rescaled = self._gradients(objective, pixels, layers, RESCALE_FACTOR)
         return [grad / RESCALE_FACTOR for grad in rescaled]
 
     def _gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float = 1
-    ) -> tuple[Activations, list[Tensor]]:
-        """The gradients of the objective times `scale`."""
+    ) -> tuple[Activations, Tensor, list[Tensor]]:
+        """Activations, the objective's scores, and their gradients times `scale`."""
         addresses = dict.fromkeys((*layers, *objective.layers))
         with self._exclusive_pass():  # to the end: checkpointed modules run again on the way back
             captured = self._capture(pixels, tuple(addresses), start_gradients=True)
             acts = self._as_activations(captured, tuple(addresses))
             values = [captured[layer] for layer in layers]
-            score = sum_over_images(objective, acts)
-            grads = gradients_at(scale * score, values, objective.label, layers)
-        return acts, [grad.float() for grad in grads]
+            scores = finite_values(objective, acts)
+            total = scores.float().sum()
+            grads = gradients_at(scale * total, values, objective.label, layers)
+        return acts, scores.detach(), [grad.float() for grad in grads]
 
     def pixel_gradients(
         self, objective: Objective, pixels: Tensor, loss: Loss | None = None
@@ -327,10 +327,10 @@ class Network:
         with self._exclusive_pass(), torch.enable_grad():
             x = pixels.detach().clone().requires_grad_()
             acts = self.run(x, objective.layers)
-            score = sum_over_images(objective, acts)
-            score = loss(acts) if loss else score
+            scores = finite_values(objective, acts)
+            score = loss(acts) if loss else scores.float().sum()
             (gradient,) = gradients_at(scale * score, [x], objective.label)
-        return objective.read(acts).detach(), gradient.float()
+        return scores.detach(), gradient.float()
 
     def resolve_target(self, objective: Objective, image: Tensor) -> Objective:
         """The objective with its class fixed to that of one photograph, (1, C, H, W)."""
@@ -358,7 +358,7 @@ class Network:
         self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool
     ) -> dict[str, Tensor]:
         """The values at `layers`, in the network's own precision."""
-        self._check_weights_loaded()
+        self.check_weights_loaded()
         locations = self._locations(layers)
         if not locations and OUTPUT not in layers:
             return {INPUT: pixels}
@@ -397,7 +397,12 @@ class Network:
             )
             raise NotApplicableError(msg)
 
-    def _check_weights_loaded(self) -> None:
+    def check_weights_loaded(self) -> None:
+        """Refuse a network whose weights were loaded in part.
+
+        Raises:
+            NotApplicableError: if weights are missing.
+        """
         if self.missing:
             names = ", ".join(sorted(self.missing)[:2])
             msg = (

@@ -276,7 +276,7 @@ class Neuron:
 
     def __call__(self, acts: Activations) -> Tensor:
         """Activations -> (N,)."""
-        _channel_map(acts, self.cell.layer, self.k)  # raises if the layer has no such channel
+        _check_channel(acts, self.cell.layer, self.k)
         return self.cell(acts)[:, self.k]
 
 
@@ -452,11 +452,13 @@ def _to_index(value: int) -> int:
 
 def _channel_map(acts: Activations, layer: str, k: int) -> Tensor:
     """Channel `k` of a layer as (N, h, w)."""
-    value = acts.maps(layer)
-    if not 0 <= k < value.shape[1]:
-        msg = (
-            f"{layer} has no channel {k}: it has {value.shape[1]}, numbered 0 to "
-            f"{value.shape[1] - 1}."
-        )
+    _check_channel(acts, layer, k)
+    return acts.maps(layer)[:, k]
+
+
+def _check_channel(acts: Activations, layer: str, k: int) -> None:
+    """Refuse a channel that the layer lacks."""
+    count = acts.maps(layer).shape[1]
+    if not 0 <= k < count:
+        msg = f"{layer} has no channel {k}: it has {count}, numbered 0 to {count - 1}."
         raise TargetError(msg)
-    return value[:, k]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convscope.errors import NotApplicableError, TargetError
 from convscope.objectives.activations import Activations
+from convscope.objectives.scores import Scores
 
 Sign = Literal["+", "-"]
 
@@ -217,7 +218,16 @@ def sum_over_images(objective: Objective, acts: Activations) -> Tensor:
     """Sum of an objective over the batch: each image's part of its gradient is its own gradient.
 
     Raises:
-        TargetError: if `read` does not return one number per image.
+        TargetError, NotApplicableError: as `finite_values`.
+    """
+    return finite_values(objective, acts).float().sum()
+
+
+def finite_values(objective: Objective, acts: Activations) -> Tensor:
+    """The objective's value for each image, (N,).
+
+    Raises:
+        TargetError: if `read` does not give one number an image.
         NotApplicableError: if one of them is infinite or not a number (NaN).
     """
     value = objective.read(acts)
@@ -230,7 +240,25 @@ def sum_over_images(objective: Objective, acts: Activations) -> Tensor:
         )
         raise TargetError(msg)
     check_finite(value.detach(), objective.label)
-    return value.float().sum()
+    return value
+
+
+def check_objective(objective: Objective, acts: Activations) -> None:
+    """Refuse an objective without a finite number for each image.
+
+    Raises:
+        TargetError, NotApplicableError: as `finite_values`.
+    """
+    finite_values(objective, acts)
+
+
+def check_scores(acts: Activations) -> None:
+    """Refuse scores of which the highest of an image is infinite or not a number (NaN).
+
+    Raises:
+        NotApplicableError: if one is.
+    """
+    check_finite(Scores.of(acts).predicted_values(), "predicted")
 
 
 def check_finite(value: Tensor, label: str) -> None:

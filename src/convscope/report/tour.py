@@ -12,7 +12,8 @@ from torch import Tensor
 from convscope.dataset.survey_result import Survey
 from convscope.images.read import Source, read
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Objective, logit, predicted, sum_over_images
+from convscope.objectives.makers import OUTPUT, Objective, logit, predicted
+from convscope.objectives.objective import check_scores
 from convscope.objectives.scores import Scores
 from convscope.progress import Progress
 from convscope.report.chapters import activations, driven, first_filters, network, says
@@ -64,7 +65,7 @@ def tour(
     pixels, shown = net.as_pixels(photo), _fine(net, photo)
     with torch.no_grad():
         acts = net.activations(pixels, (OUTPUT,))
-    sum_over_images(predicted(), acts)  # refuses what is no number
+    check_scores(acts)
     single, answer = Scores.of(acts).is_single, predicted().resolve_target(acts)
     said = predict(net, pixels, top=5)
     parts: list[tuple[str, Callable[[], Chapter | None]]] = [

@@ -75,7 +75,7 @@ def evolution(
     if not files or not photographs:
         msg = f"The study needs checkpoints and photographs; there are {len(files)} and {len(photographs)}."
         raise ArgumentError(msg)
-    _titles(files)
+    titles = _titles(files)
     found: list[tuple[Path, Network, list[ChannelMaximum]]] = []
     reporter = Reporter(len(files) * len(photographs), "photographs", progress, should_stop)
     for k, file in enumerate(files):
@@ -96,7 +96,7 @@ def evolution(
     if not found:
         msg = "The study was stopped before its first checkpoint was done."
         raise StoppedError(msg)
-    return _findings(found, photographs, layer, chosen)
+    return _findings(found, titles[: len(found)], photographs, layer, chosen)
 
 
 def _channels(net: Network, layer: str, channels: Sequence[int] | None) -> list[int]:
@@ -142,11 +142,11 @@ def _found(
 
 def _findings(
     found: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
+    titles: Sequence[str],
     photographs: Sequence[str | Path],
     layer: str,
     channels: Sequence[int],
 ) -> Findings:
-    titles = _titles([file for file, _, _ in found])
     recipe = recipe_for(found[-1][1], "evolution", layer=layer, channels=list(channels))
     views = [
         [

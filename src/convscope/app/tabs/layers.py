@@ -10,6 +10,7 @@ from convscope.app.image_encoding import encode_sprite
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
+from convscope.objectives.makers import OUTPUT
 from convscope.tracing.layer_info import LayerInfo
 from convscope.tracing.receptive_field import Axis
 
@@ -27,9 +28,8 @@ def sheet(state: SharedState, request: PageRequest) -> Answer:
 
 def values(state: SharedState, photo: Photograph, layer: str) -> Tensor:
     """The maps of a layer for a photograph, (C, h, w); of a stage without a new pass."""
-    state.net.layers.find(layer)  # the scores are known as well, but they are no layer
     known = state.activations(photo)
-    if layer in known:
+    if layer in known and layer != OUTPUT:  # the scores are known as well, but they are no layer
         return known[layer][0]
     with state.network() as net:
         found = net.activations(photo.pixels, (layer,))[layer]
