@@ -18,11 +18,9 @@ from convscope.attribution.occlusion import (
     window_origins,
 )
 from convscope.errors import ArgumentError, TargetError
-from convscope.execution.incremental.choose_algorithm import (
-    activations_under_windows,
-    scores_under_windows,
-)
+from convscope.execution.incremental.choose_algorithm import activations_under_windows
 from convscope.objectives.makers import channel, logit, predicted, probability
+from tests.execution.windows import scores_under_windows
 
 
 class OneConv(nn.Module):

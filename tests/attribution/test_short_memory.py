@@ -7,8 +7,8 @@ from torch import nn
 import convscope
 from convscope.attribution.rise import rise
 from convscope.errors import StoppedError
-from convscope.execution.incremental.choose_algorithm import scores_under_windows
 from convscope.execution.incremental.recompute import IncrementalForward
+from tests.execution.windows import scores_under_windows
 
 
 class Small(nn.Module):

@@ -11,13 +11,11 @@ from torch import nn
 from convscope import Network
 from convscope.errors import ArgumentError
 from convscope.execution.incremental.boxes import Span
-from convscope.execution.incremental.choose_algorithm import (
-    activations_under_windows,
-    scores_under_windows,
-)
+from convscope.execution.incremental.choose_algorithm import activations_under_windows
 from convscope.execution.incremental.recompute import IncrementalForward
 from convscope.execution.incremental.windows import Windows
 from tests.attribution.traps import SIDE, TRAPS, Shapes, conv, made
+from tests.execution.windows import scores_under_windows
 
 
 def photograph(seed=0):

@@ -65,7 +65,11 @@ def test_a_fixed_scale():
     ("options", "sentence"),
     [
         ({"opacity": 1.5}, "opacity must lie between 0 and 1, not 1.5."),
-        ({"colours": "jet"}, "There are no colours 'jet'; there are heat, reds, grey, signed."),
+        (
+            {"colours": "virdis"},
+            "There are no colours 'virdis'; there are heat, reds, grey, signed and the colour maps "
+            "of matplotlib. The closest: viridis, viridis_r, vanimo_r.",
+        ),
         ({"base": "blue"}, "base must be 'colour' or 'grey', not 'blue'."),
     ],
 )

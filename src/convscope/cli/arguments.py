@@ -27,7 +27,9 @@ Target = Annotated[
     ),
 ]
 Fit = Annotated[str, typer.Option(help="crop keeps proportions, squash keeps everything.")]
-Colours = Annotated[str, typer.Option(help="heat, reds, grey or signed.")]
+Colours = Annotated[
+    str, typer.Option(help="heat, reds, grey, signed, or a colour map of matplotlib.")
+]
 
 Steps = Annotated[int | None, typer.Option(help="Steps of the ascent; else the recipe's.")]
 Precision = Annotated[

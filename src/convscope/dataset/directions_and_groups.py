@@ -148,9 +148,9 @@ def channel_groups(
     return parts / parts.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
-def strongest_channels(direction: Tensor, top: int = 3) -> list[int]:
-    """The channels that make up most of a direction."""
-    return [int(k) for k in direction.abs().topk(min(top, len(direction))).indices]
+def strongest_channels(direction: Tensor) -> list[int]:
+    """The three channels that make up most of a direction."""
+    return [int(k) for k in direction.abs().topk(min(3, len(direction))).indices]
 
 
 def _cells(

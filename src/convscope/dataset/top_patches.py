@@ -195,13 +195,13 @@ def project(maps: Tensor, directions: Tensor) -> Tensor:
     return torch.einsum("nchw,dc->ndhw", maps.float(), directions.to(maps.device, torch.float32))
 
 
-def draw_boxes(found: TopActivations, frame: float = 1.0) -> Tensor:
+def draw_boxes(found: TopActivations) -> Tensor:
     """The photographs with a white frame around what each cell can see, (N, 3, H, W)."""
     drawn = found.pixels.clone()
     drawn *= 0.6  # what the cell cannot see is darker
     for k, (top, left, bottom, right) in enumerate(found.boxes()):
         inside = found.pixels[k, :, top + 1 : bottom - 1, left + 1 : right - 1]
-        drawn[k, :, top:bottom, left:right] = frame
+        drawn[k, :, top:bottom, left:right] = 1.0
         drawn[k, :, top + 1 : bottom - 1, left + 1 : right - 1] = inside
     return drawn
 

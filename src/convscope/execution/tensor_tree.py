@@ -1,4 +1,8 @@
-"""Tensors inside whatever a module returns: tuples, lists, dictionaries of them."""
+"""Tensors inside whatever a module returns: tuples, lists, dictionaries of them.
+
+`torch.utils._pytree` and optree take an instance of a subclass of `dict` or `list` that nobody
+registered for a leaf, so that the tensors inside would stay as they are; modules return such things.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Bringing a picture to the size that a network takes."""
+"""Bringing a picture to the size that a network takes.
+
+Sizes and crops are rounded as torchvision's `resize` and `center_crop` round them. These are not
+called because they import torch, which the child process that decodes pictures does without.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines in a chart. The only place that uses matplotlib."""
+"""Lines in a chart."""
 
 from __future__ import annotations
 

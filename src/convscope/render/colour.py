@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, closest
 
 Floats = NDArray[np.float32]
 
@@ -32,16 +32,32 @@ COLOURS = tuple(_ANCHORS)
 def coloured(values: NDArray[Any], colours: str = "heat") -> Floats:
     """(h, w) numbers in [0, 1] -> (h, w, 3) colours in [0, 1].
 
+    Args:
+        values: any shape; outside [0, 1] the first and the last colour go on.
+        colours: one of `COLOURS`, or a colour map of matplotlib, as "viridis" or "RdBu_r".
+
     Raises:
         ArgumentError: if there are no such colours.
     """
     if colours not in _ANCHORS:
-        msg = f"There are no colours {colours!r}; there are {', '.join(COLOURS)}."
-        raise ArgumentError(msg)
+        return _by_matplotlib(values, colours)
     anchors = np.array(_ANCHORS[colours], dtype=np.float32) / 255
     places = np.linspace(0, 1, len(anchors))
     channels = [np.interp(values, places, anchors[:, c]) for c in range(3)]
     return np.stack(channels, -1).astype(np.float32)
+
+
+def _by_matplotlib(values: NDArray[Any], colours: str) -> Floats:
+    from matplotlib import colormaps
+
+    if colours not in colormaps:
+        near = closest(colours, [*COLOURS, *colormaps])
+        msg = (
+            f"There are no colours {colours!r}; there are {', '.join(COLOURS)} and the colour maps "
+            f"of matplotlib. The closest: {near}."
+        )
+        raise ArgumentError(msg)
+    return colormaps[colours](np.asarray(values, dtype=np.float32))[..., :3].astype(np.float32)
 
 
 def grey(photo: Floats) -> Floats:

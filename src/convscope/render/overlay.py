@@ -24,7 +24,7 @@ def overlay(
         photo: (H, W, 3) pixels in [0, 1].
         heat: (h, w), any size, in [0, 1].
         opacity: share of the heat map, 0 (photograph alone) to 1 (heat map alone).
-        colours: "heat", "reds", "grey" or "signed".
+        colours: "heat", "reds", "grey", "signed", or a colour map of matplotlib.
         base: "colour" or "grey", how the photograph is shown.
 
     Raises:

@@ -83,7 +83,7 @@ class Heatmap(Result):
         Args:
             index: which photograph.
             opacity: share of the heat map, 0 to 1.
-            colours: "heat", "reds", "grey" or "signed".
+            colours: "heat", "reds", "grey", "signed", or a colour map of matplotlib.
             base: "colour" or "grey", how the photograph is shown.
             scale: the value drawn hottest; None takes the map's largest.
 

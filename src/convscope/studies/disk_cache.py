@@ -1,4 +1,9 @@
-"""Parts of a study that are kept on disk, so that a study that was stopped goes on."""
+"""Parts of a study that are kept on disk, so that a study that was stopped goes on.
+
+`joblib.Memory` does not do here. It pickles results, and reading a folder that somebody sent would
+run what is in it; JSON runs nothing. Its key is a hash of all arguments, networks among them, and
+its folders are named by that hash; ours is what the result depends on, and files have the part's name.
+"""
 
 from __future__ import annotations
 

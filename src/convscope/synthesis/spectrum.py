@@ -54,8 +54,9 @@ def _magnitude(photograph: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @cache
-def _of_samples(side: int = 192) -> Tensor:
+def _of_samples() -> Tensor:
     """The mean over pieces of the sample photographs, cut out at their own resolution."""
+    side = 192
     photographs = [read(f"sample:{name}") for name in SAMPLES]
     pieces = [
         piece[..., top : top + side, left : left + side]

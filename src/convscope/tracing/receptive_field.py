@@ -69,11 +69,6 @@ class ReceptiveField:
             return ReceptiveField(None, None, grid)
         return ReceptiveField(self.y.hull(other.y), self.x.hull(other.x), grid)
 
-    @property
-    def is_local(self) -> bool:
-        """Whether a cell sees less than the whole image, and how much is known."""
-        return self.y is not None and self.x is not None
-
 
 def pixel_box(
     field: ReceptiveField, row: int, column: int, height: int, width: int

@@ -101,12 +101,12 @@ def _box(state: SharedState, photo: Photograph, layer: str, row: int, column: in
     return list(found)
 
 
-def _similar_channels(maps: torch.Tensor, k: int, count: int = 6) -> list[int]:
-    """Channels whose maps of this photograph are most like this one's."""
+def _similar_channels(maps: torch.Tensor, k: int) -> list[int]:
+    """The six channels whose maps of this photograph are most like this one's."""
     unit_maps = maps / maps.norm(dim=1, keepdim=True).clamp(min=1e-12)
     likeness = unit_maps @ unit_maps[k]
     likeness[k] = -2
-    return likeness.topk(min(count, len(maps) - 1)).indices.tolist()
+    return likeness.topk(min(6, len(maps) - 1)).indices.tolist()
 
 
 def _projection(state: SharedState, photo: Photograph, layer: str, k: int) -> Answer:

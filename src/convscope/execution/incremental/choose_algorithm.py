@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
-from convscope.execution.incremental.boxes import Ints, Pair
+from convscope.execution.incremental.boxes import Ints
 from convscope.execution.incremental.recompute import MAX_BATCH_SIZE, IncrementalForward
 from convscope.execution.incremental.steps import NotTraceableError
 from convscope.execution.incremental.windows import Windows
@@ -31,38 +31,6 @@ _MEMORY_FRACTION = 0.25  # of the free memory
 Batches = Iterator[tuple[Ints, Activations]]
 
 
-def scores_under_windows(
-    net: Network,
-    image: Tensor,
-    corners: Sequence[Pair] | Ints,
-    size: Pair,
-    fill_pixels: Tensor,
-    *,
-    algorithm: str = "auto",
-) -> Tensor:
-    """The network's scores for one photograph with each of many windows replaced.
-
-    Args:
-        net: the network.
-        image: (1, 3, H, W) pixels on the network's device.
-        corners: row and column of each window's first pixel; what lies outside is ignored.
-        size: height and width of the windows.
-        fill_pixels: what the windows show; broadcast to the image.
-        algorithm: "incremental", "batched", or "auto" for the cheaper of the two.
-
-    Returns:
-        (windows, K), float32.
-    """
-    windows = Windows.on(image, corners, size, fill_pixels)
-    _, batches = activations_under_windows(net, windows, algorithm=algorithm)
-    scores: Tensor | None = None
-    for indices, activations in batches:
-        part = activations[OUTPUT]
-        scores = part.new_empty(len(windows), *part.shape[1:]) if scores is None else scores
-        scores[torch.from_numpy(indices).to(part.device)] = part
-    return torch.empty(0, 0, device=net.device) if scores is None else scores
-
-
 def activations_under_windows(
     net: Network,
     windows: Windows,
@@ -72,7 +40,7 @@ def activations_under_windows(
     algorithm: str = "auto",
     precision: str = "float32",
 ) -> tuple[str, Batches]:
-    """The same, one batch of windows at a time.
+    """The activations for one photograph under each of many windows, one batch at a time.
 
     Args:
         net: the network.

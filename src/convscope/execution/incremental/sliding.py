@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, fx, nn, tensor
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from convscope.execution.incremental.boxes import Area, Pair, channels_last
 
@@ -83,16 +84,18 @@ class Convolution:
 
     def fuse_batch_norm(self, batch_norm: nn.BatchNorm2d) -> Convolution:
         """With the batch norm after it fused in, computed in double precision."""
-        mean, variance = (
-            _double(batch_norm.running_mean, 0.0),
-            _double(batch_norm.running_var, 1.0),
+        weight, bias = fuse_conv_bn_weights(
+            self.weight.double(),
+            _double(self.bias),
+            _double(batch_norm.running_mean),
+            _double(batch_norm.running_var),
+            batch_norm.eps,
+            _double(batch_norm.weight),
+            _double(batch_norm.bias),
         )
-        scale = (variance + batch_norm.eps).rsqrt() * _double(batch_norm.weight, 1.0)
-        bias = (_double(self.bias, 0.0) - mean) * scale + _double(batch_norm.bias, 0.0)
-        weight = self.weight.double() * scale.view(-1, 1, 1, 1)
         dtype = self.weight.dtype
-        fused = channels_last(weight.to(dtype))
-        return replace(self, weight=fused, bias=bias.to(dtype), num_fused=self.num_fused + 1)
+        fused, shift = channels_last(weight.detach().to(dtype)), bias.detach().to(dtype)
+        return replace(self, weight=fused, bias=shift, num_fused=self.num_fused + 1)
 
     def fuse_relu(self) -> Convolution:
         """With the ReLU after it fused in."""
@@ -116,8 +119,8 @@ class Convolution:
         return y.relu_() if self.relu else y
 
 
-def _double(value: Tensor | None, default: float) -> Tensor:
-    return tensor(default).double() if value is None else value.detach().double()
+def _double(value: Tensor | None) -> Any:
+    return None if value is None else value.detach().double()
 
 
 def sliding_function(name: str, args: Any, kwargs: Mapping[str, Any]) -> SlidingLayer | None:
