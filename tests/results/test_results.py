@@ -68,7 +68,7 @@ def test_a_fixed_scale():
         (
             {"colours": "virdis"},
             "There are no colours 'virdis'; there are heat, reds, grey, signed and the colour maps "
-            "of matplotlib. The closest: viridis, viridis_r, vanimo_r.",
+            "of matplotlib. The closest: viridis, viridis_r, cividis.",
         ),
         ({"base": "blue"}, "base must be 'colour' or 'grey', not 'blue'."),
     ],
