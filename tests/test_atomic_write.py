@@ -20,7 +20,8 @@ def test_a_file_and_its_folders_are_written(tmp_path):
 
 def test_a_name_of_the_greatest_length_is_written(tmp_path):
     path = tmp_path / ("n" * 251 + ".png")
-    assert write_atomically(path, b"x").exists()
+    assert b"x" == write_atomically(path, b"x").read_bytes()
+    assert [path] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,15 @@ def test_every_way_to_make_a_map_knows_channels_last(method):
 
 def test_the_strip_knows_channels_last():
     net = convscope.Network(Last(), input_size=(24, 24))
-    strip = convscope.cam_across_layers(net, torch.rand(1, 3, 24, 20), 1, layers=["conv", "norm"])
-    assert [(1, 6, 5), (1, 6, 5)] == [tuple(found.shape) for found in strip.values]
+    image = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    strip = convscope.cam_across_layers(net, image, 1, layers=["conv", "norm"])
+    for layer, found in zip(("conv", "norm"), strip.values, strict=True):
+        acts, (g,) = net.gradients(convscope.logit(1), image, (layer,))
+        channels, cells = (1, (2, 3)) if layer == "conv" else (3, (1, 2))
+        expected = (g.mean(cells, keepdim=True) * acts[layer].detach()).sum(channels)
+        assert (1, 6, 5) == tuple(expected.shape)
+        torch.testing.assert_close(expected, found)
+        assert found.any()
 
 
 def test_removing_a_channel_of_tokens_one_by_one():

@@ -17,6 +17,7 @@ from convscope.attribution.modified_relu_gradients import (
 )
 from convscope.attribution.pixels import SALIENCIES
 from convscope.errors import ArgumentError, NotApplicableError
+from convscope.tracing.receptive_field import pixel_box
 from tests.conftest import assert_untouched, state_of, tiny_module
 
 
@@ -211,10 +212,18 @@ def test_noise_has_its_seed_and_batches_change_nothing(net, images, monkeypatch)
 def test_any_channel_and_neuron(net, images, method):
     if method == "guidedgradcam":
         return
-    for words in ("mid:3", "mid:3@2,5", "last:1"):
-        found = convscope.saliency(net, images, words, method=method, samples=3).values
-        assert (3, 16, 16) == tuple(found.shape)
-        assert torch.isfinite(found).all()
+    ask = {"method": method, "samples": 3}
+    top, left, bottom, right = pixel_box(net.layers.field("mid"), 2, 5, 16, 16)
+    corner = convscope.saliency(net, images, "mid:3@2,5", **ask).values.clone()
+    assert corner[:, top:bottom, left:right].flatten(1).any(1).all()
+    corner[:, top:bottom, left:right] = 0
+    assert not corner.any()  # a cell depends on what it sees and on nothing else
+    whole, other = (
+        convscope.saliency(net, images, words, **ask).values for words in ("mid:3", "mid:4")
+    )
+    assert (3, 16, 16) == tuple(whole.shape)
+    assert whole.flatten(1).any(1).all()
+    assert not torch.equal(whole, other)
 
 
 def test_the_predicted_class_is_fixed_on_the_clean_photograph(net, images):

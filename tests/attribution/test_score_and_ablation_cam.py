@@ -246,9 +246,10 @@ def test_any_objective(net, images, objective):
 
 @EACH
 def test_an_objective_of_an_early_layer(net, images, method):
-    """What comes before the layer does not change with it."""
+    """What comes before the layer does not change without its channels, but does under masks."""
     found = method(net, images[:1], channel("stem", 0))
     assert torch.isfinite(found).all()
+    assert found.any() == (method is not METHODS["ablationcam"])
 
 
 def test_a_layer_without_maps_is_refused(net, images):

@@ -74,7 +74,14 @@ def test_codes_of_one_number_lie_on_a_line(folder, tmp_path, method):
     net = small(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
     found = embedding_map(survey(net, folder, out=tmp_path / "out"), method=method)
     assert (29, 2) == tuple(found.points.shape)
-    assert found.picture("seams")
+    assert found.points.isfinite().all()
+    if method == "pca":
+        codes = found.codes[:, 0]
+        share = (codes - codes.min()) / (codes.max() - codes.min())
+        across, down = found.points.T
+        torch.testing.assert_close((share - 0.5).abs(), (across - 0.5).abs(), rtol=0, atol=1e-5)
+        assert not down.any()
+    assert found.picture("seams").size == (6 * 32, 6 * 32)
 
 
 def test_a_part_of_broken_files_does_not_stop_the_whole(net, tmp_path):

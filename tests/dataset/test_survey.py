@@ -209,7 +209,7 @@ def test_layers_are_understood(net):
     assert all(address.startswith("stage:") for address in default_layers(net))  # it has a norm
     plain = convscope.Network(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()), input_size=(8, 8))
     assert ["conv:1"] == default_layers(plain)
-    with pytest.raises(LayerNotFoundError):
+    with pytest.raises(LayerNotFoundError, match=r"There is no layer 'conv:\d'; the closest"):
         resolve_layers(net, "conv:1-9")
     with pytest.raises(NotApplicableError, match="ends in no linear layer and no convolution"):
         classifier_head(convscope.Network(nn.Sequential(nn.ReLU()), input_size=(8, 8)))

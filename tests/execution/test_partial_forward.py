@@ -111,7 +111,9 @@ def test_other_layers_can_be_read(net, images):
 def test_the_pass_ends_after_the_last_address_read(net, module, images):
     partial = PartialForward(net, images[:1], "stem", ("norm",))
     module.head.register_forward_pre_hook(lambda *_: pytest.fail("ran too far"))
-    assert partial.run(partial.value.clone())["norm"].shape == (1, 8, 8, 8)
+    found = partial.run(partial.value.clone())["norm"]
+    torch.testing.assert_close(net.activations(images[:1], ["norm"])["norm"], found)
+    assert not torch.equal(found, partial.run(2 * partial.value)["norm"])
     module.head._forward_pre_hooks.clear()
 
 

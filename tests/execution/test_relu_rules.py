@@ -180,16 +180,27 @@ def test_random_networks_equal_the_way_back_by_hand(name):
 @pytest.mark.parametrize("relu", [F.relu, F.relu6, nn.Hardtanh(0, 6)])
 def test_a_picture_is_made_for_a_network_that_changes_relus_in_place(relu):
     class Doubled(nn.Module):
-        def __init__(self):
+        def __init__(self, *, in_place):
             super().__init__()
             torch.manual_seed(0)
-            self.conv = nn.Conv2d(3, 4, 3)
+            self.conv, self.in_place = nn.Conv2d(3, 4, 3), in_place
+            with torch.no_grad():
+                self.conv.weight.mul_(20)  # so that some values reach 6, and others 3, doubled 6
 
         def forward(self, x):
-            return relu(self.conv(x)).mul_(2).mean((2, 3))
+            value = relu(self.conv(x))
+            return (value.mul_(2) if self.in_place else 2 * value).mean((2, 3))
 
-    net = convscope.Network(Doubled(), input_size=(16, 16))
-    assert convscope.synthesize(net, "class:1", steps=2).values.isfinite().all()
+    found, expected = (
+        convscope.synthesize(
+            convscope.Network(Doubled(in_place=in_place), input_size=(16, 16)),
+            "class:1",
+            steps=8,
+            precision="float32",
+        ).values
+        for in_place in (True, False)
+    )
+    torch.testing.assert_close(expected, found)
 
 
 def test_a_gradient_that_the_network_destroys_is_refused(images):

@@ -150,8 +150,8 @@ def test_scores_of_another_shape_are_refused(images):
 
 
 def test_fully_convolutional_heads_count_as_scores():
-    acts = Activations({"output": torch.ones(2, 4, 1, 1)})
-    assert logit(1).read(acts).shape == (2,)
+    acts = Activations({"output": torch.arange(8.0).view(2, 4, 1, 1)})
+    assert [1, 5] == logit(1).read(acts).tolist()
 
 
 class Kept(nn.Module):

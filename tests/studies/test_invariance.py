@@ -117,7 +117,7 @@ def test_mistakes_in_one_sentence(net, images):
         invariance(net, list(images[:2]), classes=[1])
     with pytest.raises(ArgumentError, match="Each photograph needs a name of its own"):
         invariance(net, list(images[:2]), names=["a", "a"])
-    with pytest.raises(LayerNotFoundError):
+    with pytest.raises(LayerNotFoundError, match="There is no layer 'conv:77'"):
         invariance(net, [images[0]], layers=["conv:77"])
-    with pytest.raises(StoppedError):
+    with pytest.raises(StoppedError, match="stopped before its first photograph was done"):
         invariance(net, [images[0]], should_stop=lambda: True)

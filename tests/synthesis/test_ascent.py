@@ -390,15 +390,21 @@ def test_networks_of_one_colour_get_grey_pictures():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
     net = convscope.Network(module, input_size=(16, 16))
-    assert (1, 1, 16, 16) == synthesize(net, "conv:2:1", **FEW).values.shape
+    first, *_, last = ascend(net, "conv:2:1", **FEW)
+    assert (1, 1, 16, 16) == last.pictures.values.shape
+    assert float(last.score) > float(first.score)
+    assert last.pictures.values.std() > 0.01
 
 
 def test_networks_of_one_size_see_the_picture_at_theirs():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3))
     net = convscope.Network(module, input_size=(16, 16))
+    sides = set()
+    module[0].register_forward_pre_hook(lambda _, given: sides.add(tuple(given[0].shape[-2:])))
     found = synthesize(net, logit(1), size=32, **FEW)
     assert (1, 3, 32, 32) == found.values.shape
+    assert {(16, 16)} == sides
     assert (1, 3, 24, 24) == synthesize(
         net, logit(1), preset="lucid", size=24, steps=3
     ).values.shape

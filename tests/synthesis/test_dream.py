@@ -116,8 +116,14 @@ def test_the_network_comes_back_untouched(net, module):
 
 
 def test_stopping_keeps_the_dream_so_far(net):
-    found = dream(net, photo(), "mid", config=SMALL, should_stop=lambda: True)
+    frames, answers = [], iter([False, True])
+    found = dream(
+        net, photo(), "mid", config=SMALL, look=frames.append, should_stop=lambda: next(answers)
+    )
+    assert 2 == len(frames)
+    assert torch.equal(frames[1].values, found.values)
     assert photo().shape == found.values.shape
+    assert not torch.equal(frames[0].values, found.values)
 
 
 def test_a_film_comes_closer(net, tmp_path):

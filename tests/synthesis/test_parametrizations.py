@@ -125,8 +125,11 @@ def test_the_spectrum_of_samples_falls_with_frequency_at_any_size():
 
 
 def test_opacity_is_one_channel_more():
-    canvas = WithAlpha(Fourier(start()), Fourier(start(colours=1)))
-    assert (1, 4, 16, 16) == canvas().shape
+    colours, opacity = Fourier(start()), Fourier(start(seeds=(1,), colours=1))
+    found = WithAlpha(colours, opacity)()
+    assert (1, 4, 16, 16) == found.shape
+    assert torch.equal(colours(), found[:, :3])
+    assert torch.equal(opacity(), found[:, 3:])
 
 
 def test_pixels_are_enlarged_by_cubic_interpolation():
