@@ -108,10 +108,10 @@ def test_without_relus_there_are_patches_but_no_projections(photographs, tmp_pat
     assert ["patches", "activation", "table"] == list(found.results)
 
 
-def test_the_whole_photograph_where_a_cell_sees_more(net, photographs):
-    field = net.layers.field("conv:3")
-    assert min(field.y.size, field.x.size) >= 16
-    patch, projected = view(net, photographs[0], "conv:3", 0, ChannelMaximum(1.0, 0, 4, 4))
+def test_the_whole_photograph_where_a_cell_sees_more(module, photographs):
+    net = convscope.Network(module, input_size=(8, 8))
+    assert 12 == net.layers.field("conv:3").y.size
+    patch, projected = view(net, photographs[0], "conv:3", 0, ChannelMaximum(1.0, 0, 2, 2))
     assert patch.shape == projected.shape
     assert torch.equal(net.read(photographs[0]), patch)
 
