@@ -7,6 +7,7 @@ from PIL import Image
 
 import convscope
 from convscope.errors import ArgumentError, ImageError, StoppedError
+from convscope.progress import Reporter
 from convscope.studies.randomization import corruptions as inputs
 from convscope.studies.randomization import photographs
 from convscope.studies.randomization import train as fit
@@ -190,9 +191,8 @@ def test_loss_of_the_curve_is_the_training_loss(folder, tmp_path):
 def test_stopped_and_resumed_is_as_never_stopped(folder, tmp_path, design):
     learnt, _ = photographs.photographs(folder, 16, 8, seed=0)
     whole = fit.learn(fit.Task("a", design, 4, 0), learnt, tmp_path / "whole")
-    half = fit.learn(
-        fit.Task("a", design, 4, 0), learnt, tmp_path / "parts", should_stop=lambda: True
-    )
+    stop = Reporter(4, "a", should_stop=lambda: True)
+    half = fit.learn(fit.Task("a", design, 4, 0), learnt, tmp_path / "parts", stop)
     assert 1 == len(half.loss)
     rest = fit.learn(fit.Task("a", design, 4, 0), learnt, tmp_path / "parts")
     assert whole.loss == rest.loss
@@ -218,10 +218,13 @@ def test_when_it_is_done(losses, accuracy, done):
 
 def test_a_finished_run_is_not_run_again(folder, tmp_path):
     learnt, _ = photographs.photographs(folder, 16, 8, seed=0)
-    told = []
+    reports = []
     for _ in range(2):
-        fit.learn(fit.Task("a", "mlp1", 3, 0), learnt, tmp_path, told=told.append)
-    assert 3 == len(told)
+        reporter = Reporter(3, "a", lambda *report: reports.append(report))
+        fit.learn(fit.Task("a", "mlp1", 3, 0), learnt, tmp_path, reporter)
+        assert 3 == reporter.done
+    assert [(1, 3), (2, 3), (3, 3)] == [report[:2] for report in reports]
+    assert reports[0][2].startswith("a: epoch 1, loss ")
 
 
 def test_state_of_another_study_is_refused(folder, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from convscope.errors import ArgumentError, StoppedError, closest
-from convscope.progress import Progress, ShouldStop
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import FEW, checked
 from convscope.results import Cell, Findings, Recipe, Table
 from convscope.studies.randomization import corruptions as inputs
@@ -120,19 +120,14 @@ def randomization_study(
     samples, tests = photographs(folder, count, held_out, seed)
     setup = {"count": count, "classes": samples.classes, "photographs": _mark(samples)}
     runs: dict[Case, tuple[Run, float]] = {}
+    reporter = Reporter(len(cases) * most, "epochs", progress, should_stop)
     for k, case in enumerate(cases):
-        if should_stop and should_stop():
+        if reporter.asks_to_stop():
             break
+        reporter.done, reporter.what = k * most, f"{DESIGNS[case.design].title}, {case.title}"
         task = Task(case.name, case.design, most, seed, decay, setup)
         seen = inputs.made(case.given, samples, case.corruption, seed, held_out=False)
-        run = learn(
-            task,
-            seen,
-            Path(state),
-            told=_telling(progress, case, k, len(cases), most),
-            should_stop=should_stop,
-            device=place,
-        )
+        run = learn(task, seen, Path(state), reporter, device=place)
         test = inputs.made(case.given, tests, case.corruption, seed, held_out=True)
         runs[case] = run, accuracy(run, test)
     if not runs:
@@ -188,18 +183,6 @@ def _mark(samples: inputs.Samples) -> float:
     """Tells one choice of photographs from another."""
     places = torch.arange(1, len(samples) + 1, dtype=torch.float64)
     return float((samples.pixels.double().mean((1, 2, 3)) * places).sum())
-
-
-def _telling(
-    progress: Progress | None, case: Case, k: int, cases: int, most: int
-) -> Callable[[Run], None]:
-    def tell(run: Run) -> None:
-        if progress:
-            epochs = len(run.loss)
-            words = f"{DESIGNS[case.design].title}, {case.title}: epoch {epochs}, loss {run.loss[-1]:.3f}, {run.accuracy[-1]:.0%} right"
-            progress((k + 1) * most if run.learnt else k * most + epochs, cases * most, words)
-
-    return tell
 
 
 def _recipe(

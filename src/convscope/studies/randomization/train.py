@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError, LoadError
-from convscope.progress import ShouldStop
+from convscope.progress import Reporter
 from convscope.randomness import forked_generator
 from convscope.studies.randomization.corruptions import Samples, whitened
 from convscope.studies.randomization.networks import DESIGNS
@@ -98,16 +98,12 @@ class Run:
         return None if first is None else first * self.steps
 
 
-Told = Callable[[Run], None]
-
-
 def learn(
     task: Task,
     samples: Samples,
     folder: Path,
+    reporter: Reporter | None = None,
     *,
-    told: Told | None = None,
-    should_stop: ShouldStop | None = None,
     device: torch.device = CPU,
 ) -> Run:
     """Train until everything is known by heart, or `task.most` epochs have passed.
@@ -121,13 +117,17 @@ def learn(
     """
     run, file = _fresh(task, samples, device), folder / f"{task.name}.pt"
     _resume(run, task, file)
+    reporter = reporter or Reporter(task.most, task.name)
+    reporter.done += len(run.loss)
     images, labels = whitened(samples.pixels).to(device), samples.labels.to(device)
     saved = time.monotonic()
     while not run.learnt and len(run.loss) < task.most:
         _epoch(run, task, images, labels)
-        if told:
-            told(run)
-        if should_stop and should_stop():
+        epochs = len(run.loss)
+        words = f"epoch {epochs}, loss {run.loss[-1]:.3f}, {run.accuracy[-1]:.0%} right"
+        left = task.most - epochs if run.learnt else 0  # these need not be run
+        reporter.advance(1 + left, f"{reporter.what}: {words}")
+        if reporter.asks_to_stop():
             break
         if time.monotonic() - saved > SAVE_EVERY:
             _save(run, task, file)
