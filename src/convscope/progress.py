@@ -13,6 +13,7 @@ Progress = Callable[[int, int, str], None]
 ShouldStop = Callable[[], bool]
 """Asked between two steps; True ends the computation."""
 
+Item = TypeVar("Item")
 Part = TypeVar("Part", bound=Sized)
 
 
@@ -43,13 +44,25 @@ class Reporter:
     def advance(self, steps: int = 1, message: str | None = None) -> None:
         """Count steps and report them."""
         self.done += steps
+        self._report(message or self.what)
+
+    def _report(self, message: str) -> None:
         if self._progress:
-            self._progress(min(self.done, self.total), self.total, message or self.what)
+            self._progress(min(self.done, self.total), self.total, message)
 
     def asks_to_stop(self) -> bool:
         """Whether somebody asks to stop now; it is remembered."""
         self.stopped = self._should_stop is not None and self._should_stop()
         return self.stopped
+
+    def each(self, items: Iterable[Item], name: Callable[[Item], str] = str) -> Iterator[Item]:
+        """Pass items on, reporting before each what it is, until somebody asks to stop."""
+        for item in items:
+            if self.asks_to_stop():
+                return
+            self._report(name(item))
+            yield item
+            self.done += 1
 
     def until_stopped(self, parts: Iterable[Part]) -> Iterator[Part]:
         """Pass parts on, counting what is in them, until somebody asks to stop."""

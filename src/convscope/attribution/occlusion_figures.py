@@ -252,16 +252,16 @@ def occlusion_by_class(
     grid = [len(set(corners[:, axis].tolist())) for axis in (0, 1)]
     fill_image = fill_images(pixels, fill, window_size, seed)
     windows = Windows.on(pixels, corners, window_size, fill_image)
-    probabilities, done = clean_scores.values.new_empty(len(windows), len(classes)), 0
+    probabilities = clean_scores.values.new_empty(len(windows), len(classes))
+    reporter = Reporter(len(windows), "windows", progress, should_stop)
     for indices, activations in activations_under_windows(
         net, windows, clean_scores=clean_activations[OUTPUT]
     )[1]:
         batch = Scores.of(activations).probabilities()[:, classes]
         probabilities[torch.from_numpy(indices).to(probabilities.device)] = batch
-        done += len(indices)
-        if progress:
-            progress(done, len(windows), f"{done} of {len(windows)} windows")
-        if should_stop and should_stop():
+        done = reporter.done + len(indices)
+        reporter.advance(len(indices), f"{done} of {len(windows)} windows")
+        if reporter.asks_to_stop():
             msg = f"The maps were stopped after {done} of {len(windows)} windows."
             raise StoppedError(msg)
     values = probabilities.T.reshape(len(classes), *grid)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError
 from convscope.network.exclusive import deepcopy_module
 from convscope.network.network import Network
-from convscope.progress import Progress, ShouldStop
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, recipe_for
 
@@ -75,11 +75,9 @@ def randomization_check(
     original = method(net, images).values
     names, correlations, similarities = ["as learnt"], [1.0], [1.0]
     layers = _layers(net)
-    for index, (name, randomized) in enumerate(_randomized(net, layers, how, seed)):
-        if should_stop and should_stop():
-            break
-        if progress:
-            progress(index, len(layers), name)
+    reporter = Reporter(len(layers), "layers", progress, should_stop)
+    networks = _randomized(net, layers, how, seed)
+    for name, randomized in reporter.each(networks, lambda pair: pair[0]):
         values = method(randomized, images).values
         names.append(name)
         correlations.append(rank_correlation(original, values))

@@ -18,7 +18,7 @@ from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective, as_objective, improbability, logit, probability
 from convscope.objectives.objective import check_objective
-from convscope.progress import Progress, ShouldStop
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.render.grid import sheet
 from convscope.results import Cell, Heatmap, Recipe, Result, Table, recipe_for
 
@@ -145,13 +145,11 @@ def compare(
         acts = net.run(pixels, question.layers)
     question = question.resolve_target(acts)
     check_objective(question, acts)
-    rows: list[Row] = []
-    for done, method in enumerate(chosen):
-        if should_stop and should_stop():
-            break
-        if progress:
-            progress(done, len(chosen), method.name)
-        rows.append(_row(net, pixels, question, method, seed))
+    reporter = Reporter(len(chosen), "methods", progress, should_stop)
+    rows = [
+        _row(net, pixels, question, method, seed)
+        for method in reporter.each(chosen, lambda method: method.name)
+    ]
     if rows and all(row.heat is None for row in rows):
         msg = f"None of the methods gives a map. {rows[0].method.name}: {rows[0].note}"
         raise NotApplicableError(msg)

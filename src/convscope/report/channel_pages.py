@@ -15,7 +15,7 @@ from convscope.dataset.survey_result import Survey
 from convscope.dataset.top_patches import TopActivations, draw_boxes, top_activations
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
-from convscope.progress import Progress
+from convscope.progress import Progress, Reporter
 from convscope.render.chart import chart
 from convscope.render.colour import Floats
 from convscope.render.grid import PAPER, montage, scaled
@@ -143,10 +143,10 @@ def layer_sheet(
     """
     numbers = range(len(survey.tally(layer).fired)) if channels is None else channels
     blocks: list[Floats] = []
-    for done, k in enumerate(numbers):
+    reporter = Reporter(len(numbers), f"patches of {layer}", progress)
+    for k in numbers:
         blocks.append(_block(net, top_activations(net, survey, layer, k, top=9), both=projections))
-        if progress:
-            progress(done + 1, len(numbers), f"patches of {layer}")
+        reporter.advance()
     values = torch.from_numpy(np.stack(blocks)).permute(0, 3, 1, 2)
     recipe = recipe_for(net, "top_patches", None, layer=layer, survey=str(survey.folder))
     captions = [f"{layer}:{k}" for k in numbers]

@@ -15,7 +15,7 @@ from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, Objective, logit, predicted
 from convscope.objectives.objective import check_scores
 from convscope.objectives.scores import Scores
-from convscope.progress import Progress
+from convscope.progress import Progress, Reporter
 from convscope.report.chapters import activations, driven, first_filters, network, says
 from convscope.report.evidence_chapter import evidence, otherwise
 from convscope.report.page import Chapter, Page
@@ -80,14 +80,12 @@ def tour(
         ("other ways to ask", lambda: otherwise(net, pixels, shown, answer)),
     ]
     chapters: list[Chapter] = []
-    for done, (what, make) in enumerate(parts):
-        if progress:
-            progress(done, len(parts), what)
+    reporter = Reporter(len(parts), "done", progress)
+    for _, make in reporter.each(parts, lambda part: part[0]):
         chapter = make()
         if chapter:
             chapters.append(chapter)
-    if progress:
-        progress(len(parts), len(parts), "done")
+    reporter.advance(0)
     title = "the bundled network" if net.spec == "bundled" else net.name
     return Page(f"A look into {title}", _lead(said, answer, name), chapters, _facts(net))
 

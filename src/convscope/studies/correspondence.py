@@ -16,7 +16,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import Source, pixel_digest, read
 from convscope.network.network import Network
-from convscope.progress import Progress, ShouldStop
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
@@ -154,11 +154,8 @@ def correspondence(
     whole = [read(one.source) for one in marked]
     _check_boxes(marked, whole)
     found: dict[str, dict[str, list[float]]] = {}
-    for k, part in enumerate([*parts, RANDOM]):
-        if should_stop and should_stop():
-            break
-        if progress:
-            progress(k, len(parts) + 1, f"covering {part}")
+    reporter = Reporter(len(parts) + 1, "parts", progress, should_stop)
+    for part in reporter.each([*parts, RANDOM], "covering {}".format):
         boxes = _boxes(marked, whole, parts, part, draws, seed)
         terms = {
             **network_key(net),

@@ -16,7 +16,7 @@ from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT, Activations, Objective, as_class
 from convscope.objectives.scores import Scores, resolve_class
-from convscope.progress import Progress, ShouldStop
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
 from convscope.tracing.depth import at_depth, not_empty
@@ -88,12 +88,11 @@ def invariance(
     places = [net.layers.find(place).address for place in places]
     titles = list(names) or [f"photograph {k + 1}" for k in range(len(photographs))]
     found: dict[str, dict[str, Any]] = {}
-    for k, (title, source) in enumerate(zip(titles, photographs, strict=True)):
-        if should_stop and should_stop():
-            break
-        if progress:
-            progress(k, len(titles), f"moving {title}")
-        found[title] = _one(net, source, places, as_class(classes[k]) if classes else None, state)
+    reporter = Reporter(len(titles), "photographs", progress, should_stop)
+    targets = [as_class(target) for target in classes] if classes else [None] * len(titles)
+    photos = zip(titles, photographs, targets, strict=True)
+    for title, source, target in reporter.each(photos, lambda one: f"moving {one[0]}"):
+        found[title] = _one(net, source, places, target, state)
     if not found:
         msg = "The study was stopped before its first photograph was done."
         raise StoppedError(msg)
