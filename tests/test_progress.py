@@ -9,8 +9,7 @@ from convscope.progress import Reporter
 def test_each_is_reported_before_it_is_passed_on():
     events = []
     reporter = Reporter(2, "letters", lambda *report: events.append(report))
-    for letter in reporter.each("ab", str.upper):
-        events.append(letter)
+    events.extend(reporter.each("ab", str.upper))
     assert [(0, 2, "A"), "a", (1, 2, "B"), "b"] == events
     assert 2 == reporter.done
 
