@@ -9,7 +9,10 @@ from convscope.progress import Reporter
 def test_each_is_reported_before_it_is_passed_on():
     events = []
     reporter = Reporter(2, "letters", lambda *report: events.append(report))
-    events.extend(reporter.each("ab", str.upper))
+    letters = reporter.each("ab", str.upper)
+    events.append(next(letters))
+    events.append(next(letters))
+    assert next(letters, None) is None
     assert [(0, 2, "A"), "a", (1, 2, "B"), "b"] == events
     assert 2 == reporter.done
 
