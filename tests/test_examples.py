@@ -8,6 +8,7 @@ import doctest
 import importlib
 import inspect
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,14 @@ def test_other_docstrings(name, tmp_path, monkeypatch):
 def test_constants_cannot_be_changed():
     with pytest.raises(TypeError, match="does not support item assignment"):
         convscope.PRESETS["mine"] = convscope.PRESETS["fourier"]
+
+
+@pytest.mark.slow
+def test_readme(tmp_path, monkeypatch):
+    """The lines of Python that need neither a network of one's own nor a download."""
+    monkeypatch.chdir(tmp_path)
+    text = (SOURCE.parents[1] / "README.md").read_text(encoding="utf-8")
+    first, second, *_ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    Path("readme.py").write_text(first + second, encoding="utf-8")
+    runpy.run_path("readme.py")
+    assert {"filters.png", "maps.png", "cam.png", "cam.npz"} <= {p.name for p in tmp_path.iterdir()}
