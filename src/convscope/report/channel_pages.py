@@ -1,4 +1,4 @@
-"""One channel seen from all sides: strongest patches, their projections, what it wants to see."""
+"""One channel on a page: strongest patches, their projections, and a picture made for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL = 40  # on a sheet of a whole layer
 def channel_page(
     net: Network, survey: Survey, layer: str, channel: int, *, steps: int | None = None
 ) -> Page:
-    """All that is known of one channel, on one page.
+    """Everything about one channel on one page.
 
     Args:
         net: the network that was surveyed.
@@ -63,7 +63,7 @@ def channel_page(
     found = top_activations(net, survey, layer, channel)
     row = survey.channel_table(layer).records()[channel]
     lead = (
-        f"It fires on {float(row['fires on'] or 0):.0%} of {len(survey.items):,} photographs"
+        f"It is active on {float(row['fires on'] or 0):.0%} of {len(survey.items):,} photographs"
         f"{_for_whom(row)}. Its strongest activation is {float(row['strongest'] or 0):.3g}."
     )
     chapters = [_real(net, survey, found), _synthetic(net, found, steps), _numbers(survey, found)]
@@ -196,19 +196,19 @@ def _real(net: Network, survey: Survey, found: TopActivations) -> Chapter:
     name = f"{found.layer}:{found.channel}"
     figure = Figure(
         drawn.picture(columns=len(found.places)),
-        "The photographs that fire it most",
+        "The photographs that activate it most",
         f"The {len(found.places)} strongest patches of {name}, projections and photographs",
-        "Above, what the channel sees, with its activation; below it, what in the patch drives it "
-        "(DeconvNet); at the bottom, the photographs with the place framed.",
-        "The network was run on each photograph again, and gave the same value.",
+        "Above, the receptive field with the activation; below it, what in the patch drives the "
+        "channel (DeconvNet); at the bottom, the photographs with the patch framed.",
+        "The network was run on each photograph again and reproduced the value.",
         f'top_patches(net, survey, "{found.layer}", {found.channel})',
         drawn.recipe,
         wide=True,
     )
     return Chapter(
         "patches",
-        "What it gets to see",
-        f"The strongest of {len(survey.items):,} photographs, one patch from each at most.",
+        "Strongest patches",
+        f"The strongest of {len(survey.items):,} photographs, at most one patch from each.",
         [figure],
     )
 
@@ -219,21 +219,21 @@ def _synthetic(net: Network, found: TopActivations, steps: int | None) -> Chapte
         made = synthesize(net, [name, f"{name}@centre"], steps=steps)
     except NotApplicableError:
         return None
-    whole = "Made for the channel everywhere"
-    cell = "Made for one cell in the middle, as a patch is"
+    whole = "Made for the channel at every position"
+    cell = "Made for one cell in the middle, like a patch"
     figures = [
         Figure(
             picture,
             words,
-            f"A picture made to excite {name}: {words.lower()}",
-            "Begun as grey noise and changed step by step until it is as active as it can be made.",
-            "It shows what the channel could answer to, pushed to the extreme.",
+            f"A picture made for {name}: {words.lower()}",
+            "It starts as grey noise and is changed step by step to activate the channel as strongly as possible.",
+            "It shows an extreme of what the channel could respond to.",
             f'synthesize(net, "{name}{where}")',
             made.recipe,
         )
         for picture, words, where in zip(made.frames(), (whole, cell), ("", "@centre"), strict=True)
     ]
-    return Chapter("wants", "What it wants to see", "", figures)
+    return Chapter("wants", "Pictures made for it", "", figures)
 
 
 def _numbers(survey: Survey, found: TopActivations) -> Chapter:
@@ -249,12 +249,12 @@ def _numbers(survey: Survey, found: TopActivations) -> Chapter:
         figures = [
             Figure(
                 drawn,
-                "How strongly photographs fire it",
-                "Number of photographs against their strongest activation",
-                f"{counts[0]:,} of {sum(counts):,} photographs do not fire it at all.",
+                "How strongly photographs activate it",
+                "Number of photographs by their strongest activation",
+                f"{counts[0]:,} of {sum(counts):,} photographs do not activate it at all.",
             )
         ]
     if survey.class_means(found.layer) is not None:
         top = survey.top_classes(found.layer, found.channel)
         bars = [(str(r[0]), float(r[2] or 0), f"{float(r[1] or 0):.3g}") for r in top.rows]
-    return Chapter("numbers", "How often, and for whom", "", figures, bars)
+    return Chapter("numbers", "How often, and for which classes", "", figures, bars)

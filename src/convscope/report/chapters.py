@@ -1,4 +1,4 @@
-"""Chapters of the tour on what lies open: the answer, the layers, filters and maps."""
+"""Chapters of the tour on predictions, layers, filters and activation maps."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def says(net: Network, pixels: Tensor, said: Table, name: str, *, single: bool) 
     figure = Figure(
         photo,
         "The photograph as the network sees it",
-        f"{name}, cut to {photo.width} by {photo.height} pixels",
-        f"{photo.width} by {photo.height} pixels; what is cut off or blurred here cannot be part "
-        "of the answer.",
+        f"{name}, cropped to {photo.width} by {photo.height} pixels",
+        f"{photo.width} by {photo.height} pixels; what is cropped or blurred here cannot affect "
+        "the prediction.",
         pixels=True,
     )
     others = f" among the {len(net.labels)} it knows" if net.labels else ""
     lead = (
-        "This network gives a single score; the share is its sigmoid, above a half where the "
+        "This network has a single score; the percentage is its sigmoid, above 50 % where the "
         "score is positive."
         if single
-        else f"The five most probable classes{others}. The shares are the softmax of the scores: "
-        "they always add up to one over all classes, also when none of them is in the picture."
+        else f"The five most probable classes{others}. The percentages are the softmax of the scores: "
+        "over all classes they always add up to 100 %, even if none of them is in the picture."
     )
     return Chapter(
         "says",
-        "What it says",
+        "The prediction",
         lead,
         [figure],
         bars=bars,
@@ -61,9 +61,9 @@ def network(net: Network) -> Chapter:
     return Chapter(
         "network",
         "The network",
-        f"{convs} convolutions and {total:,} learnt numbers. Each block is a layer's output: its "
-        "height is the size of the maps, its width their number. Maps shrink with depth while "
-        "their number grows: the network gives up on where to learn what.",
+        f"{convs} convolutions and {total:,} learnt parameters. Each block is a layer's output: its "
+        "height is the size of the maps, its width their number. With depth maps shrink while "
+        "their number grows: the network trades position for content.",
         boxes=boxes,
     )
 
@@ -73,7 +73,7 @@ def _box(row: LayerInfo, rows: list[LayerInfo]) -> Box:
     depths = [r.shape[0] for r in rows]
     grid = row.shape[-1] if len(row.shape) == 3 else 1
     shape = "x".join(str(n) for n in row.shape)
-    sees = f", each cell sees {row.receptive_field} pixels" if row.receptive_field else ""
+    sees = f", receptive field of {row.receptive_field} pixels" if row.receptive_field else ""
     label = f"{row.stage}" if row.stage else row.name.rpartition(".")[2]
     note = f"{row.address} ({row.name}): {shape}{sees}"
     kind = _KINDS.get(row.kind, "conv")
@@ -92,10 +92,10 @@ def first_filters(net: Network) -> Chapter | None:
         found.picture(tile=56),
         f"All {len(found.values)} filters of {first.address}",
         f"A grid of {len(found.values)} filters in colour",
-        "Each tile is one filter: the pattern of colours to which it answers most. Mid-grey is zero.",
-        f"These are the learnt numbers themselves, nothing is estimated. {smooth} of {len(noise)} are "
-        "smooth (noise below 0.5, where 1 is pure chance); each is drawn by its own range, so a weak "
-        "filter looks as bold as a strong one.",
+        "Each tile is one filter: the colour pattern that activates it most. Mid-grey is zero.",
+        f"These are the learnt weights themselves, nothing is estimated. {smooth} of {len(noise)} are "
+        "smooth (noise below 0.5, where 1 means random weights); each filter is scaled to its own "
+        "range, so a weak filter looks as strong as any other.",
         f'filters(net, "{first.address}")',
         found.recipe,
         pixels=True,
@@ -104,8 +104,8 @@ def first_filters(net: Network) -> Chapter | None:
     return Chapter(
         "filters",
         "The first filters",
-        "Only the first layer looks at colours directly, so only its filters can be read as "
-        "pictures. Trained well, they become edges in all directions and blobs of colour.",
+        "Only the first layer receives colours, so only its filters can be read as pictures. In "
+        "a well-trained network they are edges in all directions and blobs of colour.",
         [figure],
     )
 
@@ -118,10 +118,10 @@ def activations(net: Network, pixels: Tensor) -> Chapter | None:
     figures = [_maps_figure(net, pixels, row) for row in evenly_spaced(rows, 6)]
     return Chapter(
         "maps",
-        "What the layers answer",
-        "The sixteen channels that answer this photograph most, layer by layer. Bright means "
-        "strong. Early maps still show the photograph; late ones are coarse, and say that "
-        "something is there rather than what it looks like.",
+        "Activations",
+        "The sixteen most active channels of each layer. Bright means a high activation. Early "
+        "maps still show the photograph; late maps are coarse, and show that something is "
+        "there rather than what it looks like.",
         figures,
     )
 
@@ -131,7 +131,7 @@ def _maps_figure(net: Network, pixels: Tensor, row: LayerInfo) -> Figure:
     found = maps(net, pixels, address, strongest=16)
     height, width = row.shape[1:]
     sees = (
-        f" A cell sees {row.receptive_field} pixels of the photograph."
+        f" The receptive field is {row.receptive_field} pixels of the photograph."
         if row.receptive_field
         else ""
     )
@@ -139,8 +139,8 @@ def _maps_figure(net: Network, pixels: Tensor, row: LayerInfo) -> Figure:
         found.picture(tile=80),
         f"{address}: {row.shape[0]} maps of {height} by {width}",
         f"The sixteen strongest activation maps of {address}",
-        f"Channels {', '.join(found.captions[:4])} answer most.{sees}",
-        "These are the network's own numbers; each map is drawn by its own range.",
+        f"Channels {', '.join(found.captions[:4])} are the most active.{sees}",
+        "These are the network's own activations; each map is scaled to its own range.",
         f'maps(net, photo, "{address}", strongest=16)',
         found.recipe,
         pixels=True,
@@ -161,10 +161,10 @@ def driven(net: Network, pixels: Tensor) -> Chapter | None:
         found.picture(tile=200, columns=4),
         f"The twelve strongest channels of {address}, projected back",
         f"DeconvNet projections of {', '.join(found.captions)}",
-        "Each tile starts from one channel's map alone and runs the network backwards to the "
-        "pixels: what is left is what that channel answered to. Grey is nothing.",
-        "A projection shows the photograph through the network's switches, so it is sharper than "
-        "what the channel knows; Zeiler & Fergus 2014, batch norms and sums taken as they are.",
+        "Each tile projects the map of one channel back to the pixels and shows what activated "
+        "that channel. Grey is zero.",
+        "A projection uses the pooling switches of this photograph, so it is sharper than what the "
+        "channel encodes; Zeiler & Fergus 2014, with batch norms and additions kept as they are.",
         f'deconv_strongest(net, photo, "{address}", top=12)',
         found.recipe,
         wide=True,
@@ -172,6 +172,6 @@ def driven(net: Network, pixels: Tensor) -> Chapter | None:
     return Chapter(
         "driven",
         "What drives the channels",
-        "A map says where a channel answers; its projection says to what.",
+        "A map shows where a channel is active; its projection shows what activates it.",
         [figure],
     )

@@ -1,4 +1,4 @@
-"""The map of codes as a page that can be zoomed."""
+"""The embedding map as a zoomable page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def code_page(found: EmbeddingMap) -> str:
     text = files("convscope.report").joinpath("templates/embedding-map.html").read_text("utf-8")
     return environment.from_string(text).render(
         title=f"{len(found.names):,} photographs as {found.recipe.network} sees them",
-        lead="Photographs that look alike to the network lie together. Drag and scroll to move and zoom.",
+        lead="Photographs that are similar for the network lie together. Drag to move, scroll to zoom.",
         alt=found.words(),
         data=data,
         thumb=THUMB,

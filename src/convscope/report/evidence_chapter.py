@@ -1,4 +1,4 @@
-"""Chapters of the tour on where the evidence lies."""
+"""Chapters of the tour on the evidence for the prediction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PIXEL_MAPS = (
     (
         "guidedgradcam",
         "Pixel by pixel: guided Grad-CAM",
-        "Edges that the network used, inside the region that counted.",
+        "Edges that the network used, inside the region that mattered.",
     ),
     (
         "smoothgrad",
@@ -51,8 +51,8 @@ def evidence(
     figures = [_heat_figure(net, pixels, shown, words, asked) for words, asked in questions]
     return Chapter(
         "evidence",
-        "Where the evidence lies",
-        "Grad-CAM (Selvaraju et al. 2017) weighs each channel of the last map by what it does for "
+        "Where the evidence is",
+        "Grad-CAM (Selvaraju et al. 2017) weights each channel of the last map by its effect on "
         "the score of a class, and shows where the sum is positive. Move the slider to fade "
         "between the photograph and the map.",
         figures,
@@ -96,7 +96,7 @@ def _heat_figure(
         heat.words(),
         _extent(heat)
         if evidence
-        else "No place speaks for this class: the map has no positive value.",
+        else "There is no evidence for this class: the map has no positive value.",
         _trust(net, plain, objective) if evidence else _coarse(net, heat),
         f'cam(net, photo, "{_asked(objective)}")',
         heat.recipe,
@@ -112,7 +112,7 @@ def _trust(net: Network, heat: Heatmap, objective: Objective) -> str:
 
 
 def otherwise(net: Network, pixels: Tensor, shown: Tensor, objective: Objective) -> Chapter | None:
-    """The same question asked pixel by pixel, and by covering the photograph."""
+    """The evidence pixel by pixel, and by covering the photograph."""
     figures = [
         figure
         for name, title, shows in _PIXEL_MAPS
@@ -120,10 +120,10 @@ def otherwise(net: Network, pixels: Tensor, shown: Tensor, objective: Objective)
     ]
     return Chapter(
         "pixels",
-        "The same question, asked otherwise",
-        f"Three more ways to ask what speaks for {_named(net, objective)}. They "
-        "need not agree: each answers a question of its own, and the check under each says how "
-        "much of the answer the network really uses.",
+        "Other methods",
+        f"Three more methods that look for the evidence for {_named(net, objective)}. They "
+        "need not agree: each measures something different, and the check under each says how "
+        "much of the marked evidence the network really uses.",
         figures,
     )
 
@@ -168,7 +168,7 @@ def _call(name: str, objective: Objective, options: dict[str, int]) -> str:
 def _extent(heat: Heatmap) -> str:
     positive = heat.values[0].clamp(min=0).flatten().sort(descending=True).values
     half = int((torch.cumsum(positive, 0) < positive.sum() / 2).sum()) + 1
-    return f"Half of the positive evidence lies in {half / len(positive):.0%} of the picture."
+    return f"Half of the positive evidence is in {half / len(positive):.0%} of the picture."
 
 
 def _coarse(net: Network, heat: Heatmap) -> str:
@@ -177,6 +177,6 @@ def _coarse(net: Network, heat: Heatmap) -> str:
         return "It shows what raised this score, not what the object is."
     tall = net.input_size[0] / height
     return (
-        f"The map has only {height} by {width} cells of about {tall:.0f} pixels, so its edges mean "
-        "nothing; it shows what raised this score, not what the object is."
+        f"The map has only {height} by {width} cells of about {tall:.0f} pixels, so its edges are not "
+        "meaningful; it shows what raised this score, not what the object is."
     )

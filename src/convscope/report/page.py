@@ -20,7 +20,7 @@ from convscope.results.base import written
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture with all that a reader needs to judge it.
+    """One picture with everything that a reader needs to judge it.
 
     Attributes:
         picture: what is drawn.
@@ -80,7 +80,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A heading, what it is about, and its figures.
+    """A heading, an introduction and figures.
 
     Attributes:
         anchor: name in the address of the page.

@@ -1,4 +1,4 @@
-"""The chapter of the tour on what the strongest channels want to see, beside where they fired."""
+"""The chapter of the tour with pictures made for the most active channels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGEST, STEPS = 144, 128  # a page should not take minutes, whatever the networ
 
 
 def wanted(net: Network, pixels: Tensor) -> Chapter | None:
-    """What the photograph's strongest channels of a late layer want to see; None without maps."""
+    """Pictures made for the most active channels of a late layer; None without maps."""
     rows = map_stages(net.layers, min_side=4)
     if len(rows) < 2:
         return None
@@ -42,10 +42,10 @@ def wanted(net: Network, pixels: Tensor) -> Chapter | None:
         return None
     return Chapter(
         "wanted",
-        "What these channels want to see",
-        "A channel's map says where it fired; a picture made for it says what it looks for. Each "
-        "begins as grey noise and is changed, step by step, until the channel is as active as it "
-        "can be made.",
+        "Pictures made for these channels",
+        "A channel's map shows where it is active; a picture made for it shows what it responds to. "
+        "Each picture starts as grey noise and is changed, step by step, to activate the channel as "
+        "strongly as possible.",
         [_figure(net, pixels, acts, address, strongest, found)],
     )
 
@@ -60,16 +60,16 @@ def _figure(
 ) -> Figure:
     fired = [fired_in(pixels, acts[0, k]) for k in strongest]
     made = [_as_large(tile, fired[0].shape[0]) for tile in found.tile_arrays()]
-    names = [f"channel {k}: where it fired" for k in strongest] + ["and what it wants"] * len(made)
+    names = [f"channel {k}: where it is active" for k in strongest] + ["made for it"] * len(made)
     numbers = ", ".join(f"{address}:{k}" for k in strongest)
     return Figure(
         sheet([*fired, *made], columns=len(fired), captions=names),
         f"The {len(fired)} strongest channels of {address}",
-        f"Where {numbers} fired in the photograph, and below each a picture made for it",
-        "Above, the photograph with the channel's own map over it; below, the picture that "
-        f"excites this channel most. {_compared(net, pixels, address, strongest, found)}",
-        "These pictures show what a channel could answer to, pushed to the extreme. What it gets "
-        "to see in real photographs is tamer, and may be something else besides.",
+        f"Where {numbers} are active in the photograph, and below each a picture made for it",
+        "Above, the photograph with an overlay of the channel's map; below, the picture that "
+        f"activates this channel most. {_compared(net, pixels, address, strongest, found)}",
+        "These pictures show an extreme of what a channel could respond to. In real photographs it "
+        "responds to weaker patterns, and perhaps to other things too.",
         f'synthesize(net, ["{address}:{strongest[0]}", ...])',
         found.recipe,
         wide=True,

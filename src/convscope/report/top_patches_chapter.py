@@ -1,4 +1,4 @@
-"""The chapter of the tour on what a photograph's strongest channels answer to in other photographs."""
+"""The chapter of the tour on the most active channels in other photographs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNT, SIDE = 5, 96
 
 
 def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
-    """The photograph's strongest channels beside the patches that fire them most elsewhere.
+    """The most active channels beside the patches of other photographs that activate them most.
 
     None where the survey looked at no layer with maps.
 
@@ -45,19 +45,18 @@ def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
     figure = Figure(
         sheet([tile for row in rows for tile in row], columns=columns, captions=captions),
         f"The {len(channels)} strongest channels of {layer}",
-        f"For each of {len(channels)} channels where it fired, and the patches that fire it most",
-        "Left, where the channel fired in this photograph; beside it the patches of "
-        f"{len(survey.items):,} other photographs that fire it most, with the activation.",
-        "These are its strongest answers. What it does on most photographs is weaker and more mixed.",
+        f"For each of {len(channels)} channels where it is active, and the patches that activate it most",
+        "Left, where the channel is active in this photograph; beside it, the patches from "
+        f"{len(survey.items):,} other photographs that activate it most, with the activation.",
+        "These are its highest activations. On most photographs it is weaker and less specific.",
         f'top_patches(net, open_survey("..."), "{layer}", {channels[0]})',
         survey.recipe,
         wide=True,
     )
     return Chapter(
         "seen",
-        "What these channels answer to elsewhere",
-        "A channel that is active here looked for something. Photographs that fire it even more "
-        "say for what.",
+        "These channels in other photographs",
+        "Photographs that activate a channel even more than this one show what it responds to.",
         [figure],
     )
 

@@ -69,15 +69,18 @@ def tour(
     single, answer = Scores.of(acts).is_single, predicted().resolve_target(acts)
     said = predict(net, pixels, top=5)
     parts: list[tuple[str, Callable[[], Chapter | None]]] = [
-        ("what it says", lambda: says(net, pixels, said, name, single=single)),
+        ("prediction", lambda: says(net, pixels, said, name, single=single)),
         ("the network", lambda: network(net)),
         ("its filters", lambda: first_filters(net)),
         ("activation maps", lambda: activations(net, pixels)),
         ("what drives the channels", lambda: driven(net, pixels)),
-        ("what its channels want to see", lambda: wanted(net, pixels)),
-        ("what they answer to elsewhere", lambda: seen(net, pixels, survey) if survey else None),
-        ("where the evidence lies", lambda: evidence(net, pixels, shown, said, answer, target)),
-        ("other ways to ask", lambda: otherwise(net, pixels, shown, answer)),
+        ("pictures made for its channels", lambda: wanted(net, pixels)),
+        (
+            "its channels in other photographs",
+            lambda: seen(net, pixels, survey) if survey else None,
+        ),
+        ("where the evidence is", lambda: evidence(net, pixels, shown, said, answer, target)),
+        ("other methods", lambda: otherwise(net, pixels, shown, answer)),
     ]
     chapters: list[Chapter] = []
     reporter = Reporter(len(parts), "done", progress)
@@ -103,12 +106,12 @@ def _fine(net: Network, photo: Tensor | Source) -> Tensor:
 
 def _lead(said: Table, objective: Objective, name: str) -> str:
     label, share = said.rows[0][2], float(said.rows[0][3] or 0)
-    answer = f"answers {label} and gives it {share:.0%}"
+    answer = f"predicts {label} with {share:.0%}"
     if objective == -logit(0):
-        answer = f"gives {label}, the only class it knows, {share:.0%}, so its answer is no"
+        answer = f"gives {label}, its only class, {share:.0%}, so it predicts no"
     return (
-        f"Shown {name}, the network {answer}. This page "
-        "follows the photograph through the network and asks where that answer comes from."
+        f"For {name}, the network {answer}. This page "
+        "follows the photograph through the network and shows what the prediction is based on."
     )
 
 
