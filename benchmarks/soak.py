@@ -45,7 +45,7 @@ import convscope
 CLIENTS, PHOTOGRAPHS = 12, 16
 LAYER, CHANNEL, STEPS = "stage:2", 3, 4
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n%%EndComments\n{} loop\n"
-BUSY = re.compile("Too many|Queue is full|Too much is being sent")  # true, and no fault
+BUSY = re.compile("Too many|Queue is full|receiving too much data")  # true, and no fault
 
 
 @dataclass(frozen=True)

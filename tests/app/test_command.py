@@ -28,7 +28,7 @@ def refused(run, monkeypatch):
 
 
 def test_others_need_a_password(refused):
-    expected = "convscope: At 0.0.0.0 others can reach the app, so it needs a password: give --auth user:password, or stay at 127.0.0.1."
+    expected = "convscope: At 0.0.0.0 others can reach the app, so it needs a password: pass --auth user:password, or use 127.0.0.1."
     assert (2, expected) == refused("--host", "0.0.0.0")  # noqa: S104 - it is refused
 
 
@@ -77,7 +77,7 @@ def test_a_survey_that_is_none(refused, tmp_path):
         (["--survey", ""], "--survey must be the folder that convscope survey made, not ''."),
         (
             ["--host", "10.9.8.7", "--auth", "anna:secret-word"],
-            "'10.9.8.7' is no address of this machine, so the app cannot listen there; take another with --host, 127.0.0.1 say.",
+            "'10.9.8.7' is not an address of this machine, so the app cannot listen there; choose another with --host, such as 127.0.0.1.",
         ),
     ],
 )

@@ -43,7 +43,7 @@ def test_channels_end_where_they_end(page, address):
     assert f"channel={last}" in page.url
     page.get_by_role("spinbutton", name="Channel").fill("-2")
     page.get_by_role("spinbutton", name="Channel").blur()
-    page.wait_for_selector(f"text=Channel must be a whole number from 0 to {last}.")
+    page.wait_for_selector(f"text=Channel must be an integer from 0 to {last}.")
     assert str(last) == page.get_by_role("spinbutton", name="Channel").input_value()
 
 
@@ -121,10 +121,10 @@ def test_the_camera_goes_on_and_its_picture_is_asked_about(page, address):
     assert page.get_by_role("button", name="Turn it off").is_visible()
     page.get_by_label("Follow channel").fill("-2")
     page.get_by_label("Follow channel").blur()
-    page.wait_for_selector("text=Follow channel must be a whole number from 0 to")
+    page.wait_for_selector("text=Follow channel must be an integer from 0 to")
     assert page.get_by_role("button", name="Turn it off").is_visible()
     page.evaluate("document.querySelector('.live .bar').click()")
-    page.wait_for_selector("text=Where the evidence lies")
+    page.wait_for_selector("text=Where the evidence is")
     assert "camera.jpg" in page.locator(".stage img.view").get_attribute("alt")
 
 
@@ -138,5 +138,5 @@ def test_without_encryption_copying_and_the_camera_say_so(page, address):
     page.get_by_role("button", name="copy").first.click()
     page.wait_for_selector(".code .quiet >> text=copied")
     page.get_by_role("button", name="Camera").click()
-    page.wait_for_selector("text=only over an encrypted connection")
+    page.wait_for_selector("text=needs an encrypted connection")
     assert [] == page.errors

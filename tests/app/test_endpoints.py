@@ -141,24 +141,24 @@ def test_gradios_own_check_is_on_as_well(client):
 @pytest.mark.parametrize(
     ("name", "sent", "expected"),
     [
-        ("predict", ["sample:china", 2.5], "top must be a whole number from 1 to 1000, not '2.5'."),
-        ("predict", ["sample:china", "3"], "top must be a whole number from 1 to 1000, not '3'."),
+        ("predict", ["sample:china", 2.5], "top must be an integer from 1 to 1000, not '2.5'."),
+        ("predict", ["sample:china", "3"], "top must be an integer from 1 to 1000, not '3'."),
         (
             "predict",
             ["sample:china", None],
-            "top must be a whole number from 1 to 1000, not 'None'.",
+            "top must be an integer from 1 to 1000, not 'None'.",
         ),
         (
             "predict",
             ["sample:china", True],
-            "top must be a whole number from 1 to 1000, not 'True'.",
+            "top must be an integer from 1 to 1000, not 'True'.",
         ),
-        ("predict", ["sample:china"], "predict takes 2 values, and 1 came."),
-        ("predict", ["é", 1], "A photograph is sent as a file or as base64 text."),
+        ("predict", ["sample:china"], "predict takes 2 values, not 1."),
+        ("predict", ["é", 1], "A photograph must be a file or base64 text."),
         (
             "maps",
             ["sample:china", "stage:1", 1.5],
-            "strongest must be a whole number from 1 to 64, not '1.5'.",
+            "strongest must be an integer from 1 to 64, not '1.5'.",
         ),
         ("maps", ["sample:china", 5, 1], "layer must be text, not '5'."),
         ("cam", ["sample:china", 5, "gradcam"], "target must be text, not '5'."),
@@ -168,17 +168,17 @@ def test_gradios_own_check_is_on_as_well(client):
         (
             "synthesize",
             ["class:1", 2, 32, 1e30],
-            "seed must be a whole number from 0 to 2147483648, not '1e+30'.",
+            "seed must be an integer from 0 to 2147483648, not '1e+30'.",
         ),
         (
             "synthesize",
             ["class:1", 2, "32", 0],
-            "size must be a whole number from 16 to 320, not '32'.",
+            "size must be an integer from 16 to 320, not '32'.",
         ),
         (
             "synthesize",
             ["class:1", 2, 10**9, 0],
-            "size must be a whole number from 16 to 320, not '1000000000'.",
+            "size must be an integer from 16 to 320, not '1000000000'.",
         ),
     ],
 )

@@ -69,7 +69,7 @@ def test_the_page_itself_is_there_and_carries_its_rules(client):
 
 def test_a_name_bound_to_this_machine_by_another_is_refused(client):
     found = client.get("/", headers={"host": "evil.example:7860"})
-    assert (403, "This app is not known by that name.") == (found.status_code, found.text)
+    assert (403, "This host name does not belong to the app.") == (found.status_code, found.text)
 
 
 @pytest.mark.parametrize("host", ["localhost:7860", "127.0.0.1:7860", "[::1]:7860"])
@@ -81,7 +81,7 @@ def test_the_machines_own_names_are_known(client, host):
 def test_another_pages_questions_are_refused(client, origin):
     asked = {"session_hash": "a", "component_id": 1, "fn_name": "sample", "data": {}}
     found = client.post("/gradio_api/component_server", json=asked, headers={"origin": origin})
-    assert (403, "Other pages may not ask this app.") == (found.status_code, found.text)
+    assert (403, "Other pages cannot use this app.") == (found.status_code, found.text)
     assert "access-control-allow-origin" not in found.headers
 
 
@@ -94,7 +94,7 @@ def test_a_page_elsewhere_may_link_here_and_nothing_else(client):
 def test_a_large_question_is_refused_before_it_is_read(client):
     address = "data:image/png;base64," + "A" * (MAX_JSON_BYTES + 1)
     found = client.post("/gradio_api/queue/join", json={"data": [address]})
-    assert (413, "This is too large.") == (found.status_code, found.text)
+    assert (413, "The request is too large.") == (found.status_code, found.text)
 
 
 def test_a_large_question_of_unknown_length_is_refused_while_it_comes(client):
@@ -105,7 +105,7 @@ def test_a_large_question_of_unknown_length_is_refused_while_it_comes(client):
     found = client.post(
         "/gradio_api/component_server", content=body(), headers={"content-type": "application/json"}
     )
-    assert (413, "This is too large.") == (found.status_code, found.text)
+    assert (413, "The request is too large.") == (found.status_code, found.text)
 
 
 def test_a_large_file_is_refused(client):
@@ -153,8 +153,8 @@ def test_the_folder_for_files_goes_with_the_server():
 
 def test_others_need_a_password():
     message = (
-        "At 0.0.0.0 others can reach the app, so it needs a password: give --auth user:password, "
-        "or stay at 127.0.0.1."
+        "At 0.0.0.0 others can reach the app, so it needs a password: pass --auth user:password, "
+        "or use 127.0.0.1."
     )
     with pytest.raises(ArgumentError) as error:
         launch(tiny(), host="0.0.0.0")  # noqa: S104 - this is what is refused

@@ -108,7 +108,7 @@ def test_arrows_move_through_layers_and_channels(page, address):
     page.wait_for_selector('.tiles[data-layer="stage:4"]')
     page.goto(address + "#tab=channel&layer=stage:4&channel=7")
     page.reload()
-    page.wait_for_selector("text=Where it answers")
+    page.wait_for_selector("text=Activation map")
     page.keyboard.press("ArrowRight")
     page.wait_for_function("location.hash.includes('channel=8')")
     page.keyboard.press("ArrowDown")
@@ -236,7 +236,7 @@ def test_a_hundred_files_are_too_many(page, address):
         for i in range(100)
     ]
     page.set_input_files("input[type=file]", files)
-    page.wait_for_selector("text=Of 100 photographs the first 12 were taken.", timeout=15000)
+    page.wait_for_selector("text=Only the first 12 of 100 photographs were used.", timeout=15000)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -307,14 +307,14 @@ def forget(page, address):
 REFUSALS = [
     (
         lambda route: route.abort(),
-        "The server cannot be reached: it was stopped, or the connection is cut. Try again later, or load the page again.",
+        "The server cannot be reached: it was stopped, or the connection was lost. Try again later, or reload the page.",
     ),
-    (lambda route: route.fulfill(status=401), "You are no longer signed in; load the page again."),
+    (lambda route: route.fulfill(status=401), "You are no longer signed in; reload the page."),
     (
         lambda route: (
             route.continue_() if "app_id" in route.request.url else route.fulfill(status=408)
         ),
-        "The server did not take this: it came too slowly, was too large, or too much came at once. Please try again.",
+        "The server refused this: it arrived too slowly, was too large, or the server received too much at once. Please try again.",
     ),
 ]
 

@@ -196,7 +196,7 @@ def started(state, name):
 
 def test_without_a_place_it_says_so_and_places_come_back(state):
     running = [started(state, str(k))[1] for k in range(MAX_JOBS)]
-    expected = "Too many pictures are being made here just now; please try again in a minute."
+    expected = "Too many pictures are being made at the moment; please try again in a minute."
     assert expected == started(state, "late")[0]["error"]
     for steps in running:
         steps.close()

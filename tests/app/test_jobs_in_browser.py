@@ -66,7 +66,7 @@ def test_stop_ends_what_has_not_answered(page, address):
     opened(page, address + "#tab=make")
     page.route("**/queue/join*", lambda route: None)  # the server is not reached
     make(page)
-    page.wait_for_selector("text=waiting for a free place")
+    page.wait_for_selector("text=waiting for a free slot")
     page.get_by_role("button", name="Stop").click()
     page.get_by_role("button", name="Make it").wait_for(timeout=1000)
 
@@ -80,7 +80,7 @@ def test_what_was_made_before_is_gone_while_another_grows(page, address):
     make(page)
     page.wait_for_selector(".runner >> text=/step/")
     assert 0 == page.locator(".keep").count()
-    assert "A picture on its way" == page.locator("img.large").get_attribute("alt")
+    assert "A picture in progress" == page.locator("img.large").get_attribute("alt")
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector(".keep", timeout=SOON)
 
@@ -138,6 +138,6 @@ def test_a_server_that_was_stopped_or_started_again_ends_the_job_in_words(page, 
     page.wait_for_selector("img.large", timeout=SOON)
     page.route("**/app_id", lambda route: route.fulfill(json={"app_id": 1}))
     page.wait_for_selector(".complaint:not([hidden])", timeout=SOON)
-    expected = "The server was started again, so this was lost; please start it once more."
+    expected = "The server was restarted, so this was lost; please start it again."
     assert expected == page.locator(".complaint").inner_text()
     assert page.get_by_role("button", name="Make it").is_visible()

@@ -36,7 +36,7 @@ def test_a_link_for_another_network_is_said_and_stays(page, address):
 def test_a_layer_that_is_no_stage(page, address):
     opened(page, address + "#tab=layers&layer=conv:3")
     page.wait_for_selector('.tiles[data-layer="conv:3"]')
-    assert "sees the whole photograph" not in page.locator(".read").inner_text()
+    assert "is the whole photograph" not in page.locator(".read").inner_text()
     assert "conv:3" == page.get_by_label("Layer", exact=True).input_value()
     depth = int(page.get_by_label("Depth").input_value())
     assert depth > 0

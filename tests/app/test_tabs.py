@@ -91,13 +91,13 @@ def test_a_bomb_is_refused_by_its_header(functions):
 @pytest.mark.parametrize("count", [0, 2, 100])
 def test_one_photograph_at_a_time(functions, count):
     found = functions["photograph"](Form(*[png()] * count))
-    assert {"error": "Bring one photograph at a time."} == found
+    assert {"error": "Upload one photograph at a time."} == found
 
 
 def test_photographs_are_kept_within_bounds():
     photos = Photographs(tiny(), decoder(), max_photos=3)
     tokens = [photos.add(png(colour=(i, 0, 0)), "a").token for i in range(5)]
-    with pytest.raises(ImageError, match="no longer kept"):
+    with pytest.raises(ImageError, match="no longer stored"):
         photos[tokens[0]]
     assert tokens[-1] == photos[tokens[-1]].token
     assert MAX_PHOTOS < 100
@@ -235,7 +235,7 @@ def test_many_at_once_each_get_their_own_answer(state):
 def test_too_many_are_told_so(state, functions, token):
     state._waiting = MAX_WAITING
     found = functions["evidence"]({"token": token, "target": "class:3"})
-    expected = "Too many people are asking this network just now; please try again in a moment."
+    expected = "Too many requests are waiting for this network; please try again in a moment."
     assert {"error": expected} == found
 
 
@@ -247,7 +247,7 @@ def test_numbers_are_read_with_care(state, value):
             {"n": "x"}
         )
     else:
-        with pytest.raises(convscope.ConvscopeError, match="n must be a whole number from 0 to 9"):
+        with pytest.raises(convscope.ConvscopeError, match="n must be an integer from 0 to 9"):
             request.integer("n", 0, 0, 9)
 
 
@@ -345,4 +345,4 @@ def test_slow_photographs_do_not_hold_up_the_others():
     own.close()
     for thread in threads:
         thread.join()
-    assert 2 == sum("Too many photographs are being brought" in words for words in ended)
+    assert 2 == sum("Too many photographs are being decoded" in words for words in ended)

@@ -87,7 +87,7 @@ def test_half_a_body_is_closed_in_words(port, path):
         waiting.sendall(b"POST " + path + b" HTTP/1.1\r\n" + HOST + b"content-length: 9\r\n\r\nabc")
         said = read_to_the_end(waiting)
     assert said.startswith(b"HTTP/1.1 408")
-    assert said.endswith(b"This came too slowly, or not to its end.")
+    assert said.endswith(b"The request arrived too slowly or was cut off.")
 
 
 def test_half_a_body_after_a_refusal_is_closed(port):
@@ -170,7 +170,7 @@ def test_what_comes_in_is_bounded_for_all_together():
             run, Guard(app, bodies=bodies), dict(ASKED), [part(b"a" * 41, more=False)]
         )
         assert 503 == found[0]["status"]
-        assert found[1]["body"].startswith(b"Too much is being sent here")
+        assert found[1]["body"].startswith(b"The app is receiving too much data")
         asked.append(1)
 
     asked = []

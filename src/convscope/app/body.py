@@ -102,10 +102,10 @@ class BodyReader:
                 min(self._timeout, left + len(data) / BYTES_PER_EXTRA_SECOND),
             )
             if count > max_bytes:
-                raise BodyError(413, "This is too large.")
+                raise BodyError(413, "The request is too large.")
             reserve = self._small_body_reserve if count <= SMALL_BODY_BYTES else 0
             if self._total_bytes + len(data) > self._max_total_bytes + reserve:
-                raise BodyError(503, "Too much is being sent here just now; please try again soon.")
+                raise BodyError(503, "The app is receiving too much data; please try again soon.")
             self._total_bytes += len(data)
             file.write(data)
         return True
@@ -132,7 +132,7 @@ async def _receive_within(seconds: float, receive: Receive) -> Message:
         async with asyncio.timeout(seconds):
             return await receive()
     except TimeoutError:
-        raise BodyError(408, "This came too slowly, or not to its end.") from None
+        raise BodyError(408, "The request arrived too slowly or was cut off.") from None
 
 
 def _replay(file: IO[bytes], after: Receive) -> Receive:

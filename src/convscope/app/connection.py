@@ -15,7 +15,7 @@ HEADER_TIMEOUT = (
 )
 WRITE_TIMEOUT = 60.0  # seconds in which a client must take some of an answer that waits for it
 MAX_CONNECTIONS = 512  # connections; a process can hold about a thousand files
-_BUSY = b"Too many connections are open here just now; please try again in a moment."
+_BUSY = b"Too many connections are open; please try again in a moment."
 _SERVICE_UNAVAILABLE = b"\r\n".join(
     (
         b"HTTP/1.1 503 Service Unavailable",

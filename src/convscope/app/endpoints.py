@@ -35,7 +35,7 @@ INTEGER_BOUNDS = {  # of the whole numbers, by name
     "size": (16, 320),
     "seed": (0, 2**31),
 }
-INVALID_PHOTO = "A photograph is sent as a file or as base64 text."
+INVALID_PHOTO = "A photograph must be a file or base64 text."
 _LOG = logging.getLogger("convscope.app")
 PhotoInput = dict[str, Any] | str
 Answer = dict[str, Any]

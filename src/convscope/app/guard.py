@@ -107,14 +107,14 @@ class Guard:
         """Why a request is not let through; None where it is."""
         headers = _headers(scope)
         if not self._is_allowed_host(headers.get("host", "")):
-            return _plain_response(403, "This app is not known by that name.")
+            return _plain_response(403, "This host name does not belong to the app.")
         if _is_cross_origin(headers):
-            return _plain_response(403, "Other pages may not ask this app.")
+            return _plain_response(403, "Other pages cannot use this app.")
         path = scope["path"]
         if ".." in path or not ALLOWED_PATHS.fullmatch(path):
             return _plain_response(404, "There is nothing here.")
         if int(headers.get("content-length", "0") or 0) > _max_body_bytes(scope):
-            return _plain_response(413, "This is too large.")
+            return _plain_response(413, "The request is too large.")
         return self._check_login(scope)
 
     def _check_login(self, scope: Scope) -> PlainTextResponse | None:

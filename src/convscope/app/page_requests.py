@@ -12,9 +12,7 @@ from convscope.errors import ArgumentError, ConvscopeError
 
 Answer = dict[str, Any]
 _LOG = logging.getLogger("convscope.app")
-INTERNAL_ERROR = (
-    "Something went wrong here; the person who runs this app finds it in the server's log."
-)
+INTERNAL_ERROR = "Something went wrong; the server's log has the details."
 
 
 class PageRequest:
@@ -53,7 +51,7 @@ def integer_in(name: str, value: Any, low: int, high: int) -> int:
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not low <= value <= high or value != int(value):
-        msg = f"{name} must be a whole number from {low} to {high}, not {str(value)[:40]!r}."
+        msg = f"{name} must be an integer from {low} to {high}, not {str(value)[:40]!r}."
         raise ArgumentError(msg)
     return int(value)
 

@@ -59,7 +59,7 @@ class PhotoDecoder:
 @contextmanager
 def _slot_in(slots: threading.BoundedSemaphore) -> Iterator[None]:
     if not slots.acquire(blocking=False):
-        msg = "Too many photographs are being brought just now; please try again in a moment."
+        msg = "Too many photographs are being decoded at the moment; please try again soon."
         raise ImageError(msg)
     try:
         yield

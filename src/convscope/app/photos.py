@@ -88,7 +88,7 @@ class Photographs:
         """
         found = self._known.get(str(token))
         if found is None:
-            msg = "This photograph is no longer kept here; please bring it again."
+            msg = "This photograph is no longer stored here; please upload it again."
             raise ImageError(msg)
         return found
 

@@ -174,7 +174,7 @@ def check_auth(host: str, auth: tuple[str, str] | None) -> None:
         msg = f"--host must be an address of this machine, as {HOST}, not {host!r}."
         raise ArgumentError(msg)
     if auth is None and not is_loopback(host):
-        msg = f"At {host} others can reach the app, so it needs a password: give --auth user:password, or stay at {HOST}."
+        msg = f"At {host} others can reach the app, so it needs a password: pass --auth user:password, or use {HOST}."
         raise ArgumentError(msg)
     if auth is not None and (not auth[0] or len(auth[1]) < MIN_PASSWORD_LENGTH):
         msg = f"A login needs a name and a password of at least {MIN_PASSWORD_LENGTH} characters."
@@ -227,8 +227,8 @@ def _is_logged_in(mounted: Any) -> Callable[[Mapping[str, str]], bool]:
 
 def _cannot_listen(host: str, port: int, error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES):
-        return f"The app cannot listen at {host}, port {port} ({error.strerror}); take another with --port."
-    return f"{host!r} is no address of this machine, so the app cannot listen there; take another with --host, {HOST} say."
+        return f"The app cannot listen at {host}, port {port} ({error.strerror}); choose another with --port."
+    return f"{host!r} is not an address of this machine, so the app cannot listen there; choose another with --host, such as {HOST}."
 
 
 def _check_password(auth: tuple[str, str]) -> Callable[[str, str], bool]:

@@ -79,7 +79,7 @@ class SharedState:
             BusyError: if there is none left.
         """
         if not self._slots.acquire(blocking=False):
-            msg = "Too many pictures are being made here just now; please try again in a minute."
+            msg = "Too many pictures are being made at the moment; please try again in a minute."
             raise BusyError(msg)
         try:
             yield
@@ -108,7 +108,7 @@ class SharedState:
             BusyError: if too many wait already.
         """
         if self._waiting >= MAX_WAITING:
-            msg = "Too many people are asking this network just now; please try again in a moment."
+            msg = "Too many requests are waiting for this network; please try again in a moment."
             raise BusyError(msg)
         self._waiting += 1
         try:

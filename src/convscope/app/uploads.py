@@ -27,8 +27,8 @@ MAX_UPLOADS, MAX_TOTAL_BYTES, MAX_AGE_SECONDS = (
     300.0,
 )  # uploads that wait to be asked about: how many, bytes, seconds
 UPLOAD_EXPIRED = (
-    "No such upload is kept here: a file is kept for one question, and for "
-    f"{MAX_AGE_SECONDS / 60:g} minutes at most. Please upload it again."
+    "No such upload is stored here: a file is kept for one request and at most "
+    f"{MAX_AGE_SECONDS / 60:g} minutes. Please upload it again."
 )
 
 
@@ -128,7 +128,7 @@ def _checking_files(
 
 def _check_count(asked: Any, sent: list[Any]) -> None:
     if len(sent) < len(asked.inputs):
-        msg = f"{asked.api_name} takes {len(asked.inputs)} values, and {len(sent)} came."
+        msg = f"{asked.api_name} takes {len(asked.inputs)} values, not {len(sent)}."
         raise ImageError(msg)
 
 

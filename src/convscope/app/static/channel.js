@@ -43,20 +43,20 @@ const drawUnit = latest(async (panel) => {
   if (found) counts[asked.layer] = found.count;
   if (!found || !same()) return;
   parts.words.textContent = unitWords(found);
-  parts.map.replaceChildren(layered(found, "Where it answers", `Strongest ${short(found.most)}, on average ${short(found.mean)}. The frame on the photograph is what its strongest cell sees.`));
-  if (found.most > 0) frame(...found.box, found.sees ? "What its strongest cell sees" : "Its strongest cell sees the whole photograph");
+  parts.map.replaceChildren(layered(found, "Activation map", `Maximum ${short(found.most)}, mean ${short(found.mean)}. The frame on the photograph is the receptive field of its strongest cell.`));
+  if (found.most > 0) frame(...found.box, found.sees ? "Receptive field of its strongest cell" : "Its strongest cell sees the whole photograph");
   parts.want.replaceChildren(wanted(asked));
   parts.more.replaceChildren(histogram(found), alike(found));
   if (facts.survey) surveyed(parts.more, asked, same);
-  parts.drive.replaceChildren(waiting("Tracing it back to the pixels…"));
+  parts.drive.replaceChildren(waiting("Projecting it back to the pixels…"));
   const driven = await ask("projection", asked);
   if (driven && same()) parts.drive.replaceChildren(picture(driven.picture, "What drives it here",
-    driven.picture ? "The photograph traced back from this channel alone (DeconvNet). Grey is nothing." : driven.words, driven.code, driven.words));
+    driven.picture ? "The projection of this channel to the pixels (DeconvNet). Grey is zero." : driven.words, driven.code, driven.words));
 });
 
 function unitWords(found) {
-  if (!(found.most > 0)) return "It does not answer to this photograph at all.";
-  return `It is number ${found.rank} of ${found.count} in strength for this photograph, and active at ${percent(found.active)} of the places.`;
+  if (!(found.most > 0)) return "It is not active on this photograph.";
+  return `On this photograph it ranks ${found.rank} of ${found.count} by activation, and ${percent(found.active)} of its cells are active.`;
 }
 
 function picture(address, title, words, call, alt) {
@@ -67,21 +67,21 @@ function picture(address, title, words, call, alt) {
 // Made when asked for, since it takes seconds; kept by the server for the next time.
 function wanted(asked) {
   const image = make("img", { alt: "", hidden: true }), after = make("div");
-  const words = make("p", {}, "A picture made from noise, step by step, until the channel answers as strongly as it can.");
+  const words = make("p", {}, "A picture made from noise, step by step, to activate the channel as strongly as possible.");
   const control = runner("Make it", (told) => {
     image.hidden = true;
     after.replaceChildren();
     return begin("synthesize", { target: `${asked.layer}:${asked.channel}` }, (answer) => {
       told(answer);
-      if (answer.picture) { image.src = answer.picture; image.hidden = false; image.alt = answer.words || "A picture on its way"; }
+      if (answer.picture) { image.src = answer.picture; image.hidden = false; image.alt = answer.words || "A picture in progress"; }
       if (answer.done) after.replaceChildren(keeping(answer.key, ".png", ".gif", ".json"), answer.code ? code(answer.code) : "");
     });
   });
-  return make("figure.card", {}, make("div.photo", {}, make("p.none", {}, "not made yet"), image), make("figcaption", {}, make("h3", {}, "What it wants to see"), words, control, after));
+  return make("figure.card", {}, make("div.photo", {}, make("p.none", {}, "not made yet"), image), make("figcaption", {}, make("h3", {}, "A picture made for it"), words, control, after));
 }
 
 function histogram(found) {
-  return make("figure.chart", {}, make("figcaption", {}, make("h3", {}, "How often it takes which value"), make("p.soft", {}, `Over the places of this photograph, from ${short(found.least)} to ${short(found.most)}.`)),
+  return make("figure.chart", {}, make("figcaption", {}, make("h3", {}, "Distribution of its values"), make("p.soft", {}, `Over the cells of this photograph, from ${short(found.least)} to ${short(found.most)}.`)),
     columns(found.histogram, `Histogram from ${short(found.least)} to ${short(found.most)}`));
 }
 
@@ -91,10 +91,10 @@ async function surveyed(place, asked, same) {
   if (!found || !same()) return;
   if (found.missing) return place.prepend(make("section.section", {}, make("h3", {}, "In many photographs"), make("p.soft", {}, found.missing)));
   const photographs = `${found.photographs} photographs`;
-  const rows = [["The parts of photographs that fire it most", found.patches]];
-  if (found.driven) rows.push(["And what in them drives it", found.driven]);
+  const rows = [["The patches that activate it most", found.patches]];
+  if (found.driven) rows.push(["What in them drives it", found.driven]);
   place.prepend(make("section.section", {}, make("h3", {}, "In many photographs"),
-    make("p", {}, found.state === "alive" ? `Of ${photographs}, those that fire it most, cut to what its cell sees (${found.layer.replace(":", " ")}).` : `Of ${photographs} it is ${found.state}.`),
+    make("p", {}, found.state === "alive" ? `Of ${photographs}, those that activate it most, cropped to the receptive field (${found.layer.replace(":", " ")}).` : `On ${photographs} it is ${found.state}.`),
     ...rows.flatMap(([title, sprites]) => [make("h4", {}, title), patchRow(sprites, found.captions)]),
     found.classes.length ? make("div.half", {}, make("h4", {}, "The classes it prefers"), plainBars(found.classes)) : "", spread(found.histogram),
     code(found.code)));
@@ -110,8 +110,8 @@ function columns(counts, words) {
 function spread(counts) {
   const used = counts.map((count, place) => (count ? place : -1)).filter((place) => place > 0);
   const shown = used.length ? counts.slice(used[0], used.at(-1) + 1) : [];
-  return make("figure.chart", {}, make("figcaption", {}, make("h4", {}, "Its strongest answer in each photograph"),
-    make("p.soft", {}, `From weak to strong, each step a little more than the last; ${counts[0]} photographs left it silent.`)), shown.length ? columns(shown, "Histogram of its strongest answers") : "");
+  return make("figure.chart", {}, make("figcaption", {}, make("h4", {}, "Its strongest activation in each photograph"),
+    make("p.soft", {}, `From weak to strong, on a logarithmic scale; ${counts[0]} photographs do not activate it.`)), shown.length ? columns(shown, "Histogram of its strongest activations") : "");
 }
 
 function patchRow(sprites, captions) {
@@ -129,7 +129,7 @@ const plainBars = (classes) => make("ol.bars", {}, ...classes.map((one) => make(
   make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(1)}%` })), make("span.share", {}, percent(one.share)))));
 
 function alike(found) {
-  return make("div.alike", {}, make("h3", {}, "Its neighbours"), make("p.soft", {}, "Channels of this layer that answer at the same places of this photograph."),
+  return make("div.alike", {}, make("h3", {}, "Similar channels"), make("p.soft", {}, "Channels of this layer that are active at the same positions of this photograph."),
     make("p", {}, ...found.neighbours.flatMap((k) => [button(`channel ${k}`, () => goUnit({ channel: k }), ".act"), " "])),
-    facts.survey ? "" : make("p.soft", {}, "Its strongest patches in a data set, and the classes it prefers, show up here when the app is started with a survey: convscope app --survey FOLDER."));
+    facts.survey ? "" : make("p.soft", {}, "Start the app with a survey to see here its strongest patches in a data set and the classes it prefers: convscope app --survey FOLDER."));
 }

@@ -21,7 +21,7 @@ const percent = (share) => (share >= 0.0995 ? Math.round(100 * share) : (100 * s
 const short = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 1 ? value.toFixed(2) : value.toFixed(3));
 
 // What the server says of a photograph that others, or a new start of the server, have pushed out.
-const FORGOTTEN = "This photograph is no longer kept here";
+const FORGOTTEN = "This photograph is no longer stored here";
 
 // Asks the server; a mistake is shown as one sentence and gives null.
 async function ask(name, sent = {}, told = complain) {
@@ -29,7 +29,7 @@ async function ask(name, sent = {}, told = complain) {
   try {
     let found = await server[name](sent);
     if (found?.error?.startsWith(FORGOTTEN) && await broughtAgain(sent.token)) found = await server[name](sent);
-    if (!found) return complain(await refused("The server did not take this: it came too slowly, was too large, or too much came at once. Please try again."));
+    if (!found) return complain(await refused("The server refused this: it arrived too slowly, was too large, or the server received too much at once. Please try again."));
     return found.error ? told(found.error) : found;
   } finally {
     busy(-1);
@@ -40,9 +40,9 @@ async function ask(name, sent = {}, told = complain) {
 async function refused(otherwise) {
   try {
     const { status } = await fetch(new URL("gradio_api/app_id", document.baseURI));
-    return status === 401 ? "You are no longer signed in; load the page again." : otherwise;
+    return status === 401 ? "You are no longer signed in; reload the page." : otherwise;
   } catch {
-    return "The server cannot be reached: it was stopped, or the connection is cut. Try again later, or load the page again.";
+    return "The server cannot be reached: it was stopped, or the connection was lost. Try again later, or reload the page.";
   }
 }
 

@@ -16,11 +16,11 @@ function begin(kind, options, told) {
     const first = appId();
     trigger("job", { ask: { kind, job: mine.name, ...options } });
     await pause(ANSWERS);
-    if (job === mine && !mine.answered) { halt(); complain(await refused("The server has too much to do just now; please try again in a minute.")); }
+    if (job === mine && !mine.answered) { halt(); complain(await refused("The server is busy; please try again in a minute.")); }
     for (; job === mine; await pause(ANSWERS)) { // a server that was stopped says no last word
       if (await appId() === await first || job !== mine) continue;
       finish({});
-      complain(await refused("The server was started again, so this was lost; please start it once more."));
+      complain(await refused("The server was restarted, so this was lost; please start it again."));
     }
   });
 }
@@ -53,7 +53,7 @@ function halt() {
 
 // A bar that fills, a button to start and one to stop.
 function runner(words, start) {
-  const bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "How far it is" });
+  const bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });
   const line = make("span.soft", { "aria-live": "polite" });
   const stop = button("Stop", halt, ".act");
   stop.hidden = true;
@@ -62,7 +62,7 @@ function runner(words, start) {
     swap(go, stop);
     bar.hidden = false;
     bar.removeAttribute("value");
-    line.textContent = "waiting for a free place…";
+    line.textContent = "waiting for a free slot…";
     await start((answer) => {
       if (!answer.steps) { if (!bar.hasAttribute("value")) line.textContent = "working…"; return; }
       bar.value = answer.step / answer.steps;
@@ -88,6 +88,6 @@ async function keep(key, suffix) {
 }
 
 function keeping(key, ...suffixes) {
-  const named = { ".png": "picture", ".gif": "how it grew (GIF)", ".json": "recipe" };
-  return make("p.keep", {}, "Keep: ", ...suffixes.flatMap((suffix) => [button(named[suffix], () => keep(key, suffix), ".link"), " "]));
+  const named = { ".png": "picture", ".gif": "timelapse (GIF)", ".json": "recipe" };
+  return make("p.keep", {}, "Save: ", ...suffixes.flatMap((suffix) => [button(named[suffix], () => keep(key, suffix), ".link"), " "]));
 }

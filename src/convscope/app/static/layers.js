@@ -12,7 +12,7 @@ views.layers = {
     const list = choice("Layer", layerOptions(described), state.layer, goLayer);
     const order = choice("Order", [["index", "by number"], ["mean", "strongest first"], ["most", "highest peak first"]], sorted.by, (value) => { sorted.by = value; arrange(sheet, value); });
     const codes = make("div");
-    panel.replaceChildren(make("header", {}, title, make("p", {}, "Each tile is one channel: bright where it answers to the photograph. Point at a tile and see on the photograph what that cell can see.")),
+    panel.replaceChildren(make("header", {}, title, make("p", {}, "Each tile is one channel, bright where it is active. Hover over a tile to see the receptive field of that cell on the photograph.")),
       make("div.controls", {}, range, list, order), words, place, codes);
     panel.parts = { words, place, title, range: range.querySelector("input"), list: list.querySelector("select"), codes };
     await draw(panel);
@@ -51,7 +51,7 @@ const draw = latest(async (panel) => {
   if (!found || about !== photo || !parts.place.isConnected) return;
   const stage = facts.stages.find((one) => one.layer === layer);
   sheet = sheetOf(found, { words: parts.words, open: (k) => go({ channel: k, tab: views.channel ? "channel" : state.tab }),
-    resting: found.sees ? `A cell of this layer sees ${reach(found.sees)} pixels of the photograph.` : "A cell of this layer sees the whole photograph." });
+    resting: found.sees ? `The receptive field of this layer is ${reach(found.sees)} pixels.` : "The receptive field of this layer is the whole photograph." });
   if (!stage) depths[layer] = found.depth;
   await sheet.ready;
   parts.place.replaceChildren(sheet.canvas);

@@ -5,7 +5,7 @@ views.live = {
   title: "Live",
   show(panel) {
     const start = button("Turn the camera on", () => turnOn(panel), ".act.main");
-    panel.replaceChildren(heading("The camera, live", "What the network says of what the camera sees, moment by moment. Nothing is kept."),
+    panel.replaceChildren(heading("The camera, live", "What the network predicts for the camera picture, frame by frame. Nothing is stored."),
       make("div.controls", {}, start, layerChoice(), number("Follow channel", state.channel, 0, lastChannel(), (channel) => go({ channel })),
         slider("Heat", { min: 0, max: 100, value: 100 * shown.opacity }, (value) => { shown.opacity = value / 100; fade(panel); }), make("span.soft.rate", { role: "status" })),
       make("div.live", {}));
@@ -20,8 +20,8 @@ async function turnOn(panel) {
   if (!film.video) return;
   film.on = true;
   panel.querySelector(".main").textContent = "Turn it off";
-  const heat = make("img.over", { alt: "Where the evidence lies" }), answers = make("div.answer"), tiles = make("canvas.sheet", { role: "img", "aria-label": "The strongest channels of the layer" });
-  const followed = make("img", { alt: "The channel that is followed" }), about = make("p");
+  const heat = make("img.over", { alt: "Where the evidence is" }), answers = make("div.answer"), tiles = make("canvas.sheet", { role: "img", "aria-label": "The strongest channels of the layer" });
+  const followed = make("img", { alt: "The followed channel" }), about = make("p");
   panel.querySelector(".live").replaceChildren(make("div", {}, make("div.photo.moving", {}, film.video, heat), answers),
     make("figure.card", {}, make("div.photo", {}, followed), make("figcaption", {}, make("h3", {}, "The followed channel"), about)),
     make("figure.card", {}, tiles, make("figcaption", {}, make("h3", {}, "The layer's strongest channels"))));
@@ -31,7 +31,7 @@ async function turnOn(panel) {
 
 async function oneFrame(panel, parts) {
   const file = await squareFrame(film.video);
-  const found = await server.frame({ binary: true, data: { file: new File([file], "frame.jpg"), ask: JSON.stringify({ layer: state.layer, channel: state.channel }) } }) ?? { error: await refused("The server did not take this picture of the camera; please try again.") };
+  const found = await server.frame({ binary: true, data: { file: new File([file], "frame.jpg"), ask: JSON.stringify({ layer: state.layer, channel: state.channel }) } }) ?? { error: await refused("The server refused this camera picture; please try again.") };
   if (!film.on) return;
   if (found.error) { complain(found.error); return turnOff(); }
   parts.heat.src = found.heat; parts.heat.hidden = !found.heat;

@@ -8,7 +8,7 @@ views.look = {
     const parts = { slow: make("div"), cards: make("div.cards", {}, waiting("Looking for the evidence…")), sentence: make("p.trust", { "aria-live": "polite" }) };
     const section = make("section.section");
     panel.replaceChildren(
-      heading("Where the evidence lies", "Bright places are what made the network say so. Left the class you chose, right its strongest rival."),
+      heading("Where the evidence is", "Bright regions support the prediction. Left the class you chose, right its strongest rival."),
       make("div.controls", {},
         choice("Method", facts.methods, shown.method, (value) => { shown.method = value; fill(parts); }),
         choice("Class", classes(), state.target === "predicted" ? state.target : targetOf(chosen()), (value) => { go({ target: value }); drawPhoto(); fill(parts); }),
@@ -38,10 +38,10 @@ function fade(panel) {
 const strongest = latest(async (section) => {
   const about = photo, found = await ask("strongest", { token: about.token });
   if (!found || about !== photo || !section.isConnected) return;
-  section.replaceChildren(make("h3", {}, "The channels that answer most"),
-    make("p", {}, "Deep in the network, each channel looks for something of its own. Open one to see what."),
+  section.replaceChildren(make("h3", {}, "The most active channels"),
+    make("p", {}, "Deep in the network, each channel responds to something different. Open one to see what."),
     make("div.cards.small", {}, ...found.channels.map((one) => make("button.card.opens", { type: "button", onclick: () => go({ layer: found.layer, channel: one.channel, tab: "channel" }) },
-      make("div.photo", {}, make("img.view", { src: photo.view, alt: "" }), make("img.over", { src: one.heat, alt: `Where channel ${one.channel} answers` })), make("span", {}, `channel ${one.channel} ›`)))));
+      make("div.photo", {}, make("img.view", { src: photo.view, alt: "" }), make("img.over", { src: one.heat, alt: `Where channel ${one.channel} is active` })), make("span", {}, `channel ${one.channel} ›`)))));
 });
 
 // Old maps never stand under a new name: they go at once, or when the new ones take a moment.
@@ -93,11 +93,11 @@ function rivals() {
 }
 
 function drawEvidence(parts, found, pair) {
-  parts.cards.replaceChildren(...found.map((one, place) => one ? layered(one, `For ${pair[place].label}`, pair[place].share === undefined ? "" : `The network gives it ${percent(pair[place].share)}.`) : make("p.empty", {}, `No map of ${pair[place].label} by this method.`)));
+  parts.cards.replaceChildren(...found.map((one, place) => one ? layered(one, `For ${pair[place].label}`, pair[place].share === undefined ? "" : `Predicted with ${percent(pair[place].share)}.`) : make("p.empty", {}, `This method has no map for ${pair[place].label}.`)));
 }
 
 function trusted(parts, checked) {
-  parts.sentence.replaceChildren(make("b", {}, checked.holds ? "The map holds. " : "Take this map with care. "), checked.sentence);
+  parts.sentence.replaceChildren(make("b", {}, checked.holds ? "The map passes the check. " : "Take this map with care. "), checked.sentence);
 }
 
 // The class of the address by its number or its name; any other target, a channel say, as it is written.

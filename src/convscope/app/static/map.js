@@ -5,13 +5,13 @@ let mapMethod = "tsne";
 views.map = {
   title: "Map",
   async show(panel) {
-    const title = heading("A map of photographs", "Many photographs laid out so that those lie together which the network takes for alike.");
+    const title = heading("A map of photographs", "Photographs arranged so that those that are similar for the network lie together.");
     if (!facts.survey) {
-      panel.replaceChildren(title, make("p.empty", {}, "There is no survey of many photographs here. A map needs one: make it with convscope survey FOLDER, then start the app with convscope app --survey survey."));
+      panel.replaceChildren(title, make("p.empty", {}, "The map needs a survey of many photographs: make one with convscope survey FOLDER, then start the app with convscope app --survey survey."));
       return;
     }
     const words = make("p.read", { "aria-live": "polite" }), place = make("div.laid"), near = make("section.section");
-    const run = runner("Lay them out", (told) => begin("map", { method: mapMethod }, (answer) => { told(answer); if (answer.done) drawMap(answer, place, words); }));
+    const run = runner("Arrange them", (told) => begin("map", { method: mapMethod }, (answer) => { told(answer); if (answer.done) drawMap(answer, place, words); }));
     panel.replaceChildren(title, make("div.controls", {}, choice("By", METHODS, mapMethod, (value) => (mapMethod = value)), run), words, place, near);
     run.querySelector("button").click();
     if (photo) showNearest(near);
@@ -33,6 +33,6 @@ function drawMap(answer, place, words) {
 async function showNearest(section) {
   const about = photo, found = await ask("nearest", { token: about.token });
   if (!found || about !== photo || !section.isConnected) return;
-  section.replaceChildren(make("h3", {}, "Most like your photograph"), make("p", {}, "The photographs of the survey that the network can hardly tell from yours, the nearest first."),
+  section.replaceChildren(make("h3", {}, "Most similar to your photograph"), make("p", {}, "The photographs of the survey that are most similar to yours for the network, the nearest first."),
     make("div.cards.small", {}, ...found.parts.map((part) => picture(part.picture, part.label, ""))), code(found.code));
 }

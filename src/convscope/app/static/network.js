@@ -6,7 +6,7 @@ async function sweep(place) {
   if (!found || !place.isConnected) return;
   const film = make("div.film");
   film.innerHTML = found.html; // made by the server from numbers alone
-  place.replaceChildren(film, make("p.soft", {}, `Here over ${found.words}. Each cell that comes out is the sum of the cells under the kernel times its weights.`), code(found.code));
+  place.replaceChildren(film, make("p.soft", {}, `Here over ${found.words}. Each output cell is the sum of the cells under the kernel times its weights.`), code(found.code));
 }
 
 views.network = {
@@ -20,7 +20,7 @@ views.network = {
       make("tbody", {}, ...found.rows.map((row) => make("tr", {}, ...row.map((cell) => make("td", {}, cell))))));
     const moving = make("div");
     swept ??= facts.convs[0]?.layer ?? null;
-    const choose = swept ? [make("h3", {}, "A convolution at work"), make("div.controls", {}, choice("Convolution", facts.convs.map((one) => [one.layer, one.layer.replace(":", " ")]), swept, (layer) => { swept = layer; sweep(moving); })), moving] : [];
+    const choose = swept ? [make("h3", {}, "A convolution, animated"), make("div.controls", {}, choice("Convolution", facts.convs.map((one) => [one.layer, one.layer.replace(":", " ")]), swept, (layer) => { swept = layer; sweep(moving); })), moving] : [];
     panel.replaceChildren(heading("The network", found.intro), strip, ...choose, make("div.wide", { tabindex: 0 }, table), code(found.code));
     if (swept) sweep(moving);
   },

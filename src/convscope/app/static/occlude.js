@@ -9,7 +9,7 @@ views.occlude = {
     if (needPhoto(panel)) return;
     covered = null;
     const cards = make("div.cards.small"), words = make("p.read", { "aria-live": "polite" }), codes = make("div");
-    const run = runner("Cover every place", (told) => {
+    const run = runner("Cover every position", (told) => {
       covered = null;
       for (const part of [cards, words, codes]) part.replaceChildren();
       return begin("occlude", { token: photo.token, ...covering }, (answer) => {
@@ -18,7 +18,7 @@ views.occlude = {
       });
     });
     panel.replaceChildren(
-      heading("What happens when a part is covered?", "A window is put over every place of the photograph, and the network is asked again each time. Where the answer suffers, the evidence was."),
+      heading("What happens when a part is covered?", "A window covers every position of the photograph in turn, and the network predicts again each time. The prediction drops where the evidence is."),
       make("div.controls", {}, number("Window", covering.window, 1, side, (value) => (covering.window = value)), number("Stride", covering.stride, 1, side, (value) => (covering.stride = value)),
         choice("Shows", facts.fills, covering.fill, (value) => (covering.fill = value)), run), words, cards, codes);
     run.querySelector("button").click();
@@ -28,9 +28,9 @@ views.occlude = {
 
 function drawCovered(answer, cards, words, codes) {
   covered = { ...answer, token: photo.token };
-  words.textContent = "Point at the photograph: the bars show the answer with a window at that place. All maps share one scale.";
+  words.textContent = "Hover over the photograph: the bars show the prediction with a window at that position. All maps share one scale.";
   panelOf(cards).style.setProperty("--opacity", 0.6);
-  cards.replaceChildren(...answer.classes.map((one) => layered({ heat: one.heat, words: `How much covering each place takes from ${one.label}` },
+  cards.replaceChildren(...answer.classes.map((one) => layered({ heat: one.heat, words: `How much covering each position lowers ${one.label}` },
     one.label, `${percent(one.share)} as it is; ${percent(one.worst)} with a window in the worst place.`)));
   for (const card of cards.querySelectorAll(".card")) { pointable(card.querySelector(".photo")); card.querySelector("figcaption").append(make("p.now")); }
   pointable(root.querySelector(".stage .photo"));

@@ -13,7 +13,7 @@ function layered(found, title, words) {
 
 function needPhoto(panel) {
   if (photo) return false;
-  panel.replaceChildren(make("p.empty", {}, "Choose a photograph first; everything here is about one."));
+  panel.replaceChildren(make("p.empty", {}, "Choose a photograph first."));
   return true;
 }
 

@@ -14,7 +14,7 @@ function stage() {
       button("Camera", still), file),
     make("p.hint", {}, "or drop one anywhere, paste one, or try ",
       button("a tower", () => sample("china"), ".link"), " or ", button("a flower", () => sample("flower"), ".link"), "."),
-    make("div.strip", { role: "group", "aria-label": "Photographs brought" }), make("div.answer", { "aria-live": "polite" }));
+    make("div.strip", { role: "group", "aria-label": "Your photographs" }), make("div.answer", { "aria-live": "polite" }));
 }
 
 async function bring(files) {
@@ -22,7 +22,7 @@ async function bring(files) {
     const found = await upload1(file);
     if (found) look(found, "");
   }
-  if (files.length > 12) complain(`Of ${files.length} photographs the first 12 were taken.`);
+  if (files.length > 12) complain(`Only the first 12 of ${files.length} photographs were used.`);
 }
 
 async function upload1(file) {
@@ -66,13 +66,13 @@ function drawPhoto() {
 
 function answer(one) {
   const best = one.classes[0];
-  const sure = best.share > 0.9 ? "It is sure:" : best.share > 0.5 ? "Most likely" : "It is not sure; perhaps";
+  const sure = best.share > 0.9 ? "Confident:" : best.share > 0.5 ? "Most likely" : "Not confident; perhaps";
   return make("div", {}, make("p.says", {}, make("span", {}, sure + " "), make("b", {}, best.label)), one.note ? make("p.soft", {}, one.note) : "", bars(one.classes));
 }
 
 function bars(classes, open = aim) {
   return make("ol.bars", { "aria-label": "The most probable classes" }, ...classes.map((one) =>
-    make("li", {}, make("button.bar", { type: "button", title: "Show where the evidence for this class lies",
+    make("li", {}, make("button.bar", { type: "button", title: "Show where the evidence for this class is",
       "aria-pressed": String(state.target === `class:${one.number}`), onclick: () => open(one.number) },
     make("span.label", { title: one.label }, one.label), make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(2)}%` })),
     make("span.share", {}, percent(one.share))))));
@@ -141,7 +141,7 @@ async function still() {
 }
 
 async function camera() {
-  if (!navigator.mediaDevices) return complain("The camera can be used only over an encrypted connection, or on the machine on which the app runs.");
+  if (!navigator.mediaDevices) return complain("The camera needs an encrypted connection, or a browser on the machine that runs the app.");
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
     const film = make("video", { autoplay: true, muted: true, playsinline: true });
@@ -149,7 +149,7 @@ async function camera() {
     await film.play();
     return film;
   } catch {
-    return complain("The camera cannot be used: the browser did not allow it, or there is none.");
+    return complain("The camera is not available: the browser did not allow it, or there is no camera.");
   }
 }
 

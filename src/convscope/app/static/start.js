@@ -27,7 +27,7 @@ function again(panel, draw) {
 function head() {
   return make("header.top", {},
     make("p.brand", {}, make("b", {}, "convscope"), make("span", {}, `a look into ${facts.name}`)),
-    make("nav", { role: "tablist", "aria-label": "Ways to look" }, ...Object.entries(views).map(([name, view]) =>
+    make("nav", { role: "tablist", "aria-label": "Tabs" }, ...Object.entries(views).map(([name, view]) =>
       make("button.tab", { type: "button", role: "tab", id: `tab-${name}`, "data-tab": name, "aria-controls": "panel", onclick: () => go({ tab: name }) }, view.title))));
 }
 

@@ -117,6 +117,6 @@ def _projection(state: SharedState, photo: Photograph, layer: str, k: int) -> An
     except NotApplicableError as error:
         return {"picture": "", "words": str(error), "code": code}
     if not found.has_evidence():
-        return {"picture": "", "words": "Nothing in this photograph drives it.", "code": code}
+        return {"picture": "", "words": "Nothing in this photograph activates it.", "code": code}
     large = found.projected().resize(photo.view.size, Image.Resampling.BICUBIC)
     return {"picture": encode_jpeg(large), "words": found.words(), "code": code}

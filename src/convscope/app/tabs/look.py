@@ -75,7 +75,7 @@ def upload(state: SharedState, sent: Any) -> Answer:
     """
     found = list(getattr(sent, "files", []))
     if len(found) != 1:
-        msg = "Bring one photograph at a time."
+        msg = "Upload one photograph at a time."
         raise ImageError(msg)
     name, data = found[0]
     return photograph(state, data, str(name)[-80:])

@@ -182,7 +182,7 @@ def download(state: SharedState, request: PageRequest) -> Answer:
     part = "timelapse" if suffix == ".gif" else "picture"
     found = getattr(state.downloads.get(key), part, None)
     if found is None or suffix not in MEDIA_TYPES:
-        msg = "This picture is no longer kept here; make it once more."
+        msg = "This picture is no longer stored here; make it again."
         raise ArgumentError(msg)
     data = found.recipe.json().encode() if suffix == ".json" else _file(found, suffix)
     return {"uri": data_uri(data, MEDIA_TYPES[suffix]), "name": f"convscope{suffix}"}

@@ -42,7 +42,7 @@ def _animate_convolution(state: SharedState, layer: str) -> Answer:
     row = state.net.layers.find(layer)
     module = state.net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):
-        msg = f"{layer} is not a convolution, so no kernel moves there."
+        msg = f"{layer} is not a convolution, so it has no kernel to animate."
         raise NotApplicableError(msg)
     sweep = sweep_of(module)
     film = convolution_arithmetic(

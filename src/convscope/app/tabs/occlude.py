@@ -45,7 +45,7 @@ def _check(side: int, window: int, stride: int, fill: str) -> None:
         msg = f"A window can show {', '.join(FILLS)}, not {fill!r}."
         raise ArgumentError(msg)
     if (1 + (side - window) // stride) ** 2 > MAX_WINDOWS:
-        msg = f"These are more than {MAX_WINDOWS} windows; take a larger stride."
+        msg = f"These are more than {MAX_WINDOWS} windows; choose a larger stride."
         raise ArgumentError(msg)
 
 
