@@ -171,7 +171,7 @@ def test_cam_options_reach_the_picture(run, tmp_path):
         (["predict", "sample:china", "--mean", "0.5"], "mean was given without std"),
         (["predict", "sample:china", "--size", "big"], "--size must be a number of pixels"),
         (["predict", "sample:china", "--fit", "stretch"], "fit must be 'crop' or 'squash'"),
-        (["maps", "sample:china", "--across-layers"], "say which, as --channel 17."),
+        (["maps", "sample:china", "--across-layers"], "pass its number, such as --channel 17."),
         (["filters", "--layer", "stage:1"], "stage:1 is not a convolution"),
         (["tour", "nowhere.jpg"], "There is no file nowhere.jpg."),
         (["tour", "--out", "/dev/null/x"], "/dev/null/x/index.html cannot be written"),
@@ -290,7 +290,10 @@ OCCLUSION = [
     (["--panels", "--reduce", "sum"], "there is nothing to --reduce; leave it out"),
     (["--panels", "--precision", "bfloat16"], "--panels and --classes are computed in float32"),
     (["--precision", "float16"], "precision is 'float32' or 'bfloat16', not 'float16'."),
-    (["--panels", "--classes"], "--panels and --classes are two pictures; ask for one of them."),
+    (
+        ["--panels", "--classes"],
+        "--panels and --classes make different pictures; choose one of them.",
+    ),
     (["--classes", "--target", "class:1"], "--classes shows the five most probable classes; leave"),
 ]
 

@@ -66,7 +66,7 @@ def test_shards_and_merge(run, photos):
 def test_verify_names_damaged_files(run, photos, tmp_path):
     assert 0 == run("survey", photos, "--layers", "conv:1", "--out", "s")[0]
     code, out, _ = run("survey", "--verify", "--out", "s")
-    assert (0, "Every file of s is whole.\n") == (code, out)
+    assert (0, "Every file of s is intact.\n") == (code, out)
     for name in ("shards/00000.safetensors", "summary.json"):
         path = tmp_path / "s" / name
         path.write_bytes(path.read_bytes().replace(b"e", b"f", 1))
@@ -101,10 +101,10 @@ def test_odd_names_of_photographs_are_shown_escaped(run, photos):
         (("top-patches", "--out", "a.gif"), "--out a.gif must end in .png or .npz."),
         (
             ("accuracy-by-attribute", "--classes", "none.json"),
-            "none.json is no JSON file that can be read",
+            "none.json cannot be read as JSON",
         ),
         (("embedding-map", "none"), "none holds no survey; 'convscope survey' makes one."),
-        (("survey",), "Which photographs? Give PHOTOS, a folder or a list"),
+        (("survey",), "PHOTOS is missing: pass a folder or a list"),
         (
             ("survey", "photos", "--verify"),
             "--verify checks the survey in --out and takes no PHOTOS.",

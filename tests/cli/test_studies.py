@@ -140,7 +140,7 @@ def test_evolution(run, folder, tmp_path):
         (["arithmetic", "--kernel", "9"], "The kernel reaches over 9x9 cells"),
         (["arithmetic", "--stride", "two"], "--stride must be a number, as 3, or rows x columns, as 3x5, not 'two'."),
         (["arithmetic", "--out", "conv.bmp"], "--out conv.bmp must end in .gif or .mp4 or .png or .npz."),
-        (["study", "randomization"], "Give a folder with a folder of photographs for each class"),
+        (["study", "randomization"], "Pass a folder with one subfolder of photographs per class"),
         (["study", "randomization", "none"], "none must hold a folder of photographs"),
         (["study", "randomization", "photos", "--network", "vgg"], "There is no network 'vgg' in this study"),
         (["study", "randomization", "photos", "--corruption", "half"], "--corruption must be shares with commas, as 0.25,0.5, not 'half'."),

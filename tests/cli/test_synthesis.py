@@ -51,11 +51,11 @@ ONE = ("--layer", "conv:3", "--channel", 3, "--steps", 1)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--layer", "conv:3"), "conv:3 has many channels: say which, as --channel 8, or take"),
-        ((), "Say what the picture is for: --layer conv:3 --channel 88, --target church,"),
+        (("--layer", "conv:3"), "conv:3 has many channels: pass one, such as --channel 8, or make"),
+        ((), "Choose what to make the picture for: --layer conv:3 --channel 88, --target church,"),
         (
             ("--across-layers",),
-            "--across-layers shows one channel in every layer; say which, as --channel 17.",
+            "--across-layers shows one channel in every layer; pass its number, such as --channel 17.",
         ),
         (("--target", "chruch"), "There is no class 'chruch'; the closest are church."),
         (("--target", "church", "--preset", "x"), "There is no preset 'x'; there are fourier,"),
@@ -68,19 +68,19 @@ ONE = ("--layer", "conv:3", "--channel", 3, "--steps", 1)
         ((*ONE, "--variants", -2), "--variants must be at least 1, not -2."),
         (
             (*ONE, "--channels", "1,2"),
-            "--channels takes some of a layer; add --whole-layer, or say one",
+            "--channels selects channels of a sheet; add --whole-layer, or pass one",
         ),
-        ((*ONE, "--best", 3), "--best takes some of a layer; add --whole-layer."),
+        ((*ONE, "--best", 3), "--best selects pictures of a sheet; add --whole-layer."),
         (
             (*ONE, "--whole-layer"),
-            "--whole-layer shows every channel; leave --channel away, or give some,",
+            "--whole-layer shows every channel; omit --channel, or select some",
         ),
         (
             ("--target", "church", "--whole-layer"),
-            "--whole-layer shows the channels of a layer; say which, as",
+            "--whole-layer needs a layer, such as --layer conv:3.",
         ),
         (("--layer", "conv:3", "--whole-layer", "--best", 0), "best must be at least 1, not 0."),
-        (("--target", "church", "--channel", 3), "--channel is of a layer; say which, as --layer"),
+        (("--target", "church", "--channel", 3), "--channel needs a layer, such as --layer"),
         (
             (*ONE, "--timelapse", "--variants", 2),
             "--whole-layer, --across-layers, --variants, --timelapse and --every",
@@ -91,7 +91,7 @@ ONE = ("--layer", "conv:3", "--channel", 3, "--steps", 1)
         ),
         (
             (*ONE, "--across-layers"),
-            "--across-layers goes through all convolutions; leave --layer and",
+            "--across-layers covers all convolutions; omit --layer and",
         ),
         ((*ONE, "--timelapse", "--photos", "."), "--photos are what scores are compared with, and"),
         ((*ONE, "--photos", "nowhere"), "There is no folder nowhere."),
@@ -122,16 +122,16 @@ def test_dream_invert_and_fool(run, tmp_path):
     assert wanted | {"nothing.png"} == names
     code, _, err = run("invert", "sample:china", "--caricature")
     assert 2 == code
-    assert "--caricature exaggerates what one layer sees; say which" in err
+    assert "--caricature needs exactly one layer" in err
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("dream", "--channel", 3), "--channel is of a layer; say which, as --layer conv:5."),
+        (("dream", "--channel", 3), "--channel needs a layer, such as --layer conv:5."),
         (
             ("dream", "-l", "conv:3", "-t", "conv:4:1"),
-            "--layer and --target both say what is to be",
+            "--layer and --target both choose the objective",
         ),
         (("dream", "--zoom", -1), "--zoom must be a number of frames, not -1."),
         (("dream", "--zoom", 2, "--guide", "sample:flower"), "--guide is for a single dream;"),

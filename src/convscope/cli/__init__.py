@@ -14,7 +14,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def main() -> None:
-    """Run a command; a user's mistake ends with one sentence and exit code 2, Ctrl-C with 130."""
+    """Run a command; errors are a single sentence (exit code 2), Ctrl-C exits with 130."""
     try:
         _prepare_streams()
         try:
@@ -58,7 +58,7 @@ def _end(sentence: str, code: int) -> NoReturn:
 
 
 def _note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """Warnings meant for people as a line; those of libraries about themselves not at all."""
+    """Print warnings meant for users on one line; drop those that libraries raise about themselves."""
     if category is UserWarning:
         from convscope.errors import printable
 
@@ -66,7 +66,7 @@ def _note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -
 
 
 def _prepare_streams() -> None:
-    """Output that is closed is said; what a terminal's encoding lacks is written escaped."""
+    """Report a closed output; escape characters that the terminal's encoding lacks."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as the process
     if sys.stdout is None:
@@ -88,6 +88,6 @@ def _not_imported(error: Exception) -> str | None:
 
 
 def _let_go_of_stdout() -> None:
-    """Python flushes once more when it ends; let that go nowhere."""
+    """Discard the output that Python flushes when it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,16 +16,17 @@ from convscope.cli.options import NetworkOptions, with_network
 def app(
     options: NetworkOptions,
     survey: Annotated[
-        str | None, typer.Option(help="Folder of a survey of a data set, for the tab Map.")
+        str | None, typer.Option(help="Folder of a survey, for patches and the tab Map.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Where it listens.", min=1, max=65535)] = 7860,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
     host: Annotated[
-        str, typer.Option(help="Address it listens at; any but this machine's needs a password.")
+        str,
+        typer.Option(help="Address to listen at; others than this machine's own need a password."),
     ] = "127.0.0.1",
     auth: Annotated[
         parsers.Login | None,
         typer.Option(
-            help="Who may come in; asked for where needed.",
+            help="Login; prompted for if required.",
             metavar="USER:PASSWORD",
             callback=parsers.login,
         ),
@@ -43,7 +44,7 @@ def app(
 
 
 def _login(host: str, auth: tuple[str, str] | None) -> tuple[str, str] | None:
-    """User and password as given, or asked for where others can reach the app."""
+    """User and password, prompted for if others can reach the app."""
     from convscope.app.serve import is_loopback
 
     if auth is None and not is_loopback(host) and sys.stdin.isatty():
@@ -52,7 +53,7 @@ def _login(host: str, auth: tuple[str, str] | None) -> tuple[str, str] | None:
 
 
 def _open(address: str) -> None:
-    """Say where the page is, and show it to somebody who sits at a screen."""
+    """Print the page's address, and open it in a browser if there is a screen."""
     typer.echo(f"{address}  (Ctrl-C stops it)")
     if sys.stdout.isatty():
         webbrowser.open(address)

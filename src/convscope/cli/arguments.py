@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 LARGEST_SEED = 2**32 - 1  # as seeds.FEW, which would load torch
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0, max=LARGEST_SEED)]
+Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=LARGEST_SEED)]
 Photo = Annotated[
     str, typer.Argument(metavar="PHOTO", help="A photograph, or sample:china, sample:flower.")
 ]
@@ -23,17 +23,19 @@ Layer = Annotated[str, typer.Option("--layer", "-l", help="conv:3, stage:5 or a 
 Target = Annotated[
     str | None,
     typer.Option(
-        "--target", "-t", help="class:church, class:4, conv:3:88; else the predicted class."
+        "--target", "-t", help="class:church, class:4, conv:3:88; default: the predicted class."
     ),
 ]
-Fit = Annotated[str, typer.Option(help="crop keeps proportions, squash keeps everything.")]
+Fit = Annotated[
+    str, typer.Option(help="crop: keep proportions; squash: keep the whole photograph.")
+]
 Colours = Annotated[
     str, typer.Option(help="heat, reds, grey, signed, or a colour map of matplotlib.")
 ]
 
-Steps = Annotated[int | None, typer.Option(help="Steps of the ascent; else the recipe's.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of the ascent; default: the preset's.")]
 Precision = Annotated[
-    str, typer.Option(help="auto, float32 or bfloat16 (faster where the processor can).")
+    str, typer.Option(help="auto, float32 or bfloat16 (faster on processors that support it).")
 ]
 Film = Annotated[
     Path | None, typer.Option("--out", "-o", help="File to write: .png, .npz, .gif or .mp4.")
@@ -42,7 +44,7 @@ FILMS = (".png", ".npz", ".gif", ".mp4")
 
 
 def refused(*rules: tuple[bool, str]) -> None:
-    """Options that contradict each other: a rule is whether they do, and what to say then.
+    """Refuse contradictory options; each rule is a condition and its message.
 
     Raises:
         ArgumentError: with the words of the first rule that is broken.

@@ -1,4 +1,4 @@
-"""Commands that ask where the evidence lies, and whether the answer can be trusted."""
+"""Commands for attribution, and for checking attribution maps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from convscope.results import Heatmap, Result
 
-Opacity = Annotated[float, typer.Option(help="Share of the heat map, 0 to 1.")]
+Opacity = Annotated[float, typer.Option(help="Opacity of the heat map, 0 to 1.")]
 Half = Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster, less exact.")]
 Base = Annotated[str, typer.Option(help="The photograph in colour or grey.")]
 
@@ -30,14 +30,14 @@ def cam(
         typer.Option(
             "--layer",
             "-l",
-            help="A layer, or several with commas, which are fused.",
+            help="A layer; several, separated by commas, are fused.",
             callback=parsers.name_or_names,
         ),
     ] = None,
     target: Target = None,
-    method: Annotated[str, typer.Option(help="Which member of the family.")] = "gradcam",
+    method: Annotated[str, typer.Option(help="Class activation method.")] = "gradcam",
     strip: Annotated[
-        bool, typer.Option("--across-layers", help="At every convolution, from edges to objects.")
+        bool, typer.Option("--across-layers", help="One map for every convolution.")
     ] = False,
     precision: Half = "float32",
     opacity: Opacity = 0.5,
@@ -46,7 +46,7 @@ def cam(
     fit: Fit = "crop",
     out: Out = None,
 ) -> None:
-    """Where the evidence for a class lies: a class activation map over the photograph."""
+    """Class activation map: where in the photograph the evidence for a class is."""
     from convscope.attribution.cam import cam as explain
     from convscope.attribution.cam import cam_across_layers
 
@@ -61,7 +61,7 @@ def cam(
             "--across-layers shows every convolution; leave --layer out.",
         ),
     )
-    with show.progress("asking the network") as progress:
+    with show.progress("running the network") as progress:
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if strip:
@@ -92,20 +92,22 @@ def saliency(
             help="gradient, inputxgradient, smoothgrad, vargrad, integrated, guided, deconvnet or guidedgradcam."
         ),
     ] = "gradient",
-    samples: Annotated[int, typer.Option(help="Noisy copies or steps, where there are any.")] = 50,
+    samples: Annotated[
+        int, typer.Option(help="Noisy copies, or steps of integrated gradients.")
+    ] = 50,
     colour: Annotated[
-        bool, typer.Option("--colour", help="The gradient in its own colours, zero mid-grey.")
+        bool, typer.Option("--colour", help="Show the gradient of each colour; zero is mid-grey.")
     ] = False,
     opacity: Opacity = 1.0,
     colours: Colours = "heat",
     fit: Fit = "crop",
     out: Out = None,
 ) -> None:
-    """How much each pixel matters for a class, or for any channel."""
+    """How much each pixel matters for a class or a channel."""
     from convscope.attribution.pixels import saliency as explain
 
     show.check_suffix(out)
-    with show.progress("asking the network") as progress:
+    with show.progress("running the network") as progress:
         net = options.load()
         pixels = net.read(photo, fit=fit)
         chosen: dict[str, Any] = {"method": method, "samples": samples, "seed": options.seed}
@@ -119,8 +121,8 @@ def deconv(
     options: NetworkOptions,
     photo: Photo,
     layer: Annotated[str, typer.Option("--layer", "-l", help="A layer with maps.")] = "conv:3",
-    channel: Annotated[int | None, typer.Option(help="One channel.")] = None,
-    top: Annotated[int, typer.Option(help="So many channels, the strongest first.")] = 12,
+    channel: Annotated[int | None, typer.Option(help="Only this channel.")] = None,
+    top: Annotated[int, typer.Option(help="How many of the most active channels.")] = 12,
     only: Annotated[str, typer.Option(help="map: the whole map; max: its strongest cell.")] = "map",
     fit: Fit = "crop",
     out: Out = None,
@@ -131,7 +133,7 @@ def deconv(
 
     show.check_suffix(out)
     found: Result
-    with show.progress("asking the network"):
+    with show.progress("running the network"):
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if channel is None:
@@ -151,11 +153,16 @@ def occlusion(
     photo: Photo,
     target: Target = None,
     window: Annotated[int, typer.Option(help="Side of the window in pixels.")] = 32,
-    stride: Annotated[int, typer.Option(help="Pixels from one window to the next.")] = 8,
+    stride: Annotated[int, typer.Option(help="Distance between windows in pixels.")] = 8,
     fill: Annotated[str, typer.Option(help="grey, black, white, mean, blur or noise.")] = "grey",
-    reduce: Annotated[str, typer.Option(help="mean or sum of the windows over a pixel.")] = "mean",
+    reduce: Annotated[
+        str, typer.Option(help="mean or sum over the windows that cover a pixel.")
+    ] = "mean",
     classes: Annotated[
-        bool, typer.Option("--classes", help="One map for each of the top-5 classes, 0 to 1.")
+        bool,
+        typer.Option(
+            "--classes", help="One map for each of the top five classes, on a scale from 0 to 1."
+        ),
     ] = False,
     panels: Annotated[
         bool, typer.Option("--panels", help="The five panels of Zeiler and Fergus.")
@@ -166,7 +173,7 @@ def occlusion(
     fit: Fit = "crop",
     out: Out = None,
 ) -> None:
-    """Cover a window at every place: where the score falls, the evidence was."""
+    """Cover a window at every position: the score falls where the evidence is."""
     from convscope.attribution.occlusion import occlusion as explain
     from convscope.attribution.occlusion_figures import occlusion_by_class, occlusion_panels
 
@@ -174,7 +181,7 @@ def occlusion(
     _check_panels(target, reduce, precision, classes=classes, panels=panels)
     given: dict[str, Any] = {"window": window, "stride": stride, "fill": fill, "seed": options.seed}
     found: Result
-    with show.progress("asking the network") as progress:
+    with show.progress("running the network") as progress:
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if panels:
@@ -197,10 +204,10 @@ def occlusion(
 def _check_panels(
     target: str | None, reduce: str, precision: str, *, classes: bool, panels: bool
 ) -> None:
-    """Refuse options of which one would be ignored."""
+    """Refuse combinations in which an option would be ignored."""
     either, name = panels or classes, "--panels" if panels else "--classes"
     refused(
-        (panels and classes, "--panels and --classes are two pictures; ask for one of them."),
+        (panels and classes, "--panels and --classes make different pictures; choose one of them."),
         (
             classes and target is not None,
             "--classes shows the five most probable classes; leave --target out.",
@@ -223,16 +230,16 @@ def compare(
     target: Target = None,
     methods: Annotated[
         parsers.Names | None,
-        typer.Option(help="Names with commas; else all.", callback=parsers.names),
+        typer.Option(help="Methods, separated by commas; default: all.", callback=parsers.names),
     ] = None,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
-    """All methods on one photograph as one sheet, with run time, deletion and insertion."""
+    """All methods on one sheet, with run time and deletion and insertion scores."""
     from convscope.diagnostics.compare import compare as run
 
     show.check_suffix(out)
-    with show.progress("asking the network") as progress:
+    with show.progress("running the network") as progress:
         net = options.load()
         pixels = net.read(photo)
         found = run(net, pixels, target, methods=methods, seed=options.seed, progress=progress)
@@ -245,18 +252,18 @@ def check(
     options: NetworkOptions,
     photo: Photo,
     target: Target = None,
-    method: Annotated[str, typer.Option(help="Any method that makes a map.")] = "gradcam",
+    method: Annotated[str, typer.Option(help="Any attribution method.")] = "gradcam",
     weights_check: Annotated[
-        str, typer.Option("--randomize", help="Also make weights random: cascading or single.")
+        str, typer.Option("--randomize", help="Also randomise the weights: cascading or single.")
     ] = "",
     as_json: Json = False,
     out: Out = None,
 ) -> None:
-    """May a map be trusted? Deletion and insertion curves, and maps of random weights."""
+    """Can a map be trusted? Deletion and insertion curves, and maps after weight randomisation."""
     from convscope.diagnostics.map_check import check
 
     show.check_suffix(out)
-    with show.progress("asking the network") as progress:
+    with show.progress("running the network") as progress:
         net = options.load()
         found = check(
             net,

@@ -1,4 +1,4 @@
-"""Commands that look at many photographs."""
+"""Commands for surveys of many photographs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from convscope.cli.options import NetworkOptions, with_network
 
 KEPT = "stopping; finished parts are kept, and the same command goes on from there"
 Folder = Annotated[
-    Path, typer.Option("--survey", "-s", help="Folder that 'convscope survey' has made.")
+    Path, typer.Option("--survey", "-s", help="Folder written by 'convscope survey'.")
 ]
 Photos = Annotated[
     Path,
     typer.Argument(
-        metavar="PHOTOS", help="Folder (a subfolder a class), or a list with a path a line."
+        metavar="PHOTOS", help="Folder (one subfolder per class), or a list with one path per line."
     ),
 ]
 
@@ -30,34 +30,39 @@ def survey(
         Path | None,
         typer.Argument(
             metavar="PHOTOS",
-            help="Folder (a subfolder a class), or a list with a path a line.",
+            help="Folder (one subfolder per class), or a list with one path per line.",
         ),
     ] = None,
     layers: Annotated[
-        str | None, typer.Option(help="As conv:1-8 or stage:3,stage:5; else all convolutions.")
+        str | None,
+        typer.Option(help="Such as conv:1-8 or stage:3,stage:5; default: all convolutions."),
     ] = None,
-    top: Annotated[int, typer.Option(help="Strongest photographs to keep of each channel.")] = 9,
+    top: Annotated[
+        int, typer.Option(help="How many of the strongest photographs to record for each channel.")
+    ] = 9,
     codes: Annotated[
         bool | None,
-        typer.Option("--codes/--no-codes", help="Codes for maps; else only without --layers."),
+        typer.Option(
+            "--codes/--no-codes", help="Record embeddings; default: only without --layers."
+        ),
     ] = None,
     shard: Annotated[
         parsers.Pair | None,
         typer.Option(
-            help="Do a part: 2/8 is the second of eight.", metavar="K/N", callback=parsers.shard
+            help="Run one shard: 2/8 is the second of eight.", metavar="K/N", callback=parsers.shard
         ),
     ] = None,
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Check every file of the survey in --out for damage; takes no PHOTOS."
+            "--verify", help="Check every file of the survey in --out for damage; without PHOTOS."
         ),
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the survey.")] = Path(
         "survey"
     ),
 ) -> None:
-    """What every channel answers to in many photographs, in one pass."""
+    """Statistics and strongest photographs of every channel, in one pass over many photographs."""
     from convscope.dataset.survey import survey as run
     from convscope.errors import ArgumentError, printable
 
@@ -68,7 +73,7 @@ def survey(
         _verify(out)
         return
     if photos is None:
-        msg = "Which photographs? Give PHOTOS, a folder or a list; --verify alone needs none."
+        msg = "PHOTOS is missing: pass a folder or a list. Only --verify needs none."
         raise ArgumentError(msg)
     with show.stoppable(KEPT) as should_stop, show.progress("loading the network") as progress:
         net = options.load()
@@ -92,18 +97,18 @@ def _verify(folder: Path) -> None:
         damaged = verify_survey(folder)
     if damaged:
         named = ", ".join(damaged[:10]) + (f" and {len(damaged) - 10} more" * (len(damaged) > 10))
-        msg = f"{folder} has files that are damaged or missing: {named}. Run the same survey again: they are made anew, the rest is kept."
+        msg = f"{folder} has files that are damaged or missing: {named}. Run the same survey again to recompute them; the rest is kept."
         raise LoadError(msg)
-    typer.echo(printable(f"Every file of {folder} is whole."))
+    typer.echo(printable(f"Every file of {folder} is intact."))
 
 
 def merge_surveys(
-    parts: Annotated[list[Path], typer.Argument(help="Folders made with --shard.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the whole.")] = Path(
+    parts: Annotated[list[Path], typer.Argument(help="Folders of the shards.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the merged survey.")] = Path(
         "survey"
     ),
 ) -> None:
-    """Put the parts of a survey together."""
+    """Merge the shards of a survey."""
     from convscope.dataset.survey import merge_surveys as join
 
     show.wrote(join(parts, out).folder)
@@ -114,22 +119,29 @@ def top_patches(
     options: NetworkOptions,
     layer: Layer = "conv:5",
     channel: Annotated[
-        int | None, typer.Option(help="One channel, from 0; else a sheet of all.")
+        int | None, typer.Option(help="One channel, from 0; default: a sheet of all.")
     ] = None,
     channels: Annotated[
         parsers.Integers | None,
-        typer.Option(help="Some for the sheet, as 0-15 or 3,8,21.", callback=parsers.integers),
+        typer.Option(
+            help="Channels on the sheet, such as 0-15 or 3,8,21.", callback=parsers.integers
+        ),
     ] = None,
     projections: Annotated[
-        bool, typer.Option(help="On the sheet: beside each patch what drives the channel.")
+        bool, typer.Option(help="On the sheet, show beside each patch what drives the channel.")
     ] = True,
-    steps: Annotated[int | None, typer.Option(help="Of the picture made for the channel.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the picture made for the channel.")
+    ] = None,
     survey: Folder = Path("survey"),
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help=".html for a page, .png for a sheet, .npz.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File to write: .html for a page, .png for a sheet, .npz."
+        ),
     ] = None,
 ) -> None:
-    """The strongest patches of a channel, their projections and what it wants to see."""
+    """The strongest patches of a channel, their projections and a picture made for it."""
     from convscope.dataset.survey import open_survey
     from convscope.dataset.top_patches import top_activations
     from convscope.report import channel_pages as units
@@ -156,13 +168,14 @@ def top_patches(
 def channel_health(
     options: NetworkOptions,
     layer: Annotated[
-        str | None, typer.Option("--layer", "-l", help="Every channel of a layer; else a summary.")
+        str | None,
+        typer.Option("--layer", "-l", help="Every channel of a layer; default: a summary."),
     ] = None,
     survey: Folder = Path("survey"),
     as_json: Json = False,
     out: TableOut = None,
 ) -> None:
-    """Dead, noisy and doubled channels; how often each fires and for which class."""
+    """Dead, noisy and duplicate channels; how often each is active and for which class."""
     from convscope.dataset.survey import open_survey
     from convscope.diagnostics.channel_health import channel_health
 
@@ -174,18 +187,21 @@ def channel_health(
 
 
 def embedding_map(
-    survey: Annotated[Path, typer.Argument(help="Folder that 'convscope survey' has made.")] = Path(
+    survey: Annotated[Path, typer.Argument(help="Folder written by 'convscope survey'.")] = Path(
         "survey"
     ),
     method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
     kind: Annotated[str, typer.Option(help="For .png: points, each, grid or seams.")] = "seams",
-    most: Annotated[int, typer.Option(help="Photographs at most.")] = 6000,
+    most: Annotated[int, typer.Option(help="Maximum number of photographs.")] = 6000,
     seed: Seed = 0,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help=".html to zoom, .png, or .npz for raw values.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="File to write: .html (zoomable), .png, or .npz for raw values."
+        ),
     ] = Path("embedding-map.html"),
 ) -> None:
-    """Photographs laid out so that those which look alike to the network lie together."""
+    """Arrange photographs so that those that are similar for the network lie together."""
     from convscope.dataset.embedding_map import check_kind
     from convscope.dataset.embedding_map import embedding_map as place
     from convscope.dataset.survey import open_survey
@@ -209,12 +225,12 @@ def embedding_map(
 def nearest_images(
     options: NetworkOptions,
     photo: Photo,
-    top: Annotated[int, typer.Option(help="How many.")] = 9,
+    top: Annotated[int, typer.Option(help="How many photographs.")] = 9,
     survey: Folder = Path("survey"),
     as_json: Json = False,
     out: Out = None,
 ) -> None:
-    """The photographs of a survey that look most like one to the network."""
+    """The photographs of a survey that are most similar to one for the network."""
     from convscope.dataset.nearest_images import nearest_images as find
     from convscope.dataset.survey import open_survey
     from convscope.errors import ImageError
@@ -239,7 +255,7 @@ def channel_groups(
     survey: Folder = Path("survey"),
     out: Out = None,
 ) -> None:
-    """Groups of channels that fire together, and the patches that fire each group most."""
+    """Groups of channels that are active together, and the patches that activate each group most."""
     from convscope.dataset.directions_and_groups import channel_groups as factorize
     from convscope.dataset.directions_and_groups import patches_along_direction, strongest_channels
     from convscope.dataset.survey import open_survey
@@ -262,12 +278,12 @@ def channel_groups(
 def linear_probe(
     options: NetworkOptions,
     photos: Photos,
-    layers: Annotated[str | None, typer.Option(help="As conv:1-8; else all.")] = None,
-    most: Annotated[int, typer.Option(help="Photographs at most.")] = 4000,
+    layers: Annotated[str | None, typer.Option(help="Such as conv:1-8; default: all.")] = None,
+    most: Annotated[int, typer.Option(help="Maximum number of photographs.")] = 4000,
     as_json: Json = False,
     out: TableOut = None,
 ) -> None:
-    """How well a linear classifier does on each layer: accuracy by depth."""
+    """Accuracy of a linear classifier on each layer."""
     from convscope.dataset.linear_probe import linear_probe as run
     from convscope.dataset.linear_probe import probe_chart
 
@@ -289,10 +305,10 @@ def accuracy_by_attribute(
     options: NetworkOptions,
     survey: Folder = Path("survey"),
     evidence: Annotated[
-        bool, typer.Option("--evidence", help="Against the size of the evidence too; slower.")
+        bool, typer.Option("--evidence", help="Also against the size of the evidence; slower.")
     ] = False,
     classes: Annotated[
-        Path | None, typer.Option(help="JSON file: label -> class name or number.")
+        Path | None, typer.Option(help="JSON file that maps labels to class names or numbers.")
     ] = None,
     out: Out = None,
 ) -> None:
@@ -319,7 +335,7 @@ def _json(path: Path) -> dict[str, str | int]:
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"{path} is no JSON file that can be read ({error})."
+        msg = f"{path} cannot be read as JSON ({error})."
         raise ArgumentError(msg) from None
     if not isinstance(found, dict):
         msg = f'{path} must hold one object, as {{"n03028079": "church"}}.'

@@ -1,4 +1,4 @@
-"""Options that every command shares, and how they become a network."""
+"""The options that load a network, shared by many commands."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class NetworkOptions:
     ] = None
     partial: Annotated[
         bool,
-        _option("--partial", help="Load what the checkpoint has; then only filters can be shown."),
+        _option(
+            "--partial", help="Load whatever the checkpoint has; then only filters can be shown."
+        ),
     ] = False
     mean: Annotated[
         parsers.Floats | None,
@@ -54,7 +56,12 @@ class NetworkOptions:
     ] = None
     std: Annotated[
         parsers.Floats | None,
-        _option("--std", help="Their standard deviation.", metavar="R,G,B", callback=parsers.means),
+        _option(
+            "--std",
+            help="Standard deviation of the training pixels.",
+            metavar="R,G,B",
+            callback=parsers.means,
+        ),
     ] = None
     size: Annotated[
         parsers.Size | None,
@@ -66,20 +73,18 @@ class NetworkOptions:
         ),
     ] = None
     labels: Annotated[
-        str | None, _option("--labels", help="File of class names, one a line, or a JSON list.")
+        str | None, _option("--labels", help="File of class names, one per line, or a JSON list.")
     ] = None
     output: Annotated[
         parsers.IntegerOrName | None,
         _option(
             "--output",
-            help="Which part of what the network returns are the scores.",
+            help="Which of the network's outputs holds the scores: a number or a key.",
             callback=parsers.integer_or_name,
         ),
     ] = None
     device: Annotated[str | None, _option("--device", help="cpu, cuda or cuda:1.")] = None
-    seed: Annotated[
-        int, _option("--seed", help="Seed of every random choice.", min=0, max=LARGEST_SEED)
-    ] = 0
+    seed: Annotated[int, _option("--seed", help="Random seed.", min=0, max=LARGEST_SEED)] = 0
 
     def load(self) -> Network:
         """The network that the options describe."""

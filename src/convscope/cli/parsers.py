@@ -1,4 +1,4 @@
-"""From the text of an option to its value: one parser for each kind of list, size and range.
+"""Parsers of options: one for each kind of list, size and range.
 
 They are typer callbacks, which know the option's name and let an error through as one sentence;
 typer's own `parser=` would put it into a panel.
@@ -54,7 +54,7 @@ def _parser(
 
 
 def _integer(text: str, low: int = 0, high: float = float("inf")) -> int:
-    """Digits alone: `int` would take signs, underscores and blanks too."""
+    """An integer of digits only: `int` would accept signs, underscores and blanks too."""
     if not text.isdecimal() or not low <= int(text) <= high:
         raise ValueError(text)
     return int(text)

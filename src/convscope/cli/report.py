@@ -1,4 +1,4 @@
-"""Commands that write pages, and the list of what can be loaded."""
+"""Commands that write pages, and the list of available networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tour(
     target: Target = None,
     survey: Annotated[
         Path | None,
-        typer.Option("--survey", "-s", help="Folder of a survey, to show patches of channels too."),
+        typer.Option("--survey", "-s", help="Folder of a survey, to include patches of channels."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page.")] = Path("tour"),
 ) -> None:
@@ -37,11 +37,11 @@ def tour(
 
 
 def models(
-    word: Annotated[str, typer.Argument(help="Show only names that hold this word.")] = "",
+    word: Annotated[str, typer.Argument(help="Show only names that contain this word.")] = "",
     as_json: Json = False,
     out: TableOut = None,
 ) -> None:
-    """What can be loaded: size, input and accuracy where known."""
+    """List the networks that can be loaded, with size, input and accuracy where known."""
     from convscope.report.available_models import models as listed
 
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")

@@ -23,14 +23,14 @@ PATIENCE = 2.0  # seconds without a bar
 
 
 def wrote(path: Path) -> None:
-    """Say where a result is."""
+    """Print where a result was written."""
     from convscope.errors import printable
 
     typer.echo(printable(str(path)))
 
 
 def saved(found: Pictures, path: Path) -> Path:
-    """Write pictures and say where."""
+    """Write pictures and print where."""
     wrote(path := found.save(path))
     return path
 
@@ -50,7 +50,7 @@ def scores(found: Table, title: str) -> None:
 def stoppable(
     words: str = "stopping after this step; the best so far is kept",
 ) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C once: finish the step and keep what there is; twice: stop at once.
+    """Ctrl-C once: finish the step and keep the result so far; twice: stop at once.
 
     Yields:
         What a library function takes as `should_stop`.
@@ -75,7 +75,7 @@ def stoppable(
 
 
 def check_suffix(out: Path | None, *allowed: str) -> None:
-    """Refuse a file name of a kind that cannot be written, before any work is done."""
+    """Refuse an unsupported file type before any work starts."""
     from convscope.errors import ArgumentError
 
     kinds = allowed or (".png", ".npz")
@@ -85,7 +85,7 @@ def check_suffix(out: Path | None, *allowed: str) -> None:
 
 
 def check_out(out: Path | None, *allowed: str) -> None:
-    """Refuse, before any work is done, a file whose kind or place cannot be written."""
+    """Refuse an unsupported file type or an unwritable path before any work starts."""
     from convscope.errors import ArgumentError
 
     check_suffix(out, *allowed)
@@ -98,12 +98,12 @@ def check_out(out: Path | None, *allowed: str) -> None:
             pass
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        msg = f"{out or place.parent} cannot be written ({why}); choose another place with --out."
+        msg = f"{out or place.parent} cannot be written ({why}); choose another path with --out."
         raise ArgumentError(msg) from None
 
 
 def table(found: Table, out: Path | None, *, as_json: bool, title: str) -> None:
-    """Print a table for people, or as JSON for scripts; write it where it was asked for."""
+    """Print a table for people, or as JSON for scripts; write it to `--out`."""
     from convscope.errors import printable
 
     if as_json:
@@ -144,7 +144,7 @@ def _blocks(share: float, width: int = 30) -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Progress]:
-    """A bar on stderr for whatever takes longer than two seconds.
+    """A progress bar on stderr for work that takes longer than two seconds.
 
     Args:
         what: what is being done, until a report says it better.

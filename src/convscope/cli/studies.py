@@ -1,4 +1,4 @@
-"""Studies: questions that take many passes. Each writes charts, pictures and a table to a folder."""
+"""Studies: experiments that write charts, pictures and a table to a folder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from convscope.cli.options import NetworkOptions, with_network
 if TYPE_CHECKING:
     from convscope.results import Findings
 
-app = typer.Typer(no_args_is_help=True, help="Studies: charts and tables from many passes.")
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is found.")]
+app = typer.Typer(
+    no_args_is_help=True, help="Studies: experiments of many passes, with charts and tables."
+)
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 
 
 @app.command()
@@ -25,45 +27,47 @@ def randomization(
         Path | None,
         typer.Argument(
             metavar="[FOLDER]",
-            help="CLASS/*.jpg, or train/CLASS and val/CLASS, or where CIFAR-10 was unpacked; "
-            "else data/imagenette128 in the folder that CONVSCOPE_FIXTURES names.",
+            help="Folder with CLASS/*.jpg, or train/CLASS and val/CLASS, or an unpacked CIFAR-10; "
+            "default: data/imagenette128 in the folder that CONVSCOPE_FIXTURES names.",
         ),
     ] = None,
     network: Annotated[
         parsers.Names | None,
         typer.Option(
-            help="inception (the default), inception-plain, alexnet, mlp3, mlp1; with commas.",
+            help="inception (the default), inception-plain, alexnet, mlp3, mlp1; separated by commas.",
             callback=parsers.names,
         ),
     ] = None,
     inputs: Annotated[
         parsers.Names | None,
         typer.Option(
-            help="Some of true,partly,random-labels,shuffled-pixels,random-pixels,gaussian.",
+            help="Any of true,partly,random-labels,shuffled-pixels,random-pixels,gaussian.",
             callback=parsers.names,
         ),
     ] = None,
     corruption: Annotated[
         parsers.Floats | None,
         typer.Option(
-            help="Shares of labels drawn anew where they are partly so; else 0.5.",
+            help="Shares of random labels for the partly corrupted input; default: 0.5.",
             callback=parsers.shares,
         ),
     ] = None,
     full: Annotated[
         bool,
-        typer.Option("--full", help="All networks, and corruption in steps of a fifth: hours."),
+        typer.Option(
+            "--full", help="All networks, and corruption in steps of a fifth; takes hours."
+        ),
     ] = False,
-    count: Annotated[int, typer.Option(help="Photographs to learn.")] = 1000,
+    count: Annotated[int, typer.Option(help="Photographs for training.")] = 1000,
     test: Annotated[int, typer.Option(help="Photographs for the test.")] = 500,
-    epochs: Annotated[int, typer.Option(help="After so many a run is given up.")] = 400,
+    epochs: Annotated[int, typer.Option(help="Maximum number of epochs of a run.")] = 400,
     decay: Annotated[float, typer.Option(help="Weight decay; the paper tries 0.0005.")] = 0.0,
     seed: Seed = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
     as_json: Json = False,
     out: OutFolder = Path("randomization"),
 ) -> None:
-    """Networks learn true labels, random labels and noise by heart (Zhang et al. 2017).
+    """Train networks to memorise true labels, random labels and noise (Zhang et al. 2017).
 
     Stopped with Ctrl-C and started again, it goes on where it was.
     """
@@ -95,28 +99,28 @@ def randomization(
 def invariance(
     options: NetworkOptions,
     photos: Annotated[
-        list[str], typer.Argument(metavar="PHOTOS...", help="Photographs; the paper has five.")
+        list[str], typer.Argument(metavar="PHOTOS...", help="Photographs; the paper uses five.")
     ],
     layers: Annotated[
         parsers.Names | None,
         typer.Option(
             "--layers",
             "-l",
-            help="Layers with commas; else three stages.",
+            help="Layers, separated by commas; default: three stages.",
             callback=parsers.names,
         ),
     ] = None,
     classes: Annotated[
         parsers.Names | None,
         typer.Option(
-            help="The class of each photograph, with commas; else what it is taken for.",
+            help="The class of each photograph, separated by commas; default: the predicted class.",
             callback=parsers.names,
         ),
     ] = None,
     as_json: Json = False,
     out: OutFolder = Path("invariance"),
 ) -> None:
-    """Move, enlarge and turn photographs: how far do features and answer follow?"""
+    """How features and predictions change when photographs are shifted, scaled and rotated."""
     from convscope.studies.invariance import invariance as study
 
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
@@ -141,7 +145,7 @@ def correspondence(
         Path,
         typer.Argument(
             metavar="BOXES.csv",
-            help="photo,part,left,top,right,bottom: a line a box, in pixels of the photograph.",
+            help="photo,part,left,top,right,bottom: one box per line, in pixels of the photograph.",
         ),
     ],
     layers: Annotated[
@@ -149,7 +153,7 @@ def correspondence(
         typer.Option(
             "--layers",
             "-l",
-            help="Layers with commas; else every stage.",
+            help="Layers, separated by commas; default: every stage.",
             callback=parsers.names,
         ),
     ] = None,
@@ -157,7 +161,7 @@ def correspondence(
     as_json: Json = False,
     out: OutFolder = Path("correspondence"),
 ) -> None:
-    """Cover the same part in several photographs: does the network know that it is the same?"""
+    """Cover the same part in several photographs: does the network relate the parts?"""
     from convscope.studies.correspondence import correspondence as study
     from convscope.studies.correspondence import read_marks
 
@@ -182,18 +186,18 @@ def evolution(
     options: NetworkOptions,
     checkpoints: Annotated[
         list[Path],
-        typer.Argument(metavar="CHECKPOINTS...", help="Files of weights, in order of training."),
+        typer.Argument(metavar="CHECKPOINTS...", help="Weight files, in order of training."),
     ],
     photos: Annotated[Path, typer.Option("--photos", help="Folder of photographs to search.")],
     layer: Annotated[str, typer.Option("--layer", "-l", help="A layer with maps.")] = "stage:1",
     channels: Annotated[
         parsers.Integers | None,
         typer.Option(
-            help="Channels from 0, as 0-15 or 3,8,21; else the first six.",
+            help="Channels from 0, such as 0-15 or 3,8,21; default: the first six.",
             callback=parsers.integers,
         ),
     ] = None,
-    most: Annotated[int, typer.Option(help="At most so many photographs, evenly spread.")] = 1000,
+    most: Annotated[int, typer.Option(help="Maximum number of photographs, evenly spaced.")] = 1000,
     as_json: Json = False,
     out: OutFolder = Path("evolution"),
 ) -> None:
@@ -217,7 +221,7 @@ def evolution(
 
 
 def _names(photos: list[str]) -> list[str]:
-    """Files by their names where these differ, else as they were given."""
+    """Names of the files where these differ, otherwise their paths."""
     short = [Path(photo).stem for photo in photos]
     return short if len(set(short)) == len(short) else photos
 
@@ -229,12 +233,12 @@ def _at_hand(name: str) -> Path:
     place = os.environ.get("CONVSCOPE_FIXTURES")
     if place and (found := Path(place) / "data" / name).is_dir():
         return found
-    msg = "Give a folder with a folder of photographs for each class, or one that holds cifar-10-batches-py."
+    msg = "Pass a folder with one subfolder of photographs per class, or one that contains cifar-10-batches-py."
     raise ArgumentError(msg)
 
 
 def _present(found: Findings, folder: Path, *, as_json: bool, title: str) -> None:
-    """Print the table and what came out; say what was written."""
+    """Print the table, the conclusion and the names of the files written."""
     written = found.save(folder)
     show.table(found.table, None, as_json=as_json, title=title)
     if found.sentence:

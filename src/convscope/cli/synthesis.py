@@ -1,4 +1,4 @@
-"""Commands that make pictures to order, from nothing or from a photograph."""
+"""Commands for synthesis, from noise or from a photograph."""
 
 from __future__ import annotations
 
@@ -38,17 +38,20 @@ def synthesize(
     channels: Annotated[
         parsers.Integers | None,
         typer.Option(
-            help="With --whole-layer: some of them, as 0-15 or 3,8,21.",
+            help="With --whole-layer: only these channels, such as 0-15 or 3,8,21.",
             callback=parsers.integers,
         ),
     ] = None,
     best: Annotated[
-        int | None, typer.Option(help="With --whole-layer: only so many, the highest scores first.")
+        int | None,
+        typer.Option(
+            help="With --whole-layer: only this many pictures, those with the highest scores."
+        ),
     ] = None,
     across: Annotated[
-        bool, typer.Option("--across-layers", help="The channel number through all convolutions.")
+        bool, typer.Option("--across-layers", help="The same channel number in every convolution.")
     ] = False,
-    variants: Annotated[int, typer.Option(help="So many pictures that are made to differ.")] = 1,
+    variants: Annotated[int, typer.Option(help="How many different pictures to make.")] = 1,
     preset: Annotated[
         str,
         typer.Option(help="fourier, lucid, maco, upscaling, noise, keras, yosinski1 to yosinski4."),
@@ -63,14 +66,14 @@ def synthesize(
     ] = None,
     steps: Steps = None,
     every: Annotated[
-        int | None, typer.Option(help="Also write the picture every so many steps.")
+        int | None, typer.Option(help="Also write the picture every this many steps.")
     ] = None,
     grow: Annotated[
         bool, typer.Option("--timelapse", help="The picture over the steps, as a strip or .gif.")
     ] = False,
     grey: Annotated[bool, typer.Option("--grey", help="A picture without colours.")] = False,
     opacity: Annotated[
-        bool, typer.Option("--opacity", help="Opaque only where the picture matters.")
+        bool, typer.Option("--opacity", help="Make the picture opaque only where it matters.")
     ] = False,
     precision: Precision = "auto",
     photos: Annotated[
@@ -78,7 +81,7 @@ def synthesize(
     ] = None,
     out: Film = None,
 ) -> None:
-    """What a channel, a layer or a class wants to see."""
+    """A picture made for a channel, a layer or a class (activation maximization)."""
     from convscope.images.read import list_images
     from convscope.synthesis import synthesize as make
     from convscope.synthesis.timelapse import timelapse
@@ -155,24 +158,24 @@ def _check_parts(
     refused(
         (
             channels is not None and not sheet,
-            "--channels takes some of a layer; add --whole-layer, or say one channel, as --channel 8.",
+            "--channels selects channels of a sheet; add --whole-layer, or pass one channel, such as --channel 8.",
         ),
-        (best is not None and not sheet, "--best takes some of a layer; add --whole-layer."),
+        (best is not None and not sheet, "--best selects pictures of a sheet; add --whole-layer."),
         (
             sheet and channel is not None,
-            "--whole-layer shows every channel; leave --channel away, or give some, as --channels 3,8.",
+            "--whole-layer shows every channel; omit --channel, or select some with --channels 3,8.",
         ),
         (
             sheet and layer is None,
-            "--whole-layer shows the channels of a layer; say which, as --layer conv:3.",
+            "--whole-layer needs a layer, such as --layer conv:3.",
         ),
         (
             across and (layer or other) is not None,
-            "--across-layers goes through all convolutions; leave --layer and --target away.",
+            "--across-layers covers all convolutions; omit --layer and --target.",
         ),
         (
             channel is not None and layer is None and not across,
-            "--channel is of a layer; say which, as --layer conv:3, and give no --target.",
+            "--channel needs a layer, such as --layer conv:3, and no --target.",
         ),
     )
 
@@ -185,7 +188,7 @@ def _asked(
     whole: bool,
     across: bool,
 ) -> str:
-    """The objective in words; of a sheet the layer.
+    """The objective as text; for a sheet, the layer.
 
     Raises:
         ArgumentError: if it was given not at all, or twice.
@@ -195,18 +198,16 @@ def _asked(
 
     if across:
         if channel is None:
-            msg = "--across-layers shows one channel in every layer; say which, as --channel 17."
+            msg = "--across-layers shows one channel in every layer; pass its number, such as --channel 17."
             raise ArgumentError(msg)
         return f"channel {channel}"
     if sum(x is not None for x in (layer, target)) != 1:
-        msg = "Say what the picture is for: --layer conv:3 --channel 88, --target church, or --layer conv:3 --whole-layer."
+        msg = "Choose what to make the picture for: --layer conv:3 --channel 88, --target church, or --layer conv:3 --whole-layer."
         raise ArgumentError(msg)
     if layer is None:
         return parse(target or "").label
     if channel is None and not whole:
-        msg = (
-            f"{layer} has many channels: say which, as --channel 8, or take all with --whole-layer."
-        )
+        msg = f"{layer} has many channels: pass one, such as --channel 8, or make all with --whole-layer."
         raise ArgumentError(msg)
     return layer if whole else f"{layer}:{channel}"
 
@@ -221,7 +222,7 @@ def _plan(plan: Preset, *, grey: bool, opacity: bool) -> Preset:
 def _with_snapshots(
     net: Network, asked: str, every: int, out: Path | None, should_stop: Any, given: dict[str, Any]
 ) -> Pictures:
-    """The picture, and on the way files named as in the reference: am_vis_l16_f28_iter11.jpg.
+    """The picture, and snapshots named as in the reference: am_vis_l16_f28_iter11.jpg.
 
     The picture from which it starts is number 1.
     """
@@ -255,7 +256,7 @@ def _snapshot(net: Network, pictures: Pictures, asked: str, number: int, folder:
 def _scores(
     net: Network, found: Pictures, asked: str, sources: Sequence[Path] | None, path: Path
 ) -> None:
-    """Print how good the pictures are; of many also as a chart beside the sheet."""
+    """Print how good the pictures are; for many, also write a chart beside the sheet."""
     from convscope.synthesis.quality import quality, quality_chart
 
     labels = [caption.partition(" (")[0].partition(": no")[0] for caption in found.captions]
@@ -283,42 +284,44 @@ def dream(
     layer: Annotated[
         str | None,
         typer.Option(
-            "--layer", "-l", help="The layer to see more; else that at two thirds of the depth."
+            "--layer", "-l", help="The layer to excite; default: at two thirds of the depth."
         ),
     ] = None,
-    channel: Annotated[int | None, typer.Option(help="Only this channel of it.")] = None,
+    channel: Annotated[int | None, typer.Option(help="Only this channel of the layer.")] = None,
     target: Target = None,
     guide: Annotated[
-        str | None, typer.Option(help="A photograph that shows the layer what to look for.")
+        str | None, typer.Option(help="A photograph whose features to amplify.")
     ] = None,
-    octaves: Annotated[int, typer.Option(help="Sizes in which to work.")] = 4,
-    ratio: Annotated[float, typer.Option(help="How much each is larger than the last.")] = 1.4,
-    steps: Annotated[int, typer.Option(help="Steps in each size.")] = 10,
-    jitter: Annotated[int, typer.Option(help="Pixels of the random shift.")] = 32,
-    tile: Annotated[int, typer.Option(help="Pixels of the parts of a large photograph.")] = 512,
+    octaves: Annotated[int, typer.Option(help="Number of octaves (sizes).")] = 4,
+    ratio: Annotated[float, typer.Option(help="Ratio between the sizes.")] = 1.4,
+    steps: Annotated[int, typer.Option(help="Steps at each size.")] = 10,
+    jitter: Annotated[int, typer.Option(help="Maximum random shift in pixels.")] = 32,
+    tile: Annotated[
+        int, typer.Option(help="Side of the tiles of a large photograph, in pixels.")
+    ] = 512,
     side: Annotated[
-        int | None, typer.Option(help="Bring the longer side to so many pixels first.")
+        int | None, typer.Option(help="Resize the longer side to this many pixels first.")
     ] = None,
-    zoom: Annotated[int, typer.Option(help="So many frames, each a little closer.")] = 0,
+    zoom: Annotated[int, typer.Option(help="Number of frames of a zoom film.")] = 0,
     precision: Precision = "auto",
     out: Film = None,
 ) -> None:
-    """Deep Dream: change a photograph until a layer sees more of what it sees in it."""
+    """Deep Dream: amplify what a layer detects in a photograph."""
     from convscope.synthesis import dream as dreams
 
     refused(
         (
             channel is not None and layer is None,
-            "--channel is of a layer; say which, as --layer conv:5.",
+            "--channel needs a layer, such as --layer conv:5.",
         ),
         (
             layer is not None and target is not None,
-            "--layer and --target both say what is to be seen more of; give one of them.",
+            "--layer and --target both choose the objective; pass one of them.",
         ),
         (zoom < 0, f"--zoom must be a number of frames, not {zoom}."),
         (
             bool(zoom) and guide is not None,
-            "--guide is for a single dream; leave it away with --zoom.",
+            "--guide is for a single dream; omit it with --zoom.",
         ),
     )
     show.check_out(out, *FILMS)
@@ -348,23 +351,26 @@ def invert(
     layers: Annotated[
         parsers.Names | None,
         typer.Option(
-            "--layers", "-l", help="Layers with commas; else six of them.", callback=parsers.names
+            "--layers",
+            "-l",
+            help="Layers, separated by commas; default: six of them.",
+            callback=parsers.names,
         ),
     ] = None,
     caricature: Annotated[
-        bool, typer.Option("--caricature", help="Exaggerate what one layer sees instead.")
+        bool, typer.Option("--caricature", help="Exaggerate what one layer detects instead.")
     ] = False,
     steps: Steps = None,
     precision: Precision = "auto",
     out: Film = None,
 ) -> None:
-    """What each layer has kept of a photograph."""
+    """Inversion: what each layer preserves of a photograph."""
     from convscope.errors import ArgumentError
     from convscope.synthesis import invert as inverse
 
     show.check_out(out, *FILMS)
     if caricature and (layers is None or len(layers) != 1):
-        msg = "--caricature exaggerates what one layer sees; say which, as --layers conv:5."
+        msg = "--caricature needs exactly one layer, such as --layers conv:5."
         raise ArgumentError(msg)
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
@@ -387,15 +393,20 @@ def invert(
 def adversarial(
     options: NetworkOptions,
     photo: Annotated[
-        str, typer.Argument(metavar="PHOTO", help="A photograph, or nothing: a picture of noise.")
+        str,
+        typer.Argument(
+            metavar="PHOTO", help="A photograph, or nothing for a picture made from noise."
+        ),
     ],
     target: Annotated[
         str,
-        typer.Option("--target", "-t", help="The class it is to be taken for, by name or number."),
+        typer.Option(
+            "--target", "-t", help="The class that the network should predict, by name or number."
+        ),
     ],
     out: Film = None,
 ) -> None:
-    """How little it takes to be wrong: the least change that turns a photograph into a class."""
+    """The smallest change that makes the network predict another class."""
     from convscope.synthesis import adversarial as fooling
 
     show.check_out(out, *FILMS)

@@ -1,4 +1,4 @@
-"""Commands that show what is there: layers, predictions, filters, maps, and a convolution at work."""
+"""Commands for layers, predictions, filters, activation maps and animated convolutions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMS = (".gif", ".mp4", ".png", ".npz")
 def layers(
     options: NetworkOptions,
     everything: Annotated[
-        bool, typer.Option("--all", help="Blocks too, not only single layers.")
+        bool, typer.Option("--all", help="Include blocks, not only single layers.")
     ] = False,
     as_json: Json = False,
     out: TableOut = None,
@@ -49,7 +49,7 @@ def predict(
     from convscope.view.predict import predict as ask
 
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
-    with show.progress("asking the network"):
+    with show.progress("running the network"):
         net = options.load()
         found = ask(net, net.read(photo, fit=fit), top=top)
     show.table(found, out, as_json=as_json, title=f"{net.name} on {photo}")
@@ -66,9 +66,11 @@ def filters(
             callback=parsers.integer_or_name,
         ),
     ] = "colour",
-    scale: Annotated[str, typer.Option(help="own or common range of the tiles.")] = "own",
+    scale: Annotated[
+        str, typer.Option(help="own or common: scale each tile to its own range, or all to one.")
+    ] = "own",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print length and noise of each filter.")
+        bool, typer.Option("--json", help="Print norm and noise of each filter.")
     ] = False,
     out: Out = None,
 ) -> None:
@@ -95,15 +97,16 @@ def maps(
     layer: Layer = "stage:1",
     channel: Annotated[int | None, typer.Option(help="Only this channel.")] = None,
     strongest: Annotated[
-        int | None, typer.Option(help="Only so many, the strongest first.")
+        int | None, typer.Option(help="Only this many of the most active channels.")
     ] = None,
     through: Annotated[
-        bool, typer.Option("--across-layers", help="The channel in every layer.")
+        bool, typer.Option("--across-layers", help="Show the channel in every layer.")
     ] = False,
     bare: Annotated[
         bool,
         typer.Option(
-            "--bare-chain", help="With --across-layers: convolutions alone, no ReLU, no pooling."
+            "--bare-chain",
+            help="With --across-layers: convolutions only, without ReLU and pooling.",
         ),
     ] = False,
     fit: Fit = "crop",
@@ -115,10 +118,10 @@ def maps(
 
     show.check_suffix(out)
     if (through or bare) and channel is None:
-        msg = "--across-layers shows one channel in every layer; say which, as --channel 17."
+        msg = "--across-layers shows one channel in every layer; pass its number, such as --channel 17."
         raise ArgumentError(msg)
     found: Result
-    with show.progress("asking the network"):
+    with show.progress("running the network"):
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if (through or bare) and channel is not None:
@@ -141,20 +144,20 @@ def arithmetic(
     input: Annotated[  # noqa: A002 - the field's own word
         parsers.Size,
         typer.Option(
-            "--input", help="Cells of the input.", metavar="N|HxW", callback=parsers.cells
+            "--input", help="Size of the input in cells.", metavar="N|HxW", callback=parsers.cells
         ),
     ] = 5,
     kernel: Annotated[
         parsers.Size,
         typer.Option(
-            "--kernel", help="Cells of the kernel.", metavar="N|HxW", callback=parsers.cells
+            "--kernel", help="Size of the kernel in cells.", metavar="N|HxW", callback=parsers.cells
         ),
     ] = 3,
     padding: Annotated[
         parsers.Size,
         typer.Option(
             "--padding",
-            help="Cells of nothing at each side.",
+            help="Zero padding on each side, in cells.",
             metavar="N|HxW",
             callback=parsers.cells,
         ),
@@ -163,7 +166,7 @@ def arithmetic(
         parsers.Size,
         typer.Option(
             "--stride",
-            help="Cells from one place to the next.",
+            help="Stride in cells.",
             metavar="N|HxW",
             callback=parsers.cells,
         ),
@@ -172,20 +175,20 @@ def arithmetic(
         parsers.Size,
         typer.Option(
             "--dilation",
-            help="Cells between the kernel's cells.",
+            help="Dilation: distance between the kernel's cells.",
             metavar="N|HxW",
             callback=parsers.cells,
         ),
     ] = 1,
     numbers: Annotated[
-        bool, typer.Option("--numbers", help="Write an example into the cells.")
+        bool, typer.Option("--numbers", help="Write example numbers into the cells.")
     ] = False,
     seed: Seed = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write: .gif, .mp4, .png or .npz.")
     ] = Path("convolution.gif"),
 ) -> None:
-    """An animated convolution: which cells of the input make which cell of the output."""
+    """An animated convolution: which input cells each output cell depends on."""
     from convscope.view.convolution_arithmetic import convolution_arithmetic as animate
 
     show.check_suffix(out, *FORMS)
