@@ -122,7 +122,7 @@ def test_too_many_connections_are_refused_in_words(port, monkeypatch):
         said = read_to_the_end(refused)
     assert said.startswith(b"HTTP/1.1 503")
     assert said.endswith(
-        b"Too many connections are open here just now; please try again in a moment."
+        b"Too many connections are open; please try again in a moment."
     )
 
 
