@@ -121,9 +121,7 @@ def test_too_many_connections_are_refused_in_words(port, monkeypatch):
     with connected(port) as refused:
         said = read_to_the_end(refused)
     assert said.startswith(b"HTTP/1.1 503")
-    assert said.endswith(
-        b"Too many connections are open; please try again in a moment."
-    )
+    assert said.endswith(b"Too many connections are open; please try again in a moment.")
 
 
 ASKED = {"type": "http", "method": "POST", "path": "/login", "headers": [(b"host", b"127.0.0.1")]}
