@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
+from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.gradients import optional_gradients
 from convscope.network.network import Network
 from convscope.network.rounding import zero_if_cancelled
@@ -48,6 +49,7 @@ def fullgrad(net: Network, pixels: Tensor, objective: Objective, _layer: str = "
     return heat
 
 
+@retry_without_cudnn
 def decompose_score(net: Network, pixels: Tensor, objective: Objective) -> Decomposition:
     """Input times gradient (N, C, H, W), bias times gradient of each layer with maps
     (N, c, h, w), and the rest, of layers without maps (N,). They add up to the score of a network

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from convscope.errors import NotApplicableError
 from convscope.network.batch_norm import correct_single_image_norms
+from convscope.network.cudnn import REFUSAL, CudnnRefusedError
 
 _HIDDEN_GRADIENT_MESSAGES = {
     "checkpoint": (
@@ -45,6 +46,7 @@ def optional_gradients(score: Tensor, values: Sequence[Tensor]) -> Sequence[Tens
 
     Raises:
         NotApplicableError: if the network hides its gradients.
+        CudnnRefusedError: for `cudnn.retry_without_cudnn`, around the whole pass.
     """
     if not score.requires_grad:  # as a score that reads no activation
         return [None] * len(values)
@@ -53,6 +55,8 @@ def optional_gradients(score: Tensor, values: Sequence[Tensor]) -> Sequence[Tens
     try:
         return torch.autograd.grad(score, values, allow_unused=True)
     except RuntimeError as error:
+        if REFUSAL in str(error):
+            raise CudnnRefusedError from error
         msg = next(
             (text for part, text in _HIDDEN_GRADIENT_MESSAGES.items() if part in str(error)), None
         )

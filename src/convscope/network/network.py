@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from convscope.errors import ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
 from convscope.images.read import Source, check_pixels, read
+from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
 from convscope.network.gradients import gradients_at
 from convscope.network.memory import free_bytes
@@ -286,6 +287,7 @@ class Network:
         _, _, rescaled = self._gradients(objective, pixels, layers, RESCALE_FACTOR)
         return [grad / RESCALE_FACTOR for grad in rescaled]
 
+    @retry_without_cudnn
     def _gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float = 1
     ) -> tuple[Activations, Tensor, list[Tensor]]:
@@ -320,6 +322,7 @@ class Network:
             gradient = zero_if_rounding(gradient, rescaled / RESCALE_FACTOR)
         return score, gradient
 
+    @retry_without_cudnn
     def _pixel_gradients(
         self, objective: Objective, pixels: Tensor, loss: Loss | None, scale: float = 1
     ) -> tuple[Tensor, Tensor]:

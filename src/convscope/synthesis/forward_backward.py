@@ -12,6 +12,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError, NoGradientError
 from convscope.execution.relu_rules import Gate, modified_relu
+from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.gradients import optional_gradients
 from convscope.network.network import Network
 from convscope.objectives.makers import Activations
@@ -110,6 +111,7 @@ class ForwardBackward:
         off = (torch.cat(parts) - exact).abs()
         return bool((off <= AGREE * exact.abs().max()).all())
 
+    @retry_without_cudnn
     def _uphill(
         self,
         images: Tensor,
