@@ -24,7 +24,7 @@ from convscope.network.rounding import (
     zero_if_cancelled,
     zero_if_rounding,
 )
-from convscope.objectives.makers import OUTPUT, Objective, as_objective
+from convscope.objectives.makers import OUTPUT, Objective, Target, as_objective
 from convscope.progress import Progress, ShouldStop
 from convscope.results import Heatmap, Strip, recipe_for
 
@@ -35,7 +35,7 @@ CamMethod = Callable[[Network, Tensor, Objective, str], Tensor]
 def cam(
     net: Network,
     images: Tensor | Source,
-    objective: Objective | str | int | None = None,
+    objective: Target = None,
     *,
     method: str = "gradcam",
     layer: str | Sequence[str] | None = None,
@@ -53,7 +53,8 @@ def cam(
         net: the network.
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: what to explain: an objective, its words ("class:church"), a class number, or
-            None for the class each photograph is predicted to be.
+            None for the class each photograph is predicted to be; a sequence or tensor of
+            these explains each photograph for its own.
         method: a member of the family, see `CAMS` and `PERTURBATION_CAMS`.
         layer: address; None takes the last map before the head's pooling. Several are fused: the
             positive part of each map is divided by its largest value, enlarged to the finest
@@ -96,7 +97,8 @@ def cam(
     if make is None:
         msg = f"There is no method {method!r}; there are {', '.join((*CAMS, *PERTURBATION_CAMS))}."
         raise ArgumentError(msg)
-    pixels, target = net.as_pixels(images), as_objective(objective)
+    pixels = net.as_pixels(images)
+    target = as_objective(objective, len(pixels))
     layers = _layers(net, layer, method)
 
     def compute(layer_name: str) -> Tensor:
@@ -133,7 +135,7 @@ def _check_reachable(
 def cam_across_layers(
     net: Network,
     images: Tensor | Source,
-    objective: Objective | str | int | None = None,
+    objective: Target = None,
     *,
     method: str = "gradcam",
     layers: Sequence[str] | None = None,
@@ -169,7 +171,8 @@ def cam_across_layers(
     if formula is None:
         msg = f"{method!r} cannot be read at all layers at once; {', '.join(FORMULAS)} can."
         raise ArgumentError(msg)
-    pixels, target = net.as_pixels(images), as_objective(objective)
+    pixels = net.as_pixels(images)
+    target = as_objective(objective, len(pixels))
     addresses = list(layers or [row.address for row in net.layers.convs])
 
     def work(start: int, stop: int) -> list[Tensor]:

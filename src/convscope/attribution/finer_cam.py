@@ -9,6 +9,7 @@ from torch import Tensor
 
 from convscope.errors import NotApplicableError
 from convscope.objectives.makers import OUTPUT, Activations, Objective
+from convscope.objectives.per_image import PerImage
 from convscope.objectives.scores import Scores, resolve_class
 
 
@@ -58,6 +59,9 @@ class AgainstRivals:
 def _class_ids(objective: Objective, activations: Activations) -> Tensor:
     """The number of the objective's class, (N,)."""
     class_ids = Scores.of(activations).predicted()
+    if isinstance(objective.read, PerImage):
+        own = [_class_ids(one, activations)[i] for i, one in enumerate(objective.read.objectives)]
+        return torch.stack(own)
     if objective.class_id is not None:
         return torch.full_like(class_ids, resolve_class(activations, objective.class_id))
     if objective.kind != "predicted":

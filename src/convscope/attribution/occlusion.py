@@ -17,7 +17,7 @@ from convscope.images.blur import gaussian_blur
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
-from convscope.objectives.makers import OUTPUT, Activations, Objective, as_objective
+from convscope.objectives.makers import OUTPUT, Activations, Objective, Target, as_objective
 from convscope.objectives.objective import finite_values
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
@@ -30,7 +30,7 @@ REDUCTIONS = ("mean", "sum")
 def occlusion(
     net: Network,
     images: Tensor | Source,
-    objective: Objective | str | int | None = None,
+    objective: Target = None,
     *,
     window: int | Pair = 32,
     stride: int | Pair = 8,
@@ -52,7 +52,7 @@ def occlusion(
         net: the network.
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: what to explain; None: the class that each photograph, uncovered, is predicted
-            to be.
+            to be; a sequence holds one for each photograph.
         window: height and width in pixels, or one number for a square.
         stride: pixels from one window to the next, down and across; at most the window's own size.
         fill: what a window shows: "grey" (0.5), "black", "white", "mean" (the photograph's mean
@@ -80,7 +80,8 @@ def occlusion(
         >>> heat.recipe.parameters["window"]
         (48, 48)
     """
-    pixels, target = net.as_pixels(images), as_objective(objective)
+    pixels = net.as_pixels(images)
+    target = as_objective(objective, len(pixels))
     window_size, stride_size = window_and_stride(pixels, window, stride, fill, reduce)
     corners = window_origins((pixels.shape[2], pixels.shape[3]), window_size, stride_size)
     fills = fill_images(pixels, fill, window_size, seed)

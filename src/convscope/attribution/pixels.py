@@ -17,7 +17,7 @@ from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
-from convscope.objectives.makers import Activations, Objective, as_objective, channel
+from convscope.objectives.makers import Activations, Objective, Target, as_objective, channel
 from convscope.progress import Progress, ShouldStop
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
@@ -30,7 +30,7 @@ SaliencyMethod = Callable[
 def saliency(
     net: Network,
     images: Tensor | Source,
-    objective: Objective | str | int | None = None,
+    objective: Target = None,
     *,
     method: str = "gradient",
     samples: int = 50,
@@ -84,7 +84,8 @@ def saliency(
     if not hasattr(samples, "__index__") or samples < 2:
         msg = f"samples must be a whole number of at least 2, not {samples!r}."
         raise ArgumentError(msg)
-    pixels, target = net.as_pixels(images), as_objective(objective)
+    pixels = net.as_pixels(images)
+    target = as_objective(objective, len(pixels))
 
     def work(start: int, stop: int) -> Attribution:
         return compute(net, pixels[start:stop], target.for_images(start, stop), samples, seed)
@@ -174,7 +175,7 @@ SALIENCIES: dict[str, SaliencyMethod] = {
 def deconv(
     net: Network,
     images: Tensor | Source,
-    objective: Objective | str,
+    objective: Target,
     *,
     only: str = "map",
 ) -> Heatmap:
@@ -189,7 +190,8 @@ def deconv(
     Args:
         net: the network.
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
-        objective: a channel ("conv:3:88"), a neuron or a class.
+        objective: a channel ("conv:3:88"), a neuron or a class; a sequence holds one for each
+            photograph.
         only: "map" starts from the channel's whole map, "max" from its strongest cell.
 
     Returns:
@@ -213,7 +215,8 @@ def deconv(
         (144, 144)
     """
     _check_only(only)
-    pixels, target = net.as_pixels(images), as_objective(objective)
+    pixels = net.as_pixels(images)
+    target = as_objective(objective, len(pixels))
 
     def work(start: int, stop: int) -> Tensor:
         return _deconv_gradient(net, pixels[start:stop], target.for_images(start, stop), only)

@@ -15,17 +15,20 @@ from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
-from convscope.objectives.makers import Activations, Objective, as_objective, probability
+from convscope.objectives.makers import Activations, Objective, Target, as_objective, probability
 from convscope.objectives.scores import Scores
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
 
+PROBABILITY_KINDS = ("logit", "predicted", "per_image")
+"""Kinds of objectives of which the probability is scored, where they are given as plain targets."""
+
 
 def rise(
     net: Network,
     images: Tensor | Source,
-    objective: Objective | str | int | None = None,
+    objective: Target = None,
     *,
     masks: int = 2000,
     cells: int = 7,
@@ -45,7 +48,7 @@ def rise(
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: a class by number or words, scored by its softmax probability as in the paper
             (or by itself, where it is the only one); None for the class each photograph is
-            predicted to be; an objective is taken as it is.
+            predicted to be; an objective is taken as it is; a sequence holds one for each.
         masks: how many. The error of the map falls with their square root.
         cells: of the grid along each side.
         keep: probability that a cell shows the photograph.
@@ -73,11 +76,12 @@ def rise(
     """
     _check(masks, cells, keep)
     pixels = net.as_pixels(images)
-    target = as_objective(objective)
-    scored_objective = target if isinstance(objective, Objective) else _as_probability(target)
+    target = as_objective(objective, len(pixels))
+    by_itself = target.kind not in PROBABILITY_KINDS or _is_objective(objective)
+    objectives = [target.for_images(i, i + 1) for i in range(len(pixels))]
     objectives = [
-        net.resolve_target(scored_objective.for_images(i, i + 1), image)
-        for i, image in enumerate(pixels.split(1))
+        net.resolve_target(one if by_itself else _as_probability(one), image)
+        for one, image in zip(objectives, pixels.split(1), strict=True)
     ]
     batches = _random_masks(masks, cells, keep, seed, pixels, masked_batch_size(net, pixels))
     reporter = Reporter(masks, "masks", progress, should_stop)
@@ -86,7 +90,7 @@ def rise(
     )
     if not mask_count:
         raise reporter.error()
-    scored_by = "by itself" if scored_objective is target else "by probability"
+    scored_by = "by itself" if by_itself else "by probability"
     options = {"masks": mask_count, "cells": cells, "keep": keep, "scored": scored_by}
     # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
     baseline = heat.flatten(1).mean(1)
@@ -174,12 +178,18 @@ def _random_rows(matrix: Tensor, offset: Tensor, cells: int, length: int) -> Ten
     return matrix[start[:, None] + torch.arange(length, device=start.device)]
 
 
+def _is_objective(target: Target) -> bool:
+    """Whether the target, or that of each image, is an objective, which is scored by itself."""
+    each = target if isinstance(target, list | tuple) else [target]
+    return all(isinstance(one, Objective) for one in each)
+
+
 def _as_probability(objective: Objective) -> Objective:
     """The probability of a class, also the predicted one; other objectives unchanged.
 
     A single score is used as it is: its softmax would be 1 under every mask.
     """
-    if objective.kind not in ("logit", "predicted"):
+    if objective.kind not in PROBABILITY_KINDS:
         return objective
     return replace(objective, target_resolver=ProbabilityOf(objective))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
+import numpy as np
 from torch import Tensor
 
 from convscope.errors import TargetError
@@ -17,6 +20,7 @@ from convscope.objectives.activations import (
 )
 from convscope.objectives.objective import MapMean, Objective, sum_over_images
 from convscope.objectives.outputs import Detections
+from convscope.objectives.per_image import per_image
 from convscope.objectives.regions import box, segment
 from convscope.objectives.scores import Scores, resolve_class
 
@@ -402,11 +406,21 @@ def parse(text: str) -> Objective:
     return neuron(layer, k, *cell)
 
 
-def as_objective(target: Objective | str | int | None) -> Objective:
-    """An objective as it is, or from a text (see `parse`), a class number, or None: `predicted`.
+OneTarget = Objective | str | int
+Target = OneTarget | Sequence[OneTarget] | Tensor | None
+"""What a method explains: one target for all images, or one for each; None: the predicted class."""
+
+
+def as_objective(target: Target, count: int | None = None) -> Objective:
+    """The objective that a target stands for.
+
+    Args:
+        target: an objective as it is, a text (see `parse`), a class number, or None: `predicted`.
+            A sequence or tensor of these holds one for each image.
+        count: of images; None: a sequence is not taken.
 
     Raises:
-        TargetError: if it is something else.
+        TargetError: if it is something else, or not one target for each image.
     """
     if isinstance(target, Objective):
         return target
@@ -414,7 +428,21 @@ def as_objective(target: Objective | str | int | None) -> Objective:
         return predicted()
     if isinstance(target, str):
         return parse(target)
+    if _is_sequence(target):
+        own = [as_objective(one) for one in target]
+        if count is None or len(own) != count:
+            images = "one image" if count in (None, 1) else f"{count} images"
+            msg = f"{len(own)} targets were given for {images}: give one for all, or one for each."
+            raise TargetError(msg)
+        return per_image(own)
     return logit(to_integer(target))
+
+
+def _is_sequence(target: object) -> TypeGuard[Sequence[OneTarget]]:
+    """Whether it is a list, tuple, array or tensor with an axis."""
+    if isinstance(target, np.ndarray | Tensor):
+        return target.ndim > 0
+    return isinstance(target, Sequence)
 
 
 def as_class(target: Objective | str | int) -> int | str:
