@@ -204,3 +204,14 @@ def test_networks_that_hide_their_gradients(call):
     more = {"layer": "first"} if call == "cam" else {}
     with pytest.raises(NotApplicableError, match="use_reentrant=False"):
         getattr(convscope, call)(net, torch.rand(1, 3, 16, 16), 1, **more)
+
+
+def test_a_score_is_asked_for_in_words_too():
+    net = convscope.load()
+    photo = net.read("sample:china")
+    expected = net.score(convscope.logit("church"), photo)
+    assert torch.equal(expected, net.score("church", photo))
+    assert torch.equal(expected, net.score("class:church", "sample:china"))
+    both = net.score(["church", "probability:church"], photo.repeat(2, 1, 1, 1))
+    torch.testing.assert_close(expected[0], both[0])
+    assert 0 < both[1] < 1

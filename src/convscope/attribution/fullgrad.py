@@ -39,6 +39,8 @@ def fullgrad(net: Network, pixels: Tensor, objective: Objective, _layer: str = "
     enlarged bilinearly, and summed. Biases of linear layers have no position and are left out here;
     `decompose_score` has them.
     """
+    if net.dtype == torch.float16:  # in which small gradients become 0
+        net = net.in_float32()
     input_part, biases, _ = decompose_score(net, pixels, objective)
     parts = [input_part, *biases]
     magnitude = torch.stack([part.abs().flatten(1).sum(1) for part in parts]).sum(0)[:, None]

@@ -24,25 +24,84 @@ _HIDDEN_GRADIENT_MESSAGES = {
 """Part of torch's message -> the message to raise instead."""
 
 
+MIN_PEAK = 2.0**-8  # of a float16 gradient: below it, its smaller cells lose digits or become 0
+RAISE, LOWER = 2.0**12, 2.0**-7  # factors of a score whose gradient is 0, or overflows
+ROUNDS = 6
+
+
 def gradients_at(
-    score: Tensor, values: list[Tensor], label: str, layers: Sequence[str] = ()
+    scores: Tensor,
+    values: list[Tensor],
+    label: str,
+    layers: Sequence[str] = (),
+    *,
+    float16: bool = False,
 ) -> tuple[Tensor, ...]:
-    """One gradient for each of `values`, named by `layers`; without names they are the pixels.
+    """One gradient for each of `values`, in float32.
+
+    Args:
+        scores: (N,), one an image; or a single number.
+        values: what is differentiated at.
+        label: of the objective.
+        layers: names of `values`; without names they are the pixels.
+        float16: whether the pass ran in float16, where small gradients become 0: then scores are
+            scaled, each by what its own gradient needs, and the gradients scaled back.
 
     Raises:
         NotApplicableError: if the score does not depend on one of them.
     """
-    grads = optional_gradients(score, values)
+    per_image = scores.dim() == 1 and all(len(value) == len(scores) for value in values)
+    if not float16:
+        return _gradients_at(scores.sum(), values, label, layers)
+    scores = scores if per_image else scores.sum()[None]
+    factors = torch.ones_like(scores, dtype=torch.float32)
+    best = list[Tensor]()
+    for _ in range(ROUNDS):
+        total = (factors * scores.float()).sum()
+        grads = _gradients_at(total, values, label, layers, retain_graph=True)
+        rows = [grad.flatten(1) if per_image else grad.reshape(1, -1) for grad in grads]
+        peaks = torch.stack([row.abs().amax(1) for row in rows])
+        finite = peaks.isfinite().all(0)
+        unscaled = [grad / _like(factors, grad) for grad in grads]
+        best = [
+            torch.where(_like(finite, new), new, old)
+            for new, old in zip(unscaled, best or map(torch.zeros_like, grads), strict=True)
+        ]
+        smallest = peaks.amin(0)
+        if bool((finite & (smallest >= MIN_PEAK)).all()):
+            break
+        needed = torch.where(smallest > 0, torch.exp2(-smallest.log2().floor()), RAISE)
+        needed = torch.where(smallest >= MIN_PEAK, 1.0, needed)
+        factors = factors * torch.where(finite, needed, LOWER)
+    return tuple(best)
+
+
+def _like(numbers: Tensor, grad: Tensor) -> Tensor:
+    """(N,) numbers, or (1,), that broadcast over a gradient (N, ...)."""
+    return numbers.view(-1, *(1,) * (grad.dim() - 1))
+
+
+def _gradients_at(
+    score: Tensor,
+    values: list[Tensor],
+    label: str,
+    layers: Sequence[str],
+    *,
+    retain_graph: bool = False,
+) -> tuple[Tensor, ...]:
+    grads = optional_gradients(score, values, retain_graph=retain_graph)
     for layer, grad in zip(layers or ["the pixels"], grads, strict=True):
         if grad is None:
             hint = "; choose an earlier layer" if layers else ""
             msg = f"{label!r} does not depend on {layer}, so there is no gradient to show{hint}."
             raise NotApplicableError(msg)
-    return tuple(grad for grad in grads if grad is not None)
+    return tuple(grad.float() for grad in grads if grad is not None)
 
 
-def optional_gradients(score: Tensor, values: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    """The same, with None where the score does not depend on a value.
+def optional_gradients(
+    score: Tensor, values: Sequence[Tensor], *, retain_graph: bool = False
+) -> Sequence[Tensor | None]:
+    """The gradients of one number, with None where the score does not depend on a value.
 
     Raises:
         NotApplicableError: if the network hides its gradients.
@@ -53,7 +112,7 @@ def optional_gradients(score: Tensor, values: Sequence[Tensor]) -> Sequence[Tens
     if any(len(value) == 1 for value in values):
         correct_single_image_norms(score)
     try:
-        return torch.autograd.grad(score, values, allow_unused=True)
+        return torch.autograd.grad(score, values, allow_unused=True, retain_graph=retain_graph)
     except RuntimeError as error:
         if REFUSAL in str(error):
             raise CudnnRefusedError from error

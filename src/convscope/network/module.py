@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.tracing.hooks import first_convolution
@@ -75,9 +75,11 @@ def preferred_memory_format(scores: Callable[[Tensor], Tensor], x: Tensor) -> to
 
 def _seconds(scores: Callable[[Tensor], Tensor], x: Tensor) -> float:
     """How long one pass takes, on a graphics processor too."""
-    threads = torch.get_num_threads()  # the timer's own default is one
-    timer = Timer("scores(x)", globals={"scores": scores, "x": x}, num_threads=threads)
-    return timer.timeit(1).median
+    start = perf_counter()
+    scores(x)
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return perf_counter() - start
 
 
 def expected_channels(module: nn.Module, x: Tensor) -> int | None:

@@ -26,7 +26,14 @@ from convscope.network.module import (
 )
 from convscope.network.rounding import RESCALE_FACTOR, may_be_rounding, zero_if_rounding
 from convscope.network.weights import cached_fingerprint
-from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective
+from convscope.objectives.makers import (
+    INPUT,
+    OUTPUT,
+    Activations,
+    Objective,
+    Target,
+    as_objective,
+)
 from convscope.objectives.objective import finite_values
 from convscope.objectives.outputs import Selector, scores_in
 from convscope.tracing.hooks import ValueLocation, capture
@@ -136,6 +143,10 @@ class Network:
         kinds = (p.dtype for p in self.module.parameters() if p.is_floating_point())
         return next(kinds, torch.float32)
 
+    @property
+    def _is_float16(self) -> bool:
+        return self.dtype == torch.float16
+
     def in_float32(self) -> Network:
         """The same weights, in a copy that computes in float32."""
         return replace(self, module=deepcopy_module(self.module).float())
@@ -237,10 +248,16 @@ class Network:
         pixels = images if needs_grad and isinstance(images, Tensor) else self.as_pixels(images)
         return self.run(pixels, layers)
 
-    def score(self, objective: Objective, images: Tensor | Source) -> Tensor:
-        """The objective's value for each image, (N,)."""
-        acts = self.activations(images, objective.layers)
-        return finite_values(objective, acts)
+    def score(self, objective: Target, images: Tensor | Source) -> Tensor:
+        """The objective's value for each image, (N,).
+
+        Args:
+            objective: an objective, or what stands for one, as `class:church`; a sequence of these
+                holds one for each image.
+            images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        """
+        target = as_objective(objective, len(images) if isinstance(images, Tensor) else 1)
+        return finite_values(target, self.activations(images, target.layers))
 
     def run(
         self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool = False
@@ -298,9 +315,10 @@ class Network:
             acts = self._as_activations(captured, tuple(addresses))
             values = [captured[layer] for layer in layers]
             scores = finite_values(objective, acts)
-            total = scores.float().sum()
-            grads = gradients_at(scale * total, values, objective.label, layers)
-        return acts, scores.detach(), [grad.float() for grad in grads]
+            grads = gradients_at(
+                scale * scores.float(), values, objective.label, layers, float16=self._is_float16
+            )
+        return acts, scores.detach(), list(grads)
 
     def pixel_gradients(
         self, objective: Objective, pixels: Tensor, loss: Loss | None = None
@@ -331,9 +349,11 @@ class Network:
             x = pixels.detach().clone().requires_grad_()
             acts = self.run(x, objective.layers)
             scores = finite_values(objective, acts)
-            score = loss(acts) if loss else scores.float().sum()
-            (gradient,) = gradients_at(scale * score, [x], objective.label)
-        return scores.detach(), gradient.float()
+            score = loss(acts) if loss else scores.float()
+            (gradient,) = gradients_at(
+                scale * score, [x], objective.label, float16=self._is_float16
+            )
+        return scores.detach(), gradient
 
     def resolve_target(self, objective: Objective, image: Tensor) -> Objective:
         """The objective with its class fixed to that of one photograph, (1, C, H, W)."""
