@@ -37,7 +37,7 @@ def test_what_is_no_seed_is_refused(seed):
 def test_every_function_that_draws_says_so(ask):
     net = cs.load()
     photo = net.read("sample:china")
-    with pytest.raises(ArgumentError, match="A seed is a whole number from 0 to"):
+    with pytest.raises(ArgumentError, match="A seed must be an integer from 0 to"):
         ask(net, photo)
 
 

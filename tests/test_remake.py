@@ -191,7 +191,7 @@ def test_other_files(bundled, tmp_path):
     with pytest.raises(LoadError, match="There is no file"):
         redo(tmp_path / "none.png")
     np.savez(tmp_path / "foreign.npz", values=np.zeros(3))
-    with pytest.raises(LoadError, match="is no file of a convscope result"):
+    with pytest.raises(LoadError, match="is not a file of a convscope result"):
         redo(tmp_path / "foreign.npz")
     other = convscope.Table(("a",), [(1,)], Recipe("survey", "bundled", bundled.fingerprint))
     with pytest.raises(ArgumentError, match="made by 'survey', which redo cannot make again"):

@@ -1,4 +1,4 @@
-"""Files that are never half written: the content goes through a draft that is then renamed."""
+"""Files that are never half written: content goes to a temporary file that is then renamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method by name: the command line, the app, the documentation and the tests read it."""
+"""Every method by name, for the command line, the app, the documentation and the tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from convscope.view.predict import predict
 
 @dataclass(frozen=True)
 class Method:
-    """One method of the toolkit.
+    """One method of the catalogue.
 
     Attributes:
         name: how it is called.

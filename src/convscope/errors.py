@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 
 class ConvscopeError(Exception):
-    """Base class: catch this to catch all of them.
+    """Base class of all errors of this library.
 
     Example:
         >>> import convscope as cs
@@ -104,7 +104,7 @@ def _escaped(character: str) -> str:
 
 def no_maps(layer: str, shape: Sequence[int]) -> str:
     """What to say of a layer whose values are no maps of channels."""
-    return f"{layer} gives values of shape {tuple(shape)}, which are no maps of channels."
+    return f"{layer} gives values of shape {tuple(shape)}, which are not maps of channels."
 
 
 def closest(word: str, known: Sequence[str], count: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""How far a long computation is, and whether somebody asked it to stop."""
+"""Progress of a long computation, and requests to stop it."""
 
 from __future__ import annotations
 
@@ -86,5 +86,5 @@ class Reporter:
 
     def error(self) -> StoppedError:
         """What to raise when somebody asked to stop before there is a result."""
-        msg = f"Stopped as asked, after {self.done} of {self.total} {self.what}: no map yet."
+        msg = f"Stopped on request, after {self.done} of {self.total} {self.what}: no map yet."
         return StoppedError(msg)

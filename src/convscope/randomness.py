@@ -45,6 +45,6 @@ def checked(seed: int, most: int = MOST) -> int:
         ArgumentError: if it is no whole number from 0 to `most`.
     """
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= most:
-        msg = f"A seed is a whole number from 0 to {most}, not {seed!r}."
+        msg = f"A seed must be an integer from 0 to {most}, not {seed!r}."
         raise ArgumentError(msg)
     return int(seed)

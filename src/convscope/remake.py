@@ -1,4 +1,4 @@
-"""A result made again from the recipe in its own file."""
+"""Computing a result again from the recipe in its own file."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def redo(
     preset: Preset | None = None,
     guide: Source | None = None,
 ) -> Result:
-    """Make a result again from its own file: the same numbers, bit for bit on the same machine.
+    """Compute a result again from its own file: the same numbers, bit for bit on the same machine.
 
     The file names the network, the objective, all parameters and the seed. A network that
     `load` knows by name is loaded and its weights are compared; an .npz of a heat map holds its
@@ -224,7 +224,7 @@ def _network(recipe: Recipe, net: Network | None, shown: str) -> Network:
         msg = f"{shown} was made with other weights (fingerprint {recipe.fingerprint}) than {net.name} has ({net.fingerprint}): load those weights and {give}."
         raise ArgumentError(msg)
     if recipe.preprocess not in (None, preprocess_of(net)):
-        msg = f"{shown} was made with pixels that entered through {recipe.preprocess}, but {net.name} has {preprocess_of(net)}: load it with that mean and std and {give}."
+        msg = f"{shown} was made with pixels preprocessed by {recipe.preprocess}, but {net.name} has {preprocess_of(net)}: load it with that mean and std and {give}."
         raise ArgumentError(msg)
     return net
 
@@ -238,12 +238,12 @@ def _check_same(old: Recipe, new: Recipe, shown: str) -> None:
     before, after = (_comparable(recipe) for recipe in (old, new))
     other = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if "photograph" in other:
-        msg = f"{shown} was made of another photograph than the one given; their marks are {before.get('photograph')} and {after.get('photograph')}."
+        msg = f"{shown} was made of another photograph than the one given; their digests are {before.get('photograph')} and {after.get('photograph')}."
         raise ArgumentError(msg)
     if other:
         said = ", ".join(f"{n}: {before.get(n)!r}, now {after.get(n)!r}" for n in other)
         msg = (
-            f"{shown} cannot be made again from its recipe alone; what comes out differs in {said}."
+            f"{shown} cannot be made again from its recipe alone; the new result differs in {said}."
         )
         raise ArgumentError(msg)
 

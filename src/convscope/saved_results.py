@@ -1,4 +1,4 @@
-"""The file of a result read back as the result."""
+"""Reading a saved result."""
 
 from __future__ import annotations
 

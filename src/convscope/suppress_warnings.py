@@ -1,4 +1,4 @@
-"""Silence for the warnings of one thread.
+"""Suppressing the warnings of one thread.
 
 `warnings.catch_warnings` exchanges the filters of the whole process and puts back what it found. Two
 threads in it at once leave the filters of one of them behind for good, and warnings of all others are

@@ -1,4 +1,4 @@
-"""Two calls that show what a layer sees and what a channel wants: `visualize` and `construct`."""
+"""Two calls for activation maps and synthesis: `visualize` and `construct`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Layer = int | str
 
 
 class Visualizer:
-    """A network to be looked at with two calls.
+    """A network that shows itself with two calls.
 
     Pixels are standardized with the mean and the deviation of ImageNet unless others are given;
     a network that `load` knows by name keeps those of its weights.
@@ -92,7 +92,7 @@ class Visualizer:
         top: int = 12,
         fit: str = "squash",
     ) -> Findings:
-        """What a layer sees in a photograph, and what in it drives the channels that fire most.
+        """Activation maps of a photograph, and what in it drives the most active channels.
 
         Args:
             image: a photograph as `read` takes it, also an array (H, W, 3) of bytes. Colours are
@@ -117,7 +117,7 @@ class Visualizer:
         projected = deconv_strongest(self.net, pixels, address, top=top)
         photograph = Pictures(pixels, recipe_for(self.net, "photograph"), scale="pixels")
         captioned = replace(found, captions=[f"{k}" for k in range(found.values.shape[1])])
-        words = f"{address} of {self.net.name}: {found.values.shape[1]} maps; the channels that fire most: {', '.join(projected.captions)}"
+        words = f"{address} of {self.net.name}: {found.values.shape[1]} maps; the most active channels: {', '.join(projected.captions)}"
         results = {"photograph": photograph, "maps": captioned, "projections": projected}
         return Findings(results, words)
 
@@ -133,7 +133,7 @@ class Visualizer:
         progress: Progress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Pictures:
-        """What a channel wants to see, made from noise that is enlarged again and again.
+        """A picture made for a channel, from noise, by repeated ascent and upscaling.
 
         Graetz 2019, How to visualize convolutional features in 40 lines of code: twelve sizes
         from 56 to 408 pixels, twenty steps in each. With another `size` or other `steps` all steps

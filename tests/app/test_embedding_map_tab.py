@@ -48,7 +48,7 @@ def test_a_stage_finds_its_convolution(state):
 
 def test_a_layer_that_was_not_looked_at_is_said(state):
     found = page_functions(state)["surveyed"]({"layer": "stage:2", "channel": 0})
-    assert found["error"].startswith("This survey did not look at 'stage:2'")
+    assert found["error"].startswith("This survey does not cover 'stage:2'")
 
 
 def test_nearest_photographs(state):

@@ -203,7 +203,7 @@ def test_segmentation_where_the_class_is_predicted(segmenter):
         found = segmenter.score(convscope.parse(f"segment:{best}"), images)
     torch.testing.assert_close(found[0], output[0, best][where[0]].mean())
     missing = next(k for k in range(4) if not (output.argmax(1) == k).any())
-    with pytest.raises(TargetError, match=f"No pixel is taken for class {missing}"):
+    with pytest.raises(TargetError, match=f"No pixel is predicted as class {missing}"):
         segmenter.score(convscope.segment(missing), images)
     with pytest.raises(
         TargetError, match=r"The mask has \(4, 4\) cells, the segmentation \(8, 8\)"

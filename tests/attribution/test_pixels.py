@@ -324,7 +324,7 @@ def test_mistakes_and_the_network_untouched(net, images, method):
 def test_options_out_of_range(net, images):
     with pytest.raises(ArgumentError, match="There is no method 'smooth'; there are gradient"):
         convscope.saliency(net, images, method="smooth")
-    with pytest.raises(ArgumentError, match="samples must be a whole number of at least 2, not 1"):
+    with pytest.raises(ArgumentError, match="samples must be an integer of at least 2, not 1"):
         convscope.saliency(net, images, method="smoothgrad", samples=1)
     with pytest.raises(ArgumentError, match="only must be 'map' or 'max', not 'all'"):
         convscope.deconv(net, images, "mid:1", only="all")
@@ -430,7 +430,7 @@ def test_relus_are_tried_where_scores_are_not_all_zero(images):
 
 @pytest.mark.parametrize("samples", ["5", 2.5, 1])
 def test_samples_are_a_whole_number(net, images, samples):
-    with pytest.raises(ArgumentError, match="samples must be a whole number of at least 2, not"):
+    with pytest.raises(ArgumentError, match="samples must be an integer of at least 2, not"):
         convscope.saliency(net, images, 1, method="smoothgrad", samples=samples)
 
 

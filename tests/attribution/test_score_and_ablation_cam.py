@@ -184,7 +184,7 @@ def test_progress_comes_to_its_end(net, images, method):
 
 @EACH
 def test_a_stop_before_the_first_result_is_said(net, images, method):
-    with pytest.raises(StoppedError, match="Stopped as asked, after 0 of"):
+    with pytest.raises(StoppedError, match="Stopped on request, after 0 of"):
         method(net, images, logit(2), should_stop=lambda: True)
 
 
@@ -254,7 +254,7 @@ def test_an_objective_of_an_early_layer(net, images, method):
 
 def test_a_layer_without_maps_is_refused(net, images):
     for method in (ablationcam, scorecam):
-        with pytest.raises(NotApplicableError, match="which are no maps of channels"):
+        with pytest.raises(NotApplicableError, match="which are not maps of channels"):
             method(net, images, logit(0), "head")
 
 
@@ -308,7 +308,7 @@ def test_bfloat16_agrees(net, images):
 def test_another_precision_is_refused(net, images):
     with pytest.raises(ArgumentError) as caught:
         scorecam(net, images, logit(2), "last", precision="int8")
-    assert str(caught.value) == "precision is 'float32' or 'bfloat16', not 'int8'."
+    assert str(caught.value) == "precision must be 'float32' or 'bfloat16', not 'int8'."
 
 
 def test_masks_hide_what_the_module_is_fed(images):
@@ -433,10 +433,10 @@ def test_everything_shown_is_the_score_everywhere(net, images):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"masks": 0}, "RISE takes at least one mask and one cell, not masks=0 and cells=7."),
-        ({"cells": 0}, "RISE takes at least one mask and one cell, not masks=2000 and cells=0."),
-        ({"keep": 0.0}, "keep is a probability above 0 and at most 1, not 0.0."),
-        ({"keep": 1.5}, "keep is a probability above 0 and at most 1, not 1.5."),
+        ({"masks": 0}, "RISE needs at least one mask and one cell, not masks=0 and cells=7."),
+        ({"cells": 0}, "RISE needs at least one mask and one cell, not masks=2000 and cells=0."),
+        ({"keep": 0.0}, "keep must be a probability above 0 and at most 1, not 0.0."),
+        ({"keep": 1.5}, "keep must be a probability above 0 and at most 1, not 1.5."),
     ],
 )
 def test_options_out_of_range(net, images, options, sentence):

@@ -218,7 +218,7 @@ def test_a_map_of_edges_is_found_out(net, images):
     chart = randomization_check(net, images, edges)
     ranks = chart.panels["cascading"]["rank correlation"][1]
     assert [1.0] * len(ranks) == [pytest.approx(r) for r in ranks]
-    assert chart.words().startswith("Take care: with random weights the map still looks alike")
+    assert chart.words().startswith("Take care: with random weights the map still looks similar")
 
 
 @pytest.mark.parametrize("how", ["cascading", "single"])
@@ -245,7 +245,7 @@ def test_a_stop_keeps_what_is_finished(net, images):
 @pytest.mark.parametrize("how", ["cascading", "single"])
 def test_a_stop_before_the_first_layer_says_so(net, images, how):
     chart = randomization_check(net, images, gradcam, how=how, should_stop=lambda: True)
-    assert chart.words().startswith("Stopped before any layer was made random")
+    assert chart.words().startswith("Stopped before any layer was randomised")
 
 
 def test_a_map_that_is_turned_over_is_not_called_alike(net, images):
@@ -266,9 +266,9 @@ def test_one_at_a_time_all_layers_are_judged(net, images):
         return found if same else replace(found, values=0 * found.values)
 
     words = randomization_check(net, images, of_the_head, how="single").words()
-    assert words.startswith("Made random one at a time, 1 of 5 layers change the map; it depends")
+    assert words.startswith("Randomised one at a time, 1 of 5 layers change the map; it depends")
     words = randomization_check(net, images, edges, how="single").words()
-    assert words.startswith("Take care: whichever of 5 layers is made random, the map still looks")
+    assert words.startswith("Take care: whichever of 5 layers is randomised, the map still looks")
 
 
 def test_unknown_order(net, images):
@@ -284,7 +284,9 @@ def test_pointing():
     heat = Heatmap(values, torch.zeros(3, 3, 8, 8), RECIPE)
     assert [True, False, False] == pointing_game(heat, masks).tolist()
     assert [True, True, False] == pointing_game(heat, masks, tolerance=4).tolist()
-    with pytest.raises(ArgumentError, match="tolerance is a number of pixels, 0 or more, not -1"):
+    with pytest.raises(
+        ArgumentError, match="tolerance must be a number of pixels, 0 or more, not -1"
+    ):
         pointing_game(heat, masks, tolerance=-1)
     with pytest.raises(ArgumentError, match=r"Masks must have the shape \(3, 8, 8\)"):
         pointing_game(heat, masks[:, :4])

@@ -147,7 +147,7 @@ def test_ctrl_c_keeps_what_is_finished(photos, tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert 130 == process.returncode
-    assert "run the same again to go on." in err
+    assert "run the same command again to resume." in err
     assert "Traceback" not in err
     assert list(tmp_path.glob("s/shards/*.safetensors"))
     assert not list(tmp_path.rglob("*.draft"))

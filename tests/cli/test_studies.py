@@ -150,7 +150,7 @@ def test_evolution(run, folder, tmp_path):
         (["study", "correspondence", "none.csv"], "none.csv cannot be read as a table of boxes"),
         (["study", "evolution", "a.pt", "--photos", "none"], "There is no folder none"),
         (["study", "evolution", "a.pt", "--photos", "photos", "--channels", "a"], "--channels must be numbers, as 0-15 or 3,8,21, not 'a'."),
-        (["study", "evolution", "a.pt", "--photos", "photos"], "There is no file of weights a.pt"),
+        (["study", "evolution", "a.pt", "--photos", "photos"], "There is no weight file a.pt"),
     ],
 )  # fmt: skip
 def test_mistakes_end_with_one_sentence_and_code_2(run, folder, tmp_path, words, sentence):

@@ -122,7 +122,7 @@ def test_a_manifest_that_nothing_proves_is_left_alone(net, folder, tmp_path):
     out = tmp_path / "site"
     out.mkdir()
     (out / "manifest.json").write_text('{"name": "a web page of mine"}')
-    with pytest.raises(LoadError, match="is damaged, or no survey's"):
+    with pytest.raises(LoadError, match="is damaged, or not a survey's"):
         survey(net, folder, layers="conv:1", out=out)
     assert ["manifest.json"] == [p.name for p in out.iterdir()]
 

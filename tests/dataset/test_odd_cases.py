@@ -44,7 +44,7 @@ def test_another_normalisation_is_another_network(net, folder, tmp_path):
         net.module, name="tiny", labels=net.labels, input_size=(16, 16),
         normalize=Standardize((0.0,) * 3, (0.2,) * 3),
     )  # fmt: skip
-    with pytest.raises(ArgumentError, match="its network answers otherwise"):
+    with pytest.raises(ArgumentError, match="its network gives other outputs"):
         survey(other, folder, out=tmp_path / "out")
 
 
@@ -52,7 +52,7 @@ def test_another_data_set_of_the_same_length_is_refused(net, tmp_path):
     first, second = ([torch.rand(3, 16, 16) for _ in range(5)] for _ in range(2))
     survey(net, first, out=tmp_path / "out")
     assert survey(net, first, out=tmp_path / "out")
-    with pytest.raises(ArgumentError, match="are others, or were changed since"):
+    with pytest.raises(ArgumentError, match="are different, or were changed since"):
         survey(net, second, out=tmp_path / "out")
 
 
@@ -63,7 +63,7 @@ def test_equal_codes_are_one_sentence(folder, tmp_path):
     with torch.no_grad():
         net.module[0].bias.fill_(-100)
     found = survey(net, folder, out=tmp_path / "out")
-    with pytest.raises(NotApplicableError, match="All photographs have the same code"):
+    with pytest.raises(NotApplicableError, match="All photographs have the same embedding"):
         embedding_map(found)
     with pytest.raises(NotApplicableError, match="above 0 nowhere in these photographs"):
         channel_groups(net, found, "conv:1", 2)

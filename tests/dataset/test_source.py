@@ -85,7 +85,7 @@ def test_what_is_no_source_is_refused(tmp_path, make, kind, words):
 
 def test_a_list_that_is_none_is_refused(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ImageError, match="must be text, with a path a line."):
+    with pytest.raises(ImageError, match="must be text with one path per line."):
         photographs(tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("# nothing\n")
     with pytest.raises(ImageError, match="lists no photographs"):

@@ -104,7 +104,8 @@ def test_stopped_and_taken_up_again_nothing_changes(net, folder, tmp_path):
     survey(net, folder, out=tmp_path / "whole")
     calls = iter(range(100))
     with pytest.raises(
-        StoppedError, match="Stopped after 20 of 29 photographs; run the same again to go on."
+        StoppedError,
+        match="Stopped after 20 of 29 photographs; run the same command again to resume.",
     ):
         survey(net, folder, out=tmp_path / "out", should_stop=lambda: next(calls) == 4)
     assert 2 == len(list((tmp_path / "out" / "shards").iterdir()))
@@ -146,7 +147,7 @@ def test_another_network_or_other_files_are_refused(net, folder, tmp_path):
         net.module.stem.weight -= 1
     net = convscope.Network(net.module.eval(), name="tiny", input_size=(16, 16))
     draw(folder / "ant" / "00.png", 99)
-    with pytest.raises(ArgumentError, match="are others, or were changed since"):
+    with pytest.raises(ArgumentError, match="are different, or were changed since"):
         survey(net, folder, out=out)
     with pytest.raises(ArgumentError, match="its layers are"):
         survey(net, folder, out=out, layers="conv:1", codes=True)
@@ -155,7 +156,7 @@ def test_another_network_or_other_files_are_refused(net, folder, tmp_path):
 def test_a_folder_of_other_things_is_left_alone(net, folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(ArgumentError, match="holds other things than a survey"):
+    with pytest.raises(ArgumentError, match="contains files that are not a survey's"):
         survey(net, folder, out=tmp_path / "out")
     assert ["thesis.txt"] == [p.name for p in (tmp_path / "out").iterdir()]
     with pytest.raises(ArgumentError, match="is a file; a survey needs a folder."):
@@ -211,14 +212,16 @@ def test_layers_are_understood(net):
     assert ["conv:1"] == default_layers(plain)
     with pytest.raises(LayerNotFoundError, match=r"There is no layer 'conv:\d'; the closest"):
         resolve_layers(net, "conv:1-9")
-    with pytest.raises(NotApplicableError, match="ends in no linear layer and no convolution"):
+    with pytest.raises(
+        NotApplicableError, match="ends in neither a linear layer nor a convolution"
+    ):
         classifier_head(convscope.Network(nn.Sequential(nn.ReLU()), input_size=(8, 8)))
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"top": 0}, "top must be a whole number of at least 1, not 0."),
+        ({"top": 0}, "top must be an integer of at least 1, not 0."),
         ({"shard": (3, 2)}, r"not \(3, 2\)."),
     ],
 )

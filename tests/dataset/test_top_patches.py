@@ -94,7 +94,7 @@ def test_captions_say_value_and_label(net, found):
 def test_what_is_not_there_is_refused(net, found):
     with pytest.raises(TargetError, match="conv:1 has channels 0 to 7, so there is no channel 8."):
         top_patches(net, found, "conv:1", 8)
-    with pytest.raises(ArgumentError, match="did not look at 'pool'"):
+    with pytest.raises(ArgumentError, match="does not cover 'pool'"):
         top_patches(net, found, "pool", 0)
     other = convscope.Network(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), input_size=(16, 16))
     with pytest.raises(ArgumentError, match="is a survey of tiny"):

@@ -85,13 +85,13 @@ def test_the_unchanged_photograph_must_have_the_box(net, photo):
 
 
 def test_a_detector_has_no_classes(net, photo):
-    with pytest.raises(
-        TargetError, match="detects objects and has no scores of classes; ask about"
-    ):
+    with pytest.raises(TargetError, match="detects objects and has no class scores; explain a box"):
         convscope.saliency(net, photo, 0)
 
 
 def test_what_is_no_detector_has_no_boxes():
     acts = Activations({"output": scores_in(torch.rand(1, 4))})
-    with pytest.raises(NotApplicableError, match="no detector whose boxes are known, so there is"):
+    with pytest.raises(
+        NotApplicableError, match="not a detector whose boxes are known, so there is"
+    ):
         box(0).read(acts)

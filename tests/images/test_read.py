@@ -536,7 +536,7 @@ def test_an_unknown_fit_is_refused():
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, (0, 4), (1, 2, 3), "big", True])
 def test_what_is_no_size_is_refused(size):
-    message = f"size must be one whole number above 0, or (height, width), not {size!r}."
+    message = f"size must be an integer above 0, or (height, width), not {size!r}."
     with pytest.raises(ArgumentError, match=re.escape(message)):
         convscope.read(UPRIGHT, size)
 

@@ -192,11 +192,11 @@ def test_partial_with_nothing_that_fits(state):
 
 def test_a_missing_file(tmp_path):
     file = tmp_path / "w.pth"
-    refused(f"There is no file of weights {file}.", read_state_dict, file)
+    refused(f"There is no weight file {file}.", read_state_dict, file)
 
 
 def test_a_folder(tmp_path):
-    refused(f"There is no file of weights {tmp_path}.", read_state_dict, tmp_path)
+    refused(f"There is no weight file {tmp_path}.", read_state_dict, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,7 @@ def test_a_folder(tmp_path):
 def test_a_file_of_something_else(content, suffix, tmp_path):
     file = tmp_path / f"w.{suffix}"
     file.write_bytes(content)
-    message = (
-        f"{file} is no checkpoint that can be read (...); it may be cut off or of another kind."
-    )
+    message = f"{file} cannot be read as a checkpoint (...); it may be cut off or of another kind."
     refused(message, read_state_dict, file)
 
 
@@ -219,7 +217,7 @@ def test_a_checkpoint_that_is_cut_off(new, share, state, tmp_path):
     file = saved(state, tmp_path, _use_new_zipfile_serialization=new)
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(LoadError, match=r"is no checkpoint that can be read \(\w+\)"):
+    with pytest.raises(LoadError, match=r"cannot be read as a checkpoint \(\w+\)"):
         read_state_dict(file)
 
 
@@ -227,7 +225,7 @@ def test_safetensors_that_are_cut_off(state, tmp_path):
     file = tmp_path / "w.safetensors"
     save_file(state, file)
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(LoadError, match=r"is no checkpoint that can be read \(SafetensorError\)"):
+    with pytest.raises(LoadError, match=r"cannot be read as a checkpoint \(SafetensorError\)"):
         read_state_dict(file)
 
 
@@ -280,7 +278,7 @@ def test_torchscript_is_refused(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "w.pt"))
-    with pytest.raises(LoadError, match=r"is no checkpoint that can be read \(RuntimeError\)"):
+    with pytest.raises(LoadError, match=r"cannot be read as a checkpoint \(RuntimeError\)"):
         read_state_dict(tmp_path / "w.pt")
 
 
@@ -319,8 +317,8 @@ def test_bytes_with_a_scale_a_channel_become_weights(tmp_path):
 
 
 WHOLE = (
-    "w.pth cannot be loaded: '0.weight' is {} there and float32 here; whole numbers stand for "
-    "weights only with the scales they were divided by. Save the weights as floats."
+    "w.pth cannot be loaded: '0.weight' is {} there and float32 here; integers represent "
+    "weights only together with their scales. Save the weights as floats."
 )
 KINDS = {
     "int8": (lambda v: v.to(torch.int8), WHOLE.format("int8")),

@@ -192,7 +192,7 @@ def test_what_is_no_name(spec):
 
 def test_a_missing_file_of_weights(tmp_path):
     place = tmp_path / "w.pth"
-    refused(f"There is no file of weights {place}.", "squeezenet1_1", weights=place)
+    refused(f"There is no weight file {place}.", "squeezenet1_1", weights=place)
 
 
 def test_weights_of_another_network(file):
@@ -245,7 +245,7 @@ def test_partial_refuses_the_filters_that_were_not(half_known):
 def test_partial_looks_at_no_photographs(look, half_known, images):
     message = (
         rf"^{len(half_known.missing)} weights of Tiny were not loaded \(head\.bias, head\.weight, "
-        r"\.\.\.\), so it cannot look at photographs; only its filters can be shown\.$"
+        r"\.\.\.\), so it cannot run on photographs; only its filters can be shown\.$"
     )
     with pytest.raises(NotApplicableError, match=message):
         look(half_known, images)
@@ -423,7 +423,7 @@ def test_timm_without_a_network_says_which_file_was_wanted(timm, monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", fails)
     refused(
-        "resnet18 of timm cannot be had (We cannot connect). Its weights are the file "
+        "resnet18 of timm is not available (We cannot connect). Its weights are the file "
         "model.safetensors of timm/resnet18.a1_in1k; give that as weights, or a checkpoint of your "
         "own. The network 'bundled' works without any download.",
         "timm:resnet18",
@@ -432,7 +432,7 @@ def test_timm_without_a_network_says_which_file_was_wanted(timm, monkeypatch):
 
 def test_an_unknown_set_of_timms_weights(timm):
     refused(
-        "resnet18.nonsense of timm cannot be had (Invalid pretrained tag (nonsense) for resnet18.). "
+        "resnet18.nonsense of timm is not available (Invalid pretrained tag (nonsense) for resnet18.). "
         "The network 'bundled' works without any download.",
         "timm:resnet18.nonsense",
     )
@@ -531,10 +531,10 @@ def test_the_search_path_is_as_it_was(here, own):
         ("my_networks.small:text", "my_networks.small:text gives a str, not a torch.nn.Module."),
         (
             "../small.py:make",
-            "'../small.py' is no name of a module; write package.module:function.",
+            "'../small.py' is not a module name; write package.module:function.",
         ),
-        (":make", "'' is no name of a module; write package.module:function."),
-        (".small:make", "'.small' is no name of a module; write package.module:function."),
+        (":make", "'' is not a module name; write package.module:function."),
+        (".small:make", "'.small' is not a module name; write package.module:function."),
     ],
 )
 def test_a_network_of_ones_own_that_cannot_be_had(spec, message, here):
@@ -564,8 +564,8 @@ def test_a_module_of_ones_own_is_the_same_object_and_keeps_its_modes(own):
 
 def test_without_mean_and_std_it_warns(images):
     message = (
-        r"^No mean and std were given for Tiny, so pixels enter as they are, in \[0, 1\]\. If it was "
-        r"trained on standardized pictures, give both\.$"
+        r"^No mean and std were given for Tiny, so pixels are passed as they are, in \[0, 1\]\. If it was "
+        r"trained on normalised pictures, give both\.$"
     )
     with pytest.warns(UserWarning, match=message) as caught:
         net = convscope.load(tiny_module(), size=16)
@@ -601,11 +601,11 @@ def test_mean_and_std_of_ones_own_go_before_torchvisions(file):
         ),
         (
             {"mean": 0, "std": 1, "size": 0},
-            "size must be one whole number above 0, or (height, width), not 0.",
+            "size must be an integer above 0, or (height, width), not 0.",
         ),
         (
             {"mean": 0, "std": 1, "size": (8, 8, 3)},
-            "size must be one whole number above 0, or (height, width), not (8, 8, 3).",
+            "size must be an integer above 0, or (height, width), not (8, 8, 3).",
         ),
     ],
 )
@@ -657,7 +657,7 @@ def test_labels(given, tmp_path, own):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("no.txt", None, "There is no file of labels {file}."),
+        ("no.txt", None, "There is no label file {file}."),
         ("l.json", b"{}", "{file} must hold a JSON list of names, not a dict."),
         ("l.json", b"[1,", "{file} cannot be read as labels (...)."),
         ("l.txt", b"\xff\xfe\x00", "{file} cannot be read as labels (...)."),
@@ -704,7 +704,7 @@ def test_a_network_of_four_channels_is_refused(images, own):
     module = nn.Sequential(nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     message = (
         r"^Sequential takes pictures of 4 channels, photographs have 3; give a normalize function "
-        r"that makes the one of the other\.$"
+        r"that converts them\.$"
     )
     with pytest.raises(NotApplicableError, match=message):
         scores(convscope.load(module, **own), images)
@@ -799,7 +799,7 @@ def test_the_real_vgg16_without_partial_says_what_is_missing(fixtures):
 def test_a_network_built_under_inference_mode_is_refused():
     with torch.inference_mode():
         module = nn.Conv2d(3, 2, 3)
-    words = "This network was built under torch.inference_mode(), so its weights can take no part in gradients; build or load it outside, or under torch.no_grad()."
+    words = "This network was built under torch.inference_mode(), so its weights cannot have gradients; build or load it outside, or under torch.no_grad()."
     with pytest.raises(NotApplicableError) as refused:
         convscope.Network(module)
     assert words == str(refused.value)

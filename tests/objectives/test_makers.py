@@ -63,7 +63,7 @@ def test_parse_refuses(text):
     with pytest.raises(TargetError) as caught:
         parse(text)
     assert str(caught.value) == (
-        f"{text!r} is no target. A class is written class:church or class:4, a channel conv:3:88, "
+        f"{text!r} is not a target. A class is written class:church or class:4, a channel conv:3:88, "
         "a single cell of a channel conv:3:88@7,7."
     )
 
@@ -105,7 +105,7 @@ def test_classes_by_number_and_name(net, images):
         ),
         (
             Objective("all", ("output",), lambda acts: acts["output"]),
-            "The objective 'all' must give one number an image, shape (3,), but gave (3, 5).",
+            "The objective 'all' must give one number per image, shape (3,), but gave (3, 5).",
         ),
     ],
 )
@@ -202,7 +202,7 @@ def test_class_numbers_as_argmax_gives_them(net, images, given):
 
 @pytest.mark.parametrize("given", [3.0, [1, 2], torch.tensor([1, 2]), b"3"])
 def test_what_is_no_target(given):
-    with pytest.raises(TargetError, match="is no target: give a class by number or by name"):
+    with pytest.raises(TargetError, match="is not a target: give a class by number or by name"):
         as_objective(given)
 
 
@@ -239,7 +239,7 @@ def test_a_class_in_every_way_it_can_be_given(given, expected):
 
 @pytest.mark.parametrize("given", ["predicted", "conv:3:8", "class:1 - class:2", predicted()])
 def test_what_is_no_class_is_refused(given):
-    with pytest.raises(TargetError, match="is no class: give one by number or by name"):
+    with pytest.raises(TargetError, match="is not a class: give one by number or by name"):
         as_class(given)
 
 
@@ -247,7 +247,7 @@ def test_a_class_is_given_to_studies_and_adversarial_pictures_as_to_a_cam(net, i
     one = images[:1]
     number = int(scores(net, one).argmax())
     for given in (f"class:{number}", logit(number), str(number)):
-        with pytest.raises(NotApplicableError, match="already takes this photograph for"):
+        with pytest.raises(NotApplicableError, match="already predicts"):
             convscope.adversarial(net, one, given)
         panels = convscope.occlusion_panels(net, one, given, window=8)
         assert net.class_label(number) == panels.recipe.parameters["watched"]

@@ -105,7 +105,7 @@ def test_accuracy_by_attributes_equals_the_loop(net, found):
     assert (
         abs(drawn.panels["brightness"]["accuracy"][1][0] - sum(right[k] for k in first) / 3) < 1e-6
     )
-    assert f"{sum(right) / 24:.1%} of 24 photographs are answered rightly." in drawn.sentence
+    assert f"{sum(right) / 24:.1%} of 24 photographs are classified correctly." in drawn.sentence
 
 
 def test_labels_that_are_no_class_are_named(net, tmp_path):
@@ -113,7 +113,7 @@ def test_labels_that_are_no_class_are_named(net, tmp_path):
     path.mkdir(parents=True)
     Image.new("RGB", (16, 16)).save(path / "a.png")
     found = survey(net, tmp_path / "more", out=tmp_path / "s")
-    with pytest.raises(ArgumentError, match="The label 'whale' is no class of tiny"):
+    with pytest.raises(ArgumentError, match="The label 'whale' is not a class of tiny"):
         accuracy_by_attribute(net, found)
     assert accuracy_by_attribute(net, found, classes={"whale": "tench"}).panels
     with pytest.raises(NotApplicableError, match="holds no predictions"):
@@ -147,5 +147,5 @@ def test_a_label_that_names_two_classes_is_asked_about(net, tmp_path):
         accuracy_by_attribute(net, found)
     assert accuracy_by_attribute(net, found, classes={"crane": 4}).panels
     for wrong in (None, 1.5, 99, -5):
-        with pytest.raises(ArgumentError, match="is no class of tiny"):
+        with pytest.raises(ArgumentError, match="is not a class of tiny"):
             accuracy_by_attribute(net, found, classes={"crane": wrong})

@@ -212,11 +212,11 @@ def test_what_is_no_result_is_refused_in_a_sentence(tmp_path, capsys):
     sentences = {
         tmp_path / "none.npz": "There is no file",
         tmp_path: "There is no file",
-        plain: "is no file of a convscope result",
-        empty: "is no file of a convscope result",
-        text: "is no file of a convscope result",
-        evil: "is no file of a convscope result",
-        foreign: "is no file of a convscope result",
+        plain: "is not a file of a convscope result",
+        empty: "is not a file of a convscope result",
+        text: "is not a file of a convscope result",
+        evil: "is not a file of a convscope result",
+        foreign: "is not a file of a convscope result",
         later: "is of format 2, but this version reads format 1 only",
         odd: "holds a 'Sculpture', which this version does not know",
         objects: "is damaged and cannot be read",
@@ -234,7 +234,7 @@ def test_a_small_file_cannot_fill_the_memory(tmp_path):
     np.lib.format.write_array(buffer, np.zeros(10**6))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("convscope.npy", buffer.getvalue())
-    with pytest.raises(LoadError, match="is no file of a convscope result"):
+    with pytest.raises(LoadError, match="is not a file of a convscope result"):
         load_result(path)
 
 

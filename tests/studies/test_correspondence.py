@@ -124,7 +124,7 @@ def test_a_broken_line_is_named(tmp_path, line):
     file = tmp_path / "boxes.csv"
     file.write_text(f"photo,part,left,top,right,bottom\na.jpg,nose,1,2,3,4\n{line}\n")
     with pytest.raises(
-        ArgumentError, match=r"Line 3 of .*boxes.csv is no box: it must have photo,part"
+        ArgumentError, match=r"Line 3 of .*boxes.csv is not a box: it must have photo,part"
     ):
         read_marks(file)
 

@@ -155,7 +155,7 @@ def test_mistakes_in_one_sentence(net, photographs, checkpoints, tmp_path):
         evolution(net, [], photographs)
     with pytest.raises(ArgumentError, match="conv:1 has no channel 8: it has 8, numbered 0 to 7"):
         evolution(net, checkpoints, photographs, layer="conv:1", channels=[8])
-    with pytest.raises(ArgumentError, match="which are no maps of channels"):
+    with pytest.raises(ArgumentError, match="which are not maps of channels"):
         evolution(net, checkpoints, photographs, layer="head")
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(LoadError, match="Give checkpoints of tiny, or name another network"):

@@ -139,7 +139,7 @@ def test_cifar_where_it_is(tmp_path, monkeypatch):
 
 def test_half_a_cifar_is_refused(tmp_path):
     (tmp_path / photographs.CIFAR).mkdir()
-    with pytest.raises(ImageError, match="is not whole .* unpack cifar-10-python.tar.gz anew"):
+    with pytest.raises(ImageError, match="is incomplete .* unpack cifar-10-python.tar.gz again"):
         photographs.photographs(tmp_path, 5, 3, seed=0)
 
 
@@ -237,7 +237,7 @@ def test_state_of_another_study_is_refused(folder, tmp_path):
 def test_damaged_state_is_refused(folder, tmp_path):
     learnt, _ = photographs.photographs(folder, 16, 8, seed=0)
     (tmp_path / "a.pt").write_bytes(b"no state")
-    with pytest.raises(convscope.ConvscopeError, match="delete it to begin anew"):
+    with pytest.raises(convscope.ConvscopeError, match="delete it to start again"):
         fit.learn(fit.Task("a", "mlp1", 1, 0), learnt, tmp_path)
 
 
@@ -267,7 +267,10 @@ def test_stopped_at_once(folder, tmp_path):
         ({"networks": []}, "The study needs at least one network and one input"),
         ({"most": 0}, "most must be at least 1"),
         ({"device": "abacus"}, "device must be cpu, or cuda where there is one, not 'abacus'"),
-        ({"count": 1}, "It takes at least 2 photographs to learn and 1 to test, not 1 and 500"),
+        (
+            {"count": 1},
+            "The study needs at least 2 photographs for training and 1 for the test, not 1 and 500",
+        ),
     ],
 )
 def test_mistakes_in_one_sentence(folder, tmp_path, options, sentence):

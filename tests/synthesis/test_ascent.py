@@ -256,8 +256,8 @@ def test_what_no_gradient_reaches_is_an_error_and_no_grey_picture():
     with pytest.raises(NotApplicableError) as caught:
         synthesize(net, "conv:1:1", steps=20)
     assert (
-        "No gradient of 'conv:1:1' reaches the picture: this value is the same whatever the picture "
-        "shows, as of a channel that is never active. Try an earlier layer, or the convolution "
+        "No gradient of 'conv:1:1' reaches the picture: its value does not depend on the picture, "
+        "as for a channel that is never active. Try an earlier layer, or the convolution "
         "before its ReLU." == str(caught.value)
     )
     both = synthesize_layer(net, "conv:1", steps=20)
@@ -507,7 +507,7 @@ def test_sheets_rows_and_variants(net, tmp_path):
         convscope.synthesize_across_layers(net, 99)
     variants = synthesize_diverse(net, "mid:3", 3, **FEW)
     assert (3, 3, 16, 16) == variants.values.shape
-    with pytest.raises(NotApplicableError, match="Pictures are told apart in a layer"):
+    with pytest.raises(NotApplicableError, match="Diversity is measured in a layer"):
         synthesize_diverse(net, logit(1))
     assert variants.save(tmp_path / "a.gif").read_bytes().startswith(b"GIF")
     pytest.importorskip("av")

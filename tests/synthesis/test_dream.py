@@ -104,7 +104,7 @@ def test_a_guide_draws_every_cell_to_its_nearest(net):
     assert float(net.score(objective, photo(20, 20))) == pytest.approx(expected, rel=1e-4)
     found = dream(net, photo(), "mid", guide=guide, config=SMALL)
     assert "guided mid" == found.recipe.objective
-    with pytest.raises(ArgumentError, match="A guide shows a layer what to look for"):
+    with pytest.raises(ArgumentError, match="A guide needs a layer"):
         dream_objective(net, "mid:3", guide)
 
 

@@ -181,7 +181,7 @@ def test_stopping_gives_the_panel_as_it_is(after):
 
 def test_what_cannot_be_fooled(net, images):
     said = int(net.activations(images[:1], ["output"])["output"].argmax())
-    with pytest.raises(NotApplicableError, match="already takes this photograph for"):
+    with pytest.raises(NotApplicableError, match="already predicts"):
         adversarial(net, images[:1], said)
     with pytest.raises(TargetError, match="There is no class 7"):
         adversarial(net, images[:1], 7)

@@ -85,7 +85,7 @@ def test_the_mean_colour_tints_no_grey_picture():
 
 
 def test_opacity_comes_last():
-    with pytest.raises(ArgumentError, match=r"write with_opacity\(in_grey\(plan\)\)\."):
+    with pytest.raises(ArgumentError, match=r"write with_opacity\(in_grey\(preset\)\)\."):
         in_grey(with_opacity(PLAIN))
 
 

@@ -35,5 +35,5 @@ def test_map_stages_leave_out_small_maps(net):
 @pytest.mark.parametrize("method", [dream, invert])
 def test_a_network_without_stages_is_asked_for_layers(method):
     flat = load(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), size=8, mean=0, std=1)
-    with pytest.raises(ArgumentError, match="no convolutions and no poolings; say which layers"):
+    with pytest.raises(ArgumentError, match="no convolutions and no poolings; name the layers"):
         method(flat, torch.rand(1, 3, 8, 8))

@@ -136,7 +136,7 @@ def test_kinds_of_functions():
 
 
 def test_a_layer_without_tensors_is_refused():
-    with pytest.raises(TypeError, match="this layer returns a str, which holds no tensor"):
+    with pytest.raises(TypeError, match="this layer returns a str, which contains no tensor"):
         first_tensor("words")
 
 

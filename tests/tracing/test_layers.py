@@ -133,7 +133,7 @@ def test_the_table_leaves_the_network_as_it_was(net):
 
 def test_a_network_without_maps_has_no_default(images):
     net = convscope.Network(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), input_size=(16, 16))
-    with pytest.raises(NotApplicableError, match="say which layer is meant"):
+    with pytest.raises(NotApplicableError, match="cannot be determined automatically"):
         _ = net.layers.default
     assert [] == net.layers.stages
 

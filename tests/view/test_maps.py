@@ -66,8 +66,8 @@ def test_no_chain_is_refused(images):
     with pytest.raises(NotApplicableError) as caught:
         convscope.convolution_chain(net, images, 0)
     assert str(caught.value) == (
-        "The convolutions of branch are no chain: conv:2 takes 3 channels, but the one before it "
-        "gives 4. Use the true pass instead."
+        "The convolutions of branch do not form a chain: conv:2 takes 3 channels, but the one before it "
+        "gives 4. Use the real forward pass instead."
     )
 
 

@@ -1,4 +1,4 @@
-"""Keeps strangers out: what may be asked for, from where, how much, and what comes back."""
+"""The guard before the app: which requests it lets through, from where, and how large."""
 
 from __future__ import annotations
 

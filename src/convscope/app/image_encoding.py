@@ -1,4 +1,4 @@
-"""Pictures on their way to the page: as text of an address."""
+"""Pictures as data URIs for the page."""
 
 from __future__ import annotations
 

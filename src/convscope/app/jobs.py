@@ -1,4 +1,4 @@
-"""What takes long: streamed step by step, stopped within one, ended when its page is closed."""
+"""Long jobs: step by step, stoppable, ended when their page is closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who tried to come in, and how often."""
+"""Login attempts per address."""
 
 from __future__ import annotations
 

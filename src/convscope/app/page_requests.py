@@ -1,4 +1,4 @@
-"""From what a page sends to what it gets: one plain sentence instead of an error."""
+"""Requests of the page: from its message to an answer, with one plain sentence for an error."""
 
 from __future__ import annotations
 

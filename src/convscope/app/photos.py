@@ -1,4 +1,4 @@
-"""Photographs that people bring: checked, cut as the network sees them, kept within bounds."""
+"""Uploaded photographs: checked, cropped as the network sees them, kept within limits."""
 
 from __future__ import annotations
 

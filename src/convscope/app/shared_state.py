@@ -1,4 +1,4 @@
-"""What all visitors share: one network, one lock, and what is remembered of each photograph."""
+"""State that all visitors share: one network, one lock, and caches for each photograph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a picture grew: a film of a few frames, and the step at which it was stopped."""
+"""The timelapse of a picture: a film of a few frames, and the step at which it was stopped."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _count_relus(net: Network, pixels: Tensor) -> int:
     ):
         msg = (
             f"{net.name} computes other scores when its ReLUs are rewritten, as one that draws "
-            "random numbers does, so guided backpropagation and DeconvNet cannot be had."
+            "random numbers does, so guided backpropagation and DeconvNet are not available."
         )
         raise NotApplicableError(msg)
     net.__dict__["_relus"] = mode.calls

@@ -61,7 +61,7 @@ class OcclusionPanels(Result):
     recipe: Recipe
 
     def picture(self) -> Image.Image:
-        """The five side by side; classes by colour, named underneath."""
+        """The five panels side by side; classes by colour, with their names below."""
         side = max(self.photo.shape[-2:])
         activity = self.activity / self.activity.max().clamp(min=1e-12)
         tiles = [
@@ -88,7 +88,7 @@ class OcclusionPanels(Result):
         return image
 
     def words(self) -> str:
-        """What is shown."""
+        """A description of the figure."""
         low = float(self.probability.min())
         return f"Five panels: with a window in the worst place {low:.0%} is left of the class"
 
@@ -98,7 +98,7 @@ class OcclusionPanels(Result):
 
     def _some(self, numbers: list[int]) -> Self:
         if not numbers:
-            msg = "Five panels are of one photograph, so an empty selection has none."
+            msg = "The five panels need a photograph, but the selection is empty."
             raise NotApplicableError(msg)
         return self
 

@@ -82,7 +82,7 @@ def saliency(
         msg = f"There is no method {method!r}; there are {', '.join(SALIENCIES)}."
         raise ArgumentError(msg)
     if not hasattr(samples, "__index__") or samples < 2:
-        msg = f"samples must be a whole number of at least 2, not {samples!r}."
+        msg = f"samples must be an integer of at least 2, not {samples!r}."
         raise ArgumentError(msg)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
@@ -179,7 +179,7 @@ def deconv(
     *,
     only: str = "map",
 ) -> Heatmap:
-    """Project a channel's activity back to the pixels, as Zeiler & Fergus 2014 meant it.
+    """Project the activations of a channel back to the pixels (Zeiler & Fergus 2014).
 
     All other channels count as zero. On the way back poolings send each value to the place it
     came from and sum where windows overlap, ReLUs pass what is positive, convolutions are

@@ -210,8 +210,8 @@ class ProbabilityOf:
 
 def _check(masks: int, cells: int, keep: float) -> None:
     if masks < 1 or cells < 1:
-        msg = f"RISE takes at least one mask and one cell, not masks={masks} and cells={cells}."
+        msg = f"RISE needs at least one mask and one cell, not masks={masks} and cells={cells}."
         raise ArgumentError(msg)
     if not 0 < keep <= 1:
-        msg = f"keep is a probability above 0 and at most 1, not {keep}."
+        msg = f"keep must be a probability above 0 and at most 1, not {keep}."
         raise ArgumentError(msg)

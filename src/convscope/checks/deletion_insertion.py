@@ -101,7 +101,7 @@ class DeletionInsertion:
 
     @property
     def holds(self) -> bool:
-        """Whether covering what the map shows costs clearly more than covering a random part."""
+        """Whether covering what the map shows lowers the score clearly more than chance."""
         size = 1.0 if self.is_probability else abs(self.drop("map")[0])
         return self.drop("map")[1] < self.drop("chance")[1] - DROP_MARGIN * size
 

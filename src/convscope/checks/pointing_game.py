@@ -1,4 +1,4 @@
-"""Does a map's strongest place lie on the object?
+"""Pointing game: does a map's strongest pixel lie on the object?
 
 Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", arXiv:1608.00507.
 """
@@ -38,7 +38,7 @@ def pointing_game(heat: Heatmap, masks: Tensor, *, tolerance: int = 0) -> Tensor
         tensor([True])
     """
     if tolerance < 0:
-        msg = f"tolerance is a number of pixels, 0 or more, not {tolerance}."
+        msg = f"tolerance must be a number of pixels, 0 or more, not {tolerance}."
         raise ArgumentError(msg)
     if masks.shape != (len(heat.values), *heat.images.shape[-2:]):
         msg = (

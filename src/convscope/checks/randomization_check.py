@@ -37,7 +37,7 @@ def randomization_check(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Chart:
-    """Compare a method's maps before and after weights are made random.
+    """Compare a method's maps before and after the weights are randomised.
 
     Adebayo et al. 2018, arXiv:1810.03292. A copy of the network is randomized; the network itself
     is not touched.
@@ -89,7 +89,7 @@ def randomization_check(
     recipe = recipe_for(net, "randomization_check", seed=seed, how=how, layers=names)
     return Chart(
         panels,
-        "layers made random, from the scores down",
+        "layers randomised, from the output down",
         "similarity",
         recipe,
         _verdict(how, names, correlations),
@@ -102,7 +102,7 @@ SIMILAR_CORRELATION = 0.3  # rank correlation above which maps count as similar
 def _verdict(how: str, names: Sequence[str], correlations: Sequence[float]) -> str:
     """The verdict; the first of `names` and `correlations` is the network as learnt."""
     if len(correlations) == 1:
-        return "Stopped before any layer was made random, so nothing can be said of the map."
+        return "Stopped before any layer was randomised, so there is no result for the map."
     if how == "single":
         return _single_verdict(names[1:], correlations[1:])
     return _cascading_verdict(correlations[-1])
@@ -110,16 +110,14 @@ def _verdict(how: str, names: Sequence[str], correlations: Sequence[float]) -> s
 
 def _cascading_verdict(correlation: float) -> str:
     if abs(correlation) < SIMILAR_CORRELATION:
-        return (
-            f"The map depends on what was learnt: its rank correlation falls to {correlation:.2f}."
-        )
+        return f"The map depends on the learnt weights: its rank correlation falls to {correlation:.2f}."
     if correlation < 0:
         return (
             f"Take care: with random weights the map is inverted (rank correlation {correlation:.2f}): "
-            "what was learnt decides its sign, the photograph its shape."
+            "the learnt weights decide only its sign, the photograph its shape."
         )
     return (
-        f"Take care: with random weights the map still looks alike (rank correlation {correlation:.2f}), "
+        f"Take care: with random weights the map still looks similar (rank correlation {correlation:.2f}), "
         "so it shows the photograph more than the network."
     )
 
@@ -130,10 +128,10 @@ def _single_verdict(names: Sequence[str], correlations: Sequence[float]) -> str:
     remark = f"it depends least on {names[strongest]}, where the rank correlation stays at {correlations[strongest]:.2f}"
     if not changed:
         return (
-            f"Take care: whichever of {len(correlations)} layers is made random, the map still looks "
+            f"Take care: whichever of {len(correlations)} layers is randomised, the map still looks "
             f"alike; {remark}."
         )
-    return f"Made random one at a time, {changed} of {len(correlations)} layers change the map; {remark}."
+    return f"Randomised one at a time, {changed} of {len(correlations)} layers change the map; {remark}."
 
 
 def _layers(net: Network) -> list[str]:

@@ -177,7 +177,7 @@ class ChannelStatistics:
         found = cls(**tensors)
         shapes = {name: tuple(getattr(found, name).shape) for name in names}
         if shapes != found._shapes():
-            msg = f"These are no statistics of channels: {shapes}."
+            msg = f"These are not statistics of channels: {shapes}."
             raise ValueError(msg)
         return found
 

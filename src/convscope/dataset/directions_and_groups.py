@@ -101,7 +101,7 @@ def channel_groups(
     most: int = MOST,
     seed: int = 0,
 ) -> Tensor:
-    """Groups of channels that fire together, by non-negative factorization.
+    """Groups of channels that are active together, by non-negative matrix factorization.
 
     The rectified activations of up to 16 cells from each of `most` photographs are written as
     sums of `count` groups (Lee & Seung 1999, doi:10.1038/44565; for networks Olah et al. 2018,

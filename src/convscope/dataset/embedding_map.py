@@ -60,11 +60,11 @@ class EmbeddingMap(Result):
 
     @property
     def side(self) -> int:
-        """Cells along each side of the grid: as many in all as there are photographs, or more."""
+        """Cells along each side of the grid, which has at least as many cells as photographs."""
         return int(np.ceil(np.sqrt(len(self.names))))
 
     def grid(self) -> NDArray[np.int64]:
-        """The photograph nearest to each cell of the grid, (side, side) numbers; some come twice.
+        """The photograph nearest to each cell of the grid, (side, side) numbers; some occur twice.
 
         Karpathy 2014, cs.stanford.edu/people/karpathy/cnnembed.
         """
@@ -77,7 +77,7 @@ class EmbeddingMap(Result):
         return np.asarray(nearest, dtype=np.int64).reshape(self.side, self.side)
 
     def each(self) -> NDArray[np.int64]:
-        """A cell for every photograph, once: (side, side) numbers, -1 where a cell stays empty.
+        """One cell for each photograph: (side, side) numbers, -1 in empty cells.
 
         Columns take as many photographs as they have cells, from left to right; in each column
         they lie in their order from top to bottom. `scipy.optimize.linear_sum_assignment` finds
@@ -93,7 +93,7 @@ class EmbeddingMap(Result):
         return found
 
     def seams(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How far neighbours on the grid are apart in the space of codes, in [0, 1].
+        """Distance between the embeddings of neighbours on the grid, in [0, 1].
 
         Returns:
             (side, side - 1) between neighbours in a row, (side - 1, side) in a column: 0 for the
@@ -108,7 +108,7 @@ class EmbeddingMap(Result):
         return ((across - low) / scale).clip(0, 1), ((down - low) / scale).clip(0, 1)
 
     def picture(self, kind: str = "grid", *, tile: int = 32) -> Image.Image:
-        """Draw it.
+        """Draw the map.
 
         Args:
             kind: "points" at their exact places; "each" once, in a cell near its place; "grid"
@@ -155,7 +155,7 @@ class EmbeddingMap(Result):
         page.paste(glass, mask=glass)
 
     def words(self) -> str:
-        """What is shown and how many."""
+        """A description of the map."""
         return f"{len(self.names)} photographs as {self.recipe.network} sees them ({self.recipe.method})"
 
     def __repr__(self) -> str:
@@ -194,7 +194,7 @@ def embedding_map(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EmbeddingMap:
-    r"""Place the photographs of a survey on a plane by what enters the classifier.
+    r"""Place the photographs of a survey on a plane by their embeddings.
 
     Args:
         survey: one that kept codes.
@@ -232,7 +232,7 @@ def embedding_map(
         msg = f"A map needs at least three photographs; this survey has {len(every)}, and most is {most}."
         raise ArgumentError(msg)
     if not bool(every.isfinite().all()) or bool((every == every[0]).all()):
-        msg = "All photographs have the same code, or codes that are not finite, so there is nothing to lay out."
+        msg = "All photographs have the same embedding, or embeddings that are not finite, so there is no map to make."
         raise NotApplicableError(msg)
     chosen = torch.linspace(0, len(every) - 1, count, dtype=torch.float32).round().long()
     thumbs = _thumbs(survey, ids[chosen].tolist(), progress)

@@ -152,7 +152,9 @@ def classifier_head(net: Network) -> nn.Module:
     """
     rows = [row for row in net.layers if row.kind in ("linear", "conv")]
     if not rows:
-        msg = f"{net.name} ends in no linear layer and no convolution, so no codes can be kept."
+        msg = (
+            f"{net.name} ends in neither a linear layer nor a convolution, so it has no embedding."
+        )
         raise NotApplicableError(msg)
     return net.module.get_submodule(rows[-1].name)
 
@@ -167,7 +169,7 @@ def default_layers(net: Network) -> list[str]:
     stages = [f"stage:{row.stage}" for row in net.layers.stages if row.kind != "pool"]
     found = stages if normed else convs
     if not found:
-        msg = f"{net.name} has no convolutions; say which layers are meant. 'convscope layers' lists them."
+        msg = f"{net.name} has no convolutions; name the layers. 'convscope layers' lists them."
         raise NotApplicableError(msg)
     return found
 
@@ -184,7 +186,7 @@ def resolve_layers(net: Network, layers: str | Sequence[str] | None) -> list[str
     parts = layers.split(",") if isinstance(layers, str) else list(layers)
     found = [one for part in parts for one in _spread(part.strip())]
     if not found:
-        msg = "No layers were asked for; 'convscope layers' lists them."
+        msg = "No layers were selected; 'convscope layers' lists them."
         raise ArgumentError(msg)
     for address in found:
         _check_channels(net, address)

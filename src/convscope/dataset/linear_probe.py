@@ -1,4 +1,4 @@
-"""How much of the classes each layer already knows, and which photographs are hard."""
+"""How well each layer separates the classes, by a linear classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a survey is about, and in what two surveys differ."""
+"""What a survey covers, and how two surveys differ."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ class Manifest:
         """
         found = json.loads(content)
         if not isinstance(found, dict):
-            msg = "It is no JSON object."
+            msg = "It is not a JSON object."
             raise ValueError(msg)  # noqa: TRY004 - a file of another kind, not a type
         ours = {"format", "fingerprint", "photographs"} <= found.keys()
         if ours and found["format"] != FORMAT and is_intact(content) >= is_sealed(content):
             raise LoadError(_other_format(found["format"]))
         if not is_intact(content):
-            msg = "Its digest is another one."
+            msg = "Its digest does not match."
             raise ValueError(msg)
         try:
             found.pop("digest")
@@ -157,17 +157,17 @@ def _other_format(there: Any) -> str:
 _SAID = {
     "network": "its network is {mine}, not {theirs}",
     "fingerprint": "its network has other weights ({mine}, not {theirs})",
-    "said": "its network answers otherwise, as with another mean and deviation or other activations",
+    "said": "its network gives other outputs, as with another mean and standard deviation or other activation functions",
     "input_size": "its photographs were read at {mine}, not at {theirs}",
     "reading": "its photographs were resized {mine}, not {theirs}",
-    "photographs": "its photographs in {place} are others, or were changed since",
+    "photographs": "its photographs in {place} are different, or were changed since",
     "layers": "its layers are {mine}, not {theirs}",
     "channels": "its layers have {mine} channels, not {theirs}",
     "top": "it keeps the {mine} strongest, not {theirs}",
     "batch": "it runs {mine} photographs a pass, not {theirs}",
     "per_shard": "its parts have {mine} photographs each, not {theirs}, as in another version of convscope",
     "whole": "codes are kept: {mine}, not {theirs}",
-    "torch": "it was made with torch {mine}, not {theirs}, which may compute other digits",
+    "torch": "it was made with torch {mine}, not {theirs}, which may round differently",
     "part": "it is part {mine}, not {theirs}",
 }
 

@@ -1,4 +1,4 @@
-"""Photographs that look most like one to the network."""
+"""Photographs that are most similar to one for the network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convscope.results import Findings, Pictures, Table, recipe_for
 
 
 def embedding(net: Network, images: Tensor | Source) -> Tensor:
-    """What enters the classifier: the input of the last linear layer or convolution, (N, D).
+    """The input of the classifier, which is the last linear layer or convolution, (N, D).
 
     Maps and tokens count by their mean.
 
@@ -47,7 +47,7 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
 def nearest_images(
     net: Network, survey: Survey, images: Tensor | Source, *, top: int = 9
 ) -> Findings:
-    """The photographs of a survey that look most like one photograph to the network.
+    """The photographs of a survey that are most similar to one for the network.
 
     Distances are Euclidean, between what enters the classifier, as in Krizhevsky et al. 2012,
     doi:10.1145/3065386.

@@ -129,7 +129,7 @@ def facts_of(content: bytes) -> dict[str, Any]:
         DamagedError: if a bit of it changed, or it never was a part of a survey.
     """
     if not is_intact(content):
-        msg = "Its digest is another one."
+        msg = "Its digest does not match."
         raise DamagedError(msg)
     try:
         length = int.from_bytes(content[:8], "little")

@@ -189,14 +189,14 @@ def _listed_in(file: Path) -> Files:
     except OSError:
         content = b"\0"
     if b"\0" in content:
-        msg = f"{file} is no list of photographs: it must be text, with a path a line."
+        msg = f"{file} is not a list of photographs: it must be text with one path per line."
         raise ImageError(msg)
     text = content.decode("utf-8", "surrogateescape")
     lines = text.replace("\r\n", "\n").split("\n")
     named = [line for line in lines if line.strip() and not line.startswith("#")]
     parts = [_split(file.parent, line) for line in named]
     if not parts:
-        msg = f"{file} lists no photographs; write a path a line, and after a tab its label."
+        msg = f"{file} lists no photographs; write one path per line, followed by a tab and its label."
         raise ImageError(msg)
     items = [_item(file.parent, Path(name), label) for name, label in parts]
     return Files(file.parent.resolve(), items)

@@ -35,7 +35,7 @@ MANIFEST, UNFINISHED, TOGETHER, SUMMARY = (
     *("survey.safetensors", "summary.json"),
 )
 _SHARD = re.compile(r"\d{5,}\.safetensors")
-AGAIN = "run the same survey again: what is damaged is made anew, the rest is kept"
+AGAIN = "run the same survey again to recompute what is damaged; the rest is kept"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Store:
         if self._prove(wanted):
             return None
         if damaged:
-            msg = f"{self.folder / MANIFEST} is damaged, or no survey's, and no whole part shows what it was; choose another folder with --out."
+            msg = f"{self.folder / MANIFEST} is damaged, or not a survey's, and no intact part shows what it was; choose another folder with --out."
             raise LoadError(msg)
         if self._results():
             raise ArgumentError(self._foreign())
@@ -144,7 +144,7 @@ class Store:
         )
 
     def _foreign(self) -> str:
-        return f"{self.folder} holds other things than a survey; choose an empty or a new folder with --out."
+        return f"{self.folder} contains files that are not a survey's; choose an empty or a new folder with --out."
 
     def _refuse_foreign(self) -> None:
         """Refuse a folder of other things."""
@@ -315,7 +315,7 @@ def locate_parts(folders: Sequence[Path]) -> dict[int, tuple[Store, Manifest]]:
             msg = f"{store.folder} does not belong to {folders[0]}: {'; '.join(differing)}."
             raise ArgumentError(msg)
         if digest(manifest.items, times=False) != digest(first.items, times=False):
-            msg = f"{store.folder} does not belong to {folders[0]}: its photographs are others."
+            msg = f"{store.folder} does not belong to {folders[0]}: its photographs are different."
             raise ArgumentError(msg)
     found = {n: pair for pair in parts for n in first.shards if pair[0].shard(n).exists()}
     if missing := [n for n in first.shards if n not in found]:

@@ -51,7 +51,7 @@ def survey(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Survey:
-    """Run many photographs through a network once and keep what each channel answered to.
+    """Run many photographs through a network once and record statistics of every channel.
 
     Kept are, for every channel of the chosen layers, the strongest photographs with the cell that
     fired (one a photograph), moments and share of positive cells, a histogram of each
@@ -103,7 +103,7 @@ def survey(
 
 
 def open_survey(folder: str | Path) -> Survey:
-    """Read a survey that was made before; nothing is written, so that it may be read-only.
+    """Open a finished survey; nothing is written, so the folder may be read-only.
 
     Args:
         folder: what `survey` called `out`.
@@ -125,7 +125,7 @@ def open_survey(folder: str | Path) -> Survey:
     store, manifest = Store(Path(folder)), open_manifest(Path(folder))
     left = [n for n in manifest.own if not store.shard(n).exists()]
     if left:
-        msg = f"{folder} is not finished: {len(left)} of {len(manifest.own)} parts are missing. Run the same survey again to go on."
+        msg = f"{folder} is not finished: {len(left)} of {len(manifest.own)} parts are missing. Run the same survey again to resume."
         raise ArgumentError(msg)
     return _read(store, manifest, store.whole(manifest, TABLE) or _together(store, manifest))
 
@@ -142,7 +142,7 @@ def verify_survey(folder: str | Path) -> list[str]:
 
 
 def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
-    """Put parts made with `shard` together.
+    """Merge the shards of a survey.
 
     Args:
         folders: of the parts, all of them.
@@ -165,7 +165,7 @@ def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
         2
     """
     if not folders:
-        msg = "Give the folders of the parts that are to be put together."
+        msg = "Pass the folders of the parts to merge."
         raise ArgumentError(msg)
     paths, store = [Path(folder) for folder in folders], Store(Path(out))
     found = locate_parts(paths)
@@ -190,7 +190,7 @@ def _manifest(
         msg = f"A survey needs a Network, as load(module) makes one, not a {type(net).__name__}."
         raise ArgumentError(msg)
     if not isinstance(top, int) or top < 1:
-        msg = f"top must be a whole number of at least 1, not {top}."
+        msg = f"top must be an integer of at least 1, not {top}."
         raise ArgumentError(msg)
     if not (isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]):
         msg = f"A part is (1, 4) to (4, 4), for example, not {part}."
@@ -257,7 +257,7 @@ def _work(
                     store.put_unfinished(manifest, work.part())
             yield done, total
             if stop and done < total:
-                msg = f"Stopped after {done} of {total} photographs; run the same again to go on."
+                msg = f"Stopped after {done} of {total} photographs; run the same command again to resume."
                 raise StoppedError(msg)
     store.forget_unfinished()
 

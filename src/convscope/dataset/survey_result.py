@@ -1,4 +1,4 @@
-"""What a survey found, ready to be read."""
+"""The result of a survey, ready to be read."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What many photographs did to a network.
+    """Statistics of a network's channels over many photographs.
 
     Attributes:
         store: the folder.
@@ -81,17 +81,17 @@ class Survey:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept."""
+        """The folder of the survey."""
         return self.store.folder
 
     @property
     def layers(self) -> list[str]:
-        """The layers that were looked at."""
+        """The layers of the survey."""
         return list(self.manifest.layers)
 
     @property
     def items(self) -> Sequence[Item]:
-        """The photographs, those too that could not be read."""
+        """The photographs, including those that could not be read."""
         return self.manifest.items
 
     @property
@@ -111,12 +111,12 @@ class Survey:
             raise NotApplicableError(self._empty())
         if layer not in self.tallies:
             near = closest(layer, self.layers)
-            msg = f"This survey did not look at {layer!r}; the closest it has are {near}."
+            msg = f"This survey does not cover {layer!r}; the closest it has are {near}."
             raise ArgumentError(msg)
         return self.tallies[layer]
 
     def strongest(self, layer: str, channel: int) -> list[Place]:
-        """The photographs that fired a channel most, the strongest first.
+        """The photographs that activated a channel most, the strongest first.
 
         Raises:
             TargetError: if there is no such channel.
@@ -131,7 +131,7 @@ class Survey:
         return [Place(int(n), self.items[int(n)], v, int(y), int(x)) for n, v, y, x in rows]
 
     def states(self, layer: str) -> list[str]:
-        """Of each channel: dead (never above 0), nearly dead, or alive."""
+        """State of each channel: dead (never above 0), nearly dead, or alive."""
         tally = self.tally(layer)
         share = tally.fired / tally.images
         return ["dead" if s == 0 else "nearly dead" if s < NEARLY_DEAD else "alive" for s in share]
@@ -161,7 +161,7 @@ class Survey:
         return [names[k] for k in self.tally(layer).classes.tolist()]
 
     def channel_table(self, layer: str) -> Table:
-        """One line a channel: how strongly, how often and for which class it fires."""
+        """One row per channel: how strongly, how often and for which class it is active."""
         tally = self.tally(layer)
         cells = tally.cells.double()
         mean = tally.total / cells
@@ -187,7 +187,7 @@ class Survey:
         return [[names[k] for k in means.argmax(0).tolist()], selectivity.tolist()]
 
     def top_classes(self, layer: str, channel: int, top: int = 5) -> Table:
-        """The classes that fire a channel most, by the mean of `class_means`.
+        """The classes that activate a channel most, by the mean of `class_means`.
 
         Raises:
             NotApplicableError: if the photographs have no labels.
@@ -219,7 +219,7 @@ class Survey:
 
     def _empty(self) -> str:
         k, n = self.manifest.part
-        return f"{self.folder} is part {k} of {n} and holds no photographs; put the parts together with 'convscope merge-surveys' first."
+        return f"{self.folder} is part {k} of {n} and holds no photographs; merge the parts with 'convscope merge-surveys' first."
 
     @property
     def count(self) -> int:
@@ -228,7 +228,7 @@ class Survey:
 
     @property
     def codes(self) -> Tensor:
-        """What enters the classifier for each photograph that could be read, (N, D).
+        """The embedding of each photograph that could be read, (N, D).
 
         Raises:
             NotApplicableError: if codes were not kept.
@@ -239,7 +239,7 @@ class Survey:
         return self.images["codes"]
 
     def read(self, net: Network, numbers: Sequence[int]) -> Tensor:
-        """Some of its photographs as `net` takes them, (N, 3, H, W).
+        """Some of the photographs as `net` takes them, (N, 3, H, W).
 
         Raises:
             ArgumentError: if it is another network.
@@ -250,7 +250,7 @@ class Survey:
         return torch.cat([files.read(net, number) for number in numbers])
 
     def files(self) -> Files:
-        """Its photographs, to be read again.
+        """The photographs, to be read again.
 
         Raises:
             ImageError: if they are not where they were, or came from a data set.
@@ -262,7 +262,7 @@ class Survey:
         return Files(root, self.items)
 
     def check(self, net: Network) -> None:
-        """Refuse another network than the one surveyed.
+        """Refuse a network other than that of the survey.
 
         Raises:
             ArgumentError: if the weights differ.
@@ -275,7 +275,7 @@ class Survey:
             raise ArgumentError(msg)
 
     def summary(self) -> dict[str, Any]:
-        """What was skipped or reduced, and each layer's channels, as plain data."""
+        """Skipped and reduced photographs, and each layer's channels, as plain data."""
         layers = {layer: self.channel_table(layer).records() for layer in self.layers}
         return {
             "photographs": self.count,

@@ -1,4 +1,4 @@
-"""The parts of photographs that fired a channel most."""
+"""The patches of photographs that activated a channel most."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class TopActivations:
-    """The photographs that fired one channel most, read again and looked at again.
+    """The photographs that activated one channel most, read and checked again.
 
     Attributes:
         layer: its layer.
@@ -53,18 +53,18 @@ class TopActivations:
 
     @property
     def objective(self) -> Objective:
-        """The question whose answers these are."""
+        """The objective with these activations."""
         if self.along is None:
             return channel_of(self.layer, self.channel)
         return direction(self.layer, self.along)
 
     @property
     def captions(self) -> list[str]:
-        """Activation and label of each."""
+        """Activation and label of each photograph."""
         return [f"{p.value:.3g} {p.item.label or ''}".strip() for p in self.places]
 
     def boxes(self) -> list[tuple[int, int, int, int]]:
-        """What each cell can see of its photograph: (top, left, bottom, right), ends excluded."""
+        """The receptive field of each cell: (top, left, bottom, right), ends excluded."""
         height, width = self.pixels.shape[-2:]
         field = self.net.layers.field(self.layer)
         if field is None:
@@ -72,7 +72,7 @@ class TopActivations:
         return [pixel_box(field, p.y, p.x, height, width) for p in self.places]
 
     def cut(self, pictures: Tensor, outside: float = OUTSIDE) -> Tensor:
-        """Of pictures of the photographs' size the part that each cell can see, (N, C, h, w).
+        """Crop pictures of the photographs' size to the receptive fields, (N, C, h, w).
 
         A part that reaches beyond a border keeps its place and is filled there. Where a cell can
         see as much as the whole photograph, it is shown whole.
@@ -87,7 +87,7 @@ class TopActivations:
         return torch.stack(parts)
 
     def check(self) -> None:
-        """Run the network on the photographs again: each must give the value that was kept.
+        """Run the network on the photographs again; each must reproduce the recorded value.
 
         Raises:
             ArgumentError: if one does not, as where a file was changed since.
@@ -113,7 +113,7 @@ class TopActivations:
 def top_activations(
     net: Network, survey: Survey, layer: str, channel: int, *, top: int | None = None
 ) -> TopActivations:
-    """Read the photographs that fired a channel most, and check them against what was kept.
+    """Read the photographs that activated a channel most, and check the recorded values.
 
     Args:
         net: the network that was surveyed.
@@ -154,7 +154,7 @@ def top_activations(
 def top_patches(
     net: Network, survey: Survey, layer: str, channel: int, *, top: int | None = None
 ) -> Pictures:
-    """The parts of photographs that fired a channel most, cut as the channel sees them.
+    """The patches of photographs that activated a channel most, cropped to its receptive field.
 
     After Zeiler & Fergus 2014, arXiv:1311.2901 (figure 2) and Girshick et al. 2014,
     arXiv:1311.2524 (figure 4).

@@ -1,4 +1,4 @@
-"""Which photographs a network gets wrong: accuracy against what they look like."""
+"""Accuracy against properties of the photographs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def accuracy_by_attribute(
         evidence" where that was measured; its x is the attribute, its y the share of right answers.
 
     Raises:
-        ArgumentError: if it is another network, or a label is no class of it.
+        ArgumentError: if it is another network, or a label is not a class of it.
         NotApplicableError: if there are no labels, or no predictions were kept.
 
     Example:
@@ -79,7 +79,7 @@ def accuracy_by_attribute(
     share, each = float(right.float().mean()), max(1, len(right) // BINS)
     chance = 2 * (share * (1 - share) / each) ** 0.5
     words = (
-        f"{share:.1%} of {len(right):,} photographs are answered rightly. Each point stands for "
+        f"{share:.1%} of {len(right):,} photographs are classified correctly. Each point stands for "
         f"about {each:,} of them and may be off by {chance:.1%} by chance."
     )
     return Chart(panels, "attribute", "accuracy", survey.recipe, words)
@@ -116,7 +116,7 @@ def _class(net: Network, label: str, meant: Any) -> int:
         raise ArgumentError(msg)
     if not named:
         shown = "" if meant == label else f" (as {meant!r})"
-        msg = f"The label {label!r}{shown} is no class of {net.name}; say which it is with classes={{{label!r}: ...}}."
+        msg = f"The label {label!r}{shown} is not a class of {net.name}; say which it is with classes={{{label!r}: ...}}."
         raise ArgumentError(msg)
     return named[0]
 

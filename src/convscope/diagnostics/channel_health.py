@@ -1,4 +1,4 @@
-"""Which channels of a network are dead, noisy or doubled."""
+"""Dead, noisy and duplicate channels of a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("layer", "channels", "dead", "nearly dead", "noisy filters", "doubles
 
 
 def channel_health(net: Network, survey: Survey) -> Table:
-    """Counts of suspicious channels, one line a layer.
+    """Counts of suspicious channels, one row per layer.
 
     Dead channels are above 0 nowhere in any photograph, nearly dead ones in fewer than one in a
     thousand; noisy are filters of the first convolution with a noise of at least 0.9

@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Result):
-    """Maps of several methods for one photograph and one question.
+    """Maps of several methods for one photograph and one objective.
 
     Attributes:
         rows: in the order of the catalogue.
@@ -66,19 +66,19 @@ class Comparison(Result):
     recipe: Recipe
 
     def picture(self) -> Image.Image:
-        """Every map over the photograph, with seconds, deletion and insertion under it."""
+        """Every map as an overlay, with run time, deletion and insertion below it."""
         drawn = [row for row in self.rows if row.heat is not None]
         tiles = [as_tile(row.heat) for row in drawn if row.heat is not None]
         captions = [_caption(row) for row in drawn]
         return sheet(tiles, tile=200, captions=captions, columns=min(6, len(tiles)))
 
     def table(self) -> Table:
-        """The figures; the best deletion first."""
+        """The figures, sorted by deletion, the best first."""
         rows = sorted((_cells(row) for row in self.rows), key=_by_deletion)
         return Table(COLUMNS, rows, self.recipe)
 
     def words(self) -> str:
-        """How many maps, for what."""
+        """A description of the comparison."""
         return f"{len(self.rows)} methods for {self.recipe.objective} ({self.recipe.network})"
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""One map with all that speaks for and against it."""
+"""All checks of one map."""
 
 from __future__ import annotations
 

@@ -29,5 +29,5 @@ def check_precision(precision: str) -> None:
         ArgumentError: if the precision is invalid.
     """
     if precision not in PRECISIONS:
-        msg = f"precision is 'float32' or 'bfloat16', not {precision!r}."
+        msg = f"precision must be 'float32' or 'bfloat16', not {precision!r}."
         raise ArgumentError(msg)

@@ -1,4 +1,4 @@
-"""Bringing a picture to the size that a network takes.
+"""Resizing and cropping a picture to a network's input size.
 
 Sizes and crops are rounded as torchvision's `resize` and `center_crop` round them. These are not
 called because they import torch, which the child process that decodes pictures does without.
@@ -77,7 +77,7 @@ def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
     """
     sides = np.asarray(size)
     if sides.dtype.kind not in "iu" or sides.shape not in ((), (2,)) or sides.min() < 1:
-        msg = f"size must be one whole number above 0, or (height, width), not {size!r}."
+        msg = f"size must be an integer above 0, or (height, width), not {size!r}."
         raise ArgumentError(msg)
     height, width = (int(side) for side in np.broadcast_to(sides, 2))
     return height, width

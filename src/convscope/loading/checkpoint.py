@@ -37,7 +37,7 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
     """
     path = Path(file).expanduser()
     if not path.is_file():
-        msg = f"There is no file of weights {path}."
+        msg = f"There is no weight file {path}."
         raise LoadError(msg)
     check_integrity(path)
     return _find_state_dict(_read_file(path), path)
@@ -68,9 +68,7 @@ def _unpickling_error(path: Path, reason: str) -> str:
 
 
 def _damaged_error(path: Path, kind: str) -> str:
-    return (
-        f"{path} is no checkpoint that can be read ({kind}); it may be cut off or of another kind."
-    )
+    return f"{path} cannot be read as a checkpoint ({kind}); it may be cut off or of another kind."
 
 
 def _find_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -230,8 +228,7 @@ def _dtype_error(value: Tensor, own: Tensor) -> str | None:
 
 
 _SAVE_AS_FLOATS = (
-    "whole numbers stand for weights only with the scales they were divided by. Save the weights "
-    "as floats."
+    "integers represent weights only together with their scales. Save the weights as floats."
 )
 
 

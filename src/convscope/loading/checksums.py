@@ -108,10 +108,7 @@ def _check_unpacked_size(path: Path, archive: ZipFile) -> None:
     """Refuse a compressed archive far smaller than its content; torch does not compress."""
     size = sum(member.file_size for member in archive.infolist())
     if size > _MAX_EXPANSION * path.stat().st_size + _EXPANSION_SLACK_BYTES:
-        msg = (
-            f"{path} has {path.stat().st_size:,} bytes and would unpack to {size:,}. No weights are "
-            "so; if you trust it, save it again with torch.save, which packs nothing."
-        )
+        msg = f"{path} has {path.stat().st_size:,} bytes and would unpack to {size:,}. Real weights do not compress so well; if you trust the file, save it again with torch.save, which does not compress."
         raise LoadError(msg)
 
 

@@ -71,7 +71,7 @@ def _create_model(timm: Any, name: str, *, pretrained: bool) -> Any:
     except Exception as error:  # noqa: BLE001 - the hub's client has a tree of errors of its own
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         msg = (
-            f"{name} of timm cannot be had ({reason}). {_weights_hint(timm, name)}"
+            f"{name} of timm is not available ({reason}). {_weights_hint(timm, name)}"
             "The network 'bundled' works without any download."
         )
         raise LoadError(msg) from None

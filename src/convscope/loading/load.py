@@ -157,7 +157,7 @@ def _from_module(
 def _import_module(module_name: str, name: str) -> nn.Module:
     """A module, or what a function without arguments returns, found by `package.module:name`."""
     if not all(part.isidentifier() for part in module_name.split(".")):
-        msg = f"{module_name!r} is no name of a module; write package.module:function."
+        msg = f"{module_name!r} is not a module name; write package.module:function."
         raise LoadError(msg)
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
@@ -201,8 +201,7 @@ def _normalization(
         return Standardize(_one_or_three(mean, "mean"), _one_or_three(std, "std"))
     if network.normalize is None and not network.missing:
         warnings.warn(
-            f"No mean and std were given for {network.name}, so pixels enter as they are, in "
-            "[0, 1]. If it was trained on standardized pictures, give both.",
+            f"No mean and std were given for {network.name}, so pixels are passed as they are, in [0, 1]. If it was trained on normalised pictures, give both.",
             UserWarning,
             stacklevel=3,
         )
@@ -229,7 +228,7 @@ def read_labels(labels: Sequence[str] | str | Path) -> tuple[str, ...]:
         return tuple(str(label) for label in labels)
     path = Path(labels).expanduser()
     if not path.is_file():
-        msg = f"There is no file of labels {path}."
+        msg = f"There is no label file {path}."
         raise LoadError(msg)
     try:
         text = path.read_text(encoding="utf-8")

@@ -36,10 +36,7 @@ def unwrap(module: Any) -> nn.Module:
         module = module.module
     module = getattr(module, "_orig_mod", module)
     if any(weight.is_inference() for weight in (*module.parameters(), *module.buffers())):
-        msg = (
-            "This network was built under torch.inference_mode(), so its weights can take no part "
-            "in gradients; build or load it outside, or under torch.no_grad()."
-        )
+        msg = "This network was built under torch.inference_mode(), so its weights cannot have gradients; build or load it outside, or under torch.no_grad()."
         raise NotApplicableError(msg)
     return module
 
@@ -124,9 +121,6 @@ def convert_channels(x: Tensor, expected: int | None, name: str) -> Tensor:
     if expected == 1 and x.shape[1] == 3:
         return (x * x.new_tensor(_LUMA_WEIGHTS).view(3, 1, 1)).sum(1, keepdim=True)
     if expected is not None and x.shape[1] != expected:
-        msg = (
-            f"{name} takes pictures of {expected} channels, photographs have 3; give a "
-            "normalize function that makes the one of the other."
-        )
+        msg = f"{name} takes pictures of {expected} channels, photographs have 3; give a normalize function that converts them."
         raise NotApplicableError(msg)
     return x

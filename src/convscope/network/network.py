@@ -428,8 +428,5 @@ class Network:
         """
         if self.missing:
             names = ", ".join(sorted(self.missing)[:2])
-            msg = (
-                f"{len(self.missing)} weights of {self.name} were not loaded ({names}, ...), so it "
-                "cannot look at photographs; only its filters can be shown."
-            )
+            msg = f"{len(self.missing)} weights of {self.name} were not loaded ({names}, ...), so it cannot run on photographs; only its filters can be shown."
             raise NotApplicableError(msg)

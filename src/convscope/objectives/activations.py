@@ -98,7 +98,7 @@ def to_integer(value: object) -> int:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         msg = (
-            f"{value!r} is no target: give a class by number or by name, a text as 'conv:3:88', "
+            f"{value!r} is not a target: give a class by number or by name, a text as 'conv:3:88', "
             "or an Objective."
         )
         raise TargetError(msg) from None

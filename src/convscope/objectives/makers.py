@@ -395,7 +395,7 @@ def parse(text: str) -> Objective:
     match = _CHANNEL_PATTERN.fullmatch(text.strip())
     if match is None or _is_layer_address(text):
         msg = (
-            f"{text!r} is no target. A class is written class:church or class:4, a channel "
+            f"{text!r} is not a target. A class is written class:church or class:4, a channel "
             "conv:3:88, a single cell of a channel conv:3:88@7,7."
         )
         raise TargetError(msg)
@@ -458,7 +458,7 @@ def as_class(target: Objective | str | int) -> int | str:
             raise
         return target  # a label may have a colon
     if objective.class_id is None:
-        msg = f"{objective.label!r} is no class: give one by number or by name, as class:church."
+        msg = f"{objective.label!r} is not a class: give one by number or by name, as class:church."
         raise TargetError(msg)
     return objective.class_id
 

@@ -235,7 +235,7 @@ def finite_values(objective: Objective, acts: Activations) -> Tensor:
     count = len(acts[next(iter(objective.layers or acts))])
     if value.shape != torch.Size([count]):
         msg = (
-            f"The objective {objective.label!r} must give one number an image, shape ({count},), "
+            f"The objective {objective.label!r} must give one number per image, shape ({count},), "
             f"but gave {tuple(value.shape)}."
         )
         raise TargetError(msg)
@@ -271,8 +271,8 @@ def check_finite(value: Tensor, label: str) -> None:
     if len(invalid):
         index = int(invalid[0])
         msg = (
-            f"{label!r} gives scores that are no finite numbers ({float(value[index])} for "
-            f"photograph {index}): look at the network's weights, its precision and its "
+            f"{label!r} gives scores that are not finite ({float(value[index])} for "
+            f"photograph {index}): check the network's weights, its precision and its "
             "normalisation, mean and std."
         )
         raise NotApplicableError(msg)

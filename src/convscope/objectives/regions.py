@@ -75,7 +75,7 @@ class SegmentScore:
         mask = _expand_mask(where, output)
         size = mask.flatten(1).sum(1)
         if not bool((size > 0).all()):
-            msg = f"No pixel is taken for class {self.class_id!r}; give a mask to look at another part."
+            msg = f"No pixel is predicted as class {self.class_id!r}; give a mask to choose another region."
             raise TargetError(msg)
         scores = output[
             :, check_class_id(find_class_id(self.class_id, acts.labels), output.shape[1])
@@ -209,10 +209,7 @@ class OverlappingBox:
 def _detections(acts: Activations) -> Tensor:
     output = acts[OUTPUT]
     if not isinstance(output, Detections):
-        msg = (
-            "This network is no detector whose boxes are known, so there is no box to explain; "
-            "ask about a class, as class:0."
-        )
+        msg = "This network is not a detector whose boxes are known, so there is no box to explain; explain a class instead, such as class:0."
         raise NotApplicableError(msg)
     return output.as_subclass(Tensor)
 
@@ -228,6 +225,6 @@ def _detections_with_box(acts: Activations, k: int) -> Tensor:
         )
         raise NotApplicableError(msg)
     if k >= int(counts.min()):
-        msg = f"There is no box {k} in every photograph; box:0 is the surest."
+        msg = f"There is no box {k} in every photograph; box:0 is the most confident."
         raise TargetError(msg)
     return detections

@@ -39,10 +39,7 @@ class Scores:
         """
         output = acts[OUTPUT]
         if isinstance(output, Detections):
-            msg = (
-                "This network detects objects and has no scores of classes; ask about a box, "
-                "as box:0."
-            )
+            msg = "This network detects objects and has no class scores; explain a box instead, such as box:0."
             raise TargetError(msg)
         scores = cls.in_output(output, len(next(iter(acts.values()))))
         if scores is None:
@@ -98,6 +95,6 @@ def resolve_class(acts: Activations, name_or_id: int | str) -> int:
     """The number of a class that the network has.
 
     Raises:
-        TargetError: if there is no class of that number or name.
+        TargetError: if there is not a class of that number or name.
     """
     return check_class_id(find_class_id(name_or_id, acts.labels), Scores.of(acts).values.shape[1])

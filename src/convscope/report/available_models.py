@@ -1,4 +1,4 @@
-"""What can be loaded by name."""
+"""The networks that can be loaded by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMNS = ("name", "weights", "parameters (M)", "input", "top-1 %", "classes")
 
 
 def models(word: str = "") -> Table:
-    """Networks whose names hold `word`: size, input and accuracy as their makers state them.
+    """Networks whose names contain `word`, with size, input and published accuracy.
 
     torchvision's figures are for ImageNet-1K's validation set, single crop.
 

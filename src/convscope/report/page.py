@@ -103,7 +103,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole page.
+    """A page of chapters.
 
     Attributes:
         title: what it is.
@@ -128,7 +128,7 @@ class Page:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def html(self) -> str:
-        """The page as text."""
+        """The page as HTML."""
         environment = Environment(
             autoescape=True,
             undefined=StrictUndefined,
@@ -143,7 +143,7 @@ class Page:
         )
 
     def write(self, folder: str | Path) -> Path:
-        """Write `folder`/index.html through a draft, and say where it is."""
+        """Write `folder`/index.html, and return its path."""
         return self.save(Path(folder) / "index.html")
 
     def save(self, path: str | Path) -> Path:

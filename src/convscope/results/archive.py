@@ -191,7 +191,7 @@ def _header(
 
 
 def _foreign(shown: str) -> str:
-    return f"{shown} is no file of a convscope result; result.save('name.npz') writes one."
+    return f"{shown} is not a file of a convscope result; result.save('name.npz') writes one."
 
 
 class Reader:

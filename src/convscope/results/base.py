@@ -112,11 +112,11 @@ class Result:
         """
         found = self._array()
         if copy is False and not np.may_share_memory(found, self._array()):
-            msg = f"The values of a {type(self).__name__} cannot be had without a copy."
+            msg = f"The values of a {type(self).__name__} cannot be returned without a copy."
             raise ValueError(msg)
         same = dtype is None or np.dtype(dtype) == found.dtype
         if copy is False and not same:
-            msg = f"Values of {found.dtype} cannot be had as {np.dtype(dtype)} without a copy."
+            msg = f"Values of {found.dtype} cannot be returned as {np.dtype(dtype)} without a copy."
             raise ValueError(msg)
         return found.copy() if same and copy else found if same else found.astype(dtype)
 
@@ -126,7 +126,7 @@ class Result:
 
     def _array(self) -> NDArray[Any]:
         """The raw values as one array."""
-        msg = f"A {type(self).__name__} holds several arrays, which make no single one; take them by name."
+        msg = f"A {type(self).__name__} holds several arrays, which do not form a single one; take them by name."
         raise NotApplicableError(msg)
 
     def _repr_html_(self) -> str:
@@ -179,7 +179,7 @@ def stacked(parts: Sequence[Any], what: str) -> NDArray[Any]:
     shapes = {tuple(part.shape) for part in parts}
     if len(shapes) != 1:
         sizes = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)) or "none"
-        msg = f"{what} of different shapes ({sizes}) make no single array; take them one by one."
+        msg = f"{what} of different shapes ({sizes}) do not form a single array; take them one by one."
         raise NotApplicableError(msg)
     return np.stack(parts)
 

@@ -1,4 +1,4 @@
-"""Numbers that follow one another, as lines."""
+"""Charts: series of numbers as lines."""
 
 from __future__ import annotations
 

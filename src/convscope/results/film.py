@@ -1,4 +1,4 @@
-"""Pictures that are watched one after the other."""
+"""Films: pictures shown one after the other."""
 
 from __future__ import annotations
 

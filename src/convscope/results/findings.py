@@ -1,4 +1,4 @@
-"""Several results that belong together."""
+"""Findings: several results that belong together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in a photograph the evidence lies."""
+"""Heat maps: where in a photograph the evidence is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several pictures that belong together."""
+"""Pictures: several images that belong together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What made a result."""
+"""Recipes: how a result was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of words and numbers."""
+"""Tables: rows of text and numbers."""
 
 from __future__ import annotations
 

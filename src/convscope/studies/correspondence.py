@@ -1,4 +1,4 @@
-"""Does a network see that eyes belong to faces? Parts are covered, and changes compared."""
+"""Correspondence: does covering the same part change different photographs' features alike?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIELDS = ("photo", "part", "left", "top", "right", "bottom")
 
 @dataclass(frozen=True)
 class MarkedPoints:
-    """A photograph whose parts are known.
+    """A photograph with the boxes of its parts.
 
     Attributes:
         source: as `read` takes it.
@@ -51,7 +51,7 @@ class MarkedPoints:
 
 
 def read_marks(file: str | Path) -> list[MarkedPoints]:
-    r"""Photographs and boxes from a table: photo,part,left,top,right,bottom.
+    r"""Read photographs and boxes from a table: photo,part,left,top,right,bottom.
 
     Args:
         file: a .csv with that first line; photographs are named relative to it.
@@ -90,8 +90,8 @@ def _cells(path: Path, number: int, row: Mapping[str, str | None]) -> tuple[str,
         left, top, right, bottom = (int(side) for side in sides)
     except (KeyError, ValueError):
         msg = (
-            f"Line {number} of {path} is no box: it must have {','.join(FIELDS)}, the last four as "
-            "whole numbers of pixels, and the first line of the file must name them so."
+            f"Line {number} of {path} is not a box: it must have {','.join(FIELDS)}, the last four as "
+            "integers in pixels, and the first line of the file must name the columns so."
         )
         raise ArgumentError(msg) from None
     return photo, part, (left, top, right, bottom)
@@ -108,7 +108,7 @@ def correspondence(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Findings:
-    """How alike the change is that covering the same part makes in different photographs.
+    """Whether covering the same part changes the features of different photographs alike.
 
     Zeiler & Fergus 2014, arXiv:1311.2901, table 1. Of each photograph x and the same with a part
     covered in grey, x', e = f(x) - f(x') is the change of the features at a layer. The measure is

@@ -1,4 +1,4 @@
-"""Parts of a study that are kept on disk, so that a study that was stopped goes on.
+"""Finished parts of a study on disk, so that an interrupted study resumes.
 
 `joblib.Memory` does not do here. It pickles results, and reading a folder that somebody sent would
 run what is in it; JSON runs nothing. Its key is a hash of all arguments, networks among them, and

@@ -1,4 +1,4 @@
-"""What a channel answers most strongly, checkpoint by checkpoint."""
+"""Evolution: the strongest patch of a channel, checkpoint by checkpoint."""
 
 from __future__ import annotations
 

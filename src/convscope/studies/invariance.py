@@ -1,4 +1,4 @@
-"""How features change when a photograph is moved, enlarged or turned."""
+"""Invariance: how features change when a photograph is shifted, scaled or rotated."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def invariance(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Findings:
-    """Distance of features, and probability of the class, as photographs are moved.
+    """Change of features and class probability as photographs are shifted, scaled and rotated.
 
     Zeiler & Fergus 2014, arXiv:1311.2901, figure 5: low layers change with every shift, high ones
     nearly in proportion to it; turning is forgiven by none. Departures: a distance is divided by

@@ -1,4 +1,4 @@
-"""Where channels answer most strongly, and what can be seen there."""
+"""Where channels are most active, and what the photographs show there."""
 
 from __future__ import annotations
 

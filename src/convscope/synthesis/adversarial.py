@@ -54,7 +54,7 @@ def adversarial(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Pictures:
-    """The least change found that turns a photograph into a class.
+    """The smallest change found that makes a network predict another class.
 
     Steps go straight to where the class overtakes the strongest other, were the network linear
     (Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, towards a chosen class). Then a shorter one is
@@ -93,7 +93,7 @@ def adversarial(
     acts = net.activations(pixels, (OUTPUT,))
     wanted = resolve_class(acts, as_class(target))
     if int(Scores.of(acts).predicted()[0]) == wanted:
-        msg = f"{net.name} already takes this photograph for {net.class_label(wanted)!r}; choose another class."
+        msg = f"{net.name} already predicts {net.class_label(wanted)!r} for this photograph; choose another class."
         raise NotApplicableError(msg)
     what = f"changing it into {net.class_label(wanted)}"
     reporter = Reporter(ROUNDS + BOUNDS * ASCENT, what, progress, should_stop)
@@ -110,7 +110,7 @@ def fooling_image(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Pictures:
-    """A picture of nothing that a network takes for a class with near certainty.
+    """A picture of nothing that a network assigns to a class with near certainty.
 
     After Nguyen et al. 2015, arXiv:1412.1897.
 
@@ -195,7 +195,7 @@ class _Search:
                 return change
             reach = max(-ahead, 1e-3) / float(towards.square().sum().clamp(min=1e-20))
             change = self._inside(change + OVERSHOOT * reach * towards)
-        msg = f"No change was found in {ROUNDS} rounds that turns this photograph into {self.net.class_label(self.wanted)!r}."
+        msg = f"No change was found in {ROUNDS} rounds that makes the network predict {self.net.class_label(self.wanted)!r}."
         raise NotApplicableError(msg)
 
     def _shorter(self, change: Tensor) -> Tensor:
@@ -228,7 +228,7 @@ class _Search:
         low, high = 0.0, 1.0
         while not self._holds(high * change):
             if high > 4:  # rounding to bytes would undo it
-                msg = f"The change into {self.net.class_label(self.wanted)!r} is too small to be saved in whole bytes."
+                msg = f"The change into {self.net.class_label(self.wanted)!r} is too small to be saved in 8-bit pixels."
                 raise NotApplicableError(msg)
             low, high = high, high * 1.1
         for _ in range(12):

@@ -1,4 +1,4 @@
-"""Pictures of any size for networks that take few."""
+"""Pictures of any size for networks that take only some sizes."""
 
 from __future__ import annotations
 

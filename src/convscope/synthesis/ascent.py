@@ -1,4 +1,4 @@
-"""The loop that makes pictures: walk uphill from noise.
+"""The loop that makes pictures: gradient ascent from noise.
 
 How this works. Each step goes once around:
 
@@ -41,7 +41,7 @@ CHECKS = 8  # times that the pictures are scored as they are
 
 @dataclass(frozen=True)
 class AscentStep:
-    """One moment of an ascent.
+    """One step of an ascent.
 
     Attributes:
         step: number, from 1.
@@ -75,7 +75,7 @@ def ascend(
     count: int = 1,
     precision: str = "auto",
 ) -> Iterator[AscentStep]:
-    """Make pictures step by step; stop at any of them.
+    """Make pictures step by step; you can stop at any step.
 
     Args:
         net: the network.
@@ -235,10 +235,10 @@ class Ascent:
     def _watch_over(self, score: Tensor, number: int) -> None:
         """Refuse what cannot become a picture."""
         if not bool(score.isfinite().all()):
-            msg = f"The score of {self.asked.label!r} is no number any more after {number - 1} steps; try another preset, or precision float32."
+            msg = f"The score of {self.asked.label!r} is no longer a finite number after {number - 1} steps; try another preset, or precision float32."
             raise NotApplicableError(msg)
         if number == min(REDIRECTED, self.plan.steps) and not bool(self.alive.any()):
-            msg = f"No gradient of {self.asked.label!r} reaches the picture: this value is the same whatever the picture shows, as of a channel that is never active. Try an earlier layer, or the convolution before its ReLU."
+            msg = f"No gradient of {self.asked.label!r} reaches the picture: its value does not depend on the picture, as for a channel that is never active. Try an earlier layer, or the convolution before its ReLU."
             raise NoGradientError(msg)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What each picture of a batch is to please."""
+"""The objective of each picture of a batch."""
 
 from __future__ import annotations
 

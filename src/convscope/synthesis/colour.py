@@ -1,4 +1,4 @@
-"""Colours in which the channels of photographs vary independently."""
+"""A colour space in which the channels of photographs are decorrelated."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ SMALLEST = 64  # pixels of the smallest octave's shorter side
 
 @dataclass(frozen=True)
 class DreamConfig:
-    """How deep to dream; the defaults are those of the original notebook.
+    """Parameters of Deep Dream; the defaults are those of the original notebook.
 
     Attributes:
         octaves: sizes in which the photograph is worked on.
@@ -71,11 +71,11 @@ class DreamConfig:
             msg = f"jitter must be a number of pixels, 0 for none, not {self.jitter}."
             raise ArgumentError(msg)
         if not self.ratio > 1:
-            msg = f"ratio must be above 1, not {self.ratio}: it is how much each octave is larger."
+            msg = f"ratio must be above 1, not {self.ratio}: it is the ratio between octaves."
             raise ArgumentError(msg)
 
     def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """The sizes to work on, the smallest first; none is too small for a network."""
+        """The sizes of the octaves, the smallest first; none is too small for a network."""
         scales = [self.ratio**-k for k in range(self.octaves)]
         found = [(round(height * s), round(width * s)) for s in reversed(scales)]
         return [size for size in found if min(size) >= SMALLEST] or [(height, width)]
@@ -100,7 +100,7 @@ def dream(
     should_stop: ShouldStop | None = None,
     look: Look | None = None,
 ) -> Pictures:
-    """Change a photograph until a layer sees more of what it sees in it.
+    """Deep Dream: amplify what a layer detects in a photograph.
 
     Mordvintsev, Olah & Tyka 2015, research.google/blog: inceptionism.
 
@@ -289,7 +289,7 @@ def dream_objective(
     known = isinstance(objective, str) and objective in net.layers.addresses
     if guide is not None:
         if not known:
-            msg = f"A guide shows a layer what to look for, so give a layer, not {objective!r}."
+            msg = f"A guide needs a layer, not {objective!r}."
             raise ArgumentError(msg)
         return _guided(net, str(objective), guide)
     return layer_energy(str(objective)) if known else as_objective(objective)

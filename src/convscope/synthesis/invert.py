@@ -1,4 +1,4 @@
-"""What a layer keeps of a photograph, and what it makes of it: inversion and caricature."""
+"""Inversion and caricature: what a layer preserves of a photograph, and what it exaggerates."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def invert(
     should_stop: ShouldStop | None = None,
     look: Look | None = None,
 ) -> Pictures:
-    """Pictures that a layer cannot tell from a photograph: what it has kept, and forgotten.
+    """Pictures with a photograph's activations: what each layer preserves of it.
 
     Mahendran & Vedaldi 2015, arXiv:1412.0035.
 
@@ -127,7 +127,7 @@ def caricature(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Pictures:
-    """A photograph exaggerated as a layer sees it.
+    """A photograph whose features in a layer are exaggerated.
 
     Olah et al. 2018, doi:10.23915/distill.00010.
 

@@ -59,7 +59,7 @@ class Canvas(nn.Module):
         Raises:
             NotApplicableError: if it cannot.
         """
-        msg = f"A {type(self).__name__} canvas cannot be enlarged to {size}: take a plan whose first is None."
+        msg = f"A {type(self).__name__} canvas cannot be enlarged to {size}: use a preset whose first is None."
         raise NotApplicableError(msg)
 
 

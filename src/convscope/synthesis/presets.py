@@ -1,4 +1,4 @@
-"""Ways to make a picture, by name; each but the first with the numbers of its source."""
+"""Presets: ways to make a picture, by name; each but the first has the parameters of its source."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, 
 
 @dataclass(frozen=True)
 class Preset:
-    """How a picture is made. `dataclasses.replace` makes another one of it.
+    """How a picture is made; derive your own with `dataclasses.replace`.
 
     Attributes:
         name: for the file.
@@ -91,7 +91,7 @@ class Preset:
         return [*self._growing(last), last]
 
     def changed(self) -> dict[str, str]:
-        """What is not as in the preset of this name, or told by no name, in words for the file."""
+        """The fields that differ from the preset of this name, as text for the file."""
         known = _in_words(PRESETS[self.name]) if self.name in PRESETS else {}
         return {name: words for name, words in _in_words(self).items() if words != known.get(name)}
 

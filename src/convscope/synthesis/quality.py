@@ -1,4 +1,4 @@
-"""How good a picture is, in numbers: does it excite what it was made for, and does it last?"""
+"""Quality scores of synthesized pictures: how strong, how specific, how robust."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waves photographs are made of."""
+"""Magnitude spectra of photographs."""
 
 from __future__ import annotations
 

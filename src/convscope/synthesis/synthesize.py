@@ -40,7 +40,7 @@ def synthesize(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Pictures:
-    """Pictures that please an objective: what a channel, a layer or a class wants to see.
+    """Pictures that activate a channel, a layer or a class most (activation maximization).
 
     Erhan et al. 2009; `PRESETS[preset].source` names the publication of each preset.
 
@@ -158,7 +158,7 @@ def synthesize_layer(
     best: int | None = None,
     **options: Any,
 ) -> Pictures:
-    """Every channel of a layer, or some, as one page of pictures.
+    """Pictures made for every channel of a layer, or for some, on one sheet.
 
     Args:
         net: the network.
@@ -214,7 +214,7 @@ def _strongest(net: Network, found: Pictures, asked: Sequence[Objective], best: 
 def synthesize_across_layers(
     net: Network, k: int, *, layers: Sequence[str] | None = None, **options: Any
 ) -> Pictures:
-    """One channel number through the layers, a picture each.
+    """Pictures made for the same channel number in several layers.
 
     Args:
         net: the network.
@@ -250,14 +250,14 @@ def synthesize_across_layers(
 def refuse_count(options: dict[str, Any]) -> None:
     """Refuse `count` where one picture is made of each objective."""
     if "count" in options:
-        msg = "count asks for several pictures of one objective, as synthesize makes them; leave it away here."
+        msg = "count asks for several pictures of one objective, as synthesize makes them; omit it here."
         raise ArgumentError(msg)
 
 
 def synthesize_diverse(
     net: Network, objective: Asking, count: int = 4, *, weight: float = 0.5, **options: Any
 ) -> Pictures:
-    """One objective in several pictures that are made to differ (Olah et al. 2017).
+    """Several different pictures made for one objective (Olah et al. 2017).
 
     Args:
         net: the network.
@@ -280,7 +280,7 @@ def synthesize_diverse(
     """
     asked = as_objective(objective)
     if asked.layers[0] in (INPUT, OUTPUT):
-        msg = f"Pictures are told apart in a layer, but {asked.label!r} reads none; take a channel."
+        msg = f"Diversity is measured in a layer, but {asked.label!r} reads none; choose a channel."
         raise NotApplicableError(msg)
     read = WithDiversity(asked.read, diversity(asked.layers[0]).read, weight)
     together = replace(asked, read=read, spatial_map=None, all_scores=None, kind="diverse")

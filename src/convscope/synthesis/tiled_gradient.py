@@ -1,4 +1,4 @@
-"""Large photographs part by part, so that memory does not grow with them."""
+"""Gradients of large photographs tile by tile, in constant memory."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def timelapse(
     should_stop: ShouldStop | None = None,
     **options: Any,
 ) -> Pictures:
-    """One picture over the steps, from the noise it starts from to its end.
+    """One picture over the steps of its ascent, from noise to the end.
 
     Args:
         net: the network.

@@ -1,4 +1,4 @@
-"""What a caller asked for, made sure of at the door: the preset, its steps and the size."""
+"""Checks of a caller's preset, steps and size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets made of a preset: without colours, with opacity, under another spectrum."""
+"""Presets derived from a preset: without colours, with opacity, with another spectrum."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Finish = Callable[[Tensor], Tensor]
 
 
 def with_opacity(plan: Preset, weight: float = 0.5) -> Preset:
-    """A plan whose picture also says where it matters: it is opaque only where that pays.
+    """A preset whose pictures are opaque only where that raises the score.
 
     Args:
         plan: on any canvas.
@@ -55,7 +55,7 @@ def _of_colours(finish: Finish) -> Finish:
 
 
 def in_grey(plan: Preset) -> Preset:
-    """A plan whose picture has no colours, for a network that takes them.
+    """A preset that makes pictures without colours, for a network that takes colours.
 
     Args:
         plan: a preset for pictures with colours.
@@ -74,7 +74,7 @@ def in_grey(plan: Preset) -> Preset:
         tensor(True)
     """
     if any(isinstance(transform, RandomBackground) for transform in plan.transforms):
-        msg = "A picture with opacity cannot be made grey afterwards; write with_opacity(in_grey(plan))."
+        msg = "A picture with opacity cannot be made grey afterwards; write with_opacity(in_grey(preset))."
         raise ArgumentError(msg)
 
     def canvas(start: Start) -> Canvas:

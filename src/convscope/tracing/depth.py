@@ -25,7 +25,7 @@ def not_empty(stages: list[LayerInfo]) -> list[LayerInfo]:
         ArgumentError: if there are none.
     """
     if not stages:
-        msg = "This network has no convolutions and no poolings; say which layers are meant."
+        msg = "This network has no convolutions and no poolings; name the layers."
         raise ArgumentError(msg)
     return stages
 

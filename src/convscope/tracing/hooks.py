@@ -259,7 +259,7 @@ def first_tensor(value: Any) -> Tensor:
         for item in value:
             if isinstance(item, Tensor):
                 return item
-    msg = f"this layer returns a {type(value).__name__}, which holds no tensor to look at"
+    msg = f"this layer returns a {type(value).__name__}, which contains no tensor"
     raise TypeError(msg)
 
 

@@ -30,7 +30,7 @@ from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Key, Run, Trace
 
 
 class Layers(Sequence[LayerInfo]):
-    """The layers of one network in the order in which they run; blocks follow their parts.
+    """The layers of a network in the order in which they run; blocks follow their parts.
 
     Example:
         >>> import convscope as cs
@@ -126,12 +126,12 @@ class Layers(Sequence[LayerInfo]):
 
     @property
     def grids(self) -> list[tuple[int, int]]:
-        """The grids (h, w) on which the convolutions work, in order and each once."""
+        """The grids (h, w) on which the convolutions work, in order, each once."""
         return unique_grids(row.shape for row in self.convs)
 
     @property
     def bytes_per_image(self) -> int:
-        """What all layers' outputs for one image take together, in float32."""
+        """Memory of all layers' outputs for one image, in float32."""
         return self._bytes_per_image
 
     @property
@@ -142,10 +142,7 @@ class Layers(Sequence[LayerInfo]):
             NotApplicableError: where the network keeps no map that far.
         """
         if self._default is None:
-            msg = (
-                "This network has no last map of activations that can be found by itself; say "
-                "which layer is meant. The command 'convscope layers' and net.layers list them."
-            )
+            msg = "The last activation map of this network cannot be determined automatically; name the layer. The command 'convscope layers' and net.layers list them."
             raise NotApplicableError(msg)
         return self.find(self._default)
 
@@ -170,11 +167,11 @@ class Layers(Sequence[LayerInfo]):
         return self._locations[self.find(address).name]
 
     def field(self, address: str) -> ReceptiveField | None:
-        """The receptive field of a layer along both axes; None where it is no map."""
+        """The receptive field of a layer along both axes; None if it has no map."""
         return self._fields[self.find(address).name]
 
     def layout(self, address: str) -> Layout | None:
-        """How a layer's value holds its map, and the map's grid; None where it holds none."""
+        """How a layer's value stores its map, and the map's grid; None if it has no map."""
         row = self.find(address)
         return self._layout(row)
 

@@ -76,7 +76,7 @@ def convolution_arithmetic(
     numbers: bool = False,
     seed: int = 0,
 ) -> Film:
-    """A convolution, step by step: which cells of the input make which cell of the output.
+    """An animated convolution: which input cells each output cell depends on.
 
     Args:
         input: cells of the input, one number for a square, or (rows, columns); so all others.
@@ -155,7 +155,7 @@ def _check(sweep: Sweep) -> None:
         raise ArgumentError(msg)
     frames = sweep.output[0] * sweep.output[1]
     if frames > MAX_FRAMES:
-        msg = f"The output has {frames:,} cells, and each is a frame; at most {MAX_FRAMES:,} can be watched. Make the input smaller or the stride larger."
+        msg = f"The output has {frames:,} cells, and each is a frame; at most {MAX_FRAMES:,} are allowed. Make the input smaller or the stride larger."
         raise ArgumentError(msg)
 
 

@@ -17,7 +17,7 @@ TURNS = (0, 90, 180, 270)
 def duplicates(
     net: Network, layer: str = "conv:1", *, threshold: float = DUPLICATE_COSINE
 ) -> Table:
-    """Pairs of filters that point the same way, as they are or rotated by quarter turns.
+    """Pairs of filters with nearly the same direction, as they are or rotated by quarter turns.
 
     The similarity of two filters is the cosine between their weights, all input channels together:
     1 for a multiple, 0 for unrelated filters. A pair counts as rotated only if it

@@ -49,7 +49,7 @@ def filters(
 
 
 def filter_table(net: Network, layer: str = "conv:1") -> Table:
-    """Length and noise of every filter of a convolution.
+    """Norm and noise of every filter of a convolution.
 
     Noise is the mean squared difference of neighbouring weights over twice their variance
     (von Neumann 1941, doi:10.1214/aoms/1177731677, along both axes): near 0 for smooth

@@ -123,7 +123,7 @@ def _caption(row: LayerInfo) -> str:
 
 @torch.no_grad()
 def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
-    """Channel `k` of the bare chain of convolutions: no ReLU, no pooling, no normalisation.
+    """Channel `k` of the convolutions alone: no ReLU, no pooling, no normalisation.
 
     This is not what the network computes. It is what an often copied tutorial shows; its pictures
     can be made here and compared with `channel_across_layers`, the true pass.
@@ -151,9 +151,9 @@ def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
         module = net.module.get_submodule(row.name)
         if not isinstance(module, nn.Conv2d) or module.in_channels != value.shape[1]:
             msg = (
-                f"The convolutions of {net.name} are no chain: {row.address} takes "
+                f"The convolutions of {net.name} do not form a chain: {row.address} takes "
                 f"{getattr(module, 'in_channels', '?')} channels, but the one before it gives "
-                f"{value.shape[1]}. Use the true pass instead."
+                f"{value.shape[1]}. Use the real forward pass instead."
             )
             raise NotApplicableError(msg)
         with net.exclusive():

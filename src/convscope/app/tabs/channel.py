@@ -1,4 +1,4 @@
-"""Channel: one unit, its map, what drives it in the photograph, and what it wants to see."""
+"""Channel: one unit, its map, what drives it in the photograph, and a picture made for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters: the learnt weights themselves, how noisy each is, and which repeat another."""
+"""Filters: the learnt weights, how noisy each filter is, and which are duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live: the camera, frame by frame; the page sends one when the last was answered."""
+"""Live: the camera, frame by frame; the page sends a frame when the last was answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look: what the network says of a photograph, and where in it the evidence lies."""
+"""Look: the prediction for a photograph, and where the evidence for it is."""
 
 from __future__ import annotations
 

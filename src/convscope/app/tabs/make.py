@@ -1,4 +1,4 @@
-"""Make: pictures to order, growing while one watches; stop keeps the best so far."""
+"""Make: synthesis while you watch; Stop keeps the best picture so far."""
 
 from __future__ import annotations
 

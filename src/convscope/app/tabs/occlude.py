@@ -1,4 +1,4 @@
-"""Occlude: a window is covered at every place, and the answer watched."""
+"""Occlude: a window covers every position, and the prediction is watched."""
 
 from __future__ import annotations
 

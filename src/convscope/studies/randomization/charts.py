@@ -46,7 +46,7 @@ def _times(points: Points, recipe: Recipe) -> Chart:
             xs.append(share)
             ys.append(float(run.steps_to_fit))
     panel = {f"time until the loss is {SMALL:g}": lines}
-    return Chart(panel, "share of labels drawn at random", "training steps", recipe)
+    return Chart(panel, "share of random labels", "training steps", recipe)
 
 
 def _errors(points: Points, recipe: Recipe) -> Chart:
@@ -56,7 +56,7 @@ def _errors(points: Points, recipe: Recipe) -> Chart:
         xs.append(share)
         ys.append(1 - test)
     panel = {"errors on photographs never seen": lines}
-    return Chart(panel, "share of labels drawn at random", "share of errors", recipe)
+    return Chart(panel, "share of random labels", "share of errors", recipe)
 
 
 def first_layers(curves: Curves, recipe: Recipe) -> dict[str, Result]:

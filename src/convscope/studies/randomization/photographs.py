@@ -38,7 +38,7 @@ def photographs(
         ArgumentError: if it holds too few photographs, or `count` is none.
     """
     if count < 2 or held_out < 1:
-        msg = f"It takes at least 2 photographs to learn and 1 to test, not {count} and {held_out}."
+        msg = f"The study needs at least 2 photographs for training and 1 for the test, not {count} and {held_out}."
         raise ArgumentError(msg)
     place = Path(folder).expanduser()
     cifar = next((p for p in (place, place.parent) if (p / CIFAR).is_dir()), None)
@@ -94,7 +94,7 @@ def _cifar(folder: Path, count: int, *, train: bool) -> Samples:
     try:
         found = CIFAR10(folder, train=train)
     except RuntimeError as error:
-        msg = f"{folder / CIFAR} is not whole ({error}); unpack cifar-10-python.tar.gz anew."
+        msg = f"{folder / CIFAR} is incomplete ({error}); unpack cifar-10-python.tar.gz again."
         raise ImageError(msg) from None
     if len(found.data) < count:
         msg = f"CIFAR-10 holds {len(found.data)} photographs of this kind, not {count}."

@@ -1,4 +1,4 @@
-"""The randomization study: a network that can learn anything by heart, and what that tells."""
+"""The randomization study: a network can memorise any labels."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def randomization_study(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Findings:
-    """Train networks on true and on senseless inputs until they know them by heart.
+    """Train networks on true and on random inputs until they have memorised them.
 
     A network large enough learns random labels as surely as true ones, only slower; so that it
     can learn a set says nothing of whether it will be right elsewhere. Zhang et al. 2017,

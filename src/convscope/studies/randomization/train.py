@@ -1,4 +1,4 @@
-"""One network that learns one input until it knows it by heart; stopped, it goes on where it was."""
+"""Training one network until it has memorised one input; an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def _resume(run: Run, task: Task, file: Path) -> None:
         state = torch.load(file, weights_only=True, map_location="cpu")
         same = state["terms"] == task.terms
     except Exception as error:  # noqa: BLE001 - torch fails on damaged files in many ways
-        msg = f"{file} cannot be read ({error}); delete it to begin anew."
+        msg = f"{file} cannot be read ({error}); delete it to start again."
         raise LoadError(msg) from None
     if not same:
         msg = f"{file} is the state of another study; give another folder, or delete it."
