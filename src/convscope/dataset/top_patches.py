@@ -15,7 +15,8 @@ from convscope.objectives.makers import Objective
 from convscope.objectives.makers import channel as channel_of
 from convscope.objectives.similarity import direction
 from convscope.results import Pictures, recipe_for
-from convscope.tracing.receptive_field import Axis, pixel_box
+from convscope.tracing.placement import Axis
+from convscope.tracing.receptive_field import pixel_box
 
 OUTSIDE = 0.1  # grey beyond the border of a photograph
 TOLERANCE = 1e-3

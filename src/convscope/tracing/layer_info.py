@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from convscope.tracing.receptive_field import Axis, ReceptiveField
+from convscope.tracing.placement import Axis
+from convscope.tracing.receptive_field import ReceptiveField
 from convscope.tracing.trace import Call, Run
 
 PerAxis = float | tuple[float, float] | None
@@ -38,10 +39,13 @@ class LayerInfo:
         shape: of the output for one image, without the batch.
         receptive_field: pixels that one cell sees, (rows, columns) where these differ; None
             where it is the whole image or unknown.
-        stride: pixels between neighbouring cells, likewise.
+        stride: pixels between neighbouring cells, likewise; None where it is unknown.
         offset: pixel at the centre of cell 0, likewise.
         parameters: number of weights and biases; of a block, of all modules in it.
         calls: how often it runs in one pass.
+        local: pixels that one cell sees without norms over space and other means of the whole
+            map, where these let it see all; None elsewhere.
+        whole: what lets it see all then, in words.
 
     Example:
         >>> import convscope as cs
@@ -64,6 +68,21 @@ class LayerInfo:
     offset: PerAxis
     parameters: int
     calls: int
+    local: PerAxis = None
+    whole: str = ""
+
+    @property
+    def sees(self) -> str:
+        """The receptive field in words; "" where it is the whole image or unknown.
+
+        >>> import convscope as cs
+        >>> cs.load().layers.find("conv:3").sees
+        '25'
+        """
+        if self.local is not None:
+            y, x = self.local if isinstance(self.local, tuple) else (self.local, self.local)
+            return f"local {y:g} x {x:g}; {self.whole}"
+        return format_number(self.receptive_field)
 
 
 def has_children(module: nn.Module) -> bool:
@@ -86,6 +105,7 @@ def module_info(run: Run, conv: int | None, stage: int | None) -> LayerInfo:
         *_receptive_field_columns(run.field),
         sum(p.numel() for p in run.module.parameters()),
         run.number,
+        *_local_columns(run.field),
     )
 
 
@@ -93,8 +113,10 @@ def function_info(value: Run | Call, name: str, stage: int | None) -> LayerInfo:
     """The row of a value that no module's last run returns."""
     kind = value.kind if isinstance(value, Call) else _kind(value.module)
     address = f"stage:{stage}" if stage else name
-    receptive_field = _receptive_field_columns(value.field)
-    return LayerInfo(address, name, kind, None, stage, None, value.shape, *receptive_field, 0, 1)
+    receptive_field, local = _receptive_field_columns(value.field), _local_columns(value.field)
+    return LayerInfo(
+        address, name, kind, None, stage, None, value.shape, *receptive_field, 0, 1, *local
+    )
 
 
 def _kind(module: nn.Module) -> str:
@@ -107,10 +129,29 @@ def _kind(module: nn.Module) -> str:
 
 
 def _receptive_field_columns(field: ReceptiveField | None) -> tuple[PerAxis, PerAxis, PerAxis]:
-    if field is None or field.y is None or field.x is None:
+    if field is None:
         return None, None, None
-    y, x = field.y, field.x
-    return _per_axis(y, x, "size"), _per_axis(y, x, "stride"), _per_axis(y, x, "offset")
+    local = field.local if field.local and field.local.is_known else None
+    return (
+        _per_axis(field.y, field.x, "size") if field.y and field.x else None,
+        _per_axis(local.y, local.x, "stride") if local else None,
+        _per_axis(local.y, local.x, "offset") if local else None,
+    )
+
+
+def _local_columns(field: ReceptiveField | None) -> tuple[PerAxis, str]:
+    """What a cell sees without what lets it see all, and that; None, "" where nothing does."""
+    local = field.local if field else None
+    if field is None or field.is_local or local is None or local.sees_all or not field.whole:
+        return None, ""
+    return _per_axis(local.y, local.x, "size"), field.whole
+
+
+def format_number(value: PerAxis | tuple[int, ...]) -> str:
+    """A number of a row, or several, as text."""
+    if value is None:
+        return ""
+    return "x".join(f"{v:g}" for v in (value if isinstance(value, tuple) else (value,)))
 
 
 def _per_axis(y: Axis, x: Axis, attribute: str) -> PerAxis:

@@ -19,12 +19,13 @@ from convscope.html_table import html_table
 from convscope.tracing.hooks import ValueLocation
 from convscope.tracing.layer_info import (
     LayerInfo,
-    PerAxis,
+    format_number,
     function_info,
     has_children,
     module_info,
 )
 from convscope.tracing.layouts import Layout, detect_layout, to_nchw, unique_grids
+from convscope.tracing.placement import Placement
 from convscope.tracing.receptive_field import ReceptiveField
 from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Key, Run, Trace
 
@@ -170,6 +171,22 @@ class Layers(Sequence[LayerInfo]):
         """The receptive field of a layer along both axes; None if it has no map."""
         return self._fields[self.find(address).name]
 
+    def placement(self, address: str) -> Placement | None:
+        """Where the cells of a layer's map lie on a picture of the network's own size.
+
+        Values whose layout is not followed, as tokens, lie on the grid of the convolutions that
+        have as many cells, if all of these agree. None where it is unknown.
+        """
+        row = self.find(address)
+        field, layout = self._fields[row.name], self._layout(row)
+        if field is not None and field.local is not None:
+            return field.local if field.local.is_known else None
+        if layout is None:
+            return None
+        on_grid = [self._fields[conv.name] for conv in self.convs if conv.shape[1:] == layout[1]]
+        places = {f.local.everywhere() for f in on_grid if f and f.local and f.local.is_known}
+        return places.pop() if len(places) == 1 else None
+
     def layout(self, address: str) -> Layout | None:
         """How a layer's value stores its map, and the map's grid; None if it has no map."""
         row = self.find(address)
@@ -260,13 +277,5 @@ _NUMERIC_COLUMNS = (4, 5, 6)
 
 def _cells(row: LayerInfo) -> tuple[str, ...]:
     """A row as text; `view.layer_table` has more columns."""
-    shape, receptive_field, stride = (
-        _format_number(value) for value in (row.shape, row.receptive_field, row.stride)
-    )
-    return row.address, row.name, row.kind, shape, receptive_field, stride, f"{row.parameters:,}"
-
-
-def _format_number(value: PerAxis | tuple[int, ...]) -> str:
-    if value is None:
-        return ""
-    return "x".join(f"{v:g}" for v in (value if isinstance(value, tuple) else (value,)))
+    shape, stride = format_number(row.shape), format_number(row.stride)
+    return row.address, row.name, row.kind, shape, row.sees, stride, f"{row.parameters:,}"

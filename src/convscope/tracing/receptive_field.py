@@ -1,7 +1,6 @@
 """Receptive fields by arithmetic: which input pixels a cell of a map can see.
 
-Along each axis, cell i sees `size` pixels centred at `offset + i * stride` (pixel 0 has its
-centre at 0). Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural
+Along each axis, cell i sees `size` pixels centred at `offset + i * stride`, see `Axis`. Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural
 Networks", doi:10.23915/distill.00021.
 """
 
@@ -9,43 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Axis:
-    """The receptive field along one axis.
-
-    Attributes:
-        size: pixels that one cell sees.
-        stride: pixels between neighbouring cells.
-        offset: pixel at the centre of cell 0's receptive field.
-    """
-
-    size: float = 1
-    stride: float = 1
-    offset: float = 0
-
-    def window(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> Axis:
-        """After a convolution or pooling."""
-        reach = (kernel - 1) * dilation
-        return Axis(
-            self.size + reach * self.stride,
-            self.stride * stride,
-            self.offset + (reach / 2 - padding) * self.stride,
-        )
-
-    def crop(self, start: int, step: int = 1) -> Axis:
-        """After leaving out the first `start` cells (negative: padding) and keeping each `step`th.
-
-        >>> Axis(3, 2, 0).crop(-1)
-        Axis(size=3, stride=2, offset=-2)
-        """
-        return Axis(self.size, self.stride * step, self.offset + start * self.stride)
-
-    def hull(self, other: Axis) -> Axis:
-        """After a sum or concatenation: a cell sees what either of its parts sees."""
-        low = min(self.offset - self.size / 2, other.offset - other.size / 2)
-        high = max(self.offset + self.size / 2, other.offset + other.size / 2)
-        return Axis(high - low, max(self.stride, other.stride), (low + high) / 2)
+from convscope.tracing.placement import Axis, Placement
 
 
 @dataclass(frozen=True)
@@ -56,18 +19,27 @@ class ReceptiveField:
         y: along the rows; None where it is the whole image or unknown.
         x: along the columns; None likewise.
         grid: (h, w) of the map.
+        local: without what lets every cell see the whole picture, as norms over space do; of
+            infinite size where that cannot be left out, as attention. Its offset and stride say
+            where the cells lie. None where that is unknown.
+        whole: what lets a cell see the whole picture although `local` is smaller, in a word.
     """
 
     y: Axis | None
     x: Axis | None
     grid: tuple[int, int]
+    local: Placement | None = None
+    whole: str = ""
 
     def hull(self, other: ReceptiveField) -> ReceptiveField:
         """The field of a sum or concatenation of two maps."""
         grid = (max(self.grid[0], other.grid[0]), max(self.grid[1], other.grid[1]))
+        local = self.local.hull(other.local) if self.local and other.local else None
+        local = local or self.local or other.local
+        whole = self.whole or other.whole
         if self.y is None or self.x is None or other.y is None or other.x is None:
-            return ReceptiveField(None, None, grid)
-        return ReceptiveField(self.y.hull(other.y), self.x.hull(other.x), grid)
+            return ReceptiveField(None, None, grid, local, whole)
+        return ReceptiveField(self.y.hull(other.y), self.x.hull(other.x), grid, local, whole)
 
 
 def pixel_box(

@@ -32,8 +32,14 @@ from convscope.tracing.hooks import (
     function_kind,
     trace_calls,
 )
-from convscope.tracing.receptive_field import Axis, ReceptiveField
-from convscope.tracing.receptive_field_rules import dim_order_after, receptive_field_after
+from convscope.tracing.placement import Axis, Placement
+from convscope.tracing.receptive_field import ReceptiveField
+from convscope.tracing.receptive_field_rules import (
+    dim_order_after,
+    field_on_canvas,
+    grid_of,
+    receptive_field_after,
+)
 
 Key = tuple[int, int]  # identity and version of a tensor
 
@@ -49,6 +55,15 @@ _NOT_A_NEW_MAP = frozenset(
     (
         *("adaptive_avg_pool2d", "adaptive_max_pool2d", "dropout", "dropout2d", "contiguous"),
         *("identity", "clone", "to", "float", "type", "permute", "view", "reshape"),
+    )
+)
+
+
+# Results of these have the shape of a map and nothing of its values.
+_CONSTANTS = frozenset(
+    (
+        *("new_full", "new_zeros", "new_ones", "new_empty", "new_tensor", "empty_like"),
+        *("zeros_like", "ones_like", "full_like", "rand_like", "randn_like"),
     )
 )
 
@@ -143,7 +158,9 @@ class _Tracer:
         self.trace = Trace()
         self.alive: list[Any] = [image]  # an identity is unique only while its tensor lives
         height, width = image.shape[-2:]
-        self.fields = {id(image): ReceptiveField(Axis(), Axis(), (height, width))}
+        grid = (height, width)
+        every = ReceptiveField(Axis(), Axis(), grid, Placement(Axis(), Axis(), grid))
+        self.fields = {id(image): every}
         self.dim_orders: dict[int, str | None] = {id(image): "NCHW"}
         self.open_stages: dict[
             Key, Stage
@@ -168,26 +185,52 @@ class _Tracer:
     def on_function(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         inputs = [value for value in _tensors(args) if id(value) in self.fields]
         name, results = getattr(func, "__name__", ""), _tensors([result])
-        if not inputs or not results:
+        if not inputs or not results or name in _CONSTANTS:
+            return
+        if name in ("copy_", "__setitem__"):
+            self._on_write(name, args)
             return
         maps = [value for value in inputs if self.dim_orders[id(value)]]
         source_field = reduce(ReceptiveField.hull, (self.fields[id(value)] for value in inputs))
         if maps:  # what is no map has no grid to speak of
             map_field = reduce(ReceptiveField.hull, (self.fields[id(value)] for value in maps))
-            source_field = replace(source_field, grid=map_field.grid)
-        dim_order = dim_order_after(
-            name, args, kwargs, self.dim_orders[id(maps[0])] if maps else None
-        )
+            local = map_field.local
+            if local and any(
+                self.fields[id(v)].local for v in inputs if not self.dim_orders[id(v)]
+            ):
+                local = local.everywhere()  # tokens or windows that are a map again
+            source_field = replace(source_field, grid=map_field.grid, local=local)
+        input_order = self.dim_orders[id(maps[0])] if maps else None
+        dim_order = dim_order_after(name, args, kwargs, input_order)
         for value in results:  # a split has several
-            self.alive.append(value)
-            own_order = dim_order if value.dim() == 4 else None
-            grid = _grid(value, own_order)
-            self.dim_orders[id(value)] = own_order
-            self.fields[id(value)] = receptive_field_after(
-                name, args, kwargs, source_field, grid, own_order
+            own_order = dim_order if value.dim() == len(dim_order or "") else None
+            grid = grid_of(value.shape, own_order)
+            field = receptive_field_after(
+                name, args, kwargs, source_field, grid, own_order, input_order
             )
+            self._know(value, field, own_order)
         if isinstance(result, Tensor) or function_kind(func) == "pool":
             self._record_result(func, name, inputs, results[0])
+
+    def _know(self, value: Tensor, field: ReceptiveField, dim_order: str | None) -> None:
+        self.alive.append(value)
+        self.fields[id(value)], self.dim_orders[id(value)] = field, dim_order
+
+    def _on_write(self, name: str, args: Any) -> None:
+        """A map that is written into part of another value, as a picture into a batch.
+
+        Detectors bring each photograph to its size, and copy it into the corner of a larger,
+        empty one.
+        """
+        source, part = args[-1], args[0] if name == "copy_" else _view(*args[:2])
+        canvas = _base(args[0] if part is None else part)
+        known = self.fields.get(id(canvas))
+        if id(source) in self.fields:
+            field = self.fields[id(source)]
+            origin = None if part is None else _origin(part, canvas)
+            field = field_on_canvas(field, origin, grid_of(canvas.shape, "NCHW"))
+            order = "NCHW" if canvas.dim() == 4 else None
+            self._know(canvas, known.hull(field) if known else field, order)
 
     def _record_result(self, func: Any, name: str, inputs: list[Tensor], result: Tensor) -> None:
         self._record_call(func, name, result)
@@ -237,7 +280,7 @@ class _Tracer:
 
     def _is_map(self, value: Tensor) -> bool:
         field = self.fields.get(id(value))
-        grid = _grid(value, self.dim_orders.get(id(value)))
+        grid = grid_of(value.shape, self.dim_orders.get(id(value)))
         return field is not None and value.dim() == 4 and grid == field.grid and grid != (1, 1)
 
 
@@ -256,8 +299,25 @@ def _tensors(args: Iterable[Any]) -> list[Tensor]:
     return tensors
 
 
-def _grid(value: Tensor, dim_order: str | None) -> tuple[int, int]:
-    if value.dim() != 4:
-        return (1, 1)
-    first = 1 if dim_order == "NHWC" else 2
-    return int(value.shape[first]), int(value.shape[first + 1])
+def _view(value: Tensor, index: Any) -> Tensor | None:
+    """The part of a value that an index means; None where it means scattered cells."""
+    part = value[index]
+    return part if _base(part) is not part or part is value else None
+
+
+def _base(part: Tensor) -> Tensor:
+    """The whole value of which one is a part, or itself."""
+    whole = part._base  # noqa: SLF001 - torch's only way to tell a view
+    return part if whole is None else whole
+
+
+def _origin(part: Tensor, canvas: Tensor) -> tuple[int, int] | None:
+    """Row and column of a canvas (N, C, H, W) at which a part of it begins; None if unclear."""
+    if (
+        canvas.dim() != 4
+        or not canvas.is_contiguous()
+        or part.stride()[-2:] != canvas.stride()[-2:]
+    ):
+        return None
+    start = int(part.storage_offset() - canvas.storage_offset()) % canvas.stride(1)
+    return divmod(start, canvas.stride(2))

@@ -12,7 +12,7 @@ from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
 from convscope.objectives.makers import OUTPUT
 from convscope.tracing.layer_info import LayerInfo
-from convscope.tracing.receptive_field import Axis
+from convscope.tracing.placement import Axis
 
 
 def list_stages(state: SharedState) -> list[Answer]:
