@@ -197,9 +197,10 @@ def test_fullgrad_leaves_the_network_and_takes_no_layer(net, images):
 
 def test_several_layers_are_fused(net, images):
     found = convscope.cam(net, images, 1, layer=["stem", "last"]).values
-    parts = [convscope.cam(net, images, 1, layer=name).values for name in ("stem", "last")]
+    heats = [convscope.cam(net, images, 1, layer=name) for name in ("stem", "last")]
+    parts = [heat.values for heat in heats]
     assert (3, 16, 16) == tuple(found.shape)
-    torch.testing.assert_close(found, fuse_maps(parts))
+    torch.testing.assert_close(found, fuse_maps(parts, [heat.placement for heat in heats])[0])
     small = nn.functional.interpolate(
         (parts[1].clamp(min=0) / parts[1].amax((1, 2), keepdim=True))[:, None],
         (16, 16),

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.attribution.finer_cam import against_rivals
@@ -27,6 +26,7 @@ from convscope.network.rounding import (
 from convscope.objectives.makers import OUTPUT, Objective, Target, as_objective
 from convscope.progress import Progress, ShouldStop
 from convscope.results import Heatmap, Strip, recipe_for
+from convscope.tracing.placement import Placement
 
 CamMethod = Callable[[Network, Tensor, Objective, str], Tensor]
 """Network, pixels, objective and layer -> map (N, h, w), before rectification."""
@@ -116,7 +116,11 @@ def cam(
     maps = [compute(layer_name) for layer_name in layers]
     precision_note: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
     recipe = recipe_for(net, method, target.label, layer=" + ".join(layers), **precision_note)
-    return Heatmap(maps[0] if len(maps) == 1 else fuse_maps(maps), pixels, recipe)
+    if method == "fullgrad":
+        return Heatmap(maps[0], pixels, recipe)
+    places = [net.placement(name, heat, pixels) for name, heat in zip(layers, maps, strict=True)]
+    values, place = (maps[0], places[0]) if len(maps) == 1 else fuse_maps(maps, places)
+    return Heatmap(values, pixels, recipe, placement=place)
 
 
 def _check_reachable(
@@ -200,17 +204,39 @@ def cam_across_layers(
     )
 
 
-def fuse_maps(maps: Sequence[Tensor]) -> Tensor:
-    """Mean of the positive parts of several maps (N, h, w), each by its own largest value."""
-    finest = max((tuple(heat.shape[-2:]) for heat in maps), key=lambda grid: grid[0] * grid[1])
-    return torch.stack([_normalized(heat, finest) for heat in maps]).mean(0)
+def fuse_maps(
+    maps: Sequence[Tensor], placements: Sequence[Placement | None]
+) -> tuple[Tensor, Placement | None]:
+    """Mean of the positive parts of several maps (N, h, w), each by its own largest value.
+
+    Args:
+        maps: of one photograph or several.
+        placements: where the cells of each lie.
+
+    Returns:
+        The mean on the finest grid, and where its cells lie.
+
+    Raises:
+        NotApplicableError: if the grids differ and it is unknown where one lies.
+    """
+    finest = max(range(len(maps)), key=lambda k: maps[k].shape[-2:].numel())
+    place = placements[finest]
+    fused = []
+    for heat, own in zip(maps, placements, strict=True):
+        if own == place and heat.shape == maps[finest].shape:
+            fused.append(_normalized(heat))
+        elif own is None or place is None:
+            msg = "Layers of different grids can be fused only where it is known how their cells lie on the photograph; give layers of one grid."
+            raise NotApplicableError(msg)
+        else:
+            fused.append(own.move(_normalized(heat), place))
+    return torch.stack(fused).mean(0), place
 
 
-def _normalized(heat: Tensor, size: tuple[int, ...]) -> Tensor:
+def _normalized(heat: Tensor) -> Tensor:
     positive = heat.clamp(min=0)
     maximum = positive.amax((-2, -1), keepdim=True)
-    scaled = torch.where(maximum > 0, positive / maximum, 0.0)
-    return F.interpolate(scaled[:, None], size, mode="bilinear")[:, 0]
+    return torch.where(maximum > 0, positive / maximum, 0.0)
 
 
 def _layers(net: Network, layer: str | Sequence[str] | None, method: str) -> list[str]:

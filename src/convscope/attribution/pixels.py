@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -128,8 +129,8 @@ def _guided_gradcam(
     net: Network, x: Tensor, objective: Objective, _n: int, _seed: int
 ) -> Attribution:
     """Guided backpropagation under the Grad-CAM map; Selvaraju et al. 2017, arXiv:1610.02391."""
-    heat = cam(net, x, objective).values.clamp(min=0)
-    large = F.interpolate(heat[:, None], x.shape[-2:], mode="bilinear")
+    heat = cam(net, x, objective)
+    large = replace(heat, values=heat.values.clamp(min=0)).placed()[:, None]
     g = modified_relu_gradient(net, objective, x, guided) * large
     return _largest_absolute(g), g, {}
 

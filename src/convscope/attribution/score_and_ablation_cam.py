@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.attribution.masked_forward import masked_batch_size, masked_scores, preprocessed
+from convscope.errors import NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.execution.partial_forward import PartialForward
 from convscope.execution.partial_forward_linear import without_each_channel
@@ -22,6 +22,7 @@ from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.objectives.makers import Objective, sum_over_images
 from convscope.progress import Progress, Reporter, ShouldStop
+from convscope.tracing.placement import Placement
 
 
 @torch.no_grad()
@@ -122,8 +123,8 @@ def scorecam(
 ) -> Tensor:
     """Weight each channel by the score of the photograph masked by that channel's map.
 
-    Wang et al. 2020, "Score-CAM", arXiv:1910.01279, algorithm 1: each map is stretched to the
-    photograph's size (bilinear, corners not aligned), brought to [0, 1] and multiplied with the
+    Wang et al. 2020, "Score-CAM", arXiv:1910.01279, algorithm 1: each map is enlarged to the
+    photograph's size, its cells where they lie (bilinear), brought to [0, 1] and multiplied with the
     network's input; weights are the softmax over channels of the scores. (The score of the
     baseline, which the paper subtracts from each, cancels in the softmax.) A channel that is the
     same everywhere has no map in [0, 1]; it counts as one that shows nothing, and all of these
@@ -156,14 +157,21 @@ def scorecam(
         reporter = Reporter(
             len(pixels) * count, "channels shown", progress, should_stop, done=i * count
         )
-        batches = _masked_scores(net, image, resolved, value, precision=precision)
+        place = known_placement(net, layer, value, image, "Score-CAM")
+        batches = _masked_scores(net, image, resolved, value, place, precision=precision)
         weights = scatter_scores(torch.cat(list(reporter.all_of(batches))), value).softmax(0)
         maps.append(torch.einsum("k,khw->hw", weights, value[0]))
     return torch.stack(maps)
 
 
 def _masked_scores(
-    net: Network, image: Tensor, objective: Objective, value: Tensor, *, precision: str
+    net: Network,
+    image: Tensor,
+    objective: Objective,
+    value: Tensor,
+    place: Placement,
+    *,
+    precision: str,
 ) -> Iterator[Tensor]:
     """Score of the image under each channel's map that varies, then with everything masked."""
     x = preprocessed(net, image)
@@ -171,7 +179,7 @@ def _masked_scores(
     varied = value[0][_channel_varies(value)]
 
     def work(start: int, stop: int) -> Tensor:
-        masks = _masks(varied[start:stop], size)
+        masks = _masks(varied[start:stop], place, size)
         if stop > len(varied):
             masks = torch.cat([masks, masks.new_zeros(1, 1, *size)])
         return masked_scores(net, objective, x, masks, precision=precision)
@@ -180,15 +188,34 @@ def _masked_scores(
     return in_batches(len(varied) + constant, masked_batch_size(net, image), work)
 
 
-def _masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Channels (B, h, w) as masks (B, 1, H, W) in [0, 1]."""
+def known_placement(
+    net: Network, layer: str, maps: Tensor, pixels: Tensor, method: str
+) -> Placement:
+    """Where the cells of a layer lie on the photographs.
+
+    Raises:
+        NotApplicableError: if that is unknown.
+    """
+    place = net.placement(layer, maps, pixels)
+    if place is None:
+        msg = (
+            f"{method} masks the photograph with the maps of {layer}, but where the cells of these "
+            "lie on it is unknown; Grad-CAM and Ablation-CAM mask nothing, and other layers may do."
+        )
+        raise NotApplicableError(msg)
+    return place
+
+
+def _masks(maps: Tensor, place: Placement, size: tuple[int, int]) -> Tensor:
+    """Channels (B, h, w) as masks (B, 1, H, W) in [0, 1]; 0 where no cell sees anything."""
     if not len(maps):
         return maps.new_zeros(0, 1, *size)
-    upsampled = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)
-    low, high = upsampled.aminmax(dim=-1, keepdim=True)
-    low, high = low.amin(-2, keepdim=True), high.amax(-2, keepdim=True)
+    enlarged = place.enlarge(maps[:, None], size)
+    low = enlarged.where(place.covers(size).to(maps.device), torch.inf).amin((-2, -1), keepdim=True)
+    high = enlarged.amax((-2, -1), keepdim=True)
     # A map that varies only between the pixels it is read at shows nothing; it must not be 0/0.
-    return (upsampled - low) / (high - low).clamp_min(torch.finfo(upsampled.dtype).tiny)
+    span = (high - low).clamp_min(torch.finfo(enlarged.dtype).tiny)
+    return ((enlarged - low) / span).clamp(0, 1)
 
 
 def _channel_varies(value: Tensor) -> Tensor:

@@ -176,7 +176,10 @@ def deletion_insertion(
         ['centre', 'chance', 'map']
     """
     photo, objective = _photo_and_objective(net, heat, objective, index)
-    orders = {"map": [_resized(heat.values[index], photo)], "centre": [_centre_order(photo)]}
+    orders = {
+        "map": [heat[index].placed()[0].float().to(photo.device)],
+        "centre": [_centre_order(photo)],
+    }
     orders["chance"] = [_random_order(photo, seed + i) for i in range(3)]
     return _run_curves(net, photo, objective, orders)
 
@@ -186,7 +189,9 @@ def areas(
 ) -> tuple[float, float]:
     """Areas of deletion and insertion by a map alone; see `deletion_insertion`."""
     photo, objective = _photo_and_objective(net, heat, objective, index)
-    result = _run_curves(net, photo, objective, {"map": [_resized(heat.values[index], photo)]})
+    result = _run_curves(
+        net, photo, objective, {"map": [heat[index].placed()[0].float().to(photo.device)]}
+    )
     return result.areas()["map"]
 
 

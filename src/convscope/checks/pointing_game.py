@@ -50,7 +50,6 @@ def pointing_game(heat: Heatmap, masks: Tensor, *, tolerance: int = 0) -> Tensor
     if tolerance:
         dilated = F.max_pool2d(target[:, None].float(), 2 * tolerance + 1, 1, tolerance)
         target = dilated[:, 0] > 0
-    upsampled = F.interpolate(heat.values[:, None].float(), masks.shape[-2:], mode="bilinear")[:, 0]
-    peak = upsampled.flatten(1).argmax(1)
+    peak = heat.placed().flatten(1).argmax(1)
     hit = target.flatten(1).gather(1, peak[:, None].to(target.device))[:, 0]
     return hit & (heat.values.flatten(1).amax(1) > 0).to(hit.device)

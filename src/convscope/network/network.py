@@ -38,6 +38,7 @@ from convscope.objectives.objective import finite_values
 from convscope.objectives.outputs import Selector, scores_in
 from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.layers import Layers
+from convscope.tracing.placement import Placement
 from convscope.tracing.trace import trace
 
 Loss = Callable[[Activations], Tensor]
@@ -127,9 +128,37 @@ class Network:
     @cached_per_network
     def layers(self) -> Layers:
         """The table of layers, from one pass over a grey picture."""
-        image = self._grey_image()
+        return self._trace(self.input_size)
+
+    def placement(self, layer: str, maps: Tensor, pixels: Tensor) -> Placement | None:
+        """Where the cells of a layer's maps lie on photographs, read from a pass of their size.
+
+        Args:
+            layer: address.
+            maps: (..., h, w).
+            pixels: (..., H, W).
+
+        Returns:
+            None where it is unknown.
+        """
+        size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+        layers = self.layers if size == self.input_size else self._layers_at(size)
+        found = layers.placement(layer) if layer in layers.addresses else None
+        return found if found and found.grid == tuple(maps.shape[-2:]) else None
+
+    def _layers_at(self, size: tuple[int, int]) -> Layers:
+        known: dict[tuple[int, int], Layers] = self.__dict__.setdefault("_layers_by_size", {})
+        if size not in known:
+            known[size] = self._trace(size)
+        return known[size]
+
+    def _trace(self, size: tuple[int, int]) -> Layers:
+        image = torch.full((1, 3, *size), 0.5, dtype=torch.float32, device=self.device)
         with self._exclusive_pass(), torch.no_grad(), explain_runtime_errors(self.name, image):
-            return Layers(trace(self.module, self.preprocess(image)))
+            x = self.preprocess(image)
+            if x.shape[-2:] == image.shape[-2:]:
+                return Layers(trace(self.module, x))
+            return Layers(trace(self.module, image, self.preprocess))
 
     @property
     def device(self) -> torch.device:

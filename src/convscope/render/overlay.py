@@ -50,3 +50,10 @@ def enlarged(heat: Floats, height: int, width: int) -> Floats:
 def without_evidence(photo: Floats, words: str) -> Image.Image:
     """The photograph in grey, with the words that say why nothing is laid over it."""
     return stamped(Image.fromarray(as_bytes(grey(photo) * 0.6)), words)
+
+
+def unplaced(photo: Floats, heat: Floats, words: str, *, colours: str = "heat") -> Image.Image:
+    """A map (h, w) alone, cell by cell and as large as the photograph, with words that say why."""
+    height, width = photo.shape[:2]
+    drawn = Image.fromarray(as_bytes(coloured(heat, colours)))
+    return stamped(drawn.resize((width, height), Image.Resampling.NEAREST), words)

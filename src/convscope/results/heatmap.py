@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from convscope.errors import NotApplicableError
+from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.resize import height_and_width
 from convscope.network.rounding import is_constant
 from convscope.render.colour import as_bytes
 from convscope.render.grid import scaled, sheet
-from convscope.render.overlay import overlay, without_evidence
+from convscope.render.overlay import overlay, unplaced, without_evidence
 from convscope.results.base import Result, as_array
 from convscope.results.recipe import Recipe
+from convscope.tracing.placement import Axis, Placement
 
 NO_EVIDENCE = "no positive evidence"
+UNPLACED = "where the cells lie on the photograph is unknown"
+TILING = Placement(Axis(), Axis(), (0, 0))
+"""Stands for cells that tile the photograph, whatever its size and theirs."""
 CLIP = 0.998  # of a projection, the few strongest of whose pixels would leave all others grey
 
 
@@ -35,6 +41,8 @@ class Heatmap(Result):
         projection: (N, 3, H, W), signed, what a method gives colour by colour; None where it
             gives none.
         zero: (N,), the value that stands for no evidence; None: 0.
+        placement: where the cells of the maps lie on the photographs; None: unknown, and the maps
+            are not laid over them. Left out, the cells tile the photographs.
 
     Example:
         >>> import convscope as cs
@@ -52,6 +60,33 @@ class Heatmap(Result):
     recipe: Recipe
     projection: Tensor | None = None
     zero: Tensor | None = None
+    placement: Placement | None = TILING
+
+    def __post_init__(self) -> None:
+        """Cells tile the photographs where nothing else is said.
+
+        Raises:
+            ArgumentError: if the placement is that of maps of another size.
+        """
+        grid, size = _sides(self.values), _sides(self.images)
+        if self.placement is TILING:
+            object.__setattr__(self, "placement", Placement.tiling(grid, size))
+        if self.placement is not None and self.placement.grid != grid:
+            msg = f"This placement is that of maps of {self.placement.grid}, not of {grid}."
+            raise ArgumentError(msg)
+
+    def placed(self) -> Tensor:
+        """The maps as large as the photographs, (N, H, W), every cell where it lies.
+
+        Values between the centres of cells are bilinear; see `Placement.enlarge`.
+
+        Raises:
+            NotApplicableError: if it is unknown where the cells lie.
+        """
+        if self.placement is None:
+            msg = f"{UNPLACED[0].upper()}{UNPLACED[1:]}, so this {self.recipe.method} map cannot be laid over it."
+            raise NotApplicableError(msg)
+        return self.placement.enlarge(self.values, _sides(self.images))
 
     def has_evidence(self, index: int = 0) -> bool:
         """Whether any value of a map is above zero, or what stands for it."""
@@ -88,7 +123,8 @@ class Heatmap(Result):
             scale: the value drawn hottest; None takes the map's largest.
 
         Returns:
-            The size of the photograph. A map without positive evidence says so in words.
+            The size of the photograph. A map without positive evidence says so in words; one whose
+            place is unknown is drawn alone, not over the photograph, and says so.
         """
         photo = as_array(_in_colour(self.images[index]))
         heat = as_array(self.evidence(index))
@@ -96,6 +132,9 @@ class Heatmap(Result):
         if not self.has_evidence(index) or not top > 0:
             return without_evidence(photo, NO_EVIDENCE)
         share = (heat / top).clip(0, 1)
+        if self.placement is None:
+            return unplaced(photo, share, UNPLACED, colours=colours)
+        share = as_array(self.placement.enlarge(torch.from_numpy(share), _sides(self.images)))
         return overlay(photo, share, opacity=opacity, colours=colours, base=base)
 
     def side_by_side(
@@ -127,8 +166,9 @@ class Heatmap(Result):
     def resized(self, size: int | tuple[int, int]) -> Heatmap:
         """The maps at another size, signed as they are, for arithmetic at the pixels.
 
-        Values between cells are interpolated bilinearly, cells taken as small squares (PyTorch's
-        `align_corners=False`); where a map shrinks, each value is a mean over what it covers.
+        They are the maps of the photographs at that size: every cell stays where it lies. Values
+        between cells are interpolated bilinearly (where cells tile the photograph, as by PyTorch
+        with `align_corners=False`); where a map shrinks, each value is a mean over what it covers.
         Photographs and recipe stay; the recipe tells the size as `resized`.
 
         Args:
@@ -144,9 +184,15 @@ class Heatmap(Result):
         [[[-1.0, -0.5, 0.5, 1.0]]]
         """
         sides = height_and_width(size)
-        found = F.interpolate(self.values[:, None], sides, mode="bilinear", antialias=True)[:, 0]
         parameters = {**self.recipe.parameters, "resized": sides}
-        return replace(self, values=found, recipe=replace(self.recipe, parameters=parameters))
+        recipe = replace(self.recipe, parameters=parameters)
+        grid, size = _sides(self.values), _sides(self.images)
+        if self.placement in (None, Placement.tiling(grid, size)):
+            found = F.interpolate(self.values[:, None], sides, mode="bilinear", antialias=True)
+            after = None if self.placement is None else TILING
+            return replace(self, values=found[:, 0], recipe=recipe, placement=after)
+        found = F.interpolate(self.placed()[:, None], sides, mode="bilinear", antialias=True)[:, 0]
+        return replace(self, values=found, recipe=recipe, placement=TILING)
 
     def words(self) -> str:
         """Method, question, and where the map is strongest."""
@@ -155,9 +201,11 @@ class Heatmap(Result):
             return f"{what}: flat, the same everywhere"
         if not self.has_evidence():
             return f"{what}: {NO_EVIDENCE}"
-        height, width = self.values.shape[-2:]
-        place = int(self.values[0].argmax())
-        down, across = (place // width + 0.5) / height, (place % width + 0.5) / width
+        row, column = divmod(int(self.values[0].argmax()), self.values.shape[-1])
+        if self.placement is None:
+            return f"{what}, strongest in cell {row},{column}; {UNPLACED}"
+        centres = zip(self.placement.centre(row, column), _sides(self.images), strict=True)
+        down, across = (min(max((c + 0.5) / length, 0), 1) for c, length in centres)
         return f"{what}, strongest {down:.0%} from the top and {across:.0%} from the left"
 
     def __repr__(self) -> str:
@@ -176,10 +224,28 @@ class Heatmap(Result):
             recipe = replace(recipe, parameters=own)
         projection = None if self.projection is None else self.projection[numbers]
         zero = None if self.zero is None else self.zero[numbers]
-        return Heatmap(self.values[numbers], self.images[numbers], recipe, projection, zero)
+        values, images = self.values[numbers], self.images[numbers]
+        return Heatmap(values, images, recipe, projection, zero, self.placement)
+
+    def _fields(self) -> Mapping[str, Any]:
+        place = self.placement
+        plain = None if place is None else [*astuple(place.y), *astuple(place.x), place.sees_all]
+        return {**super()._fields(), "placement": plain}
+
+    @classmethod
+    def _from_fields(cls, given: Mapping[str, Any]) -> Heatmap:
+        numbers, placement = given.get("placement"), None
+        if numbers is not None:
+            y, x, grid = Axis(*numbers[:3]), Axis(*numbers[3:6]), _sides(given["values"])
+            placement = Placement(y, x, grid, numbers[6])
+        return cls(**{**given, "placement": placement})
 
     def _array(self) -> NDArray[Any]:
         return as_array(self.values)
+
+
+def _sides(picture: Tensor) -> tuple[int, int]:
+    return int(picture.shape[-2]), int(picture.shape[-1])
 
 
 def _in_colour(picture: Tensor) -> Tensor:

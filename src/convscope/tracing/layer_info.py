@@ -141,8 +141,9 @@ def _receptive_field_columns(field: ReceptiveField | None) -> tuple[PerAxis, Per
 
 def _local_columns(field: ReceptiveField | None) -> tuple[PerAxis, str]:
     """What a cell sees without what lets it see all, and that; None, "" where nothing does."""
-    local = field.local if field else None
-    if field is None or field.is_local or local is None or local.sees_all or not field.whole:
+    is_whole = field is not None and (field.y is None or field.x is None)
+    local = field.local if field and is_whole else None
+    if field is None or local is None or local.sees_all or not field.whole:
         return None, ""
     return _per_axis(local.y, local.x, "size"), field.whole
 

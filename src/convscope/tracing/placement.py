@@ -154,19 +154,29 @@ class Placement:
         >>> tiles.enlarge(torch.tensor([[-1.0, 1.0]]), (1, 4)).tolist()
         [[-1.0, -0.5, 0.5, 1.0]]
         """
+        return self.move(maps, Placement(Axis(), Axis(), size))
+
+    def covers(self, size: Pair) -> Tensor:
+        """Whether each pixel of a picture (H, W) is seen by a cell."""
+        return self.enlarge(torch.ones(self.grid, dtype=torch.float32), size) > 0
+
+    def move(self, maps: Tensor, other: Placement) -> Tensor:
+        """Maps (..., h, w) read where the cells of another placement lie, as `enlarge` does."""
+        pairs = zip((self.y, self.x), (other.y, other.x), maps.shape[-2:], other.grid, strict=True)
         rows, columns = (
-            _weights(axis, cells, length, inf if self.sees_all else axis.size).to(maps)
-            for axis, cells, length in zip((self.y, self.x), maps.shape[-2:], size, strict=True)
+            _weights(own, cells, there, count, inf if self.sees_all else own.size).to(maps)
+            for own, there, cells, count in pairs
         )
         return rows @ maps @ columns.T
 
 
-def _weights(axis: Axis, cells: int, length: int, sees: float) -> Tensor:
-    """What each of `length` pixels takes of each cell, (length, cells)."""
-    place = (torch.arange(length, dtype=torch.float64) - axis.offset) / axis.stride
+def _weights(axis: Axis, cells: int, there: Axis, count: int, sees: float) -> Tensor:
+    """What each of `count` cells that lie along `there` takes of each of ours, (count, cells)."""
+    pixels = there.offset + there.stride * torch.arange(count, dtype=torch.float64)
+    place = (pixels - axis.offset) / axis.stride
     inner = place.clamp(0, cells - 1)
     weights = (1 - (inner[:, None] - torch.arange(cells)).abs()).clamp(min=0)
-    reach = max(sees, abs(axis.stride)) / 2 / abs(axis.stride)
+    reach = max(sees / abs(axis.stride), 1) / 2
     return weights * ((place - inner).abs() <= reach)[:, None]
 
 

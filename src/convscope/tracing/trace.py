@@ -16,7 +16,7 @@ alone could not tell: 32 channels of 32 by 16 cells look like 16 channels of 32 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -138,12 +138,24 @@ class Trace:
         return None
 
 
-def trace(module: nn.Module, image: Tensor) -> Trace:
+def trace(
+    module: nn.Module, image: Tensor, preprocess: Callable[[Tensor], Tensor] | None = None
+) -> Trace:
     """Run `image` (1, C, H, W) through `module` once and record all that happens.
 
     The global generator is put back, in case the network draws random numbers.
+
+    Args:
+        module: in eval mode.
+        image: what enters it.
+        preprocess: what makes the module's input of the image, where it moves pixels, as by
+            another size; receptive fields are then those on the image.
     """
     tracer = _Tracer(image)
+    if preprocess is not None:
+        with torch.no_grad(), trace_calls(nn.Identity(), tracer.on_module, tracer.on_function):
+            image = preprocess(image)
+        tracer.trace, tracer.counts, tracer.open_stages = Trace(), {}, {}
     devices = [image.device] if image.device.type == "cuda" else []
     tracing = trace_calls(module, tracer.on_module, tracer.on_function)
     with forked_generator(devices), torch.no_grad(), tracing:
