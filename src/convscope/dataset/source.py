@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from convscope.dataset.list_file import read_list
 from convscope.errors import ArgumentError, ImageError, printable
 from convscope.images.decode import Decode, decode_file
 from convscope.images.read import list_images
@@ -131,8 +131,8 @@ def photographs(source: Any) -> Photographs:
     """Photographs of a folder, of a list file, or of a torch data set.
 
     Args:
-        source: a folder, with labels from the names of its subfolders; a text file with a path a
-            line, and after a tab or comma a label; or a data set with a length.
+        source: a folder, with labels from the names of its subfolders; a text or CSV file with a
+            path a line, and perhaps a label; or a data set with a length.
 
     Raises:
         ImageError: if there is no such folder or file, or nothing in it.
@@ -183,32 +183,8 @@ def _item(root: Path, name: Path, label: str | None) -> Item:
 
 
 def _listed_in(file: Path) -> Files:
-    # Only what ends a line in a list ends it here: names hold other separators, and any bytes.
-    try:
-        content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError:
-        content = b"\0"
-    if b"\0" in content:
-        msg = f"{file} is not a list of photographs: it must be text with one path per line."
-        raise ImageError(msg)
-    text = content.decode("utf-8", "surrogateescape")
-    lines = text.replace("\r\n", "\n").split("\n")
-    named = [line for line in lines if line.strip() and not line.startswith("#")]
-    parts = [_split(file.parent, line) for line in named]
-    if not parts:
-        msg = f"{file} lists no photographs; write one path per line, followed by a tab and its label."
-        raise ImageError(msg)
-    items = [_item(file.parent, Path(name), label) for name, label in parts]
+    items = [_item(file.parent, Path(name), label) for name, label in read_list(file)]
     return Files(file.parent.resolve(), items)
-
-
-def _split(folder: Path, line: str) -> tuple[str, str | None]:
-    for name in (line, line.strip()):  # it may hold a comma
-        if os.path.isfile(folder / name):  # noqa: PTH113 - as in photographs
-            return name, None
-    mark = "\t" if "\t" in line else ","
-    name, _, label = line.strip().partition(mark)
-    return name.strip(), label.strip() or None
 
 
 def _from_dataset(dataset: Any) -> FromDataset:
