@@ -173,7 +173,8 @@ class Visualizer:
 
     def _read(self, image: Source, fit: str) -> Tensor:
         """Cubic, as the document has it."""
-        pixels = read(image, self.net.input_size, fit=fit, interpolation="bicubic")
+        size, ends = self.net.input_size, self.net.range_of(image)
+        pixels = read(image, size, fit=fit, interpolation="bicubic", range=ends)
         return pixels.to(self.net.device)
 
 

@@ -7,9 +7,11 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import convscope
+from convscope.images.read import sample
 
 COMMANDS = [
     *("tour", "models", "layers", "predict", "filters", "maps", "cam"),
@@ -230,6 +232,32 @@ def test_a_network_of_ones_own(run, tmp_path, monkeypatch):
     assert found.stderr.startswith("note: No mean and std were given for make")
     code, _, err = run("predict", "sample:china", *words, "--json", "--mean", "0.5", "--std", "0.5")
     assert (0, "") == (code, err)
+
+
+def test_a_range_reads_photographs_of_another_scale(run, tmp_path):
+    """As a command and as a survey, the answer is that of the same photograph in bytes."""
+    grey = np.asarray(Image.open(sample("china")).convert("L"))
+    for folder, values in {"bytes": grey, "counts": grey * np.float32(4095 / 255)}.items():
+        (tmp_path / folder).mkdir()
+        Image.fromarray(values).save(tmp_path / folder / "china.tif")
+    _, expected, _ = run("predict", "bytes/china.tif", "--json")
+    code, found, err = run("predict", "counts/china.tif", "--json", "--range", "0", "4095")
+    assert (0, "") == (code, err)
+    for one, other in zip(json.loads(expected), json.loads(found), strict=True):
+        assert one["label"] == other["label"]
+        assert other["probability"] == pytest.approx(one["probability"], abs=0.01)  # bytes round
+    code, _, err = run("predict", "counts/china.tif")
+    assert code == 2
+    assert "with --range 0 4095 in the command." in err
+    assert run("predict", "counts/china.tif", "--range", "9", "1")[0] == 2
+    survey = ["--layers", "conv:1", "--codes"]
+    assert run("survey", "counts", "--out", "s", "--range", "0", "4095", *survey)[0] == 0
+    assert run("survey", "bytes", "--out", "t", *survey)[0] == 0
+    codes = [convscope.open_survey(tmp_path / name).codes for name in "st"]
+    torch.testing.assert_close(codes[0], codes[1], rtol=0.02, atol=0.02)
+    code, _, err = run("survey", "counts", "--out", "s", "--range", "0", "4096", *survey)
+    assert code == 2
+    assert "were read to None, bilinear, in the range (0.0, 4095.0), not" in err
 
 
 def test_library_and_command_line_agree(run, tmp_path):

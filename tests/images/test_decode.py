@@ -15,7 +15,7 @@ from PIL import EpsImagePlugin, Image, ImageOps
 
 import convscope
 from convscope.errors import ImageError
-from convscope.images.decode import FORMATS, MAX_BYTES, decode_file, is_picture_name, to_rgb
+from convscope.images.decode import FORMATS, MAX_BYTES, decode_file, is_picture_name, upright
 from convscope.images.read import list_images
 from convscope.images.resize import Fit
 
@@ -142,7 +142,7 @@ def pictures():
 def test_rows_give_the_pixels_of_the_whole(name):
     picture = pictures()[name]
     before = picture.tobytes()
-    expected, found = simple_chain(picture), to_rgb(picture, name)
+    expected, found = simple_chain(picture), upright(picture, name).picture
     assert (expected.mode, expected.size) == (found.mode, found.size)
     assert expected.tobytes() == found.tobytes()
     assert before == picture.tobytes()
@@ -228,6 +228,7 @@ KINDS = {
     "cmyk.jpeg": ("CMYK", {}), "png": ("RGB", {"compress_level": 1}),
     "clear.png": ("RGBA", {"compress_level": 1}), "grey.png": ("LA", {"compress_level": 1}),
     "gif": ("P", {}), "bmp": ("RGB", {}), "ppm": ("RGB", {}), "tiff": ("RGB", {}),
+    "deep.tiff": ("F", {}), "deep.png": ("I;16", {"compress_level": 1}),
     "strip.tiff": ("RGB", {"compression": "tiff_lzw", "strip_size": 10**9}),
     "webp": ("RGB", {"quality": 50, "method": 0}), "clear.webp": ("RGBA", {"method": 0}),
     "avif": ("RGB", {"speed": 10}), "clear.avif": ("RGBA", {"speed": 10}),
@@ -246,8 +247,13 @@ def test_no_format_takes_more_memory_than_is_estimated(name, tmp_path):
     colours = Image.fromarray(blocks(4000, 4), "RGBA")
     if mode == "CMYK":
         colours = colours.convert("RGB")
-    colours.convert(mode).save(whole, **options)
-    colours.crop((0, 0, 64, 64)).convert(mode).save(tiny, **options)
+    if mode in ("F", "I;16"):
+        grey = np.asarray(colours.convert("L"))
+        colours = Image.fromarray(grey / np.float32(255) if mode == "F" else grey * np.uint16(257))
+    else:
+        colours = colours.convert(mode)
+    colours.save(whole, **options)
+    colours.crop((0, 0, 64, 64)).save(tiny, **options)
     command = [sys.executable, "-c", textwrap.dedent(MEASURE), str(tiny), str(whole)]
     found = subprocess.run(command, capture_output=True, check=True, text=True)
     taken, need = map(int, found.stdout.split())

@@ -531,7 +531,8 @@ def test_the_search_path_is_as_it_was(here, own):
         ("my_networks.small:text", "my_networks.small:text gives a str, not a torch.nn.Module."),
         (
             "../small.py:make",
-            "'../small.py' is not a module name; write package.module:function.",
+            "A network of your own is written package.module:function; for '../small.py:make' that is "
+            "small:make, run in the folder ....",
         ),
         (":make", "'' is not a module name; write package.module:function."),
         (".small:make", "'.small' is not a module name; write package.module:function."),
@@ -632,7 +633,7 @@ def test_size_and_resize(file):
     assert ((64, 64), 72) == (net.input_size, net.resize)
 
 
-NAMES = ("tench", "gas pump", "église")
+NAMES = ("tench", "gas pump", "église", "bus", "x")
 
 
 @pytest.mark.parametrize(
@@ -657,8 +658,8 @@ def test_labels(given, tmp_path, own):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("no.txt", None, "There is no label file {file}."),
-        ("l.json", b"{}", "{file} must hold a JSON list of names, not a dict."),
+        ("no.txt", None, 'There is no label file {file}; "imagenet" are those of ImageNet.'),
+        ("l.json", b"{}", "{file} holds no names."),
         ("l.json", b"[1,", "{file} cannot be read as labels (...)."),
         ("l.txt", b"\xff\xfe\x00", "{file} cannot be read as labels (...)."),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 from convscope.errors import ImageError
 from convscope.images.decode import Decoded
 from convscope.images.decoding_process import Decoder, SlowPictureError
+from convscope.images.pixel_values import Range
 from convscope.images.resize import Fit
 
 MAX_DECODE_BYTES = 400 * 2**20  # memory that decoding a photograph may take
@@ -37,7 +38,13 @@ class PhotoDecoder:
         self._slots = threading.BoundedSemaphore(DECODERS + MAX_WAITING)
         self._slow_slots = threading.BoundedSemaphore(MAX_SLOW)
 
-    def __call__(self, file: Path | bytes, name: str, fit: Fit | None) -> Decoded:
+    def __call__(
+        self,
+        file: Path | bytes,
+        name: str,
+        fit: Fit | None,
+        range: Range | None,  # noqa: A002
+    ) -> Decoded:
         """Decode a photograph, as `images.decode.decode_file` does.
 
         Raises:
@@ -45,10 +52,10 @@ class PhotoDecoder:
         """
         try:
             with _slot_in(self._slots):
-                return self._quick.decode_file(file, name, fit)
+                return self._quick.decode_file(file, name, fit, range)
         except SlowPictureError:
             with _slot_in(self._slow_slots):
-                return self._slow.decode_file(file, name, fit)
+                return self._slow.decode_file(file, name, fit, range)
 
     def close(self) -> None:
         """End the child processes, whatever they are doing."""

@@ -33,7 +33,7 @@ class Photograph:
         name: what to call it.
         pixels: (1, 3, H, W), as the network takes it.
         view: the same cut in more pixels, to be looked at.
-        note: one sentence where it was decoded at a reduced size.
+        note: a sentence where it was decoded at a reduced size or clipped.
     """
 
     token: str
@@ -118,7 +118,8 @@ def display_options(net: Network) -> tuple[tuple[int, int], dict[str, Any]]:
     zoom = math.ceil(MIN_DISPLAY_SIDE / max(net.input_size))
     size = (net.input_size[0] * zoom, net.input_size[1] * zoom)
     resize = net.resize * zoom if net.resize else None
-    return size, {"resize": resize, "interpolation": net.interpolation}
+    scale = {"range": net.pixel_range} if net.pixel_range else {}
+    return size, {"resize": resize, "interpolation": net.interpolation, **scale}
 
 
 def check_length(data: bytes) -> bytes:

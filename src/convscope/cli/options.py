@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -73,7 +72,8 @@ class NetworkOptions:
         ),
     ] = None
     labels: Annotated[
-        str | None, _option("--labels", help="File of class names, one per line, or a JSON list.")
+        str | None,
+        _option("--labels", help="File of class names: one per line, CSV or JSON; or imagenet."),
     ] = None
     output: Annotated[
         parsers.IntegerOrName | None,
@@ -81,6 +81,14 @@ class NetworkOptions:
             "--output",
             help="Which of the network's outputs holds the scores: a number or a key.",
             callback=parsers.integer_or_name,
+        ),
+    ] = None
+    range: Annotated[
+        tuple[float, float] | None,
+        _option(
+            "--range",
+            help="Values of black and white in photographs of another scale, as 0 4095.",
+            metavar="LOW HIGH",
         ),
     ] = None
     device: Annotated[str | None, _option("--device", help="cpu, cuda or cuda:1.")] = None
@@ -97,8 +105,9 @@ class NetworkOptions:
             mean=self.mean,
             std=self.std,
             size=self.size,
-            labels=Path(self.labels) if self.labels else None,
+            labels=self.labels,
             output=self.output,
+            range=self.range,
             device=self.device,
         )
 

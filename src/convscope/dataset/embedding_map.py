@@ -258,10 +258,12 @@ def embedding_map(
 
 
 def _thumbs(survey: Survey, numbers: list[int], progress: Progress | None) -> NDArray[np.uint8]:
-    root = survey.files().root
+    root, ends = survey.files().root, survey.manifest.pixel_range
+    black_and_white = (ends[0], ends[1]) if ends else None
     found = np.empty((len(numbers), THUMB, THUMB, 3), np.uint8)
     for done, number in enumerate(numbers):
-        pixels = read(root / survey.items[number].name, THUMB)[0].permute(1, 2, 0)
+        file = root / survey.items[number].name
+        pixels = read(file, THUMB, range=black_and_white)[0].permute(1, 2, 0)
         found[done] = (pixels.numpy() * 255).round()
         if progress and done % 100 == 0:
             progress(done, len(numbers), "reading photographs")
@@ -292,9 +294,9 @@ def _umap(found: NDArray[Any], seed: int) -> NDArray[Any]:
         msg = "UMAP needs a package of its own; install it with: pip install 'convscope[umap]'"
         raise ArgumentError(msg) from None
     neighbours = min(15, len(found) - 1)
-    return np.asarray(
-        UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1).fit_transform(found)
-    )
+    start = "spectral" if len(found) > 3 else "random"  # three have no three eigenvectors
+    placer = UMAP(n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1)
+    return np.asarray(placer.fit_transform(found))
 
 
 PLACERS: dict[str, Callable[[NDArray[Any], int], NDArray[Any]]] = {

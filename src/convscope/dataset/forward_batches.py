@@ -32,7 +32,7 @@ class Batch:
         pixels: (N, 3, H, W); None where none could be read.
         numbers: N, their numbers in the list.
         skipped: number -> why it could not be read.
-        reduced: number -> why it was decoded at a reduced size.
+        reduced: number -> why it was decoded at a reduced size, or clipped.
     """
 
     pixels: Tensor | None
@@ -69,7 +69,7 @@ _Read = tuple[Tensor, str | None]
 
 
 def _read(photos: Photographs, net: Network, number: int, decoder: Decoder) -> _Read:
-    """A photograph, and a note where it was decoded at a reduced size."""
+    """A photograph, and a note where it was decoded at a reduced size or clipped."""
     notes: list[str] = []
     pixels = photos.read(net, number, collecting_notes(decoder.decode_file, notes))
     return pixels, next(iter(notes), None)

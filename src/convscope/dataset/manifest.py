@@ -48,7 +48,8 @@ class Manifest:
         said: its answer to a fixed pattern, which changes with anything that changes its answers:
             mean and deviation, an activation function.
         input_size: (height, width) of the photographs it takes.
-        reading: how photographs are resized for it.
+        reading: how photographs are resized and scaled for it.
+        pixel_range: the values of black and white in them, where their type does not say them.
         place: where the photographs are.
         photographs: digest of their names, labels, sizes and times.
         layers: addresses.
@@ -78,6 +79,7 @@ class Manifest:
     part: tuple[int, int]
     items: Sequence[Item]
     versions: Mapping[str, str]
+    pixel_range: Sequence[float] | None = None
 
     @property
     def shards(self) -> list[int]:
@@ -159,7 +161,7 @@ _SAID = {
     "fingerprint": "its network has other weights ({mine}, not {theirs})",
     "said": "its network gives other outputs, as with another mean and standard deviation or other activation functions",
     "input_size": "its photographs were read at {mine}, not at {theirs}",
-    "reading": "its photographs were resized {mine}, not {theirs}",
+    "reading": "its photographs were read {mine}, not {theirs}",
     "photographs": "its photographs in {place} are different, or were changed since",
     "layers": "its layers are {mine}, not {theirs}",
     "channels": "its layers have {mine} channels, not {theirs}",

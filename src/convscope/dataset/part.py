@@ -35,7 +35,7 @@ class Part:
         layers: layer -> statistics of its channels; empty where no photograph could be read.
         images: what is kept of each photograph that could be read; empty likewise.
         skipped: number of a photograph that could not be read -> why.
-        reduced: number of a photograph that was decoded at a reduced size -> why.
+        reduced: number of a photograph that was decoded at a reduced size or clipped -> why.
     """
 
     number: int

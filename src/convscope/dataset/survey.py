@@ -203,7 +203,8 @@ def _manifest(
         fingerprint=net.fingerprint,
         said=output_fingerprint(net),
         input_size=net.input_size,
-        reading=f"to {net.resize}, {net.interpolation}",
+        reading=_reading(net),
+        pixel_range=net.pixel_range,
         place=photos.place,
         photographs=digest(photos.items) + photos.mark,
         layers=named,
@@ -216,6 +217,11 @@ def _manifest(
         items=photos.items,
         versions={name: version(name) for name in ("convscope", "torch")},
     )
+
+
+def _reading(net: Network) -> str:
+    resized = f"to {net.resize}, {net.interpolation}"
+    return resized + (f", in the range {net.pixel_range}" if net.pixel_range else "")
 
 
 def _channels(net: Network, layer: str) -> int:

@@ -54,7 +54,7 @@ class Survey:
         manifest: what it is about.
         tallies: layer -> statistics of its channels.
         skipped: name of a photograph that could not be read -> why.
-        reduced: name of a photograph that was decoded at a reduced size -> why.
+        reduced: name of a photograph that was decoded at a reduced size or clipped -> why.
 
     Example:
         >>> import convscope as cs

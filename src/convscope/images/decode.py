@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to an upright RGB picture, within bounds.
+"""From the bytes of a picture file to an upright picture, within bounds.
 
 Only Pillow and NumPy are needed, so that the child process of `decoder` starts quickly.
 
@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from convscope.errors import ImageError
+from convscope.images.pixel_values import Range, scale_to_unit
 from convscope.images.resize import Fit, resize_and_crop
 from convscope.suppress_warnings import suppress_warnings
 
@@ -33,6 +34,8 @@ MAX_BYTES = 2**30
 """Memory that decoding one picture may take."""
 
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+_DEEP_BYTES = 20  # a pixel of grey deeper than bytes, with the arrays that scale it
+_WIDE_BYTES = 28  # the same of 32-bit integers, which need double precision
 _RGB_BYTES = 4  # Pillow keeps colours in four bytes, as all modes that are not named above
 # What the C libraries hold beside the picture, a pixel, at the most; measured with Pillow 12.3.
 _CODEC_BYTES = {"WEBP": 13, "AVIF": 10, "JPEG2000": 16, "TIFF": 5}
@@ -40,6 +43,8 @@ _COEFFICIENT_BYTES = 6  # a pixel of a progressive JPEG, at full size however sm
 _REDUCTIONS = {"JPEG": (1, 2, 4, 8), "MPO": (1, 2, 4, 8), "JPEG2000": (1, 2, 4, 8)}
 _MAX_SCANS = 200  # of a progressive JPEG; encoders write about ten, and each one takes time
 _ORIENTATION = 0x0112  # the EXIF tag
+_BITS, _PHOTOMETRIC = 258, 262  # TIFF tags
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _AT_ONCE = 2**18  # pixels that are converted at a time, to save memory
 
 
@@ -48,24 +53,30 @@ class Decoded:
     """A picture out of a file.
 
     Attributes:
-        picture: RGB, upright.
-        note: one sentence where it is not the whole picture: it was decoded at a reduced size.
+        picture: upright; RGB, or grey as floats in [0, 1] (mode F) where its values are deeper than
+            bytes.
+        note: what was changed, in a sentence each: decoded at a reduced size, values clipped.
     """
 
     picture: Image.Image
     note: str | None = None
 
 
-Decode = Callable[[Path | bytes, str, Fit | None], Decoded]
-"""A file or its content, what to call it, and the size wanted -> picture: `decode_file`, or the
-method of a `decoder.Decoder`, which has a time limit."""
+Decode = Callable[[Path | bytes, str, Fit | None, Range | None], Decoded]
+"""A file or its content, what to call it, the size wanted, and the values of black and white ->
+picture: `decode_file`, or the method of a `decoder.Decoder`, which has a time limit."""
 
 
 def collecting_notes(decode: Decode, notes: list[str]) -> Decode:
     """`decode`, with its notes put into a list, where `convscope.read` would warn of each."""
 
-    def quietly(file: Path | bytes, name: str, fit: Fit | None) -> Decoded:
-        found = decode(file, name, fit)
+    def quietly(
+        file: Path | bytes,
+        name: str,
+        fit: Fit | None,
+        range: Range | None,  # noqa: A002
+    ) -> Decoded:
+        found = decode(file, name, fit, range)
         notes.extend([found.note] if found.note else [])
         return Decoded(found.picture)
 
@@ -73,7 +84,12 @@ def collecting_notes(decode: Decode, notes: list[str]) -> Decode:
 
 
 def decode_file(
-    file: Path | bytes, name: str, fit: Fit | None = None, *, max_bytes: int = MAX_BYTES
+    file: Path | bytes,
+    name: str,
+    fit: Fit | None = None,
+    range: Range | None = None,  # noqa: A002
+    *,
+    max_bytes: int = MAX_BYTES,
 ) -> Decoded:
     """Decode a picture file.
 
@@ -81,23 +97,22 @@ def decode_file(
         file: its path, or its content.
         name: what to call it in errors.
         fit: the size wanted; None keeps the picture's own.
+        range: the values of black and white, where the file's type does not say them.
         max_bytes: memory that decoding may take. Above it, JPEG and JPEG 2000 are decoded at a half,
             a quarter or an eighth of their size; other formats are refused.
 
     Raises:
-        ImageError: if it is no picture of a format in `FORMATS`, too large, damaged or cut off.
+        ImageError: if it is no picture of a format in `FORMATS`, too large, damaged or cut off, or
+            if its values need a range.
     """
     with _opened(file, name) as stream, explain_decoding_errors(name):
         _check_size(stream, name)
-        return _decoded(stream, name, fit, max_bytes)
-
-
-def _decoded(stream: IO[bytes], name: str, fit: Fit | None, max_bytes: int) -> Decoded:
-    with _picture_in(stream) as picture:
-        _check_scans(picture, stream, name)
-        note = _reduce(picture, name, max_bytes)
-        decoded = to_rgb(picture, name)
-        return Decoded(resize_and_crop(decoded, fit) if fit else decoded, note)
+        with _picture_in(stream, name) as picture:
+            _check_scans(picture, stream, name)
+            notes = [_reduce(picture, name, max_bytes)]
+            decoded = upright(picture, name, range)
+        resized = resize_and_crop(decoded.picture, fit) if fit else decoded.picture
+        return Decoded(resized, " ".join(filter(None, [*notes, decoded.note])) or None)
 
 
 def is_picture_name(path: Path) -> bool:
@@ -132,25 +147,100 @@ def explain_decoding_errors(name: str) -> Iterator[None]:
         raise ImageError(msg) from None
 
 
-def to_rgb(picture: Image.Image, name: str) -> Image.Image:
-    """A picture of any mode as RGB, upright; its first frame, what is transparent on white.
+def upright(
+    picture: Image.Image,
+    name: str,
+    range: Range | None = None,  # noqa: A002
+) -> Decoded:
+    """A picture of any mode, upright; its first frame, what is transparent on white.
+
+    Args:
+        picture: opened by Pillow, decoded or not.
+        name: what to call it in errors.
+        range: the values of black and white, where its type does not say them.
 
     Raises:
-        ImageError: if it has no pixels.
+        ImageError: if it has no pixels, or if its values need a range.
     """
     if not picture.width * picture.height:
         msg = f"{name} has no pixels: it is {picture.width} by {picture.height}."
         raise ImageError(msg)
+    cut = _is_cut_to_bytes(picture)  # not known any more once it is decoded
     picture.load()
+    turned = picture
     if picture.getexif().get(_ORIENTATION, 1) != 1:
-        picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16"):
-        picture = _to_grey(picture, lambda rows: rows.astype(np.uint16) >> 8)
-    elif picture.mode in ("I", "F"):
-        picture = _deep_to_grey(picture)
-    if picture.has_transparency_data:
-        return _on_white(picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+        turned = ImageOps.exif_transpose(picture)
+    if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
+        return _deep_grey(turned, picture, range, name)
+    if range is not None:
+        return _bytes_in_range(turned, range, name, cut=cut)
+    if turned.has_transparency_data:
+        return Decoded(_on_white(turned))
+    return Decoded(turned if turned.mode == "RGB" else turned.convert("RGB"))
+
+
+def _deep_grey(
+    turned: Image.Image,
+    opened: Image.Image,
+    range: Range | None,  # noqa: A002
+    name: str,
+) -> Decoded:
+    """A grey picture of values deeper than bytes, as floats.
+
+    Args:
+        turned: upright.
+        opened: as it came out of its file, with what the file says of its values.
+        range: the values of black and white, where its type does not say them.
+        name: what to call it in errors.
+    """
+    values, tags = np.asarray(turned), getattr(opened, "tag_v2", {})
+    if turned.mode != "F" and (turned.mode != "I" or opened.format == "PPM"):
+        values = values.astype(np.uint16, copy=False)  # Pillow holds a PPM's in 32 bits
+    bits = tags.get(_BITS, (16,))[0]
+    if range is None and bits < 16:  # a TIFF of 12 bits, which Pillow leaves as they are
+        range = (0, 2**bits - 1)  # noqa: A001
+    scaled, note = scale_to_unit(values, range, name)
+    if tags.get(_PHOTOMETRIC) == 0:  # 0 is white; Pillow turns over bytes, but no deeper values
+        scaled = 1 - scaled
+    return Decoded(Image.fromarray(scaled), note)
+
+
+def _is_cut_to_bytes(picture: Image.Image) -> bool:
+    """Whether Pillow reads colours of 16 bits as bytes; true where it does not tell."""
+    tiles = [tile.args for tile in getattr(picture, "tile", ())]
+    if picture.format == "PPM":
+        return any(isinstance(args, tuple) and args[-1] not in (0, 1, 255) for args in tiles)
+    return picture.format == "JPEG2000" or any(";16" in str(args) for args in tiles)
+
+
+def _bytes_in_range(
+    picture: Image.Image,
+    range: Range,  # noqa: A002
+    name: str,
+    *,
+    cut: bool,
+) -> Decoded:
+    """A grey or RGB picture of bytes whose black and white are given.
+
+    Raises:
+        ImageError: if its values are not those that a range could mean.
+    """
+    if cut:
+        msg = (
+            f"{name} holds colours of 16 bits, of which Pillow reads 8; for a range of its own, read "
+            "it into an array and give that."
+        )
+        raise ImageError(msg)
+    if picture.mode not in ("1", "L", "RGB") or picture.has_transparency_data:
+        msg = (
+            f"A range is for grey and RGB values, but {name} has mode {picture.mode} or transparent "
+            'parts; convert it first, as with picture.convert("RGB").'
+        )
+        raise ImageError(msg)
+    scaled, note = scale_to_unit(np.asarray(picture), range, name)
+    if scaled.ndim == 2:
+        return Decoded(Image.fromarray(scaled), note)
+    return Decoded(Image.fromarray((scaled * 255).round().astype(np.uint8)), note)
 
 
 @contextmanager
@@ -195,9 +285,18 @@ def _formats() -> tuple[str, ...]:
     return tuple(kind for kind in FORMATS if kind in Image.OPEN)
 
 
-def _picture_in(stream: IO[bytes]) -> ImageFile.ImageFile:
+def _picture_in(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
     try:
         return Image.open(stream, formats=_formats())
+    except UnidentifiedImageError:
+        stream.seek(0)
+        if stream.read(4) in _TIFF_HEADS:
+            msg = (
+                f"{name} is a TIFF of a kind that Pillow cannot decode, as of 64 bits or of colours "
+                "in floats; read it into an array, as with tifffile, and give that."
+            )
+            raise ImageError(msg) from None
+        raise
     except Image.DecompressionBombError:
         # Pillow counts the pixels of the file; what can be decoded smaller may have more.
         stream.seek(0)
@@ -254,6 +353,9 @@ def _reduce(picture: ImageFile.ImageFile, name: str, max_bytes: int) -> str | No
 
 def _bytes_needed(picture: ImageFile.ImageFile, pixels: int, factor: int) -> int:
     """Memory at the worst moment: the picture, its RGB or upright copy, what the codec holds."""
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        deep = _WIDE_BYTES if picture.mode == "I" else _DEEP_BYTES
+        return pixels * deep // factor**2
     own = _PIXEL_BYTES.get(picture.mode, _RGB_BYTES)
     plain = picture.mode == "RGB" and "exif" not in picture.info and picture.format != "TIFF"
     codec = _CODEC_BYTES.get(picture.format or "", 0)
@@ -281,25 +383,3 @@ def _rows_of(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     for top in range(0, picture.height, count):
         bottom = min(top + count, picture.height)
         yield top, picture.crop((0, top, picture.width, bottom))
-
-
-def _to_grey(
-    picture: Image.Image, to_bytes: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
-) -> Image.Image:
-    """A grey picture of deep values as one of bytes."""
-    page = Image.new("L", picture.size)
-    for top, rows in _rows_of(picture):
-        page.paste(Image.fromarray(to_bytes(np.asarray(rows)).astype(np.uint8)), (0, top))
-    return page
-
-
-def _deep_to_grey(picture: Image.Image) -> Image.Image:
-    """32-bit grey: integers run to 65535, as 16-bit files are read; floats to 1 or 255."""
-    low, high = (255, 65535) if picture.mode == "I" else (1, 255)
-    top = high if np.nan_to_num(np.asarray(picture)).max() > low else low
-
-    def to_bytes(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        values = np.nan_to_num(rows.astype(np.float64))
-        return ((values / top).clip(0, 1) * 255).round()
-
-    return _to_grey(picture, to_bytes)

@@ -5,7 +5,7 @@ can. Each `Decoder` keeps one child that decodes one file after another:
 
     parent                                      child
       | -- length, JSON {name, fit, ...}, file -->|  starts its watchdog, decodes
-      | <-- length, JSON {size or error}, RGB --- |  stops its watchdog
+      | <-- length, JSON {size or error}, pixels - |  stops its watchdog
 
 The watchdog is an alarm of the system, which ends the child when the time is up whatever it is doing;
 the parent sees the pipe close and starts another child for the next file.
@@ -34,6 +34,7 @@ from PIL import Image
 
 from convscope.errors import DecoderStartError, ImageError
 from convscope.images.decode import MAX_BYTES, Decoded, decode_file
+from convscope.images.pixel_values import Range
 from convscope.images.resize import Fit
 
 SECONDS = 30.0
@@ -88,7 +89,13 @@ class Decoder:
             self._idle.put(child)
         self._end = weakref.finalize(self, _end_all, self._children)
 
-    def decode_file(self, file: Path | bytes, name: str, fit: Fit | None = None) -> Decoded:
+    def decode_file(
+        self,
+        file: Path | bytes,
+        name: str,
+        fit: Fit | None = None,
+        range: Range | None = None,  # noqa: A002
+    ) -> Decoded:
         """Decode a file, as `decode.decode_file` does.
 
         Raises:
@@ -99,6 +106,7 @@ class Decoder:
             "path": None if isinstance(file, bytes) else os.fsencode(file).hex(),
             "name": name,
             "fit": fit and asdict(fit),
+            "range": range,
         }
         body = file if isinstance(file, bytes) else b""
         with self._an_idle_child() as child:
@@ -106,7 +114,7 @@ class Decoder:
             answer, pixels = self._asked_twice(child, request, body)
         if "error" in answer:
             raise ImageError(answer["error"])
-        picture = Image.frombytes("RGB", tuple(answer["size"]), pixels)
+        picture = Image.frombytes(answer["mode"], tuple(answer["size"]), pixels)
         return Decoded(picture, answer["note"])
 
     def _refuse_if_closed(self, name: str) -> None:
@@ -278,13 +286,16 @@ def _ended_after(seconds: float, nowhere: TextIO) -> Iterator[None]:
 def _answer(
     request: Mapping[str, Any], body: bytes, max_bytes: int
 ) -> tuple[dict[str, Any], bytes]:
-    path, fit = request["path"], request["fit"]
+    path, fit, ends = request["path"], request["fit"], request["range"]
     file = body if path is None else Path(os.fsdecode(bytes.fromhex(path)))
     try:
-        found = decode_file(file, request["name"], fit and Fit(**fit), max_bytes=max_bytes)
+        found = decode_file(
+            file, request["name"], fit and Fit(**fit), ends and tuple(ends), max_bytes=max_bytes
+        )
     except ImageError as error:
         return {"error": str(error)}, b""
-    return {"size": found.picture.size, "note": found.note}, found.picture.tobytes()
+    picture = found.picture
+    return {"mode": picture.mode, "size": picture.size, "note": found.note}, picture.tobytes()
 
 
 def _limit_memory(max_bytes: int) -> None:

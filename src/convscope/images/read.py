@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,22 @@ from convscope.errors import ArgumentError, ImageError, printable
 from convscope.images.decode import (
     FORMATS,
     Decode,
+    Decoded,
     decode_file,
     explain_decoding_errors,
     is_picture_name,
-    to_rgb,
+    upright,
 )
+from convscope.images.pixel_values import Range, checked_range, scale_to_unit
 from convscope.images.resize import Fit, resize_and_crop
 
 Source = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
 SAMPLES = ("china", "flower")
+_HOUSEKEEPING = frozenset(
+    {"__macosx", "__pycache__", "$recycle.bin", "#recycle", "#snapshot", "lost+found"}
+    | {"system volume information", "thumbnails", "_thumbs"}
+)
+"""Folders that systems make; of .hidden ones and those of network drives (@eaDir) see the code."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +70,29 @@ def sample(name: str) -> Path:
 def list_images(folder: Path) -> list[Path]:
     """The files of a folder and its subfolders that look like pictures, in order of their names.
 
+    What systems and programs keep there for themselves is passed over: hidden files and folders,
+    thumbnails, trash.
+
     Raises:
         ImageError: if there is no such folder, or none in it.
     """
     if not folder.is_dir():
         msg = f"There is no folder {_name(folder)}."
         raise ImageError(msg)
-    found = sorted(path for path in folder.rglob("*") if is_picture_name(path))
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_housekeeping(name)]
+        paths = (Path(place, name) for name in files if not name.startswith("."))
+        found.extend(path for path in paths if is_picture_name(path))
     if not found:
         msg = f"{_name(folder)} holds no pictures."
         raise ImageError(msg)
-    return found
+    return sorted(found)
+
+
+def _is_housekeeping(folder: str) -> bool:
+    """Whether a folder of this name is a program's own: .ipynb_checkpoints, @eaDir, $RECYCLE.BIN."""
+    return folder.startswith((".", "@")) or folder.lower() in _HOUSEKEEPING
 
 
 def read(
@@ -82,6 +102,7 @@ def read(
     resize: int | None = None,
     fit: str = "crop",
     interpolation: str = "bilinear",
+    range: Range | None = None,  # noqa: A002
     decode: Decode = decode_file,
 ) -> Tensor:
     """Read one photograph.
@@ -90,23 +111,28 @@ def read(
     their names. A JPEG or JPEG 2000 file that would take more than 1 GB to decode is decoded at a
     reduced size, and a warning says so; a larger file of another format is refused.
 
+    Black and white follow from the type of the values, in files, arrays and tensors alike: bytes
+    run to 255, 16-bit unsigned integers to 65535, floats from 0 to 1. Up to 1 % of floats may lie
+    outside; they are clipped, and a warning says so. All others need `range`.
+
     Args:
         source: a path, "sample:china", bytes of a file, a PIL picture, an array (H, W), (H, W, 3)
-            or (H, W, 4) of bytes or of floats in [0, 1], or a tensor (3, H, W) or (1, 3, H, W)
-            in [0, 1].
+            or (H, W, 4), or a tensor (3, H, W) or (1, 3, H, W).
         size: (height, width) wanted, or one number for a square; None keeps the picture's own.
         resize: length of the shorter side before the crop; None: as short as the crop allows.
         fit: "crop" keeps the proportions and cuts out the centre, "squash" keeps all and
             changes the proportions.
         interpolation: "bilinear" or "bicubic".
+        range: the values of black and white, as (0, 4095) for counts of 12 bits; what lies beyond
+            is clipped, and a warning says so.
         decode: decodes files; `decoder.Decoder.decode_file` does so within a time limit.
 
     Returns:
         (1, 3, H, W) pixels in [0, 1].
 
     Raises:
-        ImageError: if it cannot be read; the message says why.
-        ArgumentError: if `fit` or `interpolation` is unknown, or `size` is no size.
+        ImageError: if it cannot be read, or its values need a range; the message says why.
+        ArgumentError: if `fit` or `interpolation` is unknown, or `size` or `range` is invalid.
 
     Example:
         >>> import convscope as cs
@@ -116,18 +142,26 @@ def read(
         torch.Size([1, 3, 224, 224])
         >>> cs.read("sample:flower", (96, 128), fit="squash").shape
         torch.Size([1, 3, 96, 128])
+        >>> import numpy as np
+        >>> counts = np.full((8, 8), 2047.5)  # of a camera of 12 bits
+        >>> cs.read(counts, range=(0, 4095)).max()
+        tensor(0.5000)
     """
     if fit not in ("crop", "squash"):
         msg = f"fit must be 'crop' or 'squash', not {fit!r}."
         raise ArgumentError(msg)
     wanted = None if size is None else Fit.of(size, resize, fit, interpolation)
+    ends = checked_range(range)
     file = _file(source)
     if file is None:
-        return _pixels(_as_picture(source), wanted)
-    decoded = decode(file, _name(source), wanted)
-    if decoded.note:
-        warnings.warn(decoded.note, UserWarning, stacklevel=2)
-    return _pixels(decoded.picture)
+        found, note = _as_picture(source, ends)
+        pixels = _pixels(found, wanted)
+    else:
+        decoded = decode(file, _name(source), wanted, ends)
+        pixels, note = _pixels(decoded.picture), decoded.note
+    if note:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return pixels
 
 
 def pixel_digest(pixels: Tensor) -> str:
@@ -164,18 +198,23 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _as_picture(source: Source) -> Image.Image | Tensor:
+_Found = tuple[Image.Image | Tensor, str | None]
+
+
+def _as_picture(source: Source, ends: Range | None) -> _Found:
+    """A picture or pixels, and one sentence where values were clipped."""
     if isinstance(source, Image.Image):
-        return _from_pillow(source)
+        found = _from_pillow(source, ends)
+        return found.picture, found.note
     if isinstance(source, Tensor):
-        return _from_tensor(source)
+        return _from_tensor(source, ends)
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(source, ends)
     msg = f"A photograph is a path, a PIL picture, an array or a tensor, not a {type(source).__name__}."
     raise ImageError(msg)
 
 
-def _from_pillow(picture: Image.Image) -> Image.Image:
+def _from_pillow(picture: Image.Image, ends: Range | None) -> Decoded:
     """Its pixels may not be decoded yet, so the same formats are allowed as for files."""
     if picture.format not in (None, *FORMATS):
         msg = (
@@ -184,7 +223,7 @@ def _from_pillow(picture: Image.Image) -> Image.Image:
         )
         raise ImageError(msg)
     with explain_decoding_errors("This picture"):
-        return to_rgb(picture, "This picture")
+        return upright(picture, "This picture", ends)
 
 
 def _missing(path: Path) -> str:
@@ -194,56 +233,88 @@ def _missing(path: Path) -> str:
     return f"There is no file {_name(path)}.{hint}"
 
 
-def _from_array(array: np.ndarray[Any, Any]) -> Image.Image | Tensor:
+def _from_array(array: np.ndarray[Any, Any], ends: Range | None) -> _Found:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         msg = f"An array must have the shape (H, W), (H, W, 3) or (H, W, 4), not {array.shape}."
         raise ImageError(msg)
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    if array.dtype == np.uint8:
-        return to_rgb(Image.fromarray(np.ascontiguousarray(array)), "This array")
-    if array.dtype.kind != "f":
-        msg = f"An array must hold bytes (uint8) or floats in [0, 1], not {array.dtype}."
+    if array.dtype == np.uint8 and ends is None:
+        found = upright(Image.fromarray(np.ascontiguousarray(array)), "This array")
+        return found.picture, found.note
+    if array.ndim == 3 and array.shape[2] == 4 and ends is not None:
+        msg = "A range is for grey and RGB values; leave out the array's fourth channel."
         raise ImageError(msg)
-    colour = torch.from_numpy(np.atleast_3d(array).astype(np.float32)).permute(2, 0, 1)
+    scaled, note = scale_to_unit(array, ends, "This array")
+    colour = torch.from_numpy(np.atleast_3d(scaled)).permute(2, 0, 1)
     if len(colour) == 4:
         colour = colour[:3] * colour[3] + (1 - colour[3])  # what is transparent is white
-    return _from_tensor(colour)
+    _check_size(colour)
+    return colour[None].expand(1, 3, -1, -1), note
 
 
-def _from_tensor(tensor: Tensor) -> Tensor:
+def _from_tensor(tensor: Tensor, ends: Range | None) -> _Found:
     tensor = tensor[None] if tensor.dim() == 3 else tensor
     if tensor.dim() != 4 or tensor.shape[0] != 1 or tensor.shape[1] not in (1, 3):
         msg = f"A tensor must have the shape (3, H, W) or (1, 3, H, W), not {tuple(tensor.shape)}."
         raise ImageError(msg)
-    if tensor.dtype == torch.uint8:
-        tensor = tensor.float() / 255
-    if not tensor.is_floating_point():
-        msg = f"A tensor must hold floats in [0, 1] or bytes, not {tensor.dtype}."
-        raise ImageError(msg)
-    check_pixels(tensor)
-    return tensor.detach().float().expand(1, 3, -1, -1)
+    pixels, note = scale_tensor(tensor, ends, "This tensor")
+    return pixels.expand(1, 3, -1, -1), note
 
 
-def check_pixels(tensor: Tensor) -> None:
-    """Refuse what is no pixels in [0, 1].
+def scale_tensor(
+    tensor: Tensor,
+    range: Range | None,  # noqa: A002
+    name: str,
+) -> tuple[Tensor, str | None]:
+    """Values of any type as float32 pixels in [0, 1], as `pixel_values.scale_to_unit` does.
+
+    Args:
+        tensor: (N, C, H, W), judged one by one.
+        range: the values of black and white; None: those of the type.
+        name: what to call it in errors.
+
+    Returns:
+        The pixels, and one sentence where values were clipped.
 
     Raises:
-        ImageError: if there are none, values are not finite, or far outside [0, 1].
+        ImageError: if there are no pixels, if values are not finite, or if they need a range.
     """
+    _check_size(tensor)
+    tensor = tensor.detach()
+    if tensor.is_floating_point() and range is None:
+        low, high = tensor.aminmax()
+        if low >= 0 and high <= 1:  # on its device, without a copy
+            return tensor.float(), None
+    values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+    names = [f"{name}[{k}]" for k, _ in enumerate(values)] if len(values) > 1 else [name]
+    found = [scale_to_unit(one, range, its) for one, its in zip(values, names, strict=True)]
+    pixels = torch.from_numpy(np.stack([scaled for scaled, _ in found])).to(tensor.device)
+    notes = [note for _, note in found if note]
+    more = f" So it is with {len(notes) - 1} more." if len(notes) > 1 else ""
+    return pixels, notes[0] + more if notes else None
+
+
+def check_finite(tensor: Tensor) -> None:
+    """Refuse pixels of which some are no numbers.
+
+    Raises:
+        ImageError: if there are none, or if some are not finite.
+    """
+    _check_size(tensor)
+    if not tensor.isfinite().all():
+        scale_tensor(tensor, None, "images")
+
+
+def _check_size(tensor: Tensor) -> None:
     if not tensor.numel():
         msg = f"There are no pixels in a tensor of shape {tuple(tensor.shape)}."
-        raise ImageError(msg)
-    low, high = (float(v) for v in tensor.detach().aminmax())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        msg = "The pixels hold values that are not finite (NaN or infinity)."
-        raise ImageError(msg)
-    if low < -0.5 or high > 1.5:
-        msg = f"Pixels must lie in [0, 1], but these run from {low:.3g} to {high:.3g}: give them before any normalisation, which is the network's own first step."
         raise ImageError(msg)
 
 
 def _pixels(picture: Image.Image | Tensor, wanted: Fit | None = None) -> Tensor:
     if isinstance(picture, Tensor):
         return (resize_and_crop(picture, wanted) if wanted else picture).clone()
-    values = np.array(resize_and_crop(picture, wanted) if wanted else picture, dtype=np.uint8)
+    values = np.array(resize_and_crop(picture, wanted) if wanted else picture)
+    if picture.mode == "F":  # grey; cubic resampling overshoots
+        return torch.from_numpy(values).clamp_(0, 1).expand(1, 3, -1, -1).clone()
     return torch.from_numpy(values).permute(2, 0, 1)[None].float().div_(255)

@@ -36,6 +36,14 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
         LoadError: if there is no such file, it is damaged, or it holds no weights.
     """
     path = Path(file).expanduser()
+    if str(file).startswith(("http://", "https://")):
+        msg = (
+            f"{file} is an address; nothing is downloaded from it: save the file and give its path."
+        )
+        raise LoadError(msg)
+    if path.is_dir():
+        msg = f"{path} is a folder; give the file of weights in it."
+        raise LoadError(msg)
     if not path.is_file():
         msg = f"There is no weight file {path}."
         raise LoadError(msg)

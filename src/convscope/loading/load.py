@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,12 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, LoadError, closest
+from convscope.images.pixel_values import Range, checked_range
 from convscope.images.read import Standardize
 from convscope.images.resize import height_and_width
 from convscope.loading.bundled import bundled_network
 from convscope.loading.checkpoint import load_weights, read_state_dict
 from convscope.loading.from_torchvision import torchvision_network
+from convscope.loading.labels import Labels, misfit, read_labels
+from convscope.loading.model_names import HUBS, explain_unknown
 from convscope.network.network import Network
+from convscope.objectives.makers import OUTPUT
 from convscope.objectives.outputs import Selector
 
 ChannelValues = Sequence[float] | float | None
@@ -39,8 +42,9 @@ def load(
     std: ChannelValues = None,
     size: int | tuple[int, int] | None = None,
     resize: int | None = None,
-    labels: Sequence[str] | str | Path | None = None,
+    labels: Labels | None = None,
     output: Selector = None,
+    range: Range | None = None,  # noqa: A002
     device: str | torch.device | None = None,
 ) -> Network:
     """Load a network.
@@ -59,8 +63,11 @@ def load(
         std: their standard deviation.
         size: side of its input images, or (height, width).
         resize: length of the shorter side before the crop.
-        labels: class names, or a file with one per line, or a JSON list.
+        labels: class names in order, {number: name}, {name: number}, "imagenet", or a file: one
+            name per line (a blank line for a class without one), CSV, or JSON with a list or dict.
         output: which part of the module's output holds the scores: an index, a name, or a function.
+        range: the values of black and white in images whose type does not say them, as (0, 4095)
+            for counts of 12 bits; see `read`.
         device: device to move it to, as "cuda"; None leaves it.
 
     Returns:
@@ -85,7 +92,7 @@ def load(
         msg = f"A network is given by its name or as a torch.nn.Module, not as a {type(spec).__name__}."
         raise LoadError(msg)
     network = _load_spec(spec, weights, partial=partial)
-    changes: dict[str, Any] = {"output": output}
+    changes: dict[str, Any] = {"output": output, "pixel_range": checked_range(range)}
     if size is not None:
         changes["input_size"] = height_and_width(size)
         changes["resize"] = None
@@ -95,6 +102,8 @@ def load(
         changes["labels"] = read_labels(labels)
     changes["normalize"] = _normalization(network, mean, std)
     network = replace(network, **changes)
+    if labels is not None and len(network.labels):
+        network = replace(network, labels=_fitting_labels(network))
     if device is not None:
         _move_to_device(network, device)
     return network
@@ -117,7 +126,7 @@ def _load_spec(spec: str | nn.Module, weights: str | Path | None, *, partial: bo
         from convscope.loading.from_timm import timm_network
 
         return timm_network(name, weights, partial=partial)
-    if name:
+    if name and _is_importable(source) and not spec.startswith(HUBS):
         return _from_module(_import_module(source, name), spec, weights, partial=partial)
     return torchvision_network(_torchvision_name(spec), weights, partial=partial)
 
@@ -129,18 +138,7 @@ def _torchvision_name(spec: str) -> str:
     names = list_models()
     if spec in names:
         return spec
-    if Path(spec).suffix in (".pth", ".pt", ".th", ".safetensors", ".ckpt", ".bin"):
-        msg = (
-            f"{spec} holds weights only; say which network they belong to, as in "
-            f"load('torchvision:vgg16', weights={spec!r})."
-        )
-        raise LoadError(msg)
-    suggestions = closest(spec, ["bundled", *names])
-    msg = (
-        f"There is no network {spec!r}; the closest are {suggestions}. The command 'convscope models' "
-        "lists them; one of your own is written package.module:function."
-    )
-    raise LoadError(msg)
+    raise LoadError(explain_unknown(spec, names))
 
 
 def _from_module(
@@ -154,11 +152,14 @@ def _from_module(
     return replace(network, missing=missing)
 
 
+def _is_importable(name: str) -> bool:
+    """Whether this can name a module of Python; "C" of a path of Windows, or "net.py", cannot."""
+    parts = name.split(".")
+    return len(name) > 1 and parts[-1] != "py" and all(part.isidentifier() for part in parts)
+
+
 def _import_module(module_name: str, name: str) -> nn.Module:
     """A module, or what a function without arguments returns, found by `package.module:name`."""
-    if not all(part.isidentifier() for part in module_name.split(".")):
-        msg = f"{module_name!r} is not a module name; write package.module:function."
-        raise LoadError(msg)
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
@@ -222,24 +223,23 @@ def _one_or_three(value: Sequence[float] | float, name: str) -> tuple[float, ...
     return numbers
 
 
-def read_labels(labels: Sequence[str] | str | Path) -> tuple[str, ...]:
-    """Class names as they are, or from a file: one per line, or a JSON list."""
-    if not isinstance(labels, str | Path):
-        return tuple(str(label) for label in labels)
-    path = Path(labels).expanduser()
-    if not path.is_file():
-        msg = f"There is no label file {path}."
-        raise LoadError(msg)
+def _fitting_labels(network: Network) -> tuple[str, ...]:
+    """The labels that were given, no more of them than the network has outputs.
+
+    A warning says where the numbers differ. A network that cannot run yet keeps them as they are.
+    """
+    labels = tuple(network.labels)
     try:
-        text = path.read_text(encoding="utf-8")
-        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
-    except ValueError as error:  # no UTF-8, or no JSON
-        msg = f"{path} cannot be read as labels ({error})."
-        raise LoadError(msg) from None
-    if not isinstance(names, list):
-        msg = f"{path} must hold a JSON list of names, not a {type(names).__name__}."
-        raise LoadError(msg)
-    return tuple(str(label).strip() for label in names if str(label).strip())
+        grey = torch.full((1, 3, *network.input_size), 0.5, device=network.device)
+        scores = network.activations(grey, (OUTPUT,))[OUTPUT]
+    except Exception:  # noqa: BLE001 - of a user's module; the first method that is called says why
+        return labels
+    if scores.dim() not in (2, 4):  # boxes, or a sequence
+        return labels
+    outputs = scores.shape[1]
+    if note := misfit(labels, outputs, network.name):
+        warnings.warn(note, UserWarning, stacklevel=3)
+    return () if outputs == 1 < len(labels) else labels[:outputs]
 
 
 def _move_to_device(network: Network, device: str | torch.device) -> None:

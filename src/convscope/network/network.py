@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Generic, Self, TypeVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from convscope.errors import ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
-from convscope.images.read import Source, check_pixels, read
+from convscope.images.pixel_values import Range
+from convscope.images.read import Source, check_finite, read, scale_tensor
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
 from convscope.network.gradients import gradients_at
@@ -82,12 +85,14 @@ class Network:
         module: images (N, C, H, W) -> scores (N, K).
         normalize: pixels in [0, 1] -> input of the module, differentiable; None: the pixels
             themselves.
-        labels: class names, or empty when they are not known.
+        labels: class names, or empty when they are not known; "" for a class without one.
         name: for captions and file names.
         spec: argument of `load`, so that another machine can load it too.
         input_size: (height, width) of the photographs it takes.
         resize: length to which a photograph's shorter side is brought before it is cropped.
         interpolation: how it is resized, "bilinear" or "bicubic".
+        pixel_range: the values of black and white in photographs whose type does not say them, as
+            (0, 4095) for counts of 12 bits; arrays and tensors of floats are in [0, 1] all the same.
         output: which part of the module's output holds the scores, where that is ambiguous:
             an index, a name, or a function.
         missing: names of weights that were not loaded; then only filters can be shown.
@@ -112,6 +117,7 @@ class Network:
     input_size: tuple[int, int] = field(default=(224, 224), kw_only=True)
     resize: int | None = field(default=None, kw_only=True)
     interpolation: str = field(default="bilinear", kw_only=True)
+    pixel_range: Range | None = field(default=None, kw_only=True)
     output: Selector = field(default=None, kw_only=True)
     missing: frozenset[str] = field(default=frozenset(), kw_only=True)
 
@@ -197,7 +203,14 @@ class Network:
         """The same with the module for this thread alone."""
         return exclusive(self.module)
 
-    def read(self, source: Source, *, fit: str = "crop", decode: Decode = decode_file) -> Tensor:
+    def read(
+        self,
+        source: Source,
+        *,
+        fit: str = "crop",
+        range: Range | None = None,  # noqa: A002
+        decode: Decode = decode_file,
+    ) -> Tensor:
         """One photograph as this network takes it, (1, 3, H, W) in [0, 1]; see `convscope.read`."""
         pixels = read(
             source,
@@ -205,9 +218,17 @@ class Network:
             resize=self.resize,
             fit=fit,
             interpolation=self.interpolation,
+            range=self.range_of(source) if range is None else range,
             decode=decode,
         )
         return pixels.to(self.device)
+
+    def range_of(self, source: Source) -> Range | None:
+        """`pixel_range`, unless the values are floats in [0, 1] already, as `read` returns them."""
+        if isinstance(source, Tensor):
+            return None if source.is_floating_point() else self.pixel_range
+        in_unit = isinstance(source, np.ndarray) and source.dtype.kind == "f"
+        return None if in_unit else self.pixel_range
 
     def as_pixels(self, images: Tensor | Source) -> Tensor:
         """A photograph or a batch as (N, 3, H, W) pixels on the network's device.
@@ -217,15 +238,19 @@ class Network:
         """
         if not (isinstance(images, Tensor) and images.dim() == 4):
             return self.read(images)
-        if images.shape[1] not in (3, self.channels) or not images.is_floating_point():
+        if images.shape[1] not in (3, self.channels):
             msg = (
-                "Photographs must be floats of shape (N, 3, H, W), but these are "
-                f"{images.dtype} of shape {tuple(images.shape)}."
+                f"Photographs for {self.name} have the shape (N, {self.channels or 3}, H, W), but "
+                f"these have {tuple(images.shape)}."
             )
             raise ImageError(msg)
-        if images.shape[1] == 3:  # the input of other networks may have any range
-            check_pixels(images)
-        return images.detach().clone().float().to(self.device)
+        if images.is_floating_point() and images.shape[1] not in (1, 3):
+            check_finite(images)  # bands other than colours may have any range
+            return images.detach().clone().float().to(self.device)
+        pixels, note = scale_tensor(images, self.range_of(images), "images")
+        if note:
+            warnings.warn(note, UserWarning, stacklevel=3)
+        return pixels.clone().to(self.device)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
@@ -404,7 +429,7 @@ class Network:
     def class_label(self, class_id: int) -> str:
         """The label of a class, or its number where labels are missing."""
         known = 0 <= class_id < len(self.labels)
-        return str(self.labels[class_id]) if known else f"class {class_id}"
+        return (known and str(self.labels[class_id])) or f"class {class_id}"
 
     def _capture(
         self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool

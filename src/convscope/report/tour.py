@@ -101,7 +101,7 @@ def _fine(net: Network, photo: Tensor | Source) -> Tensor:
     height, width = net.input_size
     resize = net.resize * zoom if net.resize else None
     size, how = (height * zoom, width * zoom), net.interpolation
-    return read(photo, size, resize=resize, interpolation=how)
+    return read(photo, size, resize=resize, interpolation=how, range=net.range_of(photo))
 
 
 def _lead(said: Table, objective: Objective, name: str) -> str:

@@ -151,7 +151,7 @@ def correspondence(
         list(layers) if layers else [f"stage:{row.stage}" for row in not_empty(net.layers.stages)]
     )
     names = [net.layers.find(name).name for name in names]
-    whole = [read(one.source) for one in marked]
+    whole = [read(one.source, range=net.range_of(one.source)) for one in marked]
     _check_boxes(marked, whole)
     found: dict[str, dict[str, list[float]]] = {}
     reporter = Reporter(len(parts) + 1, "parts", progress, should_stop)

@@ -142,11 +142,11 @@ def dream(
     config = _configured(
         config, octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile
     )
-    pixels = _sized(read(photograph), side).to(net.device)
+    pixels = _sized(read(photograph, range=net.range_of(photograph)), side).to(net.device)
     asked = dream_objective(net, objective, guide)
     options = _recorded(net, pixels, config, side, precision)
     if guide is not None:
-        options["guide"] = _named(guide)
+        options["guide"] = _named(net, guide)
     recipe = recipe_for(net, "dream", asked.label, seed=seed, **options)
 
     def shown(frame: Tensor) -> Pictures:
@@ -236,7 +236,7 @@ def dream_zoom(
     config = _configured(
         config, octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile
     )
-    pixels = current = _sized(read(photograph), side).to(net.device)
+    pixels = current = _sized(read(photograph, range=net.range_of(photograph)), side).to(net.device)
     asked, found = dream_objective(net, objective, None), []
     passes = ForwardBackward(net, BatchObjective((asked,), 1), precision)
     for number in range(frames):
@@ -270,10 +270,10 @@ def _recorded(
     return {**seen, **how.__dict__, **computed(net, precision)}
 
 
-def _named(guide: Source) -> str:
+def _named(net: Network, guide: Source) -> str:
     """The name of a guide's file without its folders, if it is one, and its mark."""
     name = f"{Path(guide).name} " if isinstance(guide, str | Path) else ""
-    return name + pixel_digest(read(guide))
+    return name + pixel_digest(read(guide, range=net.range_of(guide)))
 
 
 def dream_objective(
