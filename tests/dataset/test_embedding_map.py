@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -78,6 +79,19 @@ def test_points_lie_in_the_unit_square_and_repeat(found, method):
     assert torch.equal(first, second)
     torch.testing.assert_close(first.amin(0), torch.zeros(2))
     torch.testing.assert_close(first.amax(0), torch.ones(2))
+
+
+@pytest.mark.parametrize("count", [3, 4, 5])
+@pytest.mark.parametrize("method", ["tsne", "umap", "pca"])
+def test_a_few_photographs_can_be_laid_out(found, method, count):
+    if method == "umap":
+        pytest.importorskip("umap")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # UMAP's, of few neighbours
+        points = embedding_map(found, method=method, most=count).points
+    assert (count, 2) == tuple(points.shape)
+    assert points.isfinite().all()
+    assert 3 <= len(points.unique(dim=0))
 
 
 def test_pictures_of_all_kinds(found):
