@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from convscope.network.network import Network
 from convscope.render.colour import as_bytes, coloured
 from convscope.render.encode import data_uri, encode
 from convscope.render.grid import montage, scaled, shape_of
@@ -44,6 +45,16 @@ def encode_heatmap(values: Any, size: tuple[int, int], top: float | None = None)
         return ""
     share = enlarged(np.asarray(values, dtype=np.float32) / top, size[1], size[0])
     return encode_jpeg(Image.fromarray(as_bytes(coloured(share))))
+
+
+def enlarge(net: Network, layer: str, plane: Tensor, pixels: Tensor) -> Tensor:
+    """A map (h, w) of a layer as large as the photograph, (H, W), each cell where it lies.
+
+    Nothing but 0 where that is unknown: the page lays no map over the photograph then.
+    """
+    place = net.placement(layer, plane, pixels)
+    size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+    return plane.new_zeros(size) if place is None else place.enlarge(plane, size)
 
 
 def encode_sprite(maps: Tensor) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from convscope.render.colour import coloured
 from convscope.render.grid import sheet
 from convscope.results import Heatmap, Recipe, Result, recipe_for
 from convscope.results.base import as_array
+from convscope.tracing.placement import Axis, Placement
 
 BATCH_SIZE = 32
 
@@ -268,7 +269,13 @@ def occlusion_by_class(
     labels = [net.class_label(int(n)) for n in classes]
     options = {"window": window, "stride": stride, "fill": fill, "captions": labels}
     recipe = recipe_for(net, "occlusion_by_class", ", ".join(labels), seed=seed, **options)
-    return Heatmap(values, pixels.expand(len(classes), -1, -1, -1), recipe)
+    axes = [
+        Axis(side, step, (side - 1) / 2)
+        for side, step in zip(window_size, stride_size, strict=True)
+    ]
+    place = Placement(axes[0], axes[1], (grid[0], grid[1]))  # of the windows' centres
+    images = pixels.expand(len(classes), -1, -1, -1)
+    return Heatmap(values, images, recipe, placement=place)
 
 
 def _occluder(

@@ -67,7 +67,7 @@ class TopActivations:
     def boxes(self) -> list[tuple[int, int, int, int]]:
         """The receptive field of each cell: (top, left, bottom, right), ends excluded."""
         height, width = self.pixels.shape[-2:]
-        field = self.net.layers.field(self.layer)
+        field = self.net.layers.patch(self.layer)
         if field is None:
             return [(0, 0, height, width)] * len(self.places)
         return [pixel_box(field, p.y, p.x, height, width) for p in self.places]
@@ -78,7 +78,7 @@ class TopActivations:
         A part that reaches beyond a border keeps its place and is filled there. Where a cell can
         see as much as the whole photograph, it is shown whole.
         """
-        field = self.net.layers.field(self.layer)
+        field = self.net.layers.patch(self.layer)
         if field is None:
             return pictures
         parts = [

@@ -73,7 +73,13 @@ def _box(row: LayerInfo, rows: list[LayerInfo]) -> Box:
     depths = [r.shape[0] for r in rows]
     grid = row.shape[-1] if len(row.shape) == 3 else 1
     shape = "x".join(str(n) for n in row.shape)
-    sees = f", receptive field of {row.receptive_field} pixels" if row.receptive_field else ""
+    sees = (
+        f", receptive field of {row.sees} pixels"
+        if row.sees and not row.whole
+        else f", receptive field: {row.sees}"
+        if row.sees
+        else ""
+    )
     label = f"{row.stage}" if row.stage else row.name.rpartition(".")[2]
     note = f"{row.address} ({row.name}): {shape}{sees}"
     kind = _KINDS.get(row.kind, "conv")
@@ -131,8 +137,10 @@ def _maps_figure(net: Network, pixels: Tensor, row: LayerInfo) -> Figure:
     found = maps(net, pixels, address, strongest=16)
     height, width = row.shape[1:]
     sees = (
-        f" The receptive field is {row.receptive_field} pixels of the photograph."
-        if row.receptive_field
+        f" The receptive field is {row.sees} pixels of the photograph."
+        if row.sees and not row.whole
+        else f" Receptive field: {row.sees}."
+        if row.sees
         else ""
     )
     return Figure(

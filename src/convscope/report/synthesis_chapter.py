@@ -14,10 +14,11 @@ from convscope.network.network import Network
 from convscope.objectives.makers import channel
 from convscope.render.colour import Floats
 from convscope.render.grid import sheet
-from convscope.render.overlay import overlay
+from convscope.render.overlay import overlay, unplaced
 from convscope.report.page import Chapter, Figure
 from convscope.results import Pictures
 from convscope.results.base import as_array
+from convscope.results.heatmap import UNPLACED
 from convscope.synthesis.synthesize import synthesize
 from convscope.tracing.depth import at_depth, map_stages
 
@@ -58,7 +59,7 @@ def _figure(
     strongest: Sequence[int],
     found: Pictures,
 ) -> Figure:
-    fired = [fired_in(pixels, acts[0, k]) for k in strongest]
+    fired = [fired_in(net, address, pixels, acts[0, k]) for k in strongest]
     made = [_as_large(tile, fired[0].shape[0]) for tile in found.tile_arrays()]
     names = [f"channel {k}: where it is active" for k in strongest] + ["made for it"] * len(made)
     numbers = ", ".join(f"{address}:{k}" for k in strongest)
@@ -88,13 +89,19 @@ def _compared(
     return f"It does so {min(more):.0f} to {max(more):.0f} times as much as the photograph."
 
 
-def fired_in(pixels: Tensor, plane: Tensor) -> Floats:
+def fired_in(net: Network, layer: str, pixels: Tensor, plane: Tensor) -> Floats:
     """The photograph with a channel's map (h, w) over it, (H, W, 3) in [0, 1]."""
     photo = as_array(pixels[0].permute(1, 2, 0).expand(-1, -1, 3))
     heat = as_array(plane.clamp(min=0))
     top = float(heat.max())
     share = heat / top if top > 0 else heat
-    return (np.asarray(overlay(photo, share, opacity=0.6)) / 255).astype(np.float32)
+    place = net.placement(layer, plane, pixels)
+    if place is None:
+        drawn = unplaced(photo, share, UNPLACED)
+    else:
+        large = place.enlarge(torch.from_numpy(share), (photo.shape[0], photo.shape[1]))
+        drawn = overlay(photo, as_array(large), opacity=0.6)
+    return (np.asarray(drawn) / 255).astype(np.float32)
 
 
 def _as_large(tile: Floats, side: int) -> Floats:

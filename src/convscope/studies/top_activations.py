@@ -81,7 +81,7 @@ def view(
     """
     pixels = net.read(photo)
     projected = _projection(net, pixels, layer, k, best)
-    field = net.layers.field(layer)
+    field = net.layers.patch(layer)
     height, width = pixels.shape[-2:]
     if field is None or field.y is None or field.x is None:
         return pixels, projected

@@ -171,6 +171,11 @@ class Layers(Sequence[LayerInfo]):
         """The receptive field of a layer along both axes; None if it has no map."""
         return self._fields[self.find(address).name]
 
+    def patch(self, address: str) -> ReceptiveField | None:
+        """What a patch shows of a layer: its receptive field, without norms over space."""
+        field = self.field(address)
+        return field and field.nearby()
+
     def placement(self, address: str) -> Placement | None:
         """Where the cells of a layer's map lie on a picture of the network's own size.
 

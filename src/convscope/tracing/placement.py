@@ -139,8 +139,8 @@ class Placement:
         """Maps as large as the picture, every cell where it lies.
 
         Values are bilinear between the centres of cells. Beyond the outermost centres the value of
-        the outermost cell holds as far as that cell sees, at least half a cell; where no cell sees
-        anything it is 0. Cells that tile the picture are enlarged as PyTorch does with
+        the outermost cell holds for half a cell, and from there it falls to 0 where that cell sees
+        nothing any more. Cells that tile the picture are enlarged as PyTorch does with
         `align_corners=False`.
 
         Args:
@@ -176,8 +176,9 @@ def _weights(axis: Axis, cells: int, there: Axis, count: int, sees: float) -> Te
     place = (pixels - axis.offset) / axis.stride
     inner = place.clamp(0, cells - 1)
     weights = (1 - (inner[:, None] - torch.arange(cells)).abs()).clamp(min=0)
-    reach = max(sees / abs(axis.stride), 1) / 2
-    return weights * ((place - inner).abs() <= reach)[:, None]
+    beyond, reach = (place - inner).abs() - 0.5, (sees / abs(axis.stride) - 1) / 2  # in cells
+    fading = (1 - beyond / reach).clamp(0, 1) if reach > 0 else (beyond <= 0).double()
+    return weights * fading[:, None]
 
 
 def _meet(one: Axis, other: Axis) -> Axis:

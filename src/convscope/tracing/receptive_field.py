@@ -6,7 +6,7 @@ Networks", doi:10.23915/distill.00021.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convscope.tracing.placement import Axis, Placement
 
@@ -30,6 +30,12 @@ class ReceptiveField:
     grid: tuple[int, int]
     local: Placement | None = None
     whole: str = ""
+
+    def nearby(self) -> ReceptiveField:
+        """The same without what lets every cell see the whole picture, as norms over space."""
+        if self.whole and self.local and self.local.is_known and not self.local.sees_all:
+            return replace(self, y=self.local.y, x=self.local.x)
+        return self
 
     def hull(self, other: ReceptiveField) -> ReceptiveField:
         """The field of a sum or concatenation of two maps."""

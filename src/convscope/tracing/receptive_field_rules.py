@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from convscope.tracing.placement import LOST, Axis, Placement
@@ -360,8 +361,10 @@ def _padded_grid(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
 
 def _indexing(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
     index = _all_axes(_as_tuple(call.args[1]), call.dim)
-    if index is None or call.order is None:
+    if call.order is None:
         return (y, x) if call.grid == call.before else None
+    if index is None:
+        return None
     rows, columns = index[call.rows], index[call.rows + 1]
     if not isinstance(rows, slice) or not isinstance(columns, slice):
         return None  # as by a list of rows
@@ -377,7 +380,12 @@ def _as_tuple(index: Any) -> tuple[Any, ...]:
 def _all_axes(index: tuple[Any, ...], dim: int) -> list[Any] | None:
     """One index for each axis, the ellipsis written out; None where tensors make it unclear."""
     plain = [part for part in index if part is not None and part is not Ellipsis]
-    if len(plain) > dim or any(isinstance(part, Tensor | bool) for part in plain):
+    unclear = [
+        isinstance(part, bool)
+        or (isinstance(part, Tensor) and (part.dim() != 1 or part.dtype == torch.bool))
+        for part in plain
+    ]
+    if len(plain) > dim or any(unclear):
         return None
     free = [slice(None)] * (dim - len(plain))
     if Ellipsis not in [part for part in index if not isinstance(part, list)]:

@@ -197,10 +197,10 @@ class _Tracer:
     def on_function(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         inputs = [value for value in _tensors(args) if id(value) in self.fields]
         name, results = getattr(func, "__name__", ""), _tensors([result])
-        if not inputs or not results or name in _CONSTANTS:
-            return
         if name in ("copy_", "__setitem__"):
             self._on_write(name, args)
+            return
+        if not inputs or not results or name in _CONSTANTS:
             return
         maps = [value for value in inputs if self.dim_orders[id(value)]]
         source_field = reduce(ReceptiveField.hull, (self.fields[id(value)] for value in inputs))

@@ -43,7 +43,7 @@ def _cells(row: LayerInfo) -> list[Cell]:
         row.kind,
         row.index,
         "x".join(str(n) for n in row.shape),
-        _number(row.receptive_field),
+        row.sees or None,
         _number(row.stride),
         row.parameters,
         row.calls,

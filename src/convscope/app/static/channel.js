@@ -44,7 +44,7 @@ const drawUnit = latest(async (panel) => {
   if (!found || !same()) return;
   parts.words.textContent = unitWords(found);
   parts.map.replaceChildren(layered(found, "Activation map", `Maximum ${short(found.most)}, mean ${short(found.mean)}. The frame on the photograph is the receptive field of its strongest cell.`));
-  if (found.most > 0) frame(...found.box, found.sees ? "Receptive field of its strongest cell" : "Its strongest cell sees the whole photograph");
+  if (found.most > 0) frame(...found.box, found.sees ? `${found.whole ? "Local r" : "R"}eceptive field of its strongest cell` : "Its strongest cell sees the whole photograph");
   parts.want.replaceChildren(wanted(asked));
   parts.more.replaceChildren(histogram(found), alike(found));
   if (facts.survey) surveyed(parts.more, asked, same);

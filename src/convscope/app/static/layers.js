@@ -51,7 +51,7 @@ const draw = latest(async (panel) => {
   if (!found || about !== photo || !parts.place.isConnected) return;
   const stage = facts.stages.find((one) => one.layer === layer);
   sheet = sheetOf(found, { words: parts.words, open: (k) => go({ channel: k, tab: views.channel ? "channel" : state.tab }),
-    resting: found.sees ? `The receptive field of this layer is ${reach(found.sees)} pixels.` : "The receptive field of this layer is the whole photograph." });
+    resting: found.sees?.whole ? `Receptive field: local ${found.sees.y.size} x ${found.sees.x.size} pixels; ${found.sees.whole}.` : found.sees ? `The receptive field of this layer is ${reach(found.sees)} pixels.` : "The receptive field of this layer is the whole photograph." });
   if (!stage) depths[layer] = found.depth;
   await sheet.ready;
   parts.place.replaceChildren(sheet.canvas);

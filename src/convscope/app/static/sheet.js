@@ -93,7 +93,7 @@ function point(sheet, cell, how = "Click") {
   if (sheet.tell) { words.textContent = sheet.tell(cell.channel); return; }
   words.textContent = `Channel ${cell.channel}: maximum ${short(found.most[cell.channel])}, mean ${short(found.mean[cell.channel])}. ${how} to open it.`;
   const [top, left, bottom, right] = seen(found.sees, cell.row, cell.column);
-  frame(top, left, bottom, right, found.sees ? `Receptive field: ${right - left} by ${bottom - top} pixels` : "This cell sees the whole photograph");
+  frame(top, left, bottom, right, found.sees ? `${found.sees.whole ? "Local r" : "R"}eceptive field: ${right - left} by ${bottom - top} pixels` : "This cell sees the whole photograph");
 }
 
 // Pixels that a cell sees, cut at the photograph's borders.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from convscope.app.image_encoding import encode_heatmap, encode_jpeg
+from convscope.app.image_encoding import encode_heatmap, encode_jpeg, enlarge
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
@@ -46,12 +46,13 @@ def _strongest(state: SharedState, photo: Photograph) -> Answer:
     layer = f"stage:{at_depth(rows, 5 / 6).stage}"
     maps = values(state, photo, layer)
     best = maps.mean((1, 2)).topk(min(STRONGEST, len(maps))).indices.tolist()
-    drawn = [{"channel": k, "heat": _map(photo, maps[k])} for k in best]
+    drawn = [{"channel": k, "heat": _map(state, photo, layer, maps[k])} for k in best]
     return {"layer": layer, "channels": drawn}
 
 
-def _map(photo: Photograph, plane: torch.Tensor) -> str:
-    return encode_heatmap(as_array(plane.clamp(min=0)), photo.view.size)
+def _map(state: SharedState, photo: Photograph, layer: str, plane: torch.Tensor) -> str:
+    placed = enlarge(state.net, layer, plane.clamp(min=0), photo.pixels)
+    return encode_heatmap(as_array(placed), photo.view.size)
 
 
 def projection(state: SharedState, request: PageRequest) -> Answer:
@@ -73,7 +74,7 @@ def _unit(state: SharedState, photo: Photograph, layer: str, k: int) -> Answer:
     row, column = divmod(int(plane.argmax()), plane.shape[1])
     counts = torch.histc(plane, BINS, float(plane.min()), float(plane.max()) + 1e-9)
     return {
-        "heat": _map(photo, plane),
+        "heat": _map(state, photo, layer, plane),
         "count": len(maps),
         "rank": 1 + int((means > means[k]).sum()),
         "most": float(plane.max()),
@@ -84,6 +85,7 @@ def _unit(state: SharedState, photo: Photograph, layer: str, k: int) -> Answer:
         "cell": [row, column],
         "box": _box(state, photo, layer, row, column),
         "sees": receptive_field_of(state, layer) is not None,
+        "whole": state.net.layers.find(layer).whole,
         "code": f'convscope.maps(net, photo, "{layer}", channels=[{k}])',
         "neighbours": _similar_channels(maps.flatten(1), k),
     }
@@ -96,7 +98,7 @@ def no_such_channel(layer: str, k: int, maps: torch.Tensor) -> str:
 
 def _box(state: SharedState, photo: Photograph, layer: str, row: int, column: int) -> list[int]:
     """The pixels that a cell sees: top, left, bottom, right."""
-    field, size = state.net.layers.field(layer), photo.pixels.shape[-2:]
+    field, size = state.net.layers.patch(layer), photo.pixels.shape[-2:]
     found = pixel_box(field, row, column, *size) if field else (0, 0, *size)
     return list(found)
 

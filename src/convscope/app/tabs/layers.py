@@ -54,10 +54,15 @@ def _sheet(state: SharedState, photo: Photograph, layer: str) -> Answer:
 
 def receptive_field_of(state: SharedState, layer: str) -> Answer | None:
     """What one cell of a layer sees along both axes; None where it is the whole photograph."""
-    field = state.net.layers.field(layer)
+    field = state.net.layers.patch(layer)
     if field is None or field.y is None or field.x is None:
         return None
-    return {"y": _axis(field.y), "x": _axis(field.x)}
+    return {"y": _axis(field.y), "x": _axis(field.x), "whole": _whole(state, layer)}
+
+
+def _whole(state: SharedState, layer: str) -> str:
+    """What lets a cell see the whole photograph all the same, as norms over space."""
+    return state.net.layers.find(layer).whole
 
 
 def _depth(state: SharedState, layer: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from convscope.app.image_encoding import encode_heatmap, encode_sprite
+from convscope.app.image_encoding import encode_heatmap, encode_sprite, enlarge
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.shared_state import SharedState
 from convscope.app.tabs.channel import no_such_channel
@@ -40,7 +40,7 @@ def frame(state: SharedState, sent: Any) -> Answer:
         acts, warm = _forward_and_gradcam(net, pixels, layer)
     return {
         **_top_classes(net, acts[OUTPUT]),
-        **_tiles(net, acts[layer], layer, followed),
+        **_tiles(net, acts[layer], layer, followed, pixels),
         "heat": warm,
     }
 
@@ -55,7 +55,7 @@ def _forward_and_gradcam(net: Network, pixels: torch.Tensor, layer: str) -> tupl
         with torch.no_grad():
             acts[layer] = net.run(pixels, (layer,))[layer]
     warm = gradcam(acts[last].detach(), gradient)[0].clamp(min=0)
-    return acts, encode_heatmap(as_array(warm), SIDE)
+    return acts, encode_heatmap(as_array(enlarge(net, last, warm, pixels)), SIDE)
 
 
 def _top_classes(net: Network, output: torch.Tensor) -> Answer:
@@ -68,15 +68,21 @@ def _top_classes(net: Network, output: torch.Tensor) -> Answer:
     }
 
 
-def _tiles(net: Network, value: torch.Tensor, layer: str, followed: int) -> Answer:
+def _tiles(
+    net: Network, value: torch.Tensor, layer: str, followed: int, pixels: torch.Tensor
+) -> Answer:
     maps = net.layers.to_nchw(value.detach(), layer)[0].cpu()
     strongest = maps.mean((1, 2)).topk(min(TILES, len(maps))).indices
     known = followed < len(maps)
     return {
         "tiles": encode_sprite(maps[strongest]),
         "channels": strongest.tolist(),
-        "followed": encode_heatmap(as_array(maps[followed].clamp(min=0)), SIDE) if known else "",
+        "followed": _followed(net, layer, maps[followed], pixels) if known else "",
         "about": f"Channel {followed} of {layer.replace(':', ' ')}."
         if known
         else no_such_channel(layer, followed, maps),
     }
+
+
+def _followed(net: Network, layer: str, plane: torch.Tensor, pixels: torch.Tensor) -> str:
+    return encode_heatmap(as_array(enlarge(net, layer, plane.clamp(min=0), pixels)), SIDE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from convscope.objectives.makers import (
 )
 from convscope.objectives.scores import Scores
 from convscope.progress import ShouldStop
+from convscope.render.colour import Floats
 from convscope.results import Heatmap
 from convscope.results.base import as_array
 
@@ -137,9 +139,17 @@ def _map(state: SharedState, photo: Photograph, target: str, method: str) -> Hea
 
 def _draw(state: SharedState, photo: Photograph, target: str, method: str) -> Answer:
     found = _map(state, photo, target, method)
-    picture = encode_heatmap(as_array(found.evidence()), photo.view.size)
+    picture = encode_heatmap(_evidence(found), photo.view.size)
     call = _call(method, target)
     return {"heat": picture, "words": found.words(), "code": call, "target": target}
+
+
+def _evidence(found: Heatmap) -> Floats:
+    """The positive part of a map, each cell where it lies; 0 where that is unknown."""
+    evidence = found.evidence()
+    if found.placement is None:
+        return as_array(torch.zeros_like(evidence))
+    return as_array(replace(found, values=evidence[None]).placed()[0])
 
 
 def attribution_map(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from convscope.app.image_encoding import encode_heatmap
@@ -54,6 +55,7 @@ def _answer(state: SharedState, photo: Photograph, found: Heatmap) -> Answer:
     clean, classes = scored.probabilities()[0], scored.ranked(TOP)[0].tolist()
     drops = clean[classes, None, None] - found.values.cpu()  # how much a window takes away
     top = drops.clamp(min=0).amax()
+    lost = replace(found, values=drops).placed()
     words = found.recipe.parameters
     return {
         "grid": list(found.values.shape[-2:]),
@@ -64,7 +66,7 @@ def _answer(state: SharedState, photo: Photograph, found: Heatmap) -> Answer:
                 "share": float(clean[c]),
                 "shares": [round(v, 4) for v in found.values[place].flatten().tolist()],
                 "heat": encode_heatmap(
-                    as_array(drops[place].clamp(min=0)), photo.view.size, float(top)
+                    as_array(lost[place].clamp(min=0)), photo.view.size, float(top)
                 ),
                 "worst": float(found.values[place].min()),
             }
