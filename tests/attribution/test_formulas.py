@@ -13,6 +13,7 @@ from convscope.attribution.formulas import FORMULAS
 from convscope.attribution.fullgrad import decompose_score
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.objectives.makers import logit
+from convscope.tracing.placement import Axis, Placement
 from tests.conftest import assert_untouched, state_of
 
 
@@ -179,11 +180,12 @@ def test_fullgrad_map_by_hand(pooled, images):
     assert (3, 16, 16) == tuple(found.shape)
     for i in range(3):
         expected = torch.zeros(16, 16)
-        for part in (own, *maps):
+        layers = pooled.layers
+        places = [Placement(Axis(), Axis(), (16, 16)), *map(layers.placement, ("conv", "more"))]
+        for part, place in zip((own, *maps), places, strict=True):
             size = part[i].abs()
             unit = (size - size.min()) / (size.max() - size.min())
-            large = nn.functional.interpolate(unit[None], (16, 16), mode="bilinear")[0]
-            expected += large.sum(0)
+            expected += place.enlarge(unit, (16, 16)).sum(0)
         torch.testing.assert_close(found[i], expected, rtol=1e-4, atol=1e-5)
 
 

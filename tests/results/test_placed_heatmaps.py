@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import convscope
+from convscope.attribution.fullgrad import decompose_score
 from convscope.tracing.placement import Axis, Placement
 
 
@@ -28,7 +29,7 @@ class Unpadded(nn.Module):
         )  # fmt: skip
         self.head = nn.Linear(50, 3)
         for name, parameter in self.named_parameters():
-            nn.init.constant_(parameter, 0.0 if "bias" in name else 0.01)
+            nn.init.constant_(parameter, 0.001 if "bias" in name else 0.01)
 
     def forward(self, x):
         return self.head(self.features(x).flatten(1))
@@ -145,3 +146,18 @@ def test_a_detector_draws_a_square_where_it_is():
     heat = convscope.cam(net, pixels, 0, method="eigencam", layer="conv")
     assert (16, 24) == tuple(heat.values.shape[-2:])  # 64 by 96 pixels, the photograph has 50 by 75
     assert centre_of(heat.picture(opacity=1, colours="grey")) == pytest.approx((83.5, 115.5), abs=1)
+
+
+def test_fullgrad_adds_its_layers_where_their_cells_lie(net):
+    pixels = torch.rand(1, 3, 32, 32)
+    own, maps, _ = decompose_score(net, pixels, convscope.logit(1))
+
+    def unit(part):
+        size = part.abs()
+        return ((size - size.min()) / (size.max() - size.min())).sum(1)
+
+    expected = unit(own)
+    for name, part in zip(("features.0", "features.3"), maps, strict=True):
+        expected = expected + net.layers.placement(name).enlarge(unit(part), (32, 32))
+    found = convscope.cam(net, pixels, 1, method="fullgrad").values
+    torch.testing.assert_close(expected, found, rtol=1e-4, atol=1e-5)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
@@ -21,6 +20,7 @@ from convscope.network.rounding import zero_if_cancelled
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, sum_over_images
 from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import ValueLocation, capture
+from convscope.tracing.placement import Placement
 
 Decomposition = tuple[Tensor, list[Tensor], Tensor]
 
@@ -36,22 +36,24 @@ def fullgrad(net: Network, pixels: Tensor, objective: Objective, _layer: str = "
     """The FullGrad map, (N, H, W) at the resolution of the pixels; it needs no layer.
 
     Each part's absolute values are brought to [0, 1] for each photograph over all its channels,
-    enlarged bilinearly, and summed. Biases of linear layers have no position and are left out here;
+    summed, and enlarged bilinearly, cells where they lie (where that is unknown, as tiles). Biases of linear layers have no position and are left out here;
     `decompose_score` has them.
     """
     if net.dtype == torch.float16:  # in which small gradients become 0
         net = net.in_float32()
-    input_part, biases, _ = decompose_score(net, pixels, objective)
-    parts = [input_part, *biases]
+    input_part, biases, _ = _decompose(net, pixels, objective)
+    parts = [input_part, *biases.values()]
     magnitude = torch.stack([part.abs().flatten(1).sum(1) for part in parts]).sum(0)[:, None]
-    input_part, *biases = (zero_if_cancelled(part, magnitude, net.dtype) for part in parts)
+    input_part, *maps = (zero_if_cancelled(part, magnitude, net.dtype) for part in parts)
     heat = _normalized(input_part).sum(1)
-    for part in biases:
-        heat = heat + _upsampled(_normalized(part), pixels).sum(1)
+    size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+    for layer, part in zip(biases, maps, strict=True):
+        tiles = Placement.tiling((int(part.shape[-2]), int(part.shape[-1])), size)
+        place = net.placement(layer, part, pixels) or tiles
+        heat = heat + place.enlarge(_normalized(part).sum(1), size)
     return heat
 
 
-@retry_without_cudnn
 def decompose_score(net: Network, pixels: Tensor, objective: Objective) -> Decomposition:
     """Input times gradient (N, C, H, W), bias times gradient of each layer with maps
     (N, c, h, w), and the rest, of layers without maps (N,). They add up to the score of a network
@@ -59,6 +61,15 @@ def decompose_score(net: Network, pixels: Tensor, objective: Objective) -> Decom
     layers and batch norms. Biases of functions, parameters that are added and norms of one
     photograph (group, layer, instance norms) are not known and are missing from the sum.
     """  # noqa: D205 - one sentence that needs two lines
+    input_part, maps, spaceless = _decompose(net, pixels, objective)
+    return input_part, list(maps.values()), spaceless
+
+
+@retry_without_cudnn
+def _decompose(
+    net: Network, pixels: Tensor, objective: Objective
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """The same with the maps by the runs of modules, `name#run`, that they come from."""
     with torch.inference_mode(mode=False), torch.enable_grad(), net.exclusive():
         x = net.preprocess(pixels).detach().clone().requires_grad_()
         values, biases = _captured(net, x, objective)
@@ -71,13 +82,13 @@ def decompose_score(net: Network, pixels: Tensor, objective: Objective) -> Decom
         msg = f"{objective.label!r} does not depend on the pixels."
         raise NotApplicableError(msg)
     input_part = (x * input_gradient).detach().float()
-    maps, spaceless = list[Tensor](), input_part.new_zeros(len(input_part))
-    for bias, gradient in zip(biases.values(), gradients, strict=True):
+    maps, spaceless = dict[str, Tensor](), input_part.new_zeros(len(input_part))
+    for (run, bias), gradient in zip(biases.items(), gradients, strict=True):
         if gradient is None:
             continue
         contribution = _bias_contribution(gradient, bias).float()
         if contribution.dim() == 4:
-            maps.append(contribution)
+            maps[run] = contribution
         else:
             spaceless = spaceless + contribution.flatten(1).sum(1)
     return input_part, maps, spaceless
@@ -134,7 +145,3 @@ def _normalized(part: Tensor) -> Tensor:
     magnitude = part.abs()
     low, high = magnitude.amin((1, 2, 3), keepdim=True), magnitude.amax((1, 2, 3), keepdim=True)
     return torch.where(high > low, (magnitude - low) / (high - low), 0.0)
-
-
-def _upsampled(part: Tensor, pixels: Tensor) -> Tensor:
-    return F.interpolate(part, pixels.shape[-2:], mode="bilinear")
