@@ -107,7 +107,23 @@ class Shifted(nn.Module):
         return torch.cat(merged, -1).permute(0, 3, 1, 2)
 
 
+class Merged(nn.Module):
+    """Patches of two by two cells are merged by reshaping, as timm's Swin does."""
+
+    def forward(self, x):
+        y = x.permute(0, 2, 3, 1)
+        n, h, w, c = y.shape
+        tokens = y.reshape(n, h * w, c)
+        y = (tokens + tokens.relu()).reshape(n, h, w, c)
+        y = y.reshape(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return F.linear(y, torch.full((4, 4 * c), 0.5)).permute(0, 3, 1, 2)
+
+
 WAYS = {
+    "merged": Merged(),
+    "shuffled channels": Function(
+        lambda x: torch.cat([x, x], 1).view(len(x), 2, 3, *SIDE).transpose(1, 2).flatten(1, 2)
+    ),
     "no padding": nn.Conv2d(3, 4, 5, stride=2),
     "padding": nn.Conv2d(3, 4, 3, stride=2, padding=1),
     "pooling": nn.MaxPool2d(2),

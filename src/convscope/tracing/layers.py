@@ -184,9 +184,12 @@ class Layers(Sequence[LayerInfo]):
         """
         row = self.find(address)
         field, layout = self._fields[row.name], self._layout(row)
-        if field is not None and field.local is not None:
-            return field.local if field.local.is_known else None
         if layout is None:
+            return None
+        local = field.local if field else None
+        if local is not None and local.grid == layout[1]:
+            return local if local.is_known else None
+        if local is not None and not local.is_known:
             return None
         on_grid = [self._fields[conv.name] for conv in self.convs if conv.shape[1:] == layout[1]]
         places = {f.local.everywhere() for f in on_grid if f and f.local and f.local.is_known}

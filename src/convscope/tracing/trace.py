@@ -33,6 +33,14 @@ from convscope.tracing.hooks import (
     trace_calls,
 )
 from convscope.tracing.placement import Axis, Placement
+from convscope.tracing.rearrangement import (
+    CELLWISE_FUNCTIONS,
+    REARRANGING_FUNCTIONS,
+    Coordinates,
+    coordinates_of,
+    placed_again,
+    rearranged,
+)
 from convscope.tracing.receptive_field import ReceptiveField
 from convscope.tracing.receptive_field_rules import (
     dim_order_after,
@@ -177,6 +185,7 @@ class _Tracer:
         self.open_stages: dict[
             Key, Stage
         ] = {}  # values that a norm or activation may still complete
+        self.pieces: dict[int, tuple[Coordinates, ReceptiveField]] = {}
         self.counts: dict[Any, int] = {}
         self.position = 0
 
@@ -221,12 +230,37 @@ class _Tracer:
                 name, args, kwargs, source_field, grid, own_order, input_order
             )
             self._know(value, field, own_order)
+        if name in REARRANGING_FUNCTIONS and isinstance(result, Tensor):
+            self._on_rearrangement(func, args, kwargs, result)
+        if name in CELLWISE_FUNCTIONS and isinstance(result, Tensor):
+            alike = [v for v in inputs if id(v) in self.pieces and v.shape == result.shape]
+            self.pieces |= {id(result): self.pieces[id(value)] for value in alike[:1]}
         if isinstance(result, Tensor) or function_kind(func) == "pool":
             self._record_result(func, name, inputs, results[0])
 
     def _know(self, value: Tensor, field: ReceptiveField, dim_order: str | None) -> None:
         self.alive.append(value)
         self.fields[id(value)], self.dim_orders[id(value)] = field, dim_order
+
+    def _on_rearrangement(self, func: Any, args: Any, kwargs: Any, result: Tensor) -> None:
+        """Find a map again that was cut into pieces and put together otherwise."""
+        source = args[0] if args and isinstance(args[0], Tensor) else None
+        if source is None or len(source) != 1 or self.dim_orders[id(result)] is not None:
+            return
+        order, field = self.dim_orders.get(id(source)), self.fields.get(id(source))
+        if order in ("NCHW", "NHWC") and field and field.local and field.local.is_known:
+            known = coordinates_of(source.shape, order), field
+        elif id(source) in self.pieces:
+            known = self.pieces[id(source)]
+        else:
+            return
+        coordinates, field = rearranged(func, args, kwargs, known[0]), known[1]
+        self.pieces[id(result)] = coordinates, field
+        found = field.local and placed_again(coordinates, field.local)
+        if found:
+            order, local = found
+            whole = ReceptiveField(None, None, local.grid, local, field.whole)
+            self._know(result, whole, order)
 
     def _on_write(self, name: str, args: Any) -> None:
         """A map that is written into part of another value, as a picture into a batch.
