@@ -22,14 +22,17 @@ from tests.conftest import assert_untouched, state_of, tiny_module
 
 
 class OneConv(nn.Module):
-    """The case that Captum's tests use: weights of ones, biases -50 and -75, a head of signs."""
+    """The case that Captum's tests use: weights of ones, biases -50 and -75, a head of signs.
+
+    All in sixteenths, so that pixels from 0 to 15 lie in [0, 1].
+    """
 
     def __init__(self, relu):
         super().__init__()
         self.conv, self.head, self.relu = nn.Conv2d(1, 2, 3), nn.Linear(8, 4), relu
         with torch.no_grad():
             self.conv.weight.fill_(1)
-            self.conv.bias.copy_(torch.tensor([-50.0, -75.0]))
+            self.conv.bias.copy_(torch.tensor([-50.0, -75.0]) / 16)
             self.head.weight.copy_(torch.tensor([[1.0, 1, 1, 1, 1, -1, -1, -1]]).expand(4, 8))
             self.head.bias.zero_()
 
@@ -56,9 +59,10 @@ BY_HAND = {
 @pytest.mark.parametrize("method", BY_HAND)
 def test_one_convolution_by_hand(method, relu):
     net = convscope.Network(OneConv(RELUS[relu]()), input_size=(4, 4))
-    x = torch.arange(16.0).view(1, 1, 4, 4)
+    x = torch.arange(16.0).view(1, 1, 4, 4) / 16
     found = convscope.saliency(net, x, 0, method=method).values[0]
-    assert torch.equal(torch.tensor(BY_HAND[method], dtype=torch.float), found)
+    scale = 16 if method == "inputxgradient" else 1
+    assert torch.equal(torch.tensor(BY_HAND[method], dtype=torch.float), scale * found)
 
 
 def test_three_rules_on_one_number():
@@ -365,9 +369,9 @@ def test_overlapping_windows_sum_what_they_send_back():
     nn.init.ones_(first.weight), nn.init.ones_(last.weight)
     net = convscope.Network(nn.Sequential(first, nn.ReLU(), pool, last), input_size=(5, 5))
     x = torch.zeros(1, 1, 5, 5)
-    x[0, 0, 2, 2] = 5
+    x[0, 0, 2, 2] = 0.5
     found = convscope.deconv(net, x, "3:0").projection[0, 0]
-    assert 20 == found[2, 2] == found.sum()
+    assert 2 == found[2, 2] == found.sum()
     assert not pool.return_indices
 
 

@@ -448,7 +448,7 @@ def test_options_out_of_range(net, images, options, sentence):
 @EACH
 def test_an_objective_that_is_no_number_an_image_is_refused(net, images, method):
     wrong = Objective("all", ("output",), lambda acts: acts["output"])
-    with pytest.raises(convscope.errors.TargetError, match="one number an image"):
+    with pytest.raises(convscope.errors.TargetError, match="one number per image"):
         method(net, images, wrong)
 
 

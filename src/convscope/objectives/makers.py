@@ -442,7 +442,7 @@ def _is_sequence(target: object) -> TypeGuard[Sequence[OneTarget]]:
     """Whether it is a list, tuple, array or tensor with an axis."""
     if isinstance(target, np.ndarray | Tensor):
         return target.ndim > 0
-    return isinstance(target, Sequence)
+    return isinstance(target, Sequence) and not isinstance(target, bytes | bytearray)
 
 
 def as_class(target: Objective | str | int) -> int | str:

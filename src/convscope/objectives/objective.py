@@ -227,7 +227,7 @@ def finite_values(objective: Objective, acts: Activations) -> Tensor:
     """The objective's value for each image, (N,).
 
     Raises:
-        TargetError: if `read` does not give one number an image.
+        TargetError: if `read` does not give one number per image.
         NotApplicableError: if one of them is infinite or not a number (NaN).
     """
     value = objective.read(acts)
