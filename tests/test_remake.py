@@ -133,7 +133,7 @@ def test_the_network_must_be_the_same(net, images, bundled, photo, tmp_path):
     with pytest.raises(ArgumentError, match="was made with other weights"):
         redo(path, net=bundled)
     otherwise = replace(net, normalize=convscope.images.read.Standardize((0.5,), (0.2,)))
-    with pytest.raises(ArgumentError, match="entered through nothing, but tiny has Standardize"):
+    with pytest.raises(ArgumentError, match="preprocessed by nothing, but tiny has Standardize"):
         redo(path, net=otherwise)
 
 

@@ -117,7 +117,7 @@ class Page:
         >>> net = cs.load()
         >>> page = cs.channel_page(net, cs.survey(net, images.__path__[0]), "conv:1", 12, steps=2)
         >>> [chapter.title for chapter in page.chapters]
-        ['What it gets to see', 'What it wants to see', 'How often, and for whom']
+        ['Strongest patches', 'Pictures made for it', 'How often, and for which classes']
         >>> page.write("channel").name
         'index.html'
     """

@@ -93,7 +93,7 @@ class Placement:
         >>> import convscope as cs
         >>> placement = cs.load().layers.placement("conv:3")
         >>> placement.centre(0, 1)  # row and column of a pixel; 0, 0 is the centre of the first
-        (1.5, 5.5)
+        (1.0, 5.0)
     """
 
     y: Axis
