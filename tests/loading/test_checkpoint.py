@@ -196,7 +196,8 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_folder(tmp_path):
-    refused(f"There is no weight file {tmp_path}.", read_state_dict, tmp_path)
+    sentence = f"{tmp_path} is a folder; give the file of weights in it."
+    refused(sentence, read_state_dict, tmp_path)
 
 
 @pytest.mark.parametrize(
