@@ -41,7 +41,10 @@ def test_a_torch_that_cannot_be_imported(tmp_path, raises, words):
 
 @pytest.mark.parametrize("module", ["typer.py", "torch.py"])
 def test_ctrl_c_while_packages_are_imported(tmp_path, module):
-    code = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    # A shell lets its background jobs ignore Ctrl-C; a person's command does not.
+    heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    stop = "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    code = f"import os, signal, time; {heed}; {stop}"
     done = started(["predict", "sample:china"], folder=tmp_path, before=(module, code))
     said(130, "stopped.", done)
 
