@@ -133,7 +133,7 @@ function button(words, onclick, kind = "") {
 function number(label, value, low, high, onchange) {
   const input = make("input", { type: "number", "aria-label": label, value, min: low, max: high, onchange: () => {
     if (!input.value || !input.checkValidity()) {
-      complain(`${label} must be a whole number from ${low} to ${high}.`);
+      complain(`${label} must be an integer from ${low} to ${high}.`);
       return (input.value = value);
     }
     onchange((value = Number(input.value)));
