@@ -93,3 +93,11 @@ def test_what_works_cell_by_cell_keeps_the_field(name):
         row.local,
         row.sees,
     )
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), by_hand])
+def test_a_norm_of_shuffled_cells_has_a_row_without_numbers(norm):
+    order = torch.randperm(SIDE, generator=torch.Generator().manual_seed(0))
+    row, _, net = row_and_reach(lambda x: norm(x[:, :, order]))
+    assert (None, None, None) == (row.local, row.stride, row.offset)
+    assert str(net.layers)

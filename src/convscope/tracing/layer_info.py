@@ -143,7 +143,7 @@ def _local_columns(field: ReceptiveField | None) -> tuple[PerAxis, str]:
     """What a cell sees without what lets it see all, and that; None, "" where nothing does."""
     is_whole = field is not None and (field.y is None or field.x is None)
     local = field.local if field and is_whole else None
-    if field is None or local is None or local.sees_all or not field.whole:
+    if local is None or not local.is_known or local.sees_all or not (field and field.whole):
         return None, ""
     return _per_axis(local.y, local.x, "size"), field.whole
 
