@@ -128,3 +128,23 @@ def test_one_photograph_alone_has_the_maps_it_has_among_others(make, look):
         alone = look(net, images[i : i + 1])[0]
         scale = many[i].abs().max()
         torch.testing.assert_close(alone / scale, many[i] / scale, rtol=1e-4, atol=1e-4)
+
+
+class OneByOne(Tokens):
+    """Runs each image of a batch by itself, so that the norm sees one image whatever the batch."""
+
+    def forward(self, x):
+        return torch.cat([super(OneByOne, self).forward(image) for image in x.split(1)])
+
+
+def test_a_network_that_takes_images_one_by_one_has_the_gradient_of_a_batch():
+    found = []
+    for make in (Tokens, OneByOne):
+        torch.manual_seed(0)
+        module = make(nn.BatchNorm2d(8)).eval()
+        nn.init.uniform_(module.norm.weight, 0.5, 2)
+        net = convscope.Network(module, input_size=(16, 16))
+        images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+        found.append(convscope.saliency(net, images, 1).projection)
+    scale = found[0].abs().max()
+    torch.testing.assert_close(found[0] / scale, found[1] / scale, rtol=1e-4, atol=1e-4)

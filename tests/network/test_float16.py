@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import convscope
+from convscope.network.gradients import gradients_at
 
 
 class Sure(nn.Module):
@@ -87,3 +88,22 @@ def test_a_score_that_nothing_changes_has_no_gradient(images):
     with torch.no_grad():
         low.module.head.weight.zero_()
     assert not convscope.cam(low, images, 0).values.any()
+
+
+class NoNumber(torch.autograd.Function):
+    """The identity, whose gradient is no number."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("nan")
+
+
+def test_a_gradient_that_is_no_number_does_not_become_zero():
+    x = torch.ones(2, 3, requires_grad=True)
+    scores = NoNumber.apply(x).sum(1)
+    (found,) = gradients_at(scores, [x], "class:0", float16=True)
+    assert found.isnan().all()

@@ -1,14 +1,14 @@
-"""Right gradients of batch and instance norms for a single image, on torch as it is.
+"""Correct gradients of batch and instance norms for a single image, on torch as it is.
 
-torch 2.15 and earlier give a wrong gradient on the CPU where a norm sees one image and the gradient
-lies in memory with an unusual batch stride, as transposed tokens do: an axis of length one may have
-any stride, and the kernel takes one memory format for another. Instance norms, which torch computes
-as batch norms of one image, are wrong for every single image whose gradient is channels last.
+torch 2.15 computes a wrong gradient on the CPU where a norm sees one image and the gradient has an
+unusual batch stride, as transposed tokens have: an axis of length one may have any stride, and the
+kernel takes one memory format for another. Instance norms, which torch computes as batch norms of one
+image, are wrong for every single image whose gradient is channels last.
 
-How it works: before each such norm's turn on the way back, its gradient gets the usual strides. For a
-batch norm these are those of channels last, which the kernel reads rightly whatever the format of the
-input. An instance norm makes its input contiguous, so there the gradient is made contiguous too; the
-other way round would be right as well, but adds up in float32 what this way adds up in float64.
+How it works: a hook runs before the backward pass of each such norm and gives the gradient the usual
+strides. For a batch norm these are those of channels last, which the kernel reads correctly whatever
+the format of the input. An instance norm makes its input contiguous, so there the gradient is made
+contiguous too; channels last would be correct as well, but leaves larger rounding errors.
 `tests/network/test_batch_norm.py` fails, on purpose, once torch is right without this.
 """
 
@@ -26,7 +26,7 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def correct_single_image_norms(score: Tensor) -> None:
-    """Make the coming way back from `score` right at norms that saw a single image."""
+    """Make the next backward pass from `score` correct at norms that saw a single image."""
     if score.grad_fn is None or score.device.type != "cpu":
         return
     nodes, seen = [score.grad_fn], {score.grad_fn}

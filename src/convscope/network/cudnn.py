@@ -17,14 +17,14 @@ REFUSAL = "cudnn RNN backward can only be called in training mode"
 
 
 class CudnnRefusedError(Exception):
-    """cuDNN has no way back through a recurrent layer in eval mode; torch's own kernels have."""
+    """cuDNN has no backward pass for a recurrent layer in eval mode; torch's own kernels have."""
 
 
 def retry_without_cudnn(gradients: Callable[P, T]) -> Callable[P, T]:
-    """A function that is called once more, without cuDNN, where cuDNN refuses the way back.
+    """A function that is called again, without cuDNN, where cuDNN refuses the backward pass.
 
     Raises:
-        NotApplicableError: if the way back is refused without cuDNN too.
+        NotApplicableError: if the backward pass is refused without cuDNN too.
     """
 
     @wraps(gradients)

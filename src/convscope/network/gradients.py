@@ -25,8 +25,8 @@ _HIDDEN_GRADIENT_MESSAGES = {
 
 
 MIN_PEAK = 2.0**-8  # of a float16 gradient: below it, its smaller cells lose digits or become 0
-RAISE, LOWER = 2.0**12, 2.0**-7  # factors of a score whose gradient is 0, or overflows
-ROUNDS = 6
+UNDERFLOW_FACTOR, OVERFLOW_FACTOR = 2.0**12, 2.0**-7  # of a score whose gradient is 0, or infinite
+MAX_BACKWARD_PASSES = 6
 
 
 def gradients_at(
@@ -55,8 +55,8 @@ def gradients_at(
         return _gradients_at(scores.sum(), values, label, layers)
     scores = scores if per_image else scores.sum()[None]
     factors = torch.ones_like(scores, dtype=torch.float32)
-    best = list[Tensor]()
-    for _ in range(ROUNDS):
+    best: list[Tensor] = []
+    for _ in range(MAX_BACKWARD_PASSES):
         total = (factors * scores.float()).sum()
         grads = _gradients_at(total, values, label, layers, retain_graph=True)
         rows = [grad.flatten(1) if per_image else grad.reshape(1, -1) for grad in grads]
@@ -65,14 +65,14 @@ def gradients_at(
         unscaled = [grad / _like(factors, grad) for grad in grads]
         best = [
             torch.where(_like(finite, new), new, old)
-            for new, old in zip(unscaled, best or map(torch.zeros_like, grads), strict=True)
+            for new, old in zip(unscaled, best or unscaled, strict=True)
         ]
         smallest = peaks.amin(0)
         if bool((finite & (smallest >= MIN_PEAK)).all()):
             break
-        needed = torch.where(smallest > 0, torch.exp2(-smallest.log2().floor()), RAISE)
+        needed = torch.where(smallest > 0, torch.exp2(-smallest.log2().floor()), UNDERFLOW_FACTOR)
         needed = torch.where(smallest >= MIN_PEAK, 1.0, needed)
-        factors = factors * torch.where(finite, needed, LOWER)
+        factors = factors * torch.where(finite, needed, OVERFLOW_FACTOR)
     return tuple(best)
 
 
@@ -109,8 +109,7 @@ def optional_gradients(
     """
     if not score.requires_grad:  # as a score that reads no activation
         return [None] * len(values)
-    if any(len(value) == 1 for value in values):
-        correct_single_image_norms(score)
+    correct_single_image_norms(score)
     try:
         return torch.autograd.grad(score, values, allow_unused=True, retain_graph=retain_graph)
     except RuntimeError as error:
