@@ -128,3 +128,26 @@ def test_a_list_read_for_another_batch_is_refused(net, images):
     objective = as_objective([1, 2], 2)
     with pytest.raises(TargetError, match="^2 targets were given for 3 images"):
         net.score(objective, images)
+
+
+@pytest.mark.parametrize("name", ["gradcam", "gradient", "occlusion", "rise", "deconv"])
+def test_the_map_of_one_photograph_names_its_own_target_alone(net, images, name):
+    heat = {
+        "gradcam": convscope.cam,
+        "gradient": convscope.saliency,
+        "occlusion": lambda *given: convscope.occlusion(*given, window=8, stride=4),
+        "rise": lambda *given: convscope.rise(*given, masks=9),
+        "deconv": convscope.deconv,
+    }[name](net, images, TARGETS)
+    for i, target in enumerate(TARGETS):
+        assert f"{name} map for class:{target} (" in heat[i].words()
+    assert ["class:3", "class:0"] == heat[1:].recipe.parameters["captions"]
+
+
+def test_rise_takes_each_objective_of_a_list_as_it_is(net, images):
+    mixed = convscope.rise(net, images, [convscope.logit(1), 3, "class:a"], masks=9, seed=2)
+    for i, own in enumerate([convscope.logit(1), 3, "class:a"]):
+        alone = convscope.rise(net, images, own, masks=9, seed=2).values[i]
+        torch.testing.assert_close(mixed.values[i], alone)
+    logits = convscope.rise(net, images, convscope.logit(3), masks=9, seed=2).values[1]
+    assert not torch.allclose(mixed.values[1], logits)

@@ -24,6 +24,7 @@ from convscope.network.rounding import (
     zero_if_rounding,
 )
 from convscope.objectives.makers import OUTPUT, Objective, Target, as_objective
+from convscope.objectives.per_image import captions
 from convscope.progress import Progress, ShouldStop
 from convscope.results import Heatmap, Strip, recipe_for
 from convscope.tracing.placement import Placement
@@ -115,7 +116,9 @@ def cam(
         _check_reachable(net, target.for_images(0, 1), pixels[:1], layers)
     maps = [compute(layer_name) for layer_name in layers]
     precision_note: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
-    recipe = recipe_for(net, method, target.label, layer=" + ".join(layers), **precision_note)
+    recipe = recipe_for(
+        net, method, target.label, layer=" + ".join(layers), **precision_note, **captions(target)
+    )
     if method == "fullgrad":
         return Heatmap(maps[0], pixels, recipe)
     places = [net.placement(name, heat, pixels) for name, heat in zip(layers, maps, strict=True)]

@@ -19,6 +19,7 @@ from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.objectives.makers import OUTPUT, Activations, Objective, Target, as_objective
 from convscope.objectives.objective import finite_values
+from convscope.objectives.per_image import captions
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
@@ -105,6 +106,7 @@ def occlusion(
         reduce=reduce,
         precision=precision,
         **_run_parameters(reporter, algorithms),
+        **captions(target),
     )
     return Heatmap(torch.stack(maps).to(pixels), pixels, recipe)
 

@@ -19,6 +19,7 @@ from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.objectives.makers import Activations, Objective, Target, as_objective, channel
+from convscope.objectives.per_image import captions
 from convscope.progress import Progress, ShouldStop
 from convscope.results import CLIP, Heatmap, Pictures, recipe_for
 
@@ -94,7 +95,9 @@ def saliency(
     batch_size = len(pixels) if method in AVERAGED_SALIENCIES else max(1, net.max_batch_size() // 3)
     maps = list(in_batches(len(pixels), batch_size, work))
     extras = {k: v for part in maps for k, v in part[2].items()}
-    recipe = recipe_for(net, method, target.label, seed=seed, samples=samples, **extras)
+    recipe = recipe_for(
+        net, method, target.label, seed=seed, samples=samples, **extras, **captions(target)
+    )
     values, colours = torch.cat([p[0] for p in maps]), torch.cat([p[1] for p in maps])
     return Heatmap(values, pixels, recipe, projection=colours)
 
@@ -223,7 +226,7 @@ def deconv(
         return _deconv_gradient(net, pixels[start:stop], target.for_images(start, stop), only)
 
     projections = torch.cat(list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work)))
-    recipe = recipe_for(net, "deconv", target.label, only=only)
+    recipe = recipe_for(net, "deconv", target.label, only=only, **captions(target))
     return Heatmap(_largest_absolute(projections), pixels, recipe, projection=projections)
 
 

@@ -16,13 +16,14 @@ from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.objectives.makers import Activations, Objective, Target, as_objective, probability
+from convscope.objectives.per_image import captions
 from convscope.objectives.scores import Scores
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Heatmap, recipe_for
 
-PROBABILITY_KINDS = ("logit", "predicted", "per_image")
-"""Kinds of objectives of which the probability is scored, where they are given as plain targets."""
+PROBABILITY_KINDS = ("logit", "predicted")
+"""Kinds of targets that are scored by their probability, unless they are given as objectives."""
 
 
 def rise(
@@ -77,11 +78,14 @@ def rise(
     _check(masks, cells, keep)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
-    by_itself = target.kind not in PROBABILITY_KINDS or _is_objective(objective)
-    objectives = [target.for_images(i, i + 1) for i in range(len(pixels))]
+    given = objective if isinstance(objective, list | tuple) else [objective] * len(pixels)
+    own = [target.for_images(i, i + 1) for i in range(len(pixels))]
+    scored = [
+        one if isinstance(plain, Objective) else _as_probability(one)
+        for one, plain in zip(own, given, strict=True)
+    ]
     objectives = [
-        net.resolve_target(one if by_itself else _as_probability(one), image)
-        for one, image in zip(objectives, pixels.split(1), strict=True)
+        net.resolve_target(one, image) for one, image in zip(scored, pixels.split(1), strict=True)
     ]
     batches = _random_masks(masks, cells, keep, seed, pixels, masked_batch_size(net, pixels))
     reporter = Reporter(masks, "masks", progress, should_stop)
@@ -90,8 +94,9 @@ def rise(
     )
     if not mask_count:
         raise reporter.error()
-    scored_by = "by itself" if by_itself else "by probability"
+    scored_by = "by itself" if scored == own else "by probability"
     options = {"masks": mask_count, "cells": cells, "keep": keep, "scored": scored_by}
+    options |= captions(target)
     # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
     baseline = heat.flatten(1).mean(1)
     return Heatmap(
@@ -176,12 +181,6 @@ def _random_rows(matrix: Tensor, offset: Tensor, cells: int, length: int) -> Ten
     cell = len(matrix) // (cells + 1)
     start = (offset * cell).long()
     return matrix[start[:, None] + torch.arange(length, device=start.device)]
-
-
-def _is_objective(target: Target) -> bool:
-    """Whether the target, or that of each image, is an objective, which is scored by itself."""
-    each = target if isinstance(target, list | tuple) else [target]
-    return all(isinstance(one, Objective) for one in each)
 
 
 def _as_probability(objective: Objective) -> Objective:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,13 @@ def per_image(objectives: Sequence[Objective]) -> Objective:
         batch_slicer=PerImageSlice(own),
         kind="per_image",
     )
+
+
+def captions(objective: Objective) -> dict[str, Any]:
+    """What each map of a result is for, as a parameter of its recipe; empty where it is the same."""
+    if not isinstance(objective.read, PerImage):
+        return {}
+    return {"captions": [own.label for own in objective.read.objectives]}
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,9 @@ class Heatmap(Result):
 
     def words(self) -> str:
         """Method, question, and where the map is strongest."""
-        what = f"{self.recipe.method} map for {self.recipe.objective} ({self.recipe.network})"
+        captions = self.recipe.parameters.get("captions", ())
+        target = captions[0] if len(captions) == 1 else self.recipe.objective
+        what = f"{self.recipe.method} map for {target} ({self.recipe.network})"
         if self.is_flat():
             return f"{what}: flat, the same everywhere"
         if not self.has_evidence():
