@@ -53,7 +53,8 @@ def test_halved_batches_give_the_same_map(name, room):
     net.module.room = room
     found = WORK[name](net, photos).values
     assert net.module.refused > 0
-    rounding = 1e-7  # of a score, of which a drop is a small part
+    # A drop is a small difference of probabilities, each rounded to half a unit in its last place.
+    rounding = torch.finfo(torch.float32).eps / 2 if name == "occlusion" else 0
     atol = rounding + 1e-5 * float(expected.abs().max())
     torch.testing.assert_close(expected, found, rtol=1e-5, atol=atol)
 
