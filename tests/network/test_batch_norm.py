@@ -103,7 +103,8 @@ class Tokens(nn.Module):
         self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3, stride=2), norm, nn.Linear(8, 3)
 
     def forward(self, x):
-        tokens = self.norm(self.conv(x)).flatten(2).transpose(1, 2)
+        # Contiguous, as behind attention, whose maps are made of tokens.
+        tokens = self.norm(self.conv(x).contiguous()).flatten(2).transpose(1, 2)
         return self.head((tokens.softmax(1) * tokens).mean(1))
 
 
