@@ -18,9 +18,7 @@ from convscope.errors import ArgumentError, ImageError
 Range = tuple[float, float]
 """The values of black and white."""
 
-CLIPPED_FRACTION = (
-    0.01  # of the values may lie outside [0, 1]: resampling overshoots, pixels are hot
-)
+CLIPPED_FRACTION = 0.01  # of the values may lie outside [0, 1], as after resampling
 _ROUNDING = 1e-5  # outside [0, 1] by less than this is rounding
 _BYTES_AND_WORDS = (np.dtype(np.uint8), np.dtype(np.uint16))
 _USUAL_WHITES = (1, 255, 1023, 4095, 16383, 65535)

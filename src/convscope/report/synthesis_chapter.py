@@ -61,7 +61,7 @@ def _figure(
 ) -> Figure:
     fired = [fired_in(net, address, pixels, acts[0, k]) for k in strongest]
     made = [_as_large(tile, fired[0].shape[0]) for tile in found.tile_arrays()]
-    names = [f"channel {k}: where it is active" for k in strongest] + ["made for it"] * len(made)
+    names = [f"channel {k}" for k in strongest] + ["made for it"] * len(made)
     numbers = ", ".join(f"{address}:{k}" for k in strongest)
     return Figure(
         sheet([*fired, *made], columns=len(fired), captions=names),
