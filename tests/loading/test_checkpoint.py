@@ -12,7 +12,8 @@ from torch import nn
 
 import convscope
 from convscope.errors import LoadError
-from convscope.loading.checkpoint import load_weights, read_state_dict
+from convscope.loading.checkpoint import read_state_dict
+from convscope.loading.load_weights import load_weights
 
 
 def chain():
@@ -113,7 +114,7 @@ def refused(message, function, *args, **options):
     assert re.fullmatch(pattern, str(caught.value)), str(caught.value)
 
 
-PARTIAL = "partial=True (--partial) loads what fits, for looking at filters."
+PARTIAL = "partial=True (--partial) loads what fits, to look at what lies before the rest."
 
 
 def test_the_first_missing_and_the_first_unexpected_key_are_named(state):
@@ -121,7 +122,7 @@ def test_the_first_missing_and_the_first_unexpected_key_are_named(state):
     state["9.bias"] = state.pop("3.bias")
     refused(
         "w.pth does not fit this network: 2 weights are missing, the first '0.weight'; 2 are "
-        "unexpected, the first '0.wait' (closest: 0.weight); " + PARTIAL,
+        "unexpected, the first '9.bias' (closest: 3.bias); " + PARTIAL,
         load_weights,
         chain(),
         state,
@@ -136,25 +137,46 @@ def test_only_missing(state):
     refused(message + PARTIAL, load_weights, chain(), state, "w.pth", partial=False)
 
 
-def test_only_unexpected(state):
-    state["aux.weight"] = torch.ones(1)
+@pytest.mark.parametrize("key", ["0.extra", "5.weight"])
+def test_more_weights_inside_the_network_are_refused(key, state):
+    """The file is of a network with more in it, so this one would compute something else."""
+    state[key] = torch.ones(1)
     message = (
-        "w.pth does not fit this network: 1 are unexpected, the first 'aux.weight' (closest: ...); "
+        f"w.pth does not fit this network: 1 are unexpected, the first {key!r} (closest: ...); "
     )
     refused(message + PARTIAL, load_weights, chain(), state, "w.pth", partial=False)
 
 
-@pytest.mark.parametrize("partial", [False, True])
-def test_a_weight_of_another_shape(partial, state):
+def test_weights_beside_the_network_are_passed_over_and_counted(state):
+    state |= {"criterion.weight": torch.ones(1), "metric.total": torch.ones(1)}
+    module = chain()
+    with pytest.warns(UserWarning, match="passed over") as said:
+        load_weights(module, state, "w.pth", partial=False)
+    assert ["w.pth: 2 tensors beside the network's passed over, the first 'criterion.weight'."] == [
+        str(one.message) for one in said
+    ]
+    assert same({k: v for k, v in state.items() if k[0].isdigit()}, module)
+
+
+def test_a_weight_of_another_shape(state):
     state["3.weight"] = torch.ones(5, 4)
     refused(
-        "w.pth does not fit this network: '3.weight' has the shape (5, 4) there and (2, 4) here.",
+        "w.pth does not fit this network: '3.weight' has the shape (5, 4) there and (2, 4) here; "
+        "build the network with 5 outputs there. " + PARTIAL,
         load_weights,
         chain(),
         state,
         "w.pth",
-        partial=partial,
+        partial=False,
     )
+
+
+def test_partial_skips_a_weight_of_another_shape(state):
+    state["3.weight"] = torch.ones(5, 4)
+    module = chain()
+    assert {"3.weight"} == load_weights(module, state, "w.pth", partial=True)
+    assert torch.equal(state["0.weight"], module[0].weight)
+    assert torch.equal(state["3.bias"], module[3].bias)
 
 
 def test_a_misfit_leaves_the_module_as_it_was(state):
@@ -162,7 +184,7 @@ def test_a_misfit_leaves_the_module_as_it_was(state):
     before = {k: v.clone() for k, v in module.state_dict().items()}
     state["3.weight"] = torch.ones(5, 4)
     with pytest.raises(LoadError):
-        load_weights(module, state, "w.pth", partial=True)
+        load_weights(module, state, "w.pth", partial=False)
     assert same(before, module)
 
 
@@ -170,7 +192,8 @@ def test_partial_loads_what_is_there_and_tells_the_rest(state):
     part = {k: v for k, v in state.items() if k.startswith("0.")} | {"aux": torch.ones(1)}
     module = chain()
     rest = {k: v.clone() for k, v in module.state_dict().items() if not k.startswith("0.")}
-    missing = load_weights(module, part, "w.pth", partial=True)
+    with pytest.warns(UserWarning, match="1 tensor beside the network's passed over"):
+        missing = load_weights(module, part, "w.pth", partial=True)
     assert {k for k in rest if not k.endswith("num_batches_tracked")} == missing
     assert torch.equal(state["0.weight"], module[0].weight)
     assert all(torch.equal(rest[k], module.state_dict()[k]) for k in rest)
@@ -180,11 +203,12 @@ def test_partial_with_everything_misses_nothing(state):
     assert frozenset() == load_weights(chain(), state, "w.pth", partial=True)
 
 
-def test_partial_with_nothing_that_fits(state):
+def test_partial_with_nothing_that_fits():
+    other = {"a.kernel": torch.ones(1), "b.kernel": torch.ones(1)}
     with pytest.raises(
         LoadError, match=r"^Nothing in w\.pth fits this network\. w\.pth does not fit"
     ):
-        load_weights(chain(), prefixed(state, "encoder."), "w.pth", partial=True)
+        load_weights(chain(), other, "w.pth", partial=True)
 
 
 # --- files that are no checkpoints ------------------------------------------------------------
@@ -196,13 +220,14 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_folder(tmp_path):
-    sentence = f"{tmp_path} is a folder; give the file of weights in it."
-    refused(sentence, read_state_dict, tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    message = f"{tmp_path} is a folder; give the file of weights in it, as model.safetensors."
+    refused(message, read_state_dict, tmp_path)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"garbage garbage", b"<!DOCTYPE html><html>", b"\x80\x02.", b"PK\x03\x04" + b"\0" * 50],
+    [b"\x80\x02.", b"PK\x03\x04" + b"\0" * 50, b"\xfe\xed" * 9],
 )
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_a_file_of_something_else(content, suffix, tmp_path):
@@ -231,15 +256,19 @@ def test_safetensors_that_are_cut_off(state, tmp_path):
 
 
 OBJECTS = (
-    "{file} holds Python objects, which could run any code when read. Save the weights alone: "
-    "torch.save(model.state_dict(), file)."
+    "{file} holds Python objects ({names}), and making them could run any code. If you trust its "
+    "source, save the weights alone: torch.save(torch.load('w.pth', weights_only=False)"
+    ".state_dict(), 'weights.pth'); torch's own way to allow an object is "
+    "torch.serialization.add_safe_globals."
 )
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: {"state_dict": m}])
 def test_a_pickled_module_is_refused(wrap, tmp_path):
     file = saved(wrap(nn.Linear(2, 2)), tmp_path)
-    refused(OBJECTS.format(file=file), read_state_dict, file)
+    refused(
+        OBJECTS.format(file=file, names="torch.nn.modules.linear.Linear"), read_state_dict, file
+    )
 
 
 class Evil:
@@ -262,7 +291,8 @@ def test_the_evil_file_is_evil(tmp_path):
 def test_no_code_of_a_file_runs(wrap, new, tmp_path):
     trace = tmp_path / "trace"
     file = saved(wrap(Evil(trace)), tmp_path, _use_new_zipfile_serialization=new)
-    refused(OBJECTS.format(file=file), read_state_dict, file)
+    names = f"{os.mkdir.__module__}.mkdir"
+    refused(OBJECTS.format(file=file, names=names), read_state_dict, file)
     assert not trace.exists()
 
 
@@ -279,7 +309,7 @@ def test_torchscript_is_refused(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "w.pt"))
-    with pytest.raises(LoadError, match=r"cannot be read as a checkpoint \(RuntimeError\)"):
+    with pytest.raises(LoadError, match="is a TorchScript program, which hides"):
         read_state_dict(tmp_path / "w.pt")
 
 
@@ -451,7 +481,7 @@ def test_what_it_cannot_hold_is_refused(name, value, kind, own):
 
 def test_a_scale_of_another_length_is_no_scale(state, tmp_path):
     state |= {"0.weight": state["0.weight"].to(torch.int8), "0.weight.scale": torch.ones(7)}
-    with pytest.raises(LoadError, match=r"1 are unexpected, the first '0\.weight\.scale'"):
+    with pytest.raises(LoadError, match="'0.weight' is int8 there and float32 here; integers"):
         load_weights(chain(), read_state_dict(saved(state, tmp_path)), "w.pth", partial=False)
 
 
@@ -491,5 +521,5 @@ def test_a_mask_of_infinities_that_the_network_makes_itself_is_no_news():
 def test_scales_and_whole_numbers_that_are_not_all_there(scaled, tmp_path):
     value, scale = scaled
     torch.save({"weight": value, "weight.scale": scale}, tmp_path / "w.pth")
-    with pytest.raises(LoadError, match="does not fit"):
+    with pytest.raises(LoadError, match=r"does not fit|is int8 there and float32 here"):
         convscope.load(nn.Linear(3, 4), weights=tmp_path / "w.pth")

@@ -199,7 +199,7 @@ def test_weights_of_another_network(file):
     refused(
         f"{file} does not fit this network: 12 weights are missing, the first 'features.3.weight'; "
         "48 are unexpected, the first 'features.3.squeeze.weight' (closest: features.3.weight); "
-        "partial=True (--partial) loads what fits, for looking at filters.",
+        "partial=True (--partial) loads what fits, to look at what lies before the rest.",
         "torchvision:alexnet",
         weights=file,
     )
@@ -211,7 +211,8 @@ def test_a_weight_of_another_shape(random_squeezenet, tmp_path):
     torch.save(state, tmp_path / "w.pth")
     refused(
         f"{tmp_path}/w.pth does not fit this network: 'classifier.1.bias' has the shape (10,) there "
-        "and (1000,) here.",
+        "and (1000,) here; build the network with 10 outputs there. partial=True (--partial) loads "
+        "what fits, to look at what lies before the rest.",
         "squeezenet1_1",
         weights=tmp_path / "w.pth",
     )
@@ -791,7 +792,7 @@ def test_the_real_vgg16_without_partial_says_what_is_missing(fixtures):
     file = fixtures / "weights" / "vgg16_conv1_1_to_conv2_2-831489fe.pth"
     refused(
         f"{file} does not fit this network: 24 weights are missing, the first 'features.10.weight'; "
-        "partial=True (--partial) loads what fits, for looking at filters.",
+        "partial=True (--partial) loads what fits, to look at what lies before the rest.",
         "vgg16",
         weights=file,
     )

@@ -1,77 +1,190 @@
-"""Checkpoint files: read them safely and load them into a module."""
+"""Checkpoint files: read what they hold, safely, as one flat dictionary of tensors."""
 
 from __future__ import annotations
 
 import pickle
-import warnings
-from collections.abc import Mapping
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from convscope.errors import LoadError, closest
 from convscope.loading.checksums import check_integrity
+from convscope.loading.file_kinds import foreign_kind, is_safetensors
+from convscope.loading.match_names import NESTING
 from convscope.suppress_warnings import suppress_warnings
 
-_STATE_DICT_KEYS = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-    "network",
-    "module",
-    "weights",
-)
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
+_MAX_DEPTH = 6
+_MAX_ITEMS = 16  # of a tuple or list, as (state, info); longer ones are measurements
+_EXTRA_STATE = "_extra_state"  # what torch calls the values of nn.Module.get_extra_state
+_MAX_GLOBALS = 200
 
 
 def read_state_dict(file: str | Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint file, also where a dictionary wraps it.
+    """Everything of use for a network in a checkpoint file, flat.
 
-    Only tensors are read (`weights_only=True`): a file cannot run code.
+    A step into a nested dictionary, tuple or list is written `::`, as in "state_dict::conv1.weight".
+    Only tensors are read (`weights_only=True`): a file cannot run code. Python objects beside the
+    weights, as `args=Namespace(...)`, are passed over without making them.
+
+    Args:
+        file: the file, or "file.pth::key" for one part of it.
 
     Raises:
         LoadError: if there is no such file, it is damaged, or it holds no weights.
     """
+    path, key = _path_and_key(file)
+    _check_is_file(path)
+    check_integrity(path)
+    content, objects = _read_file(path)
+    state = dict(_flat(content))
+    if not any(isinstance(value, Tensor) for value in state.values()):
+        raise LoadError(_no_weights(path, content, objects))
+    return _dequantize(_under(state, key, path) if key else state)
+
+
+def _path_and_key(file: str | Path) -> tuple[Path, str]:
     path = Path(file).expanduser()
-    if str(file).startswith(("http://", "https://")):
+    if re.match(r"[a-z][a-z0-9+]+://", str(file)):
         msg = (
-            f"{file} is an address; nothing is downloaded from it: save the file and give its path."
+            f"{file} is an address; nothing is downloaded from it: fetch the file, as with "
+            "torch.hub.download_url_to_file(address, 'weights.pth'), and give its path."
         )
         raise LoadError(msg)
-    if path.is_dir():
-        msg = f"{path} is a folder; give the file of weights in it."
-        raise LoadError(msg)
-    if not path.is_file():
+    if NESTING not in str(file) or path.exists():
+        return path, ""
+    name, _, key = str(file).partition(NESTING)
+    return Path(name).expanduser(), key
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.exists():
         msg = f"There is no weight file {path}."
         raise LoadError(msg)
-    check_integrity(path)
-    return _find_state_dict(_read_file(path), path)
+    kind = foreign_kind(path) if path.is_dir() or not is_safetensors(path) else None
+    if kind:
+        msg = f"{path} {kind}"
+        raise LoadError(msg)
 
 
-def _read_file(path: Path) -> Any:
+def _read_file(path: Path) -> tuple[Any, list[str]]:
+    """The content, and the names of objects that were passed over."""
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             from safetensors.torch import load_file
 
-            return load_file(path)
-        with suppress_warnings():  # the errors below say the same
-            return torch.load(path, weights_only=True, map_location="cpu")
+            return load_file(path), []
+        return _load_pickle(path)
+    except LoadError:
+        raise
     except pickle.UnpicklingError as error:
-        raise LoadError(_unpickling_error(path, str(error))) from None
+        _refuse_pickle(path, error)
     except Exception as error:  # noqa: BLE001 - torch and safetensors raise many kinds for a damaged file
         raise LoadError(_damaged_error(path, type(error).__name__)) from None
 
 
-def _unpickling_error(path: Path, reason: str) -> str:
-    """More than tensors, or not a pickle; torch raises one error for both."""
-    if "GLOBAL" not in reason:
-        return _damaged_error(path, "UnpicklingError")
+class _PassedOver:
+    """Stands for an object that may not be made: nothing of its class, its file or its state runs."""
+
+    base: type = object
+
+    def __new__(cls, *_args: Any) -> Any:
+        return object.__new__(cls) if cls.base is object else cls.base()
+
+    def __init__(self, *_args: Any) -> None:
+        """Take anything."""
+
+    def __setstate__(self, _state: Any) -> None:
+        """Take anything."""
+
+
+_globals_lock = threading.Lock()
+
+
+def _load_pickle(path: Path) -> tuple[Any, list[str]]:
+    """Read a file of `torch.save` with a dummy for each class that torch does not allow.
+
+    Which classes these are, and whether a dummy must be able to hold items, torch says by refusing.
+    """
+    dummies = dict.fromkeys(_unsafe_globals(path), object)
+    while True:
+        allowed: list[Any] = [
+            (type(name, (_PassedOver,), {"base": base}), name) for name, base in dummies.items()
+        ]
+        try:
+            # suppressed, as the errors say the same; locked, as the list of globals is the process's
+            with suppress_warnings(), _globals_lock, torch.serialization.safe_globals(allowed):
+                return torch.load(path, weights_only=True, map_location="cpu"), list(dummies)
+        except pickle.UnpicklingError as error:
+            name, base = _dummy_for(str(error))
+            if base is NoneType or dummies.get(name) is base or len(dummies) >= _MAX_GLOBALS:
+                raise
+            dummies[name] = base
+
+
+def _unsafe_globals(path: Path) -> list[str]:
+    try:
+        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # noqa: BLE001 - of an older format, or damaged, as is said when it is read
+        return []
+
+
+_REFUSALS: tuple[tuple[str, type], ...] = (
+    (r"Unsupported global: GLOBAL (\S+) was not an allowed", object),
+    (r"Can only SETITEMS? for dict.* but got <class '(?:[\w.]*checkpoint\.)?(\S+)'>", OrderedDict),
+    (r"Can only (?:append|extend).* but got <class '(?:[\w.]*checkpoint\.)?(\S+)'>", list),
+)
+
+
+def _dummy_for(message: str) -> tuple[str, Any]:
+    """Which class torch does not allow, by its own message, and what its dummy must be."""
+    for pattern, base in _REFUSALS:
+        found = re.search(pattern, message)
+        if found:
+            return (found[1] if "." in found[1] else f"builtins.{found[1]}"), base
+    return "", NoneType
+
+
+def _refuse_pickle(path: Path, error: Exception) -> NoReturn:
+    blocked = re.search(r"GLOBAL (\S+) whose module", str(error))
+    if blocked:
+        raise LoadError(_objects_error(path, [blocked[1]])) from None
+    if "Unsupported operand" in str(error) and _is_pickle(path):
+        msg = (
+            f"{path} is a Python pickle of a protocol that torch reads only with weights_only=False, "
+            "which could run any code. If you trust its source, save the weights anew: "
+            f"torch.save(torch.load({path.name!r}, weights_only=False), 'weights.pth'), and of a "
+            "module its state_dict()."
+        )
+        raise LoadError(msg) from None
+    raise LoadError(_damaged_error(path, type(error).__name__)) from None
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(2)
+    return head == b"PK" or (head[:1] == b"\x80" and head[1:] in (b"\x03", b"\x04", b"\x05"))
+
+
+def _no_weights(path: Path, content: Any, objects: list[str]) -> str:
+    if objects:
+        return _objects_error(path, objects)
+    kind = type(content).__name__
+    return f"{path} holds a {kind} without weights by name; save model.state_dict()."
+
+
+def _objects_error(path: Path, objects: list[str]) -> str:
+    named = ", ".join(sorted(objects, key=lambda name: name.startswith("torch."))[:3])
     return (
-        f"{path} holds Python objects, which could run any code when read. Save the weights "
-        "alone: torch.save(model.state_dict(), file)."
+        f"{path} holds Python objects ({named}), and making them could run any code. If you trust its source, save the weights alone: "
+        f"torch.save(torch.load({path.name!r}, weights_only=False).state_dict(), 'weights.pth'); "
+        "torch's own way to allow an object is torch.serialization.add_safe_globals."
     )
 
 
@@ -79,20 +192,46 @@ def _damaged_error(path: Path, kind: str) -> str:
     return f"{path} cannot be read as a checkpoint ({kind}); it may be cut off or of another kind."
 
 
-def _find_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    for _ in _STATE_DICT_KEYS:
-        if isinstance(content, Mapping):
-            inner = [
-                content[key] for key in _STATE_DICT_KEYS if isinstance(content.get(key), Mapping)
-            ]
-            content = inner[0] if inner else content
-    if not isinstance(content, Mapping) or not _has_tensors(content):
-        msg = f"{path} holds a {type(content).__name__} without weights by name; save model.state_dict()."
-        raise LoadError(msg)
-    return _dequantize({str(k): value for k, value in content.items() if isinstance(value, Tensor)})
+def _flat(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Tensors and extra states in nested dictionaries, with their names."""
+    if isinstance(content, Tensor) and path:
+        yield path, content
+        return
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(content, Mapping):
+        items = [(str(key), value) for key, value in content.items()]
+    elif (
+        isinstance(content, tuple | list) and len(content) <= _MAX_ITEMS and path.count(NESTING) < 1
+    ):
+        items = [(str(k), value) for k, value in enumerate(content) if isinstance(value, Mapping)]
+    else:
+        return
+    for key, value in items:
+        name = f"{path}{NESTING}{key}" if path else key
+        if key.rpartition(".")[2] == _EXTRA_STATE:
+            yield name, value
+        else:
+            yield from _flat(value, name, depth + 1)
 
 
-def _dequantize(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+def _under(state: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """The part of a checkpoint under one key."""
+    for separator in (NESTING, "."):
+        part = {
+            n.removeprefix(key + separator): v
+            for n, v in state.items()
+            if n.startswith(key + separator)
+        }
+        if part:
+            return part
+    keys = list(dict.fromkeys(name.partition(NESTING)[0] for name in state if NESTING in name))
+    has = f"the closest are {closest(key, keys)}" if keys else "its weights lie under no key"
+    msg = f"{path} has no part {key!r}; {has}."
+    raise LoadError(msg)
+
+
+def _dequantize(state_dict: dict[str, Any]) -> dict[str, Tensor]:
     """Weights stored as int8 with one scale per output channel, as this project stores them."""
     scales = {
         f"{k}.scale" for k, v in state_dict.items() if _has_scale(v, state_dict.get(f"{k}.scale"))
@@ -106,8 +245,10 @@ def _dequantize(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _has_scale(value: Tensor, scale: Tensor | None) -> bool:
-    if value.dtype != torch.int8 or scale is None or not (_is_dense(value) and _is_dense(scale)):
+def _has_scale(value: Any, scale: Any) -> bool:
+    if not isinstance(value, Tensor) or not isinstance(scale, Tensor):
+        return False
+    if value.dtype != torch.int8 or not (_is_dense(value) and _is_dense(scale)):
         return False
     return value.dim() > 0 and scale.numel() == len(value)
 
@@ -117,143 +258,3 @@ def _is_dense(value: Tensor) -> bool:
     if value.layout != torch.strided or value.is_meta:
         return False
     return value.untyped_storage().nbytes() >= value.numel() * value.element_size()
-
-
-def _has_tensors(content: Mapping[Any, Any]) -> bool:
-    return any(isinstance(value, Tensor) for value in content.values())
-
-
-def load_weights(
-    module: nn.Module, state_dict: dict[str, Tensor], name: str, *, partial: bool
-) -> frozenset[str]:
-    """Load a state dict into a module.
-
-    Args:
-        module: the network; changed in place.
-        state_dict: weights by name; a prefix that all names share ("module.") is stripped if the
-            names then match.
-        name: of the file, for errors.
-        partial: load the weights that fit and leave the rest.
-
-    Returns:
-        Names of the module's weights that were not loaded; empty unless `partial`.
-
-    Raises:
-        LoadError: if names, shapes or dtypes do not match.
-    """
-    own = module.state_dict()
-    state_dict = _strip_prefix(state_dict, own)
-    missing = [
-        key for key in own if key not in state_dict and not key.endswith("num_batches_tracked")
-    ]
-    unexpected = [key for key in state_dict if key not in own]
-    if not partial and (missing or unexpected):
-        raise LoadError(_mismatch(name, missing, unexpected, own))
-    _check_shapes(name, state_dict, own)
-    _check_dtypes(name, state_dict, own)
-    matching = {key: value for key, value in state_dict.items() if key in own}
-    if not matching:
-        msg = f"Nothing in {name} fits this network. {_mismatch(name, missing, unexpected, own)}"
-        raise LoadError(msg)
-    finite = {key for key, value in own.items() if _is_finite(value)}
-    own.update(matching)  # keeps torch's version metadata, which mnasnet reads
-    module.load_state_dict(own)
-    _warn_not_finite(name, {k: v for k, v in module.state_dict().items() if k in finite})
-    return frozenset(missing)
-
-
-def _strip_prefix(state_dict: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _WRAPPER_PREFIXES:
-        if not any(key in own for key in state_dict) and all(
-            key.startswith(prefix) for key in state_dict
-        ):
-            state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
-    return state_dict
-
-
-def _mismatch(
-    name: str, missing: list[str], unexpected: list[str], own: Mapping[str, Tensor]
-) -> str:
-    parts = [f"{name} does not fit this network:"]
-    if missing:
-        parts.append(f"{len(missing)} weights are missing, the first {missing[0]!r};")
-    if unexpected:
-        near = closest(unexpected[0], list(own), 1)
-        parts.append(
-            f"{len(unexpected)} are unexpected, the first {unexpected[0]!r} (closest: {near});"
-        )
-    parts.append("partial=True (--partial) loads what fits, for looking at filters.")
-    return " ".join(parts)
-
-
-def _check_shapes(name: str, state_dict: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    for key, value in state_dict.items():
-        if key in own and own[key].shape != value.shape:
-            msg = (
-                f"{name} does not fit this network: {key!r} has the shape {tuple(value.shape)} "
-                f"there and {tuple(own[key].shape)} here."
-            )
-            raise LoadError(msg)
-
-
-def _check_dtypes(name: str, state_dict: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Refuse values that the module's dtype cannot represent."""
-    for key, value in state_dict.items():
-        if key not in own:
-            continue
-        reason = _dtype_error(value, own[key])
-        if reason:
-            msg = f"{name} cannot be loaded: {key!r} {reason}"
-            raise LoadError(msg)
-
-
-def _dtype_error(value: Tensor, own: Tensor) -> str | None:
-    """Why a tensor cannot replace a module's own."""
-    dtype, own_dtype = (str(t.dtype).removeprefix("torch.") for t in (value, own))
-    reason = None
-    if own.is_meta:
-        reason = (
-            "has no memory in this network, which is on the meta device; call to_empty() first."
-        )
-    elif value.is_meta:
-        reason = (
-            "has a shape but no values (a meta tensor); save the weights from a network that "
-            "is in memory."
-        )
-    elif value.is_quantized:
-        reason = f"is quantized ({dtype}); save it as value.dequantize()."
-    elif value.layout != torch.strided:
-        layout = str(value.layout).removeprefix("torch.")
-        reason = f"is sparse ({layout}); save it as value.to_dense()."
-    elif value.is_complex() and not own.is_complex():
-        reason = f"is {dtype} there and {own_dtype} here, which would lose its imaginary part."
-    elif own.is_floating_point() or own.is_complex():
-        if not (value.is_floating_point() or value.is_complex()):
-            reason = f"is {dtype} there and {own_dtype} here; {_SAVE_AS_FLOATS}"
-    elif not torch.equal(value.to(own.dtype).to(value.dtype), value):  # a counter, or a mask
-        reason = f"is {dtype} there and {own_dtype} here, which cannot hold its values."
-    return reason
-
-
-_SAVE_AS_FLOATS = (
-    "integers represent weights only together with their scales. Save the weights as floats."
-)
-
-
-def _is_finite(value: Tensor) -> bool:
-    return value.is_meta or not value.is_floating_point() or bool(value.isfinite().all())
-
-
-def _warn_not_finite(name: str, loaded: Mapping[str, Tensor]) -> None:
-    """Warn of NaN and infinity, but not of values that are infinite by design, as in a mask."""
-    not_finite = [key for key, value in loaded.items() if not _is_finite(value)]
-    if not_finite:
-        first = loaded[not_finite[0]]
-        count = first.numel() - int(first.isfinite().sum())
-        more = f", nor are some of {len(not_finite) - 1} other tensors" if not_finite[1:] else ""
-        warnings.warn(
-            f"{name}: {count} of {first.numel()} numbers of {not_finite[0]!r} are not finite (NaN or "
-            f"infinity){more}. Training may have diverged; what depends on them will be refused.",
-            UserWarning,
-            stacklevel=3,
-        )

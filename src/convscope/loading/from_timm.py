@@ -9,8 +9,9 @@ import torch
 
 from convscope.errors import LoadError, closest
 from convscope.images.read import Standardize
-from convscope.loading.checkpoint import load_weights, read_state_dict
+from convscope.loading.checkpoint import read_state_dict
 from convscope.loading.checksums import check_integrity
+from convscope.loading.load_weights import load_weights, number_of_classes, say_classes
 from convscope.network.network import Network
 
 
@@ -30,7 +31,12 @@ def timm_network(name: str, weights: str | Path | None, *, partial: bool) -> Net
     module = _create_model(timm, name, pretrained=weights is None)
     missing: frozenset[str] = frozenset()
     if weights is not None:
-        missing = load_weights(module, read_state_dict(weights), str(weights), partial=partial)
+        state_dict = read_state_dict(weights)
+        classes = number_of_classes(state_dict, module, module.num_classes)
+        if classes is not None:
+            module = _create_model(timm, name, pretrained=False, num_classes=classes)
+            say_classes(str(weights), classes, name)
+        missing = load_weights(module, state_dict, str(weights), partial=partial)
     return Network(
         module.eval(),
         name=name,
@@ -65,9 +71,9 @@ def _check_cached(timm: Any, name: str) -> None:
         check_integrity(file)
 
 
-def _create_model(timm: Any, name: str, *, pretrained: bool) -> Any:
+def _create_model(timm: Any, name: str, *, pretrained: bool, **options: Any) -> Any:
     try:
-        return timm.create_model(name, pretrained=pretrained)
+        return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:  # noqa: BLE001 - the hub's client has a tree of errors of its own
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         msg = (

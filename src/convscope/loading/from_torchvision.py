@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from convscope.errors import LoadError, closest
 from convscope.images.read import Standardize
-from convscope.loading.checkpoint import load_weights, read_state_dict
+from convscope.loading.checkpoint import read_state_dict
+from convscope.loading.load_weights import load_weights, number_of_classes, say_classes
 from convscope.network.network import Network
 from convscope.suppress_warnings import suppress_warnings
 
@@ -43,14 +44,40 @@ def torchvision_network(name: str, weights: str | Path | None, *, partial: bool)
     entry = _weights_entry(enum, weights)
     is_own_file = weights is not None and not _is_weights_name(enum, weights)
     file = str(weights) if is_own_file else _download(entry, name)
-    module = _build_model(name, entry)
     state_dict = _rename_densenet_keys(read_state_dict(file))
+    facts = _data_config(entry)
+    module = _build_model(name, entry)
+    if is_own_file:
+        module, classes = _module_for(state_dict, name, entry, module)
+        if classes is not None:
+            say_classes(str(file), classes, name)
+            facts["labels"] = ()
     missing = load_weights(module, state_dict, str(file), partial=partial and is_own_file)
     spec = None if is_own_file else f"torchvision:{name}/{entry.name}"
-    return Network(module.eval(), name=name, spec=spec, missing=missing, **_data_config(entry))
+    return Network(module.eval(), name=name, spec=spec, missing=missing, **facts)
 
 
-def _build_model(name: str, entry: Any) -> nn.Module:
+def _module_for(
+    state_dict: dict[str, Tensor], name: str, entry: Any, module: nn.Module
+) -> tuple[nn.Module, int | None]:
+    """The network as a file of somebody's own was trained: its classes, with or without extra heads.
+
+    Returns:
+        The network, and the number of classes if it is another than that of torchvision's weights.
+    """
+    options: dict[str, Any] = {}
+    own_aux = any(".aux" in f".{key}" for key in module.state_dict())
+    if own_aux and not any("aux" in key for key in state_dict):
+        options[
+            "aux_loss" if "aux_classifier.0.weight" in module.state_dict() else "aux_logits"
+        ] = False
+    classes = number_of_classes(state_dict, module, len(entry.meta["categories"]))
+    if classes is not None:
+        options["num_classes"] = classes
+    return (_build_model(name, entry, **options) if options else module), classes
+
+
+def _build_model(name: str, entry: Any, **changes: Any) -> nn.Module:
     """The module without weights, with the options torchvision sets for its own weights."""
     from torchvision import models
 
@@ -64,7 +91,7 @@ def _build_model(name: str, entry: Any) -> nn.Module:
         options["weights_backbone"] = None  # or it would be downloaded
     if "aux_loss" in parameters:
         options["aux_loss"] = True
-    return models.get_model(name, weights=None, **options)
+    return models.get_model(name, weights=None, **options | changes)
 
 
 def _rename_densenet_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -22,9 +22,10 @@ from convscope.images.pixel_values import Range, checked_range
 from convscope.images.read import Standardize
 from convscope.images.resize import height_and_width
 from convscope.loading.bundled import bundled_network
-from convscope.loading.checkpoint import load_weights, read_state_dict
+from convscope.loading.checkpoint import read_state_dict
 from convscope.loading.from_torchvision import torchvision_network
 from convscope.loading.labels import Labels, misfit, read_labels
+from convscope.loading.load_weights import load_weights
 from convscope.loading.model_names import HUBS, explain_unknown
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT

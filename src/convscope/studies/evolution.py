@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
-from convscope.loading.checkpoint import load_weights, read_state_dict
+from convscope.loading.checkpoint import read_state_dict
+from convscope.loading.load_weights import load_weights
 from convscope.network.exclusive import deepcopy_module
 from convscope.network.network import Network
 from convscope.progress import Progress, Reporter, ShouldStop
