@@ -163,7 +163,7 @@ class SharedState:
         with torch.no_grad():
             found = net.activations(photo.pixels, wanted)
         kept = {name: value.cpu() for name, value in found.items()}
-        return Activations(kept, net.labels)
+        return found.like(kept, found.count)
 
     def _evict(self) -> None:
         while (

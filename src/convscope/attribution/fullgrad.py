@@ -18,7 +18,6 @@ from convscope.network.gradients import optional_gradients
 from convscope.network.network import Network
 from convscope.network.rounding import zero_if_cancelled
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, sum_over_images
-from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.placement import Placement
 
@@ -73,9 +72,11 @@ def _decompose(
     with torch.inference_mode(mode=False), torch.enable_grad(), net.exclusive():
         x = net.preprocess(pixels).detach().clone().requires_grad_()
         values, biases = _captured(net, x, objective)
-        activations = net.wrap_activations({k: v.float() for k, v in values.items()} | {INPUT: x})
+        activations = net.wrap_activations(
+            {k: v.float() for k, v in values.items()} | {INPUT: x}, len(x)
+        )
         score = sum_over_images(
-            objective, net.wrap_activations({k: activations[k] for k in objective.layers})
+            objective, activations.like({k: activations[k] for k in objective.layers}, len(x))
         )
         input_gradient, *gradients = optional_gradients(score, [x, *(values[n] for n in biases)])
     if input_gradient is None:
@@ -120,7 +121,7 @@ def _captured(
     inner_layers = [name for name in objective.layers if name not in (INPUT, OUTPUT)]
     locations |= {name: net.layers.location(name) for name in inner_layers}
     with capture(locations) as values:
-        values[OUTPUT] = scores_in(net.module(x), net.output)
+        values[OUTPUT] = net.forward(x)
     # What comes from weights alone, as the position biases of Swin V2, has no gradient.
     return values, {
         n: bias for n, bias in biases.items() if n in values and values[n].requires_grad

@@ -9,7 +9,6 @@ from convscope.execution.precision import autocast_context
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Objective
 from convscope.objectives.objective import finite_values
-from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import capture
 
 MIN_BATCH_SIZE = 16
@@ -28,9 +27,10 @@ def masked_scores(
     with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad(), autocast:
         masked = (x * masks.to(x)).contiguous(memory_format=net.memory_format)
         with capture(locations, stop=OUTPUT not in objective.layers) as captured:
-            captured[OUTPUT] = scores_in(net.module(masked), net.output)
+            captured[OUTPUT] = net.forward(masked)
     values = {INPUT: masked, **captured}
-    activations = net.wrap_activations({n: values[n].float() for n in objective.layers})
+    read = {n: values[n].float() for n in objective.layers}
+    activations = net.wrap_activations(read, len(masked))
     return finite_values(objective, activations).float()
 
 

@@ -154,10 +154,12 @@ def occlusion_panels(
     address = layer or net.layers.default.name
     clean = net.run(pixels, (address, OUTPUT))
     check_scores(clean)
+    scores = Scores.of(clean)
+    scores.probabilities()  # a network without any is refused before it is asked often
     layer_maps = net.layers.to_nchw(clean[address], address)[0]
     strongest = int(layer_maps.flatten(1).sum(1).argmax())
     if target is None:
-        class_id = int(Scores.of(clean).predicted()[0])
+        class_id = int(scores.predicted()[0])
     else:
         class_id = resolve_class(clean, as_class(target))
     grid, occluded = _occluder(pixels, window_size, stride_size, fill, seed)
@@ -170,7 +172,7 @@ def occlusion_panels(
 
     reporter = Reporter(count, "windows", progress)
     parts = torch.cat(list(reporter.all_of(in_batches(count, BATCH_SIZE, watch))))
-    activity, all_scores = parts[:, 0], Scores(parts[:, 1:])
+    activity, all_scores = parts[:, 0], Scores(parts[:, 1:], scores.kind)
     predicted_ids = all_scores.predicted().view(grid)
     names = {int(n): net.class_label(int(n)) for n in predicted_ids.unique()}
     recipe = recipe_for(
@@ -247,6 +249,7 @@ def occlusion_by_class(
     clean_activations = net.run(pixels, (OUTPUT,))
     check_scores(clean_activations)
     clean_scores = Scores.of(clean_activations)
+    clean_scores.probabilities()  # a network without any is refused before it is asked often
     classes = clean_scores.ranked(top)[0]
     shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
     corners = window_origins(shape, window_size, stride_size)

@@ -202,7 +202,8 @@ class ProbabilityOf:
     def __call__(self, activations: Activations) -> Objective:
         """Activations of one photograph -> what is scored."""
         resolved = self.objective.resolve_target(activations)
-        if resolved.class_id is None or Scores.of(activations).is_single:
+        scores = Scores.of(activations)
+        if resolved.class_id is None or scores.is_single or not scores.has_probabilities:
             return resolved
         return probability(resolved.class_id)
 

@@ -91,6 +91,14 @@ class NetworkOptions:
             metavar="LOW HIGH",
         ),
     ] = None
+    probabilities: Annotated[
+        str,
+        _option(
+            "--probabilities",
+            help="How scores become probabilities: auto, softmax, sigmoid, given (the network "
+            "already ends in them) or none.",
+        ),
+    ] = "auto"
     device: Annotated[str | None, _option("--device", help="cpu, cuda or cuda:1.")] = None
     seed: Annotated[int, _option("--seed", help="Random seed.", min=0, max=LARGEST_SEED)] = 0
 
@@ -108,6 +116,7 @@ class NetworkOptions:
             labels=self.labels,
             output=self.output,
             range=self.range,
+            probabilities=self.probabilities,
             device=self.device,
         )
 

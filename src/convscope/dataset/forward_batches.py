@@ -15,7 +15,6 @@ from convscope.images.decode import collecting_notes
 from convscope.images.decoding_process import Decoder
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
-from convscope.objectives.outputs import scores_in
 from convscope.tracing.hooks import Reader, inspect
 from convscope.tracing.layers import Layers
 
@@ -119,10 +118,10 @@ def forward_with_readers(
 
     locations = {name: net.layers.location(name) for name in layers}
     inputs_of = {CODE: head} if head is not None else {}
-    with torch.inference_mode(), net.exclusive() as module:
+    with torch.inference_mode(), net.exclusive():
         x = net.preprocess(pixels)
         with inspect(locations, look, inputs_of=inputs_of, stop=not whole):
-            reader(OUTPUT, scores_in(module(x), net.output).float())
+            reader(OUTPUT, net.forward(x).float())
 
 
 def as_maps(value: Tensor, layers: Layers, layer: str) -> Tensor:

@@ -14,6 +14,7 @@ from convscope.dataset.source import Item
 from convscope.errors import LoadError, NotApplicableError
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
+from convscope.objectives.scores import PROBABILITIES
 
 FORMAT = 4
 ROUNDING = 0.02
@@ -35,7 +36,9 @@ def output_fingerprint(net: Network) -> list[float]:
             answer = net.run(pattern, (OUTPUT,))[OUTPUT]
     except NotApplicableError:
         return []
-    return [float(f"{value:.3g}") for value in answer.flatten()[:FINGERPRINT_LENGTH].tolist()]
+    told = [] if net.probabilities == "auto" else [float(PROBABILITIES.index(net.probabilities))]
+    numbers = answer.flatten()[:FINGERPRINT_LENGTH].tolist()
+    return [*(float(f"{value:.3g}") for value in numbers), *told]
 
 
 @dataclass(frozen=True)

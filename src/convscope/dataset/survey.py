@@ -333,7 +333,7 @@ class _Part:
             if name == CODE:
                 kept["codes"] = value.cpu()
             elif name == OUTPUT:
-                kept.update(_predicted(value, len(batch.numbers)))
+                kept.update(_predicted(self.net, value, len(batch.numbers)))
             else:
                 self._count(
                     name,
@@ -375,10 +375,10 @@ def batch_statistics(layer: str, maps: Tensor) -> BatchStatistics:
         raise NotApplicableError(msg) from None
 
 
-def _predicted(output: Tensor, count: int) -> dict[str, Tensor]:
-    """The predicted class and its probability, as `predict` gives them; {} without scores."""
-    found = Scores.in_output(output, count)
-    if found is None:
+def _predicted(net: Network, output: Tensor, count: int) -> dict[str, Tensor]:
+    """The predicted class and its probability, as `predict` gives them; {} without."""
+    found = Scores.in_output(output, count, net.probability_rule.kind)
+    if found is None or not found.has_probabilities:
         return {}
     best = found.predicted()
     own = found.probabilities().gather(1, best[:, None])[:, 0]

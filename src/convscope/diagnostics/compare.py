@@ -179,14 +179,17 @@ def _row(net: Network, pixels: Tensor, objective: Objective, method: Method, see
     seconds = time.perf_counter() - start
     if not isinstance(heat, Heatmap):
         return Row(method, None, seconds, None, "makes no map")
-    return Row(method, heat, seconds, areas(net, heat, watched(objective)))
+    return Row(method, heat, seconds, areas(net, heat, watched(net, objective)))
 
 
-def watched(objective: Objective) -> Objective:
+def watched(net: Network, objective: Objective) -> Objective:
     """What deletion and insertion watch: a class's probability, any other objective itself.
 
-    Of a single score below 0, which speaks against its class, it is one less the probability.
+    Of a single score below 0, which speaks against its class, it is one less the probability; of a
+    network whose scores have no probabilities it is the objective itself.
     """
+    if net.probability_rule.kind == "none":
+        return objective
     if objective == -logit(0):
         return improbability(0)
     return objective if objective.class_id is None else probability(objective.class_id)

@@ -97,7 +97,7 @@ def check(
         assert isinstance(found, Heatmap)  # noqa: S101 - so are these families defined
         return found
 
-    asked = watched(question)
+    asked = watched(net, question)
     found = deletion_insertion(net, make(net, pixels), asked, seed=seed)
     chart = found.chart(recipe_for(net, f"check, {method}", asked.label, seed=seed), asked.label)
     sentences = [chart.sentence]

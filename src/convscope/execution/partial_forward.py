@@ -21,7 +21,6 @@ from convscope.execution.tensor_tree import list_tensors
 from convscope.network.memory import free_bytes
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective
-from convscope.objectives.outputs import scores_in
 from convscope.objectives.scores import Scores
 from convscope.tracing.hooks import ValueLocation, capture
 
@@ -176,7 +175,7 @@ class PartialForward:
 
     def _forward(self, x: Tensor, locations: Mapping[str, ValueLocation]) -> dict[str, Tensor]:
         with capture(locations, stop=OUTPUT not in self.read_layers) as values:
-            values[OUTPUT] = scores_in(self.net.module(x), self.net.output)
+            values[OUTPUT] = self.net.forward(x)
         return values
 
     def _activations(self, values: Mapping[str, Tensor], count: int) -> Activations:
@@ -184,7 +183,7 @@ class PartialForward:
         expanded = {name: a.expand(count, *a.shape[1:]) for name, a in known.items()}
         available = {**expanded, **values}
         return self.net.wrap_activations(
-            {name: at_least_float32(available[name]) for name in self.read_layers}
+            {name: at_least_float32(available[name]) for name in self.read_layers}, count
         )
 
     def _layer_value(self, values: Mapping[str, Tensor]) -> Tensor:

@@ -46,6 +46,7 @@ def load(
     labels: Labels | None = None,
     output: Selector = None,
     range: Range | None = None,  # noqa: A002
+    probabilities: str = "auto",
     device: str | torch.device | None = None,
 ) -> Network:
     """Load a network.
@@ -69,6 +70,12 @@ def load(
         output: which part of the module's output holds the scores: an index, a name, or a function.
         range: the values of black and white in images whose type does not say them, as (0, 4095)
             for counts of 12 bits; see `read`.
+        probabilities: how the network's scores become probabilities: "softmax" over classes that
+            exclude each other, "sigmoid" of each of independent labels, "given" where the network
+            already ends in probabilities, "none" where a score is only a score. "auto" notices a
+            last softmax or sigmoid that runs, and outputs that are non-negative and sum to 1;
+            otherwise it is the softmax, or the sigmoid of a single score. `net.probability_rule.words`
+            says what was taken.
         device: device to move it to, as "cuda"; None leaves it.
 
     Returns:
@@ -93,7 +100,11 @@ def load(
         msg = f"A network is given by its name or as a torch.nn.Module, not as a {type(spec).__name__}."
         raise LoadError(msg)
     network = _load_spec(spec, weights, partial=partial)
-    changes: dict[str, Any] = {"output": output, "pixel_range": checked_range(range)}
+    changes: dict[str, Any] = {
+        "output": output,
+        "probabilities": probabilities,
+        "pixel_range": checked_range(range),
+    }
     if size is not None:
         changes["input_size"] = height_and_width(size)
         changes["resize"] = None

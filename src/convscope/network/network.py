@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Generic, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convscope.errors import ImageError, NotApplicableError
+from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
 from convscope.images.pixel_values import Range
 from convscope.images.read import Source, check_finite, read, scale_tensor
@@ -38,14 +38,17 @@ from convscope.objectives.makers import (
     as_objective,
 )
 from convscope.objectives.objective import finite_values
-from convscope.objectives.outputs import Selector, scores_in
+from convscope.objectives.outputs import Selector, scores_in, with_batch_axis
+from convscope.objectives.scores import PROBABILITIES, ProbabilityRule
 from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.layers import Layers
+from convscope.tracing.output_activation import OutputActivationRecorder
 from convscope.tracing.placement import Placement
 from convscope.tracing.trace import trace
 
 Loss = Callable[[Activations], Tensor]
 T = TypeVar("T")
+_RULE = "_probability_rule"  # where a network keeps what its first pass showed
 
 
 class cached_per_network(Generic[T]):  # noqa: N801 - used like a function
@@ -95,6 +98,8 @@ class Network:
             (0, 4095) for counts of 12 bits; arrays and tensors of floats are in [0, 1] all the same.
         output: which part of the module's output holds the scores, where that is ambiguous:
             an index, a name, or a function.
+        probabilities: how scores become probabilities, as in `load`; `probability_rule` says what
+            was found.
         missing: names of weights that were not loaded; then only filters can be shown.
 
     Example:
@@ -119,11 +124,18 @@ class Network:
     interpolation: str = field(default="bilinear", kw_only=True)
     pixel_range: Range | None = field(default=None, kw_only=True)
     output: Selector = field(default=None, kw_only=True)
+    probabilities: str = field(default="auto", kw_only=True)
     missing: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     def __post_init__(self) -> None:
         """Unwrap parallel and compiled modules; refuse those that cannot be inspected."""
         object.__setattr__(self, "module", unwrap(self.module))
+        if self.probabilities not in PROBABILITIES:
+            msg = (
+                f"There are no probabilities={self.probabilities!r}; there are "
+                f"{', '.join(PROBABILITIES)}."
+            )
+            raise ArgumentError(msg)
 
     def __repr__(self) -> str:
         """Name, size and input."""
@@ -284,6 +296,42 @@ class Network:
                 lambda x: scores_in(self.module(x), self.output).float(), x
             )
 
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores for a batch of the module's own input, in the network's precision.
+
+        Where the network ends in a softmax or sigmoid, they are the values that enter it.
+        """
+        return self.scores_of(lambda: self.module(x), len(x))
+
+    def scores_of(self, run: Callable[[], Any], count: int) -> Tensor:
+        """The scores that `forward` gives, where `run` does what the module does to `count` images."""
+        rule = self.known_probability_rule
+        limit = None if rule is None else max(count, 1 + (rule.calls_after or 0))
+        with ExitStack() as stack:
+            recorder = None
+            if rule is None or rule.calls_after is not None:
+                recorder = stack.enter_context(OutputActivationRecorder(limit))
+            output = with_batch_axis(scores_in(run(), self.output), count)
+        if rule is None and recorder is not None:
+            rule = ProbabilityRule.notice(self.probabilities, output, recorder)
+            self.__dict__[_RULE] = rule
+        return output if rule is None else rule.scores(output, recorder)
+
+    @property
+    def probability_rule(self) -> ProbabilityRule:
+        """How scores become probabilities, as found in the first pass; its `words` say why."""
+        if self.known_probability_rule is None:
+            with torch.no_grad():
+                self.run(self._grey_image(), (OUTPUT,))
+        rule: ProbabilityRule = self.__dict__[_RULE]
+        return rule
+
+    @property
+    def known_probability_rule(self) -> ProbabilityRule | None:
+        """The same; None before the first pass that went on to the scores."""
+        rule: ProbabilityRule | None = self.__dict__.get(_RULE)
+        return rule
+
     def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Activations:
         """Run photographs just far enough to read some layers.
 
@@ -416,10 +464,14 @@ class Network:
         with torch.no_grad():
             return objective.resolve_target(self.run(image, objective.layers))
 
-    def wrap_activations(self, values: Mapping[str, Tensor]) -> Activations:
-        """Values of a pass with class names and layouts of maps."""
+    def wrap_activations(
+        self, values: Mapping[str, Tensor], count: int | None = None
+    ) -> Activations:
+        """Values of a pass of `count` images with class names, layouts of maps, and what scores mean."""
         inner = [name for name in values if name not in (INPUT, OUTPUT)]
-        return Activations(values, self.labels, self.layers.layouts(inner) if inner else {})
+        layouts = self.layers.layouts(inner) if inner else {}
+        kind = self.probability_rule.kind if OUTPUT in values else "auto"
+        return Activations(values, self.labels, layouts, probabilities=kind, count=count)
 
     def max_batch_size(self, memory_fraction: float = 0.25) -> int:
         """How many photographs of `input_size` fit into a fraction of the free memory."""
@@ -444,13 +496,13 @@ class Network:
             with capture(
                 locations, stop=OUTPUT not in layers, start_gradients=start_gradients
             ) as captured:
-                captured[OUTPUT] = scores_in(self.module(x), self.output)
+                captured[OUTPUT] = self.forward(x)
         self._check_all_ran(locations, captured)
         return {INPUT: pixels, **captured}
 
     def _as_activations(self, captured: dict[str, Tensor], layers: Sequence[str]) -> Activations:
         return self.wrap_activations(
-            {name: captured[name].float() for name in dict.fromkeys(layers)}
+            {name: captured[name].float() for name in dict.fromkeys(layers)}, len(captured[INPUT])
         )
 
     def _exclusive_pass(self) -> ExitStack:

@@ -21,6 +21,8 @@ class Activations(dict[str, Tensor]):
         labels: class names, or empty.
         layouts: address -> layout and grid of a map that is not (N, C, h, w); see
             `layouts.detect_layout`.
+        probabilities: how the scores become probabilities; see `scores.Scores`.
+        count: how many images; None: as many as the first activation has rows.
     """
 
     def __init__(
@@ -28,10 +30,20 @@ class Activations(dict[str, Tensor]):
         values: Mapping[str, Tensor],
         labels: Sequence[str] = (),
         layouts: Mapping[str, Layout] = MappingProxyType({}),
+        *,
+        probabilities: str = "auto",
+        count: int | None = None,
     ) -> None:
         """Keep `values`: address -> activation."""
         super().__init__(values)
         self.labels, self.layouts = labels, layouts
+        self.probabilities, self.count = probabilities, count
+
+    def like(self, values: Mapping[str, Tensor], count: int | None = None) -> Activations:
+        """Other values of the same network."""
+        return Activations(
+            values, self.labels, self.layouts, probabilities=self.probabilities, count=count
+        )
 
     def maps(self, layer: str) -> Tensor:
         """A layer as (N, C, h, w), whatever its layout; (N, C) becomes maps of one cell.

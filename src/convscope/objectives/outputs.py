@@ -53,6 +53,12 @@ def scores_in(output: Any, selector: Selector = None) -> Tensor:
     raise NotApplicableError(_ambiguous(output, tensors))
 
 
+def with_batch_axis(output: Tensor, count: int) -> Tensor:
+    """An output for `count` images; the axis that `squeeze` takes from a single image is back."""
+    squeezed = count == 1 and 1 not in output.shape and not isinstance(output, Detections)
+    return output[None] if squeezed else output
+
+
 def _ambiguous(output: Any, tensors: dict[Any, Tensor]) -> str:
     kind = type(output).__name__
     if not tensors:

@@ -16,6 +16,7 @@ from convscope.objectives.activations import (
 )
 from convscope.objectives.objective import FrozenTensor, Objective
 from convscope.objectives.outputs import Detections
+from convscope.objectives.scores import Scores
 
 
 def segment(class_id: int | str, mask: Tensor | None = None) -> Objective:
@@ -107,9 +108,11 @@ class SegmentSlice:
 
 
 def _segmentation_scores(acts: Activations) -> Tensor:
-    """The network's scores as (N, K, H, W)."""
+    """The network's scores as (N, K, H, W), also of one map, (N, H, W)."""
     output = acts[OUTPUT]
-    if output.dim() != 4:
+    if output.dim() == 3 and acts.count in (None, len(output)):
+        output = output[:, None]
+    if output.dim() != 4 or isinstance(output, Detections):
         msg = f"A segmentation gives (N, K, H, W), but this network returns {tuple(output.shape)}."
         raise TargetError(msg)
     return output
@@ -118,7 +121,8 @@ def _segmentation_scores(acts: Activations) -> Tensor:
 def _predicted_mask(acts: Activations, class_id: int | str) -> Tensor:
     """Where a segmentation predicts a class, (N, H, W)."""
     output = _segmentation_scores(acts)
-    return output.argmax(1) == check_class_id(find_class_id(class_id, acts.labels), output.shape[1])
+    number = check_class_id(find_class_id(class_id, acts.labels), output.shape[1])
+    return Scores(output, acts.probabilities).where_predicted(number)
 
 
 def _expand_mask(mask: Tensor, output: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from convscope.errors import NotApplicableError
 from convscope.network.network import Network
 from convscope.render.colour import as_bytes
 from convscope.report.page import Box, Chapter, Figure
-from convscope.results import Table
+from convscope.results import Table, cell_text
 from convscope.tracing.depth import at_depth, evenly_spaced, map_stages
 from convscope.tracing.layer_info import LayerInfo
 from convscope.view.filters import filter_table, filters
@@ -26,7 +26,7 @@ def picture_of(pixels: Tensor) -> Image.Image:
 
 def says(net: Network, pixels: Tensor, said: Table, name: str, *, single: bool) -> Chapter:
     """The five most probable classes beside what the network sees."""
-    bars = [(str(row[2]), float(row[3] or 0), f"{float(row[3] or 0):.1%}") for row in said.rows]
+    bars = _answer_bars(said)
     photo = picture_of(pixels)
     figure = Figure(
         photo,
@@ -37,13 +37,11 @@ def says(net: Network, pixels: Tensor, said: Table, name: str, *, single: bool) 
         pixels=True,
     )
     others = f" among the {len(net.labels)} it knows" if net.labels else ""
-    lead = (
-        "This network has a single score; the percentage is its sigmoid, above 50 % where the "
-        "score is positive."
-        if single
-        else f"The five most probable classes{others}. The percentages are the softmax of the scores: "
-        "over all classes they always add up to 100 %, even if none of them is in the picture."
-    )
+    rule = net.probability_rule
+    lead = "This network has a single score" if single else f"The five highest classes{others}"
+    lead += f". {rule.words}"
+    if rule.kind == "softmax":
+        lead += " Over all classes they add up to 100 %, even if none of them is in the picture."
     return Chapter(
         "says",
         "The prediction",
@@ -51,6 +49,16 @@ def says(net: Network, pixels: Tensor, said: Table, name: str, *, single: bool) 
         [figure],
         bars=bars,
     )
+
+
+def _answer_bars(said: Table) -> list[tuple[str, float, str]]:
+    """Label, length and words of each class; scores without probabilities have no length."""
+    return [
+        (str(row[2]), 0.0, cell_text(row[4]))
+        if row[3] is None
+        else (str(row[2]), float(row[3]), f"{float(row[3]):.1%}")
+        for row in said.rows
+    ]
 
 
 def network(net: Network) -> Chapter:

@@ -105,7 +105,7 @@ def _heat_figure(
 
 
 def _trust(net: Network, heat: Heatmap, objective: Objective) -> str:
-    asked = watched(objective)
+    asked = watched(net, objective)
     if asked is objective:  # not a class, so no probability that a sentence could quote
         return _coarse(net, heat)
     return f"{deletion_insertion(net, heat, asked).sentence(_named(net, objective))} {_coarse(net, heat)}"

@@ -21,7 +21,7 @@ from convscope.report.evidence_chapter import evidence, otherwise
 from convscope.report.page import Chapter, Page
 from convscope.report.synthesis_chapter import wanted
 from convscope.report.top_patches_chapter import seen
-from convscope.results import Table
+from convscope.results import Table, cell_text
 from convscope.view.predict import predict
 
 _PLEASANT = 448  # pixels of a photograph on the page, at least
@@ -105,10 +105,11 @@ def _fine(net: Network, photo: Tensor | Source) -> Tensor:
 
 
 def _lead(said: Table, objective: Objective, name: str) -> str:
-    label, share = said.rows[0][2], float(said.rows[0][3] or 0)
-    answer = f"predicts {label} with {share:.0%}"
+    label, probability = said.rows[0][2:4]
+    share = cell_text(said.rows[0][4]) if probability is None else f"{float(probability):.0%}"
+    answer = f"predicts {label} with {share}"
     if objective == -logit(0):
-        answer = f"gives {label}, its only class, {share:.0%}, so it predicts no"
+        answer = f"gives {label}, its only class, {share}, so it predicts no"
     return (
         f"For {name}, the network {answer}. This page "
         "follows the photograph through the network and shows what the prediction is based on."

@@ -27,6 +27,7 @@ class Recipe:
         seed: of every random choice; None where there is none.
         versions: of this library and of torch.
         preprocess: what the network does to pixels first, in words; None: not known.
+        scores: what its scores and probabilities are, in words; None: it was not asked for any.
 
     Example:
         >>> import convscope as cs
@@ -45,6 +46,7 @@ class Recipe:
     seed: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     preprocess: str | None = None
+    scores: str | None = None
 
     def json(self) -> str:
         """As one line of JSON."""
@@ -68,7 +70,9 @@ def recipe_for(
     versions = {name: version(name) for name in ("convscope", "torch")}
     name = net.spec or net.name
     own = preprocess_of(net)
-    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own)
+    rule = net.known_probability_rule
+    scores = None if rule is None else rule.words
+    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own, scores)
 
 
 def preprocess_of(net: Network) -> str:

@@ -66,10 +66,7 @@ class BatchObjective:
             return _climbed(self.objectives[0], acts, distinct).view(self.count, -1).mean(1)
         views = len(next(iter(acts.values()))) // self.count
         parts = {name: value.split(views) for name, value in acts.items()}
-        own = [
-            Activations({n: p[i] for n, p in parts.items()}, acts.labels, acts.layouts)
-            for i in range(self.count)
-        ]
+        own = [acts.like({n: p[i] for n, p in parts.items()}, views) for i in range(self.count)]
         pairs = zip(self.objectives, own, strict=True)
         return torch.stack([_climbed(objective, one, distinct).mean() for objective, one in pairs])
 

@@ -321,7 +321,8 @@ class _Tracer:
     ) -> tuple[tuple[int, ...], ReceptiveField | None, str | None, int]:
         self.position += 1
         field = self.fields.get(id(value)) if self._is_map(value) else None
-        dim_order = self.dim_orders.get(id(value)) if len(value) == 1 else BATCH_NOT_FIRST
+        one_image = value.dim() > 0 and len(value) == 1
+        dim_order = self.dim_orders.get(id(value)) if one_image else BATCH_NOT_FIRST
         return tuple(value.shape[1:]), field, dim_order, self.position
 
     def _is_map(self, value: Tensor) -> bool:

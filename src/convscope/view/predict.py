@@ -26,8 +26,9 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
         top: how many classes; at most as many as there are.
 
     Returns:
-        A table of photo (from 0), class (from 0), label, softmax probability (the sigmoid of a
-        single score) and score, the highest score first.
+        A table of photo (from 0), class (from 0), label, probability and score, the highest score
+        first; probabilities are empty where the network has none. `recipe.scores` says what was taken
+        for a probability, see `load`.
 
     Raises:
         ArgumentError: if `top` is below 1.
@@ -47,10 +48,12 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
         raise ArgumentError(msg)
     scores = Scores.of(net.activations(images, (OUTPUT,)))
     check_finite(scores.values.sum(1), "output")
-    probabilities, ranked = scores.probabilities(), scores.ranked(top)
+    ranked = scores.ranked(top)
+    shares = scores.probabilities().tolist() if scores.has_probabilities else None
     rows: list[tuple[Cell, ...]] = []
     for photo, row in enumerate(ranked.tolist()):
         for c in row:
-            values = (float(probabilities[photo, c]), float(scores.values[photo, c]))
-            rows.append((photo, c, net.class_label(c), *values))
-    return Table(COLUMNS, rows, recipe_for(net, "predict", top=top), bar="probability")
+            share = shares[photo][c] if shares else None
+            rows.append((photo, c, net.class_label(c), share, float(scores.values[photo, c])))
+    recipe = recipe_for(net, "predict", top=top)
+    return Table(COLUMNS, rows, recipe, bar="probability" if shares else None)

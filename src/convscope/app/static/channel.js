@@ -126,7 +126,7 @@ function patchRow(sprites, captions) {
 }
 
 const plainBars = (classes) => make("ol.bars", {}, ...classes.map((one) => make("li.bar", {}, make("span.label", { title: one.label }, one.label),
-  make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(1)}%` })), make("span.share", {}, percent(one.share)))));
+  make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(1)}%` })), make("span.share", {}, amount(one)))));
 
 function alike(found) {
   return make("div.alike", {}, make("h3", {}, "Similar channels"), make("p.soft", {}, "Channels of this layer that are active at the same positions of this photograph."),

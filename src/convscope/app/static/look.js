@@ -93,7 +93,7 @@ function rivals() {
 }
 
 function drawEvidence(parts, found, pair) {
-  parts.cards.replaceChildren(...found.map((one, place) => one ? layered(one, `For ${pair[place].label}`, pair[place].share === undefined ? "" : `Predicted with ${percent(pair[place].share)}.`) : make("p.empty", {}, `This method has no map for ${pair[place].label}.`)));
+  parts.cards.replaceChildren(...found.map((one, place) => one ? layered(one, `For ${pair[place].label}`, pair[place].share === undefined ? "" : `Predicted with ${amount(pair[place])}.`) : make("p.empty", {}, `This method has no map for ${pair[place].label}.`)));
 }
 
 function trusted(parts, checked) {

@@ -66,8 +66,8 @@ function drawPhoto() {
 
 function answer(one) {
   const best = one.classes[0];
-  const sure = best.share > 0.9 ? "Confident:" : best.share > 0.5 ? "Most likely" : "Not confident; perhaps";
-  return make("div", {}, make("p.says", {}, make("span", {}, sure + " "), make("b", {}, best.label)), one.note ? make("p.soft", {}, one.note) : "", bars(one.classes));
+  const sure = best.share === null ? "Highest score:" : best.share > 0.9 ? "Confident:" : best.share > 0.5 ? "Most likely" : "Not confident; perhaps";
+  return make("div", {}, make("p.says", {}, make("span", {}, sure + " "), make("b", {}, best.label)), one.note ? make("p.soft", {}, one.note) : "", bars(one.classes), make("p.soft", {}, one.rule));
 }
 
 function bars(classes, open = aim) {
@@ -75,7 +75,7 @@ function bars(classes, open = aim) {
     make("li", {}, make("button.bar", { type: "button", title: "Show where the evidence for this class is",
       "aria-pressed": String(state.target === `class:${one.number}`), onclick: () => open(one.number) },
     make("span.label", { title: one.label }, one.label), make("span.track", {}, make("i", { style: `width:${(100 * one.share).toFixed(2)}%` })),
-    make("span.share", {}, percent(one.share))))));
+    make("span.share", {}, amount(one))))));
 }
 
 function aim(number) {
@@ -87,7 +87,7 @@ function aim(number) {
 function thumbnail(one) {
   const best = one.classes[0];
   return make("button.thumb", { type: "button", "aria-pressed": String(one === photo), title: one.name, onclick: () => look(one, one.sample) },
-    make("img", { src: one.view, alt: one.name }), make("span", {}, `${best.label} ${percent(best.share)}`));
+    make("img", { src: one.view, alt: one.name }), make("span", {}, `${best.label} ${amount(best)}`));
 }
 
 // The pixels that a cell sees, as a frame on the photograph.

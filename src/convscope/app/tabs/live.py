@@ -11,15 +11,16 @@ from convscope.app.image_encoding import encode_heatmap, encode_sprite, enlarge
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.shared_state import SharedState
 from convscope.app.tabs.channel import no_such_channel
+from convscope.app.tabs.look import top_classes
 from convscope.attribution.formulas import gradcam
 from convscope.errors import ImageError
 from convscope.network.network import Network
-from convscope.objectives.makers import OUTPUT, Activations, predicted
+from convscope.objectives.makers import predicted
 from convscope.objectives.scores import Scores
 from convscope.results.base import as_array
 
 SIDE = (320, 320)
-TOP, TILES = 5, 24
+TILES = 24
 
 
 def frame(state: SharedState, sent: Any) -> Answer:
@@ -39,7 +40,7 @@ def frame(state: SharedState, sent: Any) -> Answer:
     with state.network() as net:
         acts, warm = _forward_and_gradcam(net, pixels, layer)
     return {
-        **_top_classes(net, acts[OUTPUT]),
+        "classes": top_classes(net, Scores.of(acts)),
         **_tiles(net, acts[layer], layer, followed, pixels),
         "heat": warm,
     }
@@ -56,16 +57,6 @@ def _forward_and_gradcam(net: Network, pixels: torch.Tensor, layer: str) -> tupl
             acts[layer] = net.run(pixels, (layer,))[layer]
     warm = gradcam(acts[last].detach(), gradient)[0].clamp(min=0)
     return acts, encode_heatmap(as_array(enlarge(net, last, warm, pixels)), SIDE)
-
-
-def _top_classes(net: Network, output: torch.Tensor) -> Answer:
-    found = Scores.of(Activations({OUTPUT: output.detach()}))
-    odds, best = found.probabilities()[0], found.ranked(TOP)[0].tolist()
-    return {
-        "classes": [
-            {"number": c, "label": net.class_label(c), "share": float(odds[c])} for c in best
-        ]
-    }
 
 
 def _tiles(

@@ -55,7 +55,6 @@ def sample(state: SharedState, request: PageRequest) -> Answer:
 def describe(state: SharedState, photo: Photograph) -> Answer:
     """A photograph and its most probable classes, as the page keeps them."""
     found = Scores.of(state.activations(photo))
-    odds, best = found.probabilities()[0], found.ranked(TOP)[0].tolist()
     return {
         "token": photo.token,
         "name": photo.name,
@@ -63,10 +62,24 @@ def describe(state: SharedState, photo: Photograph) -> Answer:
         "height": photo.pixels.shape[-2],
         "width": photo.pixels.shape[-1],
         "note": photo.note,
-        "classes": [
-            {"number": c, "label": state.net.class_label(c), "share": float(odds[c])} for c in best
-        ],
+        "classes": top_classes(state.net, found),
+        "rule": state.net.probability_rule.words,
     }
+
+
+def top_classes(net: Network, scores: Scores) -> list[Answer]:
+    """The highest classes of one photograph; of scores without probabilities the share is null."""
+    values = scores.values[0].tolist()
+    shares = scores.probabilities()[0].tolist() if scores.has_probabilities else None
+    return [
+        {
+            "number": c,
+            "label": net.class_label(c),
+            "share": shares[c] if shares else None,
+            "score": values[c],
+        }
+        for c in scores.ranked(TOP)[0].tolist()
+    ]
 
 
 def upload(state: SharedState, sent: Any) -> Answer:
@@ -184,7 +197,9 @@ def _check_map(state: SharedState, photo: Photograph, target: str, method: str) 
 
 
 def _checked_objective(net: Network, objective: Objective, pixels: Tensor) -> tuple[Objective, str]:
-    """The probability that a map is checked by, and its name; the predicted class's if in doubt."""
+    """What a map is checked by, and its name: a probability, the predicted class's if in doubt."""
+    if net.probability_rule.kind == "none":
+        return objective, objective.label
     if objective == -logit(0):  # a single score that says no
         return improbability(0), f"not {net.class_label(0)}"
     if objective.class_id is not None:

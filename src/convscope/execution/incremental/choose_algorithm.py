@@ -137,7 +137,7 @@ def _score_batch(
     indices = group[start:stop]
     with _eval_no_grad(net), autocast_context(net.device, precision):
         scores = incremental.scores(indices).float()
-    return indices, Activations({OUTPUT: scores}, net.labels)
+    return indices, net.wrap_activations({OUTPUT: scores}, len(indices))
 
 
 def _full_batches(

@@ -45,7 +45,6 @@ from convscope.execution.incremental.steps import NotTraceableError, Step, trace
 from convscope.execution.incremental.windows import Windows
 from convscope.images.read import Standardize
 from convscope.network.network import Network
-from convscope.objectives.outputs import scores_in
 
 FULL_MAP_FRACTION = 0.9  # above it the whole map costs less than a box with its overhead
 MAX_BATCH_SIZE = 48  # windows: larger batches mix boxes of other sizes, smaller ones are slower
@@ -73,7 +72,10 @@ class IncrementalForward:
         self.padded_maps: dict[fx.Node, Tensor] = {}
         self.clean_values: dict[fx.Node, Any] = {}
         self.shapes: dict[fx.Node, torch.Size] = {}
-        self.clean_scores = self._run_clean()
+        self.clean_scores = net.scores_of(self._run_clean, 1)
+        if net.probability_rule.calls_after is not None and self.clean_scores[0].dim() > 1:
+            msg = "its last softmax or sigmoid is one of maps"
+            raise NotTraceableError(msg)
         self.areas = self.affected_regions()
 
     def batches(self, max_size: int) -> Iterator[Ints]:
@@ -86,6 +88,9 @@ class IncrementalForward:
 
     def scores(self, indices: Ints) -> Tensor:
         """The network's scores for some of the windows, (n, K)."""
+        return self.net.scores_of(lambda: self._run(indices), len(indices))
+
+    def _run(self, indices: Ints) -> Any:
         plan = self.plan(indices)
         values: dict[fx.Node, Any] = {}
         full_maps: dict[fx.Node, Tensor] = {}  # maps made of boxes, for what cannot use a box
@@ -94,7 +99,7 @@ class IncrementalForward:
             for finished in self._last_use[step.node]:
                 values.pop(finished, None)
                 full_maps.pop(finished, None)
-        return scores_in(values[self.steps[-1].node], self.net.output)
+        return values[self.steps[-1].node]
 
     def plan(self, indices: Ints) -> Areas:
         """The boxes of some windows, as far into the network as boxes are worthwhile."""
@@ -151,7 +156,7 @@ class IncrementalForward:
 
     # --- the clean photograph ---------------------------------------------------------------
 
-    def _run_clean(self) -> Tensor:
+    def _run_clean(self) -> Any:
         module_input = self.net.preprocess(self.windows.image)
         if module_input.shape[-2:] != self.windows.image.shape[-2:]:
             msg = "the network's first step changes the photograph's size"
@@ -165,7 +170,7 @@ class IncrementalForward:
             for finished in self._last_use[step.node]:
                 if not self._is_needed(finished):
                     self.clean_values[finished] = None
-        return scores_in(self.clean_values[self.steps[-1].node], self.net.output)
+        return self.clean_values[self.steps[-1].node]
 
     def _is_needed(self, node: fx.Node) -> bool:
         """Whether boxes will need what lies around them."""
