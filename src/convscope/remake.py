@@ -237,6 +237,9 @@ def _check_same(old: Recipe, new: Recipe, shown: str) -> None:
     """
     before, after = (_comparable(recipe) for recipe in (old, new))
     other = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    if old.scores and new.scores and old.scores != new.scores:
+        msg = f"{shown} was made with other probabilities ({old.scores} Now: {new.scores}): load the network with the same probabilities= and give it, as in redo({shown!r}, net=...)"
+        raise ArgumentError(msg)
     if "photograph" in other:
         msg = f"{shown} was made of another photograph than the one given; their digests are {before.get('photograph')} and {after.get('photograph')}."
         raise ArgumentError(msg)
