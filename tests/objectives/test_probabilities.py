@@ -387,3 +387,17 @@ def test_layers_show_what_the_network_computes():
     acts = loaded(module).activations(x, ["last", "output"])
     assert torch.allclose(acts["last"], output_of(module, x))
     assert torch.allclose(acts["output"], logits_of(module, x), atol=1e-6)
+
+
+def test_results_say_what_the_scores_are():
+    net, x = loaded(Head(nn.Softmax(1))), photographs(1)
+    said = (
+        "Scores are the values that enter the network's last softmax, probabilities what it gives."
+    )
+    assert cs.predict(net, x).words().endswith(said)
+    assert cs.cam(net, x).words().endswith(said)
+    assert cs.cam(net, x, cs.probability(1)).words().endswith(said)
+    assert "softmax" not in cs.cam(net, x, "conv:1:2", layer="conv:1").words()
+    plain = loaded(Head(nn.Identity()))
+    assert "softmax" not in cs.cam(plain, x).words()
+    assert "softmax of the scores" in cs.predict(plain, x).words()

@@ -53,6 +53,8 @@ def predict(
         net = options.load()
         found = ask(net, net.read(photo, fit=fit), top=top)
     show.table(found, out, as_json=as_json, title=f"{net.name} on {photo}")
+    if not as_json:
+        typer.echo(found.recipe.scores)
 
 
 @with_network

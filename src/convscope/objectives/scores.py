@@ -222,7 +222,11 @@ class ProbabilityRule:
             return cls("given", None, f"The outputs come from a softmax or sigmoid, {taken}.")
         if in_range and _sums_to_one(values):
             return cls("given", None, f"The outputs are non-negative and sum to 1, {taken}.")
-        kind = "sigmoid" if values.dim() < 2 or values.shape[1] == 1 else "softmax"
+        return cls.usual("sigmoid" if values.dim() < 2 or values.shape[1] == 1 else "softmax")
+
+    @classmethod
+    def usual(cls, kind: str) -> ProbabilityRule:
+        """The rule of a network that returns logits."""
         return cls(kind, None, f"Probabilities are the {kind} of the scores.")
 
     def scores(self, output: Tensor, recorder: OutputActivationRecorder | None) -> Tensor:

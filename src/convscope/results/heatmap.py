@@ -195,7 +195,11 @@ class Heatmap(Result):
         return replace(self, values=found, recipe=recipe, placement=TILING)
 
     def words(self) -> str:
-        """Method, question, and where the map is strongest."""
+        """Method, question, where the map is strongest, and what the score is if it is no logit."""
+        scores = self.recipe.scores_in_words()
+        return f"{self._place_in_words()}. {scores}" if scores else self._place_in_words()
+
+    def _place_in_words(self) -> str:
         captions = self.recipe.parameters.get("captions", ())
         target = captions[0] if len(captions) == 1 else self.recipe.objective
         what = f"{self.recipe.method} map for {target} ({self.recipe.network})"

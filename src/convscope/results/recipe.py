@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from convscope.network.network import Network
+from convscope.objectives.scores import ProbabilityRule
+
+_OF_CLASSES = ("class:", "probability:", "predicted", "segment:")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ class Recipe:
     def json(self) -> str:
         """As one line of JSON."""
         return json.dumps(asdict(self), default=_plain)
+
+    def scores_in_words(self) -> str:
+        """What the score of the class that was asked about is, where that is not simply a logit."""
+        usual = [ProbabilityRule.usual(kind).words for kind in ("softmax", "sigmoid")]
+        asks_class = any(word in (self.objective or "") for word in _OF_CLASSES)
+        return self.scores if asks_class and self.scores and self.scores not in usual else ""
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -82,7 +83,8 @@ class Table(Result):
         """The first rows as text."""
         rows = [", ".join(cell_text(cell) for cell in row) for row in self.rows[:5]]
         more = f"; and {len(self.rows) - 5} more" if len(self.rows) > 5 else ""
-        return f"{', '.join(self.columns)}: {'; '.join(rows)}{more}"
+        scores = self._scores_in_words()
+        return f"{', '.join(self.columns)}: {'; '.join(rows)}{more}{'. ' if scores else ''}{scores}"
 
     def __repr__(self) -> str:
         """The first rows."""
@@ -138,7 +140,14 @@ class Table(Result):
         rows = [[cell_text(cell) for cell in row] for row in self.rows]
         places = range(len(self.columns))
         numbers = [k for k in places if not any(isinstance(row[k], str) for row in self.rows)]
-        return html_table(self.columns, rows, numbers)
+        scores = self._scores_in_words()
+        return html_table(self.columns, rows, numbers) + (
+            f"<p>{escape(scores)}</p>" if scores else ""
+        )
+
+    def _scores_in_words(self) -> str:
+        """What was taken for a probability, in a table of probabilities."""
+        return self.recipe.scores or "" if "probability" in self.columns else ""
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {"text/plain": self.words(), "text/html": self._repr_html_()}
