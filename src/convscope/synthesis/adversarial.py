@@ -275,9 +275,9 @@ def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictu
     loud = 0.45 / max(float(change.abs().flatten().quantile(0.999)), 1e-6)
     before, after = (_predicted(net, x) for x in (pixels, changed))
     captions = [
-        f"{net.class_label(before)} {_share(net, pixels, before):.1%}",
+        _class_and_share(net, pixels, before),
         f"change x {loud:.0f}, length {float(change.norm()):.2f}",
-        f"{net.class_label(after)} {_share(net, changed, after):.1%}",
+        _class_and_share(net, changed, after),
     ]
     recipe = recipe_for(
         net,
@@ -299,6 +299,14 @@ def _in_bytes(pixels: Tensor) -> Tensor:
 
 def _predicted(net: Network, pixels: Tensor) -> int:
     return int(Scores.of(net.activations(pixels, (OUTPUT,))).predicted()[0])
+
+
+def _class_and_share(net: Network, pixels: Tensor, number: int) -> str:
+    """A class and its probability in words, or its score where there are none."""
+    label = net.class_label(number)
+    if net.probability_rule.kind != "none":
+        return f"{label} {_share(net, pixels, number):.1%}"
+    return f"{label} {float(net.score(logit(number), pixels)):.3g}"
 
 
 @torch.no_grad()
