@@ -128,8 +128,8 @@ def test_what_is_no_probability_is_a_number_and_measured_by_its_size(corner):
 
 def test_a_score_below_zero_is_watched_by_what_it_speaks_for(net, images):
     for c in (0, "gas pump"):
-        assert watched(logit(c)).label == f"probability:{c}"
-    against = watched(-logit(0))
+        assert watched(net, logit(c)).label == f"probability:{c}"
+    against = watched(net, -logit(0))
     assert against.is_probability
     torch.testing.assert_close(
         1 - net.score(convscope.probability(0), images), net.score(against, images)

@@ -97,7 +97,7 @@ def test_a_single_score_below_zero_is_explained_with_its_sign(images):
     one = convscope.Network(module.eval(), labels=["cat"], input_size=(16, 16))
     page = tour(one, images[:1])
     assert re.search(r"gives cat, its only class, \d+%, so it predicts no", page.lead)
-    assert "a single score; the percentage is its sigmoid" in page.chapters[0].intro
+    assert "a single score. Probabilities are the sigmoid of the scores." in page.chapters[0].intro
     figure = next(c for c in page.chapters if c.anchor == "evidence").figures[0]
     assert "For not cat, the first choice" == figure.title
     assert 'cam(net, photo, "predicted")' == figure.code
