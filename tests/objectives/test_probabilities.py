@@ -401,3 +401,11 @@ def test_results_say_what_the_scores_are():
     plain = loaded(Head(nn.Identity()))
     assert "softmax" not in cs.cam(plain, x).words()
     assert "softmax of the scores" in cs.predict(plain, x).words()
+
+
+def test_a_recipe_does_not_depend_on_what_was_called_before():
+    net, x = loaded(Head(nn.Softmax(1))), photographs(1)
+    first = cs.filters(net).recipe
+    cs.predict(net, x)
+    assert first == cs.filters(net).recipe
+    assert first.scores is None

@@ -15,6 +15,7 @@ from convscope.network.network import Network
 from convscope.objectives.scores import ProbabilityRule
 
 _OF_CLASSES = ("class:", "probability:", "predicted", "segment:")
+_OF_ALL_CLASSES = ("predict", "occlusion_panels", "occlusion_by_class")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Recipe:
         seed: of every random choice; None where there is none.
         versions: of this library and of torch.
         preprocess: what the network does to pixels first, in words; None: not known.
-        scores: what its scores and probabilities are, in words; None: it was not asked for any.
+        scores: what the scores of classes are, in words; None: it was not asked for any.
 
     Example:
         >>> import convscope as cs
@@ -58,8 +59,8 @@ class Recipe:
     def scores_in_words(self) -> str:
         """What the score of the class that was asked about is, where that is not simply a logit."""
         usual = [ProbabilityRule.usual(kind).words for kind in ("softmax", "sigmoid")]
-        asks_class = any(word in (self.objective or "") for word in _OF_CLASSES)
-        return self.scores if asks_class and self.scores and self.scores not in usual else ""
+        is_named = _asks_class(self.objective) and self.scores not in usual
+        return self.scores or "" if is_named else ""
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -79,9 +80,13 @@ def recipe_for(
     versions = {name: version(name) for name in ("convscope", "torch")}
     name = net.spec or net.name
     own = preprocess_of(net)
-    rule = net.known_probability_rule
-    scores = None if rule is None else rule.words
+    reads_scores = method in _OF_ALL_CLASSES or _asks_class(objective)
+    scores = net.probability_rule.words if reads_scores else None
     return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own, scores)
+
+
+def _asks_class(objective: str | None) -> bool:
+    return any(word in (objective or "") for word in _OF_CLASSES)
 
 
 def preprocess_of(net: Network) -> str:
