@@ -4,11 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
 import convscope
-from convscope.checks.deletion_insertion import Curve, blur, curve, deletion_insertion
+from convscope.checks.deletion_insertion import (
+    Curve,
+    DeletionInsertion,
+    blur,
+    curve,
+    deletion_insertion,
+)
 from convscope.checks.pointing_game import pointing_game
 from convscope.checks.randomization_check import (
     randomization_check,
@@ -99,11 +106,130 @@ def test_a_true_map_beats_chance_and_a_wrong_one_does_not(corner):
     bad = deletion_insertion(corner, heat_of(wrong), convscope.probability(1))
     assert good.areas()["map"][0] < good.areas()["chance"][0] < bad.areas()["map"][0]
     assert good.areas()["map"][1] >= good.areas()["chance"][1] > bad.areas()["map"][1]
-    assert "more than covering a random fifth" in good.sentence("bright")
-    assert "no more than covering a random fifth" in bad.sentence("bright")
+    assert " more than covering the same pattern in 39 other places" in good.sentence("bright")
+    assert good.holds
+    assert bad.sentence("bright").endswith("from 99% to 99%, which is no clear fall.")
+    assert not bad.holds
     assert good.sentence("bright").startswith(
         "Checked: covering the strongest fifth of this map takes bright from 99%"
     )
+
+
+def curves_of(before, after, by_chance, elsewhere, *, is_constant=False):
+    fractions = torch.tensor([0.0, 0.2, 1.0])
+    ends = {"map": after, "chance": by_chance}
+    deletion = {k: Curve(fractions, torch.tensor([before, end, 0.0])) for k, end in ends.items()}
+    return DeletionInsertion(deletion, deletion, torch.tensor(elsewhere), is_constant=is_constant)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "verdict"),
+    [
+        (
+            (0.97, 0.12, 0.8, [0.4, 0.9]),
+            "more than covering the same pattern in 2 other places, which leaves 40% to 90%",
+        ),
+        ((0.28, 0.30, 0.29, [0.46, 0.5]), "which is no clear fall"),
+        ((0.28, 0.27, 0.295, [0.46, 0.5]), "which is no clear fall"),
+        (
+            (0.97, 0.12, 0.8, [0.1, 0.9]),
+            "no more than covering the same pattern in 1 of 2 other places, which leaves 10% to 90%",
+        ),
+        (
+            (0.97, 0.12, 0.8, [0.125, 0.13]),
+            "about as much as covering the same pattern in 2 other places, which leaves 12% to 13%",
+        ),
+    ],
+)
+def test_the_verdict_says_more_only_where_the_score_falls_further_than_elsewhere(numbers, verdict):
+    found = curves_of(*numbers)
+    assert found.is_checkable
+    assert found.holds == verdict.startswith("more")
+    start = f"takes church from {numbers[0]:.0%} to {numbers[1]:.0%}, "
+    assert found.sentence("church").endswith(f"{start}{verdict}.")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            curves_of(0.28, 0.05, 0.46, [0.3, 0.5]),
+            "Not checked: covering a random fifth of this photograph raises church from 28% to 46%, so "
+            "that covering does not show what the network looks at.",
+        ),
+        (
+            curves_of(0.9, 0.1, 0.5, [0.3, 0.5], is_constant=True),
+            "Not checked: this map is the same everywhere, so that no fifth of it is the strongest.",
+        ),
+    ],
+)
+def test_what_cannot_be_checked_is_said(found, words):
+    assert not found.is_checkable
+    assert not found.holds
+    assert words == found.sentence("church")
+
+
+def test_a_class_that_grey_speaks_for_cannot_be_checked(corner):
+    right = torch.zeros(16, 16)
+    right[8:, 8:] = 1
+    found = deletion_insertion(corner, heat_of(right), convscope.probability(0))
+    assert found.drop("chance")[1] > found.drop("chance")[0]
+    assert found.sentence("dark").startswith("Not checked: covering a random fifth")
+
+
+def test_a_constant_map_has_no_strongest_fifth(corner):
+    found = deletion_insertion(corner, heat_of(torch.full((16, 16), 0.3)), convscope.probability(1))
+    assert found.sentence("bright").startswith("Not checked: this map is the same everywhere")
+
+
+class Whole(nn.Module):
+    """The share of 3 by 3 windows without a dark pixel, which scattered covering destroys."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 1, bias=False)
+        nn.init.constant_(self.conv.weight, 1 / 3)
+
+    def forward(self, x):
+        return 5 * (-F.max_pool2d(-self.conv(x), 3, 1)).mean((2, 3))
+
+
+@pytest.mark.parametrize("side", [32, 8, 4])
+def test_maps_of_white_noise_are_not_approved(side):
+    """By a fine pattern's damage alone every map of noise would beat connected regions."""
+    net = convscope.Network(Whole().eval(), input_size=(32, 32))
+    photo, generator = torch.ones(1, 3, 32, 32), torch.Generator().manual_seed(0)
+    photo[..., 20:, :] = 0.7
+    noise = torch.rand(40, side, side, generator=generator)
+    found = [
+        deletion_insertion(net, Heatmap(one[None], photo, RECIPE), convscope.logit(0), seed=k)
+        for k, one in enumerate(noise)
+    ]
+    if side == 32:
+        assert all(f.drop("map")[1] < 0.8 * f.drop("chance")[1] for f in found)
+    assert sum(f.holds for f in found) <= 2
+
+
+def test_the_pattern_is_moved_by_a_quarter_or_more(corner):
+    """Each score elsewhere is one of those of a literal loop over all places that are far enough."""
+    values = torch.rand(16, 16, generator=torch.Generator().manual_seed(2))
+    heat = heat_of(values)
+    found = deletion_insertion(corner, heat, convscope.logit(1))
+    strongest = values.flatten().argsort(descending=True)[:48].tolist()
+    allowed = []
+    for down in range(16):
+        for across in range(16):
+            if max(min(down, 16 - down), min(across, 16 - across)) < 4:
+                continue
+            picture = heat.images.clone()
+            for cell in strongest:
+                i, j = divmod(cell, 16)
+                picture[..., (i + down) % 16, (j + across) % 16] = 0.5
+            allowed.append(float(corner.module(picture)[0, 1].detach()))
+    distances = (found.elsewhere[:, None] - torch.tensor(allowed)).abs().amin(1)
+    assert 39 == len(distances)
+    assert distances.max() < 1e-4
+    assert found.elsewhere.std() > 0.1
 
 
 def test_the_chart_shows_both_families(corner, tmp_path):

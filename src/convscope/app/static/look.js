@@ -97,7 +97,8 @@ function drawEvidence(parts, found, pair) {
 }
 
 function trusted(parts, checked) {
-  parts.sentence.replaceChildren(make("b", {}, checked.holds ? "The map passes the check. " : "Take this map with care. "), checked.sentence);
+  const verdict = checked.holds ? "The map passes the check. " : checked.checkable ? "Take this map with care. " : "";
+  parts.sentence.replaceChildren(make("b", {}, verdict), checked.sentence);
 }
 
 // The class of the address by its number or its name; any other target, a channel say, as it is written.

@@ -193,7 +193,11 @@ def _check_map(state: SharedState, photo: Photograph, target: str, method: str) 
     found = _map(state, photo, target if asked.class_id is None else asked.label, method)
     with state.network() as net:
         tried = deletion_insertion(net, found, question)
-    return {"sentence": tried.sentence(name), "holds": tried.holds}
+    return {
+        "sentence": tried.sentence(name),
+        "checkable": tried.is_checkable,
+        "holds": tried.holds,
+    }
 
 
 def _checked_objective(net: Network, objective: Objective, pixels: Tensor) -> tuple[Objective, str]:
