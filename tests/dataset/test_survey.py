@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -306,3 +307,19 @@ def test_real_photographs_equal_the_loop(which, fixtures, squeezenet, tmp_path):
         )
         again = strongest.T.gather(1, tally.ids)
         torch.testing.assert_close(again, tally.values, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_whose_head_was_not_loaded_has_no_predictions(folder, tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    )
+    whole = convscope.Network(module.eval(), input_size=(16, 16))
+    part = replace(whole, missing=frozenset({"4.weight", "4.bias"}))
+    made, expected = (
+        convscope.survey(net, folder, layers="conv:1", codes=True, out=tmp_path / str(k))
+        for k, net in enumerate((part, whole))
+    )
+    assert torch.equal(expected.images["codes"], made.images["codes"])
+    assert "predicted" in expected.images
+    assert "predicted" not in made.images

@@ -22,6 +22,7 @@ def masked_scores(
     net: Network, objective: Objective, x: Tensor, masks: Tensor, *, precision: str = "float32"
 ) -> Tensor:
     """Score of one input (1, C, H, W) of the module under each of (B, 1, H, W) masks, (B,)."""
+    net.check_weights_loaded(objective.layers)
     locations = {n: net.layers.location(n) for n in objective.layers if n not in (INPUT, OUTPUT)}
     autocast = autocast_context(x.device, precision)
     with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad(), autocast:

@@ -41,7 +41,8 @@ class NetworkOptions:
     partial: Annotated[
         bool,
         _option(
-            "--partial", help="Load whatever the checkpoint has; then only filters can be shown."
+            "--partial",
+            help="Load what fits of the checkpoint, to look at what lies before the rest.",
         ),
     ] = False
     mean: Annotated[

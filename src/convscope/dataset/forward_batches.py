@@ -105,10 +105,17 @@ def forward_with_readers(
         pixels: (N, 3, H, W) on its device.
         layers: addresses.
         reader: given an address and its maps, which must be read at once; "code" and the input
-            of `head`, (N, D); "output" and the scores, (N, K).
+            of `head`, (N, D); "output" and the scores, (N, K), if all weights were loaded.
         head: the last linear layer or convolution, where codes are wanted.
         whole: go on to the scores; otherwise the pass ends after the deepest layer.
+
+    Raises:
+        NotApplicableError: if a layer, or what enters the head, depends on weights that were not
+            loaded.
     """
+    net.check_weights_loaded(layers)
+    if head is not None and not _is_input_loaded(net, head):
+        net.check_weights_loaded()
 
     def look(name: str, value: Tensor) -> None:
         reader(
@@ -121,7 +128,16 @@ def forward_with_readers(
     with torch.inference_mode(), net.exclusive():
         x = net.preprocess(pixels)
         with inspect(locations, look, inputs_of=inputs_of, stop=not whole):
-            reader(OUTPUT, net.forward(x).float())
+            scores = net.forward(x).float()
+            if net.layers.all_loaded:
+                reader(OUTPUT, scores)
+
+
+def _is_input_loaded(net: Network, module: nn.Module) -> bool:
+    if net.layers.all_loaded:
+        return True
+    rows = (row for row in net.layers if net.layers.location(row.name).source is module)
+    return net.layers.is_input_loaded(next(rows), module)
 
 
 def as_maps(value: Tensor, layers: Layers, layer: str) -> Tensor:

@@ -80,7 +80,7 @@ class PartialForward:
             LayerNotFoundError: if an address names nothing.
             NotApplicableError: if the layer does not run for this picture.
         """
-        net.check_weights_loaded()
+        net.check_weights_loaded((layer, *read_layers))
         self.net, self.layer, self.read_layers = net, layer, read_layers
         self._target = net.layers.location(layer)
         self._locations = {

@@ -60,7 +60,8 @@ def load(
             "package.module:function" (a function without arguments, or a module), or a module.
         weights: a checkpoint file (.pth, .pt, .safetensors), or the name of a set of
             torchvision's weights, as "IMAGENET1K_V2".
-        partial: load the weights that fit this network and leave out the rest.
+        partial: load the weights that fit this network and leave out the rest; layers before
+            the first weight that is left out can be looked at.
         mean: mean of the pixels in [0, 1] in training, one number per channel.
         std: their standard deviation.
         size: side of its input images, or (height, width).

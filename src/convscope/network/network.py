@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar, overload
@@ -28,7 +28,7 @@ from convscope.network.module import (
     unwrap,
 )
 from convscope.network.rounding import RESCALE_FACTOR, may_be_rounding, zero_if_rounding
-from convscope.network.weights import cached_fingerprint
+from convscope.network.weights import cached_fingerprint, weights_by_name
 from convscope.objectives.makers import (
     INPUT,
     OUTPUT,
@@ -100,7 +100,7 @@ class Network:
             an index, a name, or a function.
         probabilities: how scores become probabilities, as in `load`; `probability_rule` says what
             was found.
-        missing: names of weights that were not loaded; then only filters can be shown.
+        missing: names of weights that were not loaded; layers before them can be looked at.
 
     Example:
         >>> import convscope as cs
@@ -172,11 +172,12 @@ class Network:
 
     def _trace(self, size: tuple[int, int]) -> Layers:
         image = torch.full((1, 3, *size), 0.5, dtype=torch.float32, device=self.device)
+        unloaded = weights_by_name(self.module, self.missing)
         with self._exclusive_pass(), torch.no_grad(), explain_runtime_errors(self.name, image):
             x = self.preprocess(image)
             if x.shape[-2:] == image.shape[-2:]:
-                return Layers(trace(self.module, x))
-            return Layers(trace(self.module, image, self.preprocess))
+                return Layers(trace(self.module, x, unloaded=unloaded))
+            return Layers(trace(self.module, image, self.preprocess, unloaded))
 
     @property
     def device(self) -> torch.device:
@@ -200,8 +201,8 @@ class Network:
 
     @property
     def fingerprint(self) -> str:
-        """First 16 hex digits of the SHA-256 of all weights."""
-        return cached_fingerprint(self.module, self.__dict__)
+        """First 16 hex digits of the SHA-256 of all weights that were loaded."""
+        return cached_fingerprint(self.module, self.__dict__, self.missing)
 
     def frozen(self) -> AbstractContextManager[nn.Module]:
         """Eval mode and no gradients of parameters; both are put back on the way out.
@@ -487,7 +488,7 @@ class Network:
         self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool
     ) -> dict[str, Tensor]:
         """The values at `layers`, in the network's own precision."""
-        self.check_weights_loaded()
+        self.check_weights_loaded(layers)
         locations = self._locations(layers)
         if not locations and OUTPUT not in layers:
             return {INPUT: pixels}
@@ -526,13 +527,34 @@ class Network:
             )
             raise NotApplicableError(msg)
 
-    def check_weights_loaded(self) -> None:
-        """Refuse a network whose weights were loaded in part.
+    def check_weights_loaded(self, layers: Iterable[str] = (OUTPUT,)) -> None:
+        """Refuse to read what depends on weights that were not loaded.
+
+        Whatever runs after the first use of one counts as dependent, other branches too.
 
         Raises:
-            NotApplicableError: if weights are missing.
+            NotApplicableError: if one of `layers` depends on such a weight.
         """
-        if self.missing:
-            names = ", ".join(sorted(self.missing)[:2])
-            msg = f"{len(self.missing)} weights of {self.name} were not loaded ({names}, ...), so it cannot run on photographs; only its filters can be shown."
-            raise NotApplicableError(msg)
+        if not self.missing:
+            return
+        loaded = self.layers
+        for layer in layers:
+            if not (
+                layer == INPUT or loaded.all_loaded or (layer != OUTPUT and loaded.is_loaded(layer))
+            ):
+                raise NotApplicableError(self._unloaded_error(layer))
+
+    def _unloaded_error(self, layer: str) -> str:
+        names = sorted(self.missing)
+        weights, were, them = (
+            (f"{len(names)} weights", "were", "them") if names[1:] else ("a weight", "was", "it")
+        )
+        listed = ", ".join(names[:2]) + (", ..." if names[2:] else "")
+        loaded = [row.address for row in self.layers if self.layers.is_loaded(row.name)]
+        last = (
+            f"the last layer before {them} is {loaded[-1]}"
+            if loaded
+            else "only filters can be shown"
+        )
+        subject = "The output" if layer == OUTPUT else layer
+        return f"{subject} depends on {weights} of {self.name} that {were} not loaded ({listed}); {last}."

@@ -52,6 +52,8 @@ class Layers(Sequence[LayerInfo]):
         self._locations: dict[str, ValueLocation] = {}
         self._fields: dict[str, ReceptiveField | None] = {}
         self._dim_orders: dict[str, str | None] = {}
+        self._positions: dict[str, int] = {}
+        self._first_unloaded = trace.first_unloaded
         self._bytes_per_image = 4 * sum(
             prod(run.shape) for run in trace.runs if not has_children(run.module)
         )
@@ -77,6 +79,7 @@ class Layers(Sequence[LayerInfo]):
     def _register(self, name: str, location: ValueLocation, value: Run | Call) -> None:
         self._locations[name] = location
         self._fields[name], self._dim_orders[name] = value.field, value.dim_order
+        self._positions[name] = value.position
 
     def _before_attention(self) -> str | None:
         """In a transformer of tokens the norm before the last attention; behind it the tokens of
@@ -166,6 +169,23 @@ class Layers(Sequence[LayerInfo]):
     def location(self, address: str) -> ValueLocation:
         """Where in a pass the value of `address` can be read."""
         return self._locations[self.find(address).name]
+
+    @property
+    def all_loaded(self) -> bool:
+        """Whether the pass uses no weight that was not loaded."""
+        return self._first_unloaded is None
+
+    def is_loaded(self, address: str) -> bool:
+        """Whether a layer's value is complete before the first use of a weight that was not loaded."""
+        unloaded, row = self._first_unloaded, self.find(address)
+        return unloaded is None or self._positions[row.name] <= unloaded.position
+
+    def is_input_loaded(self, row: LayerInfo, module: nn.Module) -> bool:
+        """The same of the input of a module, whose row is given."""
+        unloaded = self._first_unloaded
+        if unloaded is None or self.is_loaded(row.name):
+            return True
+        return row.calls == 1 and any(w is unloaded.weight for w in module.parameters())
 
     def field(self, address: str) -> ReceptiveField | None:
         """The receptive field of a layer along both axes; None if it has no map."""

@@ -115,6 +115,19 @@ class Stage:
     key: Key
 
 
+@dataclass(frozen=True)
+class WeightUse:
+    """Where in a pass a weight is used.
+
+    Attributes:
+        weight: parameter or buffer.
+        position: of the last run or call before.
+    """
+
+    weight: Tensor
+    position: int
+
+
 @dataclass
 class Trace:
     """What runs in a dry pass.
@@ -126,6 +139,7 @@ class Trace:
         last_map: the last value on the grid of the image that is not merely pooled.
         output_key: of the network's output, where it is one tensor.
         output: what the network returned.
+        first_unloaded: the first use of a weight that was not loaded.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -134,6 +148,7 @@ class Trace:
     last_map: Key | None = None
     output_key: Key | None = None
     output: Any = None
+    first_unloaded: WeightUse | None = None
 
     def location(self, key: Key) -> ValueLocation | None:
         """Where a value can be read: the innermost module that returns it, else the function."""
@@ -147,7 +162,10 @@ class Trace:
 
 
 def trace(
-    module: nn.Module, image: Tensor, preprocess: Callable[[Tensor], Tensor] | None = None
+    module: nn.Module,
+    image: Tensor,
+    preprocess: Callable[[Tensor], Tensor] | None = None,
+    unloaded: Iterable[Tensor] = (),
 ) -> Trace:
     """Run `image` (1, C, H, W) through `module` once and record all that happens.
 
@@ -158,8 +176,9 @@ def trace(
         image: what enters it.
         preprocess: what makes the module's input of the image, where it moves pixels, as by
             another size; receptive fields are then those on the image.
+        unloaded: weights of the module whose values mean nothing.
     """
-    tracer = _Tracer(image)
+    tracer = _Tracer(image, unloaded)
     if preprocess is not None:
         with torch.no_grad(), trace_calls(nn.Identity(), tracer.on_module, tracer.on_function):
             image = preprocess(image)
@@ -174,8 +193,9 @@ def trace(
 
 
 class _Tracer:
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, unloaded: Iterable[Tensor]) -> None:
         self.trace = Trace()
+        self.unloaded = {id(weight): weight for weight in unloaded}
         self.alive: list[Any] = [image]  # an identity is unique only while its tensor lives
         height, width = image.shape[-2:]
         grid = (height, width)
@@ -204,6 +224,7 @@ class _Tracer:
             self._open_stage(key)
 
     def on_function(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        self._note_unloaded(args, kwargs, result)
         inputs = [value for value in _tensors(args) if id(value) in self.fields]
         name, results = getattr(func, "__name__", ""), _tensors([result])
         if name in ("copy_", "__setitem__"):
@@ -237,6 +258,16 @@ class _Tracer:
             self.pieces |= {id(result): self.pieces[id(value)] for value in alike[:1]}
         if isinstance(result, Tensor) or function_kind(func) == "pool":
             self._record_result(func, name, inputs, results[0])
+
+    def _note_unloaded(self, args: Any, kwargs: Any, result: Any) -> None:
+        """Note the first use of a weight that was not loaded; of its values, not its shape or dtype."""
+        if not self.unloaded or self.trace.first_unloaded:
+            return
+        used = [
+            value for value in _tensors((*args, *kwargs.values())) if id(value) in self.unloaded
+        ]
+        if used and not isinstance(result, torch.Size | torch.dtype | torch.device | bool):
+            self.trace.first_unloaded = WeightUse(used[0], self.position)
 
     def _know(self, value: Tensor, field: ReceptiveField, dim_order: str | None) -> None:
         self.alive.append(value)

@@ -156,6 +156,7 @@ def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
                 f"{value.shape[1]}. Use the real forward pass instead."
             )
             raise NotApplicableError(msg)
+        net.check_weights_loaded((row.address,))
         with net.exclusive():
             value = module(value.to(net.dtype)).float()
         if k < value.shape[1]:
