@@ -12,10 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
-from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
-import convscope as cs
 from convscope.errors import LoadError
 from convscope.loading.checkpoint import read_state_dict
 from convscope.loading.load_weights import load_weights
@@ -188,32 +186,6 @@ def test_objects_beside_the_weights_are_passed_over(what, zipped, tmp_path):
     assert holds(module, 2.0)
     left = set(torch.serialization.get_safe_globals()) - before
     assert not [one for one in left if isinstance(one, tuple)]
-
-
-@pytest.mark.parametrize("partial", [False, True])
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
-def test_a_fine_tuned_network_of_torchvision_has_the_classes_of_its_file(name, partial, tmp_path):
-    torch.manual_seed(0)
-    module = models.get_model(name, num_classes=2).eval()
-    torch.save(
-        {"epoch": 3, "state_dict": prefixed(module.state_dict(), "module.")}, tmp_path / "w.pth"
-    )
-    with pytest.warns(
-        UserWarning, match=f"has 2 classes, so {name} was built with as many outputs"
-    ):
-        net = cs.load(name, weights=tmp_path / "w.pth", partial=partial, size=64)
-    photo = torch.rand(1, 3, 64, 64)
-    assert () == net.labels
-    expected = module(net.preprocess(photo).contiguous()).detach()
-    torch.testing.assert_close(net.activations(photo, ["output"])["output"], expected)
-
-
-def test_a_fine_tuned_network_of_timm_has_the_classes_of_its_file(tmp_path):
-    timm = pytest.importorskip("timm")
-    torch.save(timm.create_model("resnet18", num_classes=7).state_dict(), tmp_path / "w.pth")
-    with pytest.warns(UserWarning, match="has 7 classes, so resnet18 was built with as many"):
-        net = cs.load("timm:resnet18", weights=tmp_path / "w.pth")
-    assert 7 == net.module.fc.out_features
 
 
 class Renamed(nn.Module):

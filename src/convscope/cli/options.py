@@ -45,6 +45,14 @@ class NetworkOptions:
             help="Load what fits of the checkpoint, to look at what lies before the rest.",
         ),
     ] = False
+    num_classes: Annotated[
+        int | None,
+        _option(
+            "--num-classes",
+            help="Outputs of the head, where the weights do not say them.",
+            min=1,
+        ),
+    ] = None
     mean: Annotated[
         parsers.Floats | None,
         _option(
@@ -111,6 +119,7 @@ class NetworkOptions:
             self.model,
             weights=self.weights,
             partial=self.partial,
+            classes=self.num_classes,
             mean=self.mean,
             std=self.std,
             size=self.size,

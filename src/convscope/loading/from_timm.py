@@ -11,11 +11,14 @@ from convscope.errors import LoadError, closest
 from convscope.images.read import Standardize
 from convscope.loading.checkpoint import read_state_dict
 from convscope.loading.checksums import check_integrity
-from convscope.loading.load_weights import load_weights, number_of_classes, say_classes
+from convscope.loading.fit_head import classes_of_file, say_new_head, with_own_head_names
+from convscope.loading.load_weights import load_weights
 from convscope.network.network import Network
 
 
-def timm_network(name: str, weights: str | Path | None, *, partial: bool) -> Network:
+def timm_network(
+    name: str, weights: str | Path | None, *, partial: bool, classes: int | None = None
+) -> Network:
     """Load `name` of timm, its own weights or those of a file.
 
     Raises:
@@ -28,19 +31,26 @@ def timm_network(name: str, weights: str | Path | None, *, partial: bool) -> Net
         raise LoadError(msg)
     if weights is None:
         _check_cached(timm, name)
-    module = _create_model(timm, name, pretrained=weights is None)
-    missing: frozenset[str] = frozenset()
-    if weights is not None:
-        state_dict = read_state_dict(weights)
-        classes = number_of_classes(state_dict, module, module.num_classes)
-        if classes is not None:
+    if weights is None:
+        options = {} if classes is None else {"num_classes": classes}
+        module = _create_model(timm, name, pretrained=True, **options)
+        missing = _new_head(timm, name, module)
+        if missing:
+            say_new_head(classes, name)
+    else:
+        module = _create_model(timm, name, pretrained=False)
+        own_classes, file = module.num_classes, str(weights)
+        state_dict = with_own_head_names(
+            read_state_dict(weights), module, own_classes, file, partial=partial
+        )
+        classes = classes_of_file(state_dict, module, own_classes, (file, name), classes)
+        if classes not in (None, own_classes):
             module = _create_model(timm, name, pretrained=False, num_classes=classes)
-            say_classes(str(weights), classes, name)
-        missing = load_weights(module, state_dict, str(weights), partial=partial)
+        missing = load_weights(module, state_dict, file, partial=partial)
     return Network(
         module.eval(),
         name=name,
-        spec=f"timm:{name}" if weights is None else None,
+        spec=f"timm:{name}" if weights is None and not missing else None,
         missing=missing,
         **_data_config(timm, module),
     )
@@ -91,6 +101,16 @@ def _weights_hint(timm: Any, name: str) -> str:
         return ""
     source = f"model.safetensors of {config.hf_hub_id}" if config.hf_hub_id else config.url
     return f"Its weights are the file {source}; give that as weights, or a checkpoint of your own. "
+
+
+def _new_head(timm: Any, name: str, module: Any) -> frozenset[str]:
+    """Names of the weights of a head that timm makes anew because its own has other classes."""
+    config = timm.get_pretrained_cfg(name)
+    if config is None or config.num_classes == module.num_classes:
+        return frozenset()
+    heads = (config.classifier,) if isinstance(config.classifier, str) else config.classifier or ()
+    own = module.state_dict()
+    return frozenset(key for key in own for head in heads if key.startswith(f"{head}."))
 
 
 def _data_config(timm: Any, module: Any) -> dict[str, Any]:

@@ -16,12 +16,15 @@ from torch import Tensor, nn
 from convscope.errors import LoadError, closest
 from convscope.images.read import Standardize
 from convscope.loading.checkpoint import read_state_dict
-from convscope.loading.load_weights import load_weights, number_of_classes, say_classes
+from convscope.loading.fit_head import classes_of_file, say_new_head, with_own_head_names
+from convscope.loading.load_weights import load_weights
 from convscope.network.network import Network
 from convscope.suppress_warnings import suppress_warnings
 
 
-def torchvision_network(name: str, weights: str | Path | None, *, partial: bool) -> Network:
+def torchvision_network(
+    name: str, weights: str | Path | None, *, partial: bool, classes: int | None = None
+) -> Network:
     """Load `name` of torchvision with its own weights, another set of them, or those of a file.
 
     `name` may say which set, as in "vgg16/IMAGENET1K_FEATURES".
@@ -43,38 +46,53 @@ def torchvision_network(name: str, weights: str | Path | None, *, partial: bool)
     enum = models.get_model_weights(name)
     entry = _weights_entry(enum, weights)
     is_own_file = weights is not None and not _is_weights_name(enum, weights)
-    file = str(weights) if is_own_file else _download(entry, name)
+    file = str(weights) if is_own_file else str(_download(entry, name))
     state_dict = _rename_densenet_keys(read_state_dict(file))
     facts = _data_config(entry)
-    module = _build_model(name, entry)
+    own_classes = len(entry.meta.get("categories", ()))
     if is_own_file:
-        module, classes = _module_for(state_dict, name, entry, module)
-        if classes is not None:
-            say_classes(str(file), classes, name)
-            facts["labels"] = ()
-    missing = load_weights(module, state_dict, str(file), partial=partial and is_own_file)
-    spec = None if is_own_file else f"torchvision:{name}/{entry.name}"
+        module, state_dict, classes = _fit_to_file(
+            state_dict, name, entry, file, classes=classes, partial=partial
+        )
+    else:
+        options = {} if classes in (None, own_classes) else {"num_classes": classes}
+        module, partial = _build_model(name, entry, **options), bool(options)
+    if classes not in (None, own_classes):
+        facts["labels"] = ()
+    missing = load_weights(module, state_dict, file, partial=partial)
+    if missing and not is_own_file:
+        say_new_head(classes, name)
+    spec = None if is_own_file or missing else f"torchvision:{name}/{entry.name}"
     return Network(module.eval(), name=name, spec=spec, missing=missing, **facts)
 
 
-def _module_for(
-    state_dict: dict[str, Tensor], name: str, entry: Any, module: nn.Module
-) -> tuple[nn.Module, int | None]:
+def _fit_to_file(
+    state_dict: dict[str, Tensor],
+    name: str,
+    entry: Any,
+    file: str,
+    *,
+    classes: int | None,
+    partial: bool,
+) -> tuple[nn.Module, dict[str, Tensor], int | None]:
     """The network as a file of somebody's own was trained: its classes, with or without extra heads.
 
     Returns:
-        The network, and the number of classes if it is another than that of torchvision's weights.
+        The network, the weights under the names of its head, and the number of classes if it was
+        given or is another than that of torchvision's weights.
     """
+    own_classes = len(entry.meta.get("categories", ()))
+    module = _build_model(name, entry)
+    own = module.state_dict()
     options: dict[str, Any] = {}
-    own_aux = any(".aux" in f".{key}" for key in module.state_dict())
-    if own_aux and not any("aux" in key for key in state_dict):
-        options[
-            "aux_loss" if "aux_classifier.0.weight" in module.state_dict() else "aux_logits"
-        ] = False
-    classes = number_of_classes(state_dict, module, len(entry.meta["categories"]))
-    if classes is not None:
-        options["num_classes"] = classes
-    return (_build_model(name, entry, **options) if options else module), classes
+    if any(".aux" in f".{key}" for key in own) and not any("aux" in key for key in state_dict):
+        options["aux_loss" if "aux_classifier.0.weight" in own else "aux_logits"] = False
+        module = _build_model(name, entry, **options)
+    state_dict = with_own_head_names(state_dict, module, own_classes, file, partial=partial)
+    classes = classes_of_file(state_dict, module, own_classes, (file, name), classes)
+    if classes not in (None, own_classes):
+        module = _build_model(name, entry, num_classes=classes, **options)
+    return module, state_dict, classes
 
 
 def _build_model(name: str, entry: Any, **changes: Any) -> nn.Module:

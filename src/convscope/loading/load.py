@@ -23,6 +23,7 @@ from convscope.images.read import Standardize
 from convscope.images.resize import height_and_width
 from convscope.loading.bundled import bundled_network
 from convscope.loading.checkpoint import read_state_dict
+from convscope.loading.fit_head import check_classes
 from convscope.loading.from_torchvision import torchvision_network
 from convscope.loading.labels import Labels, misfit, read_labels
 from convscope.loading.load_weights import load_weights
@@ -39,6 +40,7 @@ def load(
     *,
     weights: str | Path | None = None,
     partial: bool = False,
+    classes: int | None = None,
     mean: ChannelValues = None,
     std: ChannelValues = None,
     size: int | tuple[int, int] | None = None,
@@ -62,6 +64,8 @@ def load(
             torchvision's weights, as "IMAGENET1K_V2".
         partial: load the weights that fit this network and leave out the rest; layers before
             the first weight that is left out can be looked at.
+        classes: outputs of the head of a network of torchvision or timm; None: as many as the
+            weights have.
         mean: mean of the pixels in [0, 1] in training, one number per channel.
         std: their standard deviation.
         size: side of its input images, or (height, width).
@@ -100,7 +104,8 @@ def load(
     if not isinstance(spec, str | nn.Module):
         msg = f"A network is given by its name or as a torch.nn.Module, not as a {type(spec).__name__}."
         raise LoadError(msg)
-    network = _load_spec(spec, weights, partial=partial)
+    check_classes(classes)
+    network = _load_spec(spec, weights, partial=partial, classes=classes)
     changes: dict[str, Any] = {
         "output": output,
         "probabilities": probabilities,
@@ -122,10 +127,14 @@ def load(
     return network
 
 
-def _load_spec(spec: str | nn.Module, weights: str | Path | None, *, partial: bool) -> Network:
+def _load_spec(
+    spec: str | nn.Module, weights: str | Path | None, *, partial: bool, classes: int | None
+) -> Network:
     if isinstance(spec, nn.Module):
+        _check_no_classes(classes, type(spec).__name__)
         return _from_module(spec, None, weights, partial=partial)
     if spec == "bundled":
+        _check_no_classes(classes, "the bundled network")
         if weights is not None:
             msg = (
                 "The bundled network has its own weights; name another network to load yours into."
@@ -134,14 +143,25 @@ def _load_spec(spec: str | nn.Module, weights: str | Path | None, *, partial: bo
         return bundled_network()
     source, _, name = spec.partition(":")
     if source == "torchvision" and name:
-        return torchvision_network(name, weights, partial=partial)
+        return torchvision_network(name, weights, partial=partial, classes=classes)
     if source == "timm" and name:
         from convscope.loading.from_timm import timm_network
 
-        return timm_network(name, weights, partial=partial)
+        return timm_network(name, weights, partial=partial, classes=classes)
     if name and _is_importable(source) and not spec.startswith(HUBS):
+        _check_no_classes(classes, spec)
         return _from_module(_import_module(source, name), spec, weights, partial=partial)
-    return torchvision_network(_torchvision_name(spec), weights, partial=partial)
+    name = _torchvision_name(spec)
+    return torchvision_network(name, weights, partial=partial, classes=classes)
+
+
+def _check_no_classes(classes: int | None, name: str) -> None:
+    if classes is not None:
+        msg = (
+            f"classes builds the head of a network of torchvision or timm; {name} has a head of its "
+            "own: change it there."
+        )
+        raise ArgumentError(msg)
 
 
 def _torchvision_name(spec: str) -> str:

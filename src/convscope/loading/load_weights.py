@@ -70,46 +70,6 @@ def _check_names(
         raise LoadError(_mismatch(name, missing, unexpected, own))
 
 
-def number_of_classes(
-    state_dict: Mapping[str, Any], module: nn.Module, num_classes: int
-) -> int | None:
-    """How many classes a checkpoint of the same network has, if its head alone differs.
-
-    Args:
-        state_dict: the checkpoint.
-        module: the network with `num_classes` outputs; several of its layers may grow with them, as
-            the boxes of a detector do.
-        num_classes: outputs of `module`.
-
-    Returns:
-        Their number, or None where the shapes say no other.
-    """
-    own = module.state_dict()
-    pairs = match_names(state_dict, own).pairs
-    shapes = [(shape_of(state_dict[name]), shape_of(own[key])) for name, key in pairs.items()]
-    numbers, layers, fitting = set(), set(), set()
-    for (there, here), key in zip(shapes, pairs.values(), strict=True):
-        layer = key.rpartition(".")[0]
-        if not there or not here or there == here:
-            fitting.add(layer)
-            continue
-        if there[1:] != here[1:] or there[0] * num_classes % here[0]:
-            return None
-        numbers.add(there[0] * num_classes // here[0])
-        layers.add(layer)
-    return numbers.pop() if len(numbers) == 1 and not layers & fitting else None
-
-
-def say_classes(file: str, classes: int, name: str) -> None:
-    """Say that a head was built for a file's number of classes."""
-    warnings.warn(
-        f"{file} has {classes} classes, so {name} was built with as many outputs; give their names as "
-        "labels.",
-        UserWarning,
-        stacklevel=3,
-    )
-
-
 def _load(module: nn.Module, state: dict[str, Any], own: Any, name: str, misfits: list[str]) -> Any:
     """`load_state_dict` with torch's error in one sentence."""
     ordered: Any = OrderedDict(state)
