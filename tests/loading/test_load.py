@@ -168,7 +168,9 @@ def test_a_file_by_itself_needs_a_network():
 
 def test_a_quantized_network():
     refused(
-        "quantized_resnet18 is quantized; its layers keep no gradients and cannot be looked into.",
+        "quantized_resnet18 is quantized, and is not built by name; give the module, as "
+        "torchvision.models.get_model('quantized_resnet18', weights='DEFAULT', quantize=True): all "
+        "that needs no gradient works.",
         "torchvision:quantized_resnet18",
     )
 

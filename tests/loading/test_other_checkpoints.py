@@ -3,6 +3,7 @@
 import argparse
 import collections
 import json
+import pickle
 import warnings
 from enum import Enum
 
@@ -287,3 +288,10 @@ def test_safetensors_under_another_ending(tmp_path):
     module = Own()
     load_weights(module, read_state_dict(tmp_path / "pytorch_model.bin"), "w", partial=False)
     assert holds(module, 2.0)
+
+
+def test_a_pickle_that_torch_does_not_read_names_its_object(tmp_path):
+    (tmp_path / "export.pkl").write_bytes(pickle.dumps({"learner": Own()}))
+    with pytest.raises(LoadError) as error:
+        read_state_dict(tmp_path / "export.pkl")
+    assert f"export.pkl is a Python pickle of {__name__}.Own in a protocol" in str(error.value)

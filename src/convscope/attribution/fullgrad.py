@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
 from convscope.network.cudnn import retry_without_cudnn
-from convscope.network.gradients import optional_gradients
+from convscope.network.gradients import no_gradient_message, optional_gradients
 from convscope.network.network import Network
 from convscope.network.rounding import zero_if_cancelled
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, sum_over_images
@@ -81,8 +81,7 @@ def _decompose(
         )
         input_gradient, *gradients = optional_gradients(score, [x, *(values[n] for n in biases)])
     if input_gradient is None:
-        msg = f"{objective.label!r} does not depend on the pixels."
-        raise NotApplicableError(msg)
+        raise NotApplicableError(no_gradient_message(objective.label, "the pixels"))
     input_part = (x * input_gradient).detach().float()
     maps, spaceless = dict[str, Tensor](), input_part.new_zeros(len(input_part))
     for (run, bias), gradient in zip(biases.items(), gradients, strict=True):

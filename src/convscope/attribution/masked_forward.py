@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from convscope.execution.precision import autocast_context
+from convscope.network.module import as_float32
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Objective
 from convscope.objectives.objective import finite_values
@@ -30,7 +31,7 @@ def masked_scores(
         with capture(locations, stop=OUTPUT not in objective.layers) as captured:
             captured[OUTPUT] = net.forward(masked)
     values = {INPUT: masked, **captured}
-    read = {n: values[n].float() for n in objective.layers}
+    read = {n: as_float32(values[n]) for n in objective.layers}
     activations = net.wrap_activations(read, len(masked))
     return finite_values(objective, activations).float()
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from convscope.errors import ArgumentError
 from convscope.network.exclusive import deepcopy_module
@@ -22,6 +23,7 @@ from convscope.network.network import Network
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, recipe_for
+from convscope.tracing.hooks import named_layers
 
 Method = Callable[[Network, Tensor], Heatmap]
 ORDERS = ("cascading", "single")
@@ -136,11 +138,7 @@ def _single_verdict(names: Sequence[str], correlations: Sequence[float]) -> str:
 
 def _layers(net: Network) -> list[str]:
     """Names of modules with weights of their own, the last to run first, the network itself last."""
-    own = {
-        name
-        for name, m in net.module.named_modules()
-        if any(True for _ in m.parameters(recurse=isinstance(m, nn.MultiheadAttention)))
-    }
+    own = {name for name, m in named_layers(net.module) if _own_parameters(m)}
     ran = [row.name for row in reversed(net.layers) if row.name in own]
     return [*ran, *([""] if "" in own and "" not in ran else [])]
 
@@ -159,6 +157,15 @@ def _randomized(
         )
 
 
+def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """A module's parameters, with those that a parametrization computes its weight from.
+
+    An attention uses its output projection without running it.
+    """
+    recurse = isinstance(module, nn.MultiheadAttention) or parametrize.is_parametrized(module)
+    return list(module.parameters(recurse=recurse))
+
+
 @torch.no_grad()
 def _randomize(module: nn.Module, seed: int) -> None:
     """Replace weights by normal ones of the same mean and deviation.
@@ -167,8 +174,7 @@ def _randomize(module: nn.Module, seed: int) -> None:
     size, and zeros that of the module's other weights, or 1 where there are none.
     """
     generator = seeded(seed)
-    # An attention uses its output projection without running it.
-    parameters = list(module.parameters(recurse=isinstance(module, nn.MultiheadAttention)))
+    parameters = _own_parameters(module)
     magnitudes = [float(p.abs().mean()) for p in parameters if p.numel()]
     fallback = max(magnitudes, default=0.0) or 1.0
     for parameter in parameters:

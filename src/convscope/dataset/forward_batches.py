@@ -13,6 +13,7 @@ from convscope.dataset.source import Photographs
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, no_maps
 from convscope.images.decode import collecting_notes
 from convscope.images.decoding_process import Decoder
+from convscope.network.module import as_float32
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
 from convscope.tracing.hooks import Reader, inspect
@@ -118,6 +119,7 @@ def forward_with_readers(
         net.check_weights_loaded()
 
     def look(name: str, value: Tensor) -> None:
+        value = value.dequantize() if value.is_quantized else value
         reader(
             name,
             pooled_embedding(value, head) if name == CODE else as_maps(value, net.layers, name),
@@ -128,7 +130,7 @@ def forward_with_readers(
     with torch.inference_mode(), net.exclusive():
         x = net.preprocess(pixels)
         with inspect(locations, look, inputs_of=inputs_of, stop=not whole):
-            scores = net.forward(x).float()
+            scores = as_float32(net.forward(x))
             if net.layers.all_loaded:
                 reader(OUTPUT, scores)
 

@@ -19,6 +19,7 @@ from convscope.execution.batching import in_batches
 from convscope.execution.record_replay import Recording, record, replay, substitute_value
 from convscope.execution.tensor_tree import list_tensors
 from convscope.network.memory import free_bytes
+from convscope.network.module import as_float32
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective
 from convscope.objectives.scores import Scores
@@ -92,6 +93,12 @@ class PartialForward:
             self._module_input = net.preprocess(self.pixels).clone()
             self.recording, values = self._record_pass(earlier)
         self.value = self._layer_value(values)
+        if self.value.is_quantized:
+            msg = (
+                f"{layer} keeps integers ({self.value.dtype}), of which no variants can be tried; "
+                "scorecam, occlusion and rise do without."
+            )
+            raise NotApplicableError(msg)
         before_layer = {
             n: values[n]
             for n in self._locations
@@ -225,7 +232,7 @@ def _restore_attributes(module_state: Iterable[tuple[nn.Module, str, Any]]) -> N
 
 def at_least_float32(value: Tensor) -> Tensor:
     """A tensor in float32, or in float64 where it is."""
-    return value if value.dtype == torch.float64 else value.float()
+    return value if value.dtype == torch.float64 else as_float32(value)
 
 
 def _close(batched: Tensor, single: Tensor, dtype: torch.dtype) -> bool:

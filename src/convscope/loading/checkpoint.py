@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
 import threading
 from collections import OrderedDict
@@ -157,13 +158,30 @@ def _refuse_pickle(path: Path, error: Exception) -> NoReturn:
         raise LoadError(_objects_error(path, [blocked[1]])) from None
     if "Unsupported operand" in str(error) and _is_pickle(path):
         msg = (
-            f"{path} is a Python pickle of a protocol that torch reads only with weights_only=False, "
-            "which could run any code. If you trust its source, save the weights anew: "
+            f"{path} is a Python pickle{_first_object(path)} in a protocol that torch reads only with "
+            "weights_only=False, which could run any code. If you trust its source, save the weights anew: "
             f"torch.save(torch.load({path.name!r}, weights_only=False), 'weights.pth'), and of a "
             "module its state_dict()."
         )
         raise LoadError(msg) from None
     raise LoadError(_damaged_error(path, type(error).__name__)) from None
+
+
+def _first_object(path: Path) -> str:
+    """The first class that a pickle names, found without making anything."""
+    words: list[str] = []
+    try:
+        with path.open("rb") as file:
+            for operation, argument, _ in pickletools.genops(file):
+                if "UNICODE" in operation.name:
+                    words.append(str(argument))
+                elif operation.name == "GLOBAL":
+                    return f" of {str(argument).replace(' ', '.')}"
+                elif operation.name == "STACK_GLOBAL":
+                    return f" of {'.'.join(words[-2:])}"
+    except Exception:  # noqa: BLE001 - damaged, or an archive; the sentence does without it
+        return ""
+    return ""
 
 
 def _is_pickle(path: Path) -> bool:

@@ -41,7 +41,11 @@ def torchvision_network(
         msg = f"torchvision has no network {name!r}; the closest are {suggestions}."
         raise LoadError(msg)
     if name.startswith("quantized_"):
-        msg = f"{name} is quantized; its layers keep no gradients and cannot be looked into."
+        msg = (
+            f"{name} is quantized, and is not built by name; give the module, as "
+            f"torchvision.models.get_model({name!r}, weights='DEFAULT', quantize=True): all that "
+            "needs no gradient works."
+        )
         raise LoadError(msg)
     enum = models.get_model_weights(name)
     entry = _weights_entry(enum, weights)

@@ -60,8 +60,8 @@ def load(
     Args:
         spec: "bundled", "torchvision:vgg16" (or "vgg16"), "timm:resnet18",
             "package.module:function" (a function without arguments, or a module), or a module.
-        weights: a checkpoint file (.pth, .pt, .safetensors), or the name of a set of
-            torchvision's weights, as "IMAGENET1K_V2".
+        weights: a checkpoint file (.pth, .pt, .safetensors), "file.pth::key" for the weights under
+            one of its keys, or the name of a set of torchvision's weights, as "IMAGENET1K_V2".
         partial: load the weights that fit this network and leave out the rest; layers before
             the first weight that is left out can be looked at.
         classes: outputs of the head of a network of torchvision or timm; None: as many as the

@@ -21,11 +21,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn, zeros_like
 
 _registry_lock = threading.Lock()  # guards the two dictionaries; nobody waits while holding it
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-_flags: dict[int, _SavedFlag] = {}  # by the identity of a module or parameter that is kept alive
+# By the identity of a module or parameter that is kept alive, and by the flag's name.
+_flags: dict[tuple[int, str], _SavedFlag] = {}
 _Owner = tuple[nn.Module | nn.Parameter, str]
 
 
@@ -86,35 +87,36 @@ def _locks_for(module: nn.Module) -> list[threading.RLock]:
 
 @dataclass
 class _SavedFlag:
-    """A module's `training` or a parameter's `requires_grad` while it is off.
+    """A flag of a module or parameter while it is off: `training`, `requires_grad`, `observer_enabled`.
 
     Attributes:
         original: its value outside all blocks.
         blocks: how many blocks keep it off.
     """
 
-    original: bool
+    original: bool | Tensor
     blocks: int = 0
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode and no gradients of parameters.
+    """Eval mode, no gradients of parameters, and nothing observed by layers that train for quantization.
 
     Blocks may be nested and may overlap, in several threads or in one: when the last of them ends,
     all is as it was before the first. Other threads may run the module meanwhile; see `exclusive`.
     """
     owners: list[_Owner] = [(part, "training") for part in module.modules()]
     owners += [(parameter, "requires_grad") for parameter in module.parameters()]
+    owners += [(part, OBSERVER_FLAG) for part in module.modules() if _observes(part)]
     changed: list[_Owner] = []
     try:
         with _registry_lock:
             for owner, name in owners:
                 on = getattr(owner, name)
-                _flags.setdefault(id(owner), _SavedFlag(on)).blocks += 1
+                _flags.setdefault((id(owner), name), _SavedFlag(on)).blocks += 1
                 changed.append((owner, name))
                 if on:
-                    setattr(owner, name, False)
+                    setattr(owner, name, zeros_like(on) if isinstance(on, Tensor) else False)
         yield module
     finally:
         with _registry_lock:
@@ -123,9 +125,18 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _release(owner: nn.Module | nn.Parameter, name: str) -> None:
-    flag = _flags[id(owner)]
+    flag = _flags[id(owner), name]
     flag.blocks -= 1
     if not flag.blocks:
-        del _flags[id(owner)]
-        if getattr(owner, name) != flag.original:
+        del _flags[id(owner), name]
+        if getattr(owner, name) is not flag.original:
             setattr(owner, name, flag.original)
+
+
+OBSERVER_FLAG = (
+    "observer_enabled"  # a buffer of torch's FakeQuantize, which observes in eval mode too
+)
+
+
+def _observes(module: nn.Module) -> bool:
+    return isinstance(getattr(module, OBSERVER_FLAG, None), Tensor)

@@ -76,6 +76,14 @@ def gradients_at(
     return tuple(best)
 
 
+def no_gradient_message(label: str, values: str) -> str:
+    """Why a score has no gradient at the pixels, called `values`."""
+    return (
+        f"{label!r} does not depend on {values}, or only through steps without gradients, as the "
+        "integers of a quantized network. scorecam, occlusion and rise need no gradient."
+    )
+
+
 def _like(numbers: Tensor, grad: Tensor) -> Tensor:
     """(N,) numbers, or (1,), that broadcast over a gradient (N, ...)."""
     return numbers.view(-1, *(1,) * (grad.dim() - 1))
@@ -92,8 +100,9 @@ def _gradients_at(
     grads = optional_gradients(score, values, retain_graph=retain_graph)
     for layer, grad in zip(layers or ["the pixels"], grads, strict=True):
         if grad is None:
-            hint = "; choose an earlier layer" if layers else ""
-            msg = f"{label!r} does not depend on {layer}, so there is no gradient to show{hint}."
+            if not layers:
+                raise NotApplicableError(no_gradient_message(label, layer))
+            msg = f"{label!r} does not depend on {layer}, so there is no gradient to show; choose an earlier layer."
             raise NotApplicableError(msg)
     return tuple(grad.float() for grad in grads if grad is not None)
 

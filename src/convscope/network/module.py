@@ -9,8 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from convscope.errors import ArgumentError, NotApplicableError
+from convscope.network.exclusive import frozen
+from convscope.randomness import forked_generator
+from convscope.suppress_warnings import suppress_warnings
 from convscope.tracing.hooks import first_convolution
 
 MIN_SECONDS = 0.05  # a pass that is faster gains nothing from being timed
@@ -35,10 +39,41 @@ def unwrap(module: Any) -> nn.Module:
     while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         module = module.module
     module = getattr(module, "_orig_mod", module)
-    if any(weight.is_inference() for weight in (*module.parameters(), *module.buffers())):
+    if any(weight.is_inference() for weight in _weights(module) if not is_lazy(weight)):
         msg = "This network was built under torch.inference_mode(), so its weights cannot have gradients; build or load it outside, or under torch.no_grad()."
         raise NotApplicableError(msg)
     return module
+
+
+def has_lazy_modules(module: nn.Module) -> bool:
+    """Whether a network has lazy modules that never ran; their weights may be there, from a file."""
+    return any(hasattr(part, "_initialize_hook") for part in module.modules())
+
+
+def _weights(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def run_lazy_modules(module: nn.Module, x: Tensor, name: str) -> None:
+    """Run a network once so that its lazy modules take their shapes from their first input.
+
+    Args:
+        module: the network; its mode and the global generator stay.
+        x: an input of the size on which it is going to run.
+        name: of the network, for errors.
+
+    Raises:
+        NotApplicableError: if it cannot run on that input.
+    """
+    with (
+        frozen(module),
+        torch.no_grad(),
+        forked_generator([x.device] if x.is_cuda else []),
+        suppress_warnings(),
+        explain_runtime_errors(name, x),
+    ):
+        module(x)
 
 
 def preferred_memory_format(scores: Callable[[Tensor], Tensor], x: Tensor) -> torch.memory_format:
@@ -124,3 +159,8 @@ def convert_channels(x: Tensor, expected: int | None, name: str) -> Tensor:
         msg = f"{name} takes pictures of {expected} channels, photographs have 3; give a normalize function that converts them."
         raise NotApplicableError(msg)
     return x
+
+
+def as_float32(value: Tensor) -> Tensor:
+    """A value in float32, dequantized where a quantized network keeps integers."""
+    return value.dequantize() if value.is_quantized else value.float()

@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
@@ -21,10 +22,13 @@ from convscope.network.exclusive import deepcopy_module, exclusive, frozen
 from convscope.network.gradients import gradients_at
 from convscope.network.memory import free_bytes
 from convscope.network.module import (
+    as_float32,
     convert_channels,
     expected_channels,
     explain_runtime_errors,
+    has_lazy_modules,
     preferred_memory_format,
+    run_lazy_modules,
     unwrap,
 )
 from convscope.network.rounding import RESCALE_FACTOR, may_be_rounding, zero_if_rounding
@@ -140,7 +144,7 @@ class Network:
     def __repr__(self) -> str:
         """Name, size and input."""
         height, width = self.input_size
-        count = sum(p.numel() for p in self.module.parameters())
+        count = sum(p.numel() for p in self.module.parameters() if not is_lazy(p))
         return f"Network({self.name!r}, {count:,} parameters, input {height}x{width})"
 
     @cached_per_network
@@ -202,6 +206,7 @@ class Network:
     @property
     def fingerprint(self) -> str:
         """First 16 hex digits of the SHA-256 of all weights that were loaded."""
+        self._run_lazy_modules()
         return cached_fingerprint(self.module, self.__dict__, self.missing)
 
     def frozen(self) -> AbstractContextManager[nn.Module]:
@@ -272,6 +277,15 @@ class Network:
     def _grey_image(self) -> Tensor:
         return torch.full((1, 3, *self.input_size), 0.5, dtype=torch.float32, device=self.device)
 
+    def _grey_input(self) -> Tensor:
+        image = self._grey_image()
+        return (self.normalize(image) if self.normalize else image).to(self.dtype)
+
+    def _run_lazy_modules(self) -> None:
+        if has_lazy_modules(self.module):
+            with self._exclusive_pass():
+                run_lazy_modules(self.module, self._grey_input(), self.name)
+
     def _normalize(self, images: Tensor) -> Tensor:
         x = self.normalize(images) if self.normalize else images
         return convert_channels(x, self.channels, self.name).to(self.dtype)
@@ -280,8 +294,8 @@ class Network:
     def channels(self) -> int | None:
         """Channels of the module's input, as the first convolution to run expects them."""
         with self._exclusive_pass(), torch.no_grad():
-            x = self.normalize(self._grey_image()) if self.normalize else self._grey_image()
-            return expected_channels(self.module, x.to(self.dtype))
+            self._run_lazy_modules()
+            return expected_channels(self.module, self._grey_input())
 
     @cached_per_network
     def memory_format(self) -> torch.memory_format:
@@ -294,7 +308,7 @@ class Network:
         with self._exclusive_pass(), torch.no_grad():
             x = self._normalize(noise.to(self.device)).contiguous()
             return preferred_memory_format(
-                lambda x: scores_in(self.module(x), self.output).float(), x
+                lambda x: as_float32(scores_in(self.module(x), self.output)), x
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -313,6 +327,8 @@ class Network:
             if rule is None or rule.calls_after is not None:
                 recorder = stack.enter_context(OutputActivationRecorder(limit))
             output = with_batch_axis(scores_in(run(), self.output), count)
+        if output.is_quantized:
+            output = output.dequantize()
         if rule is None and recorder is not None:
             rule = ProbabilityRule.notice(self.probabilities, output, recorder)
             self.__dict__[_RULE] = rule
@@ -418,9 +434,17 @@ class Network:
             acts = self._as_activations(captured, tuple(addresses))
             values = [captured[layer] for layer in layers]
             scores = finite_values(objective, acts)
-            grads = gradients_at(
-                scale * scores.float(), values, objective.label, layers, float16=self._is_float16
-            )
+            try:
+                grads = gradients_at(
+                    scale * scores.float(),
+                    values,
+                    objective.label,
+                    layers,
+                    float16=self._is_float16,
+                )
+            except NotApplicableError:
+                self._check_differentiable(objective, pixels)
+                raise
         return acts, scores.detach(), list(grads)
 
     def pixel_gradients(
@@ -457,6 +481,13 @@ class Network:
                 scale * score, [x], objective.label, float16=self._is_float16
             )
         return scores.detach(), gradient
+
+    def _check_differentiable(self, objective: Objective, pixels: Tensor) -> None:
+        """Refuse an objective that has no gradient wherever it starts, as behind a quantized head."""
+        with torch.enable_grad():
+            x = pixels.detach().clone().requires_grad_()
+            score = objective.read(self.run(x, objective.layers)).sum()
+            gradients_at(score, [x], objective.label)
 
     def resolve_target(self, objective: Objective, image: Tensor) -> Objective:
         """The objective with its class fixed to that of one photograph, (1, C, H, W)."""
@@ -503,7 +534,8 @@ class Network:
 
     def _as_activations(self, captured: dict[str, Tensor], layers: Sequence[str]) -> Activations:
         return self.wrap_activations(
-            {name: captured[name].float() for name in dict.fromkeys(layers)}, len(captured[INPUT])
+            {name: as_float32(captured[name]) for name in dict.fromkeys(layers)},
+            len(captured[INPUT]),
         )
 
     def _exclusive_pass(self) -> ExitStack:

@@ -202,6 +202,9 @@ def changed(images: Tensor, drawn: Sequence[Drawn]) -> Tensor:
 def _gradient(score: Tensor, pixels: Tensor, label: str) -> Tensor:
     (found,) = optional_gradients(score.sum(), [pixels])
     if found is None:
-        msg = f"{label!r} does not depend on the picture, so none can be made for it."
+        msg = (
+            f"{label!r} does not depend on the picture, or only through steps without gradients, as the "
+            "integers of a quantized network, so no picture can be made for it."
+        )
         raise NoGradientError(msg)
     return found

@@ -86,10 +86,30 @@ def trace_calls(
         return lambda child, _inputs, output: on_module(name, child, output)
 
     with ExitStack() as stack:
-        for name, child in module.named_modules():
+        for name, child in named_layers(module):
             stack.callback(child.register_forward_hook(hook(name)).remove)
         stack.enter_context(_FunctionListener(report))
         yield
+
+
+def named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """A module and all in it that work on the image, by name; not what computes a layer's weight.
+
+    That are parametrizations, as of weight norm, and what training for quantization hangs on a layer.
+    """
+    weights = [name for name, child in module.named_modules() if computes_weight(name, child)]
+    inside = tuple(f"{name}." for name in weights)
+    for name, child in module.named_modules():
+        if name not in weights and not name.startswith(inside):
+            yield name, child
+
+
+def computes_weight(name: str, module: nn.Module) -> bool:
+    """Whether a module is part of its parent's weight, or observes the parent for quantization."""
+    own_name = name.rpartition(".")[2]
+    if own_name == "parametrizations":
+        return isinstance(module, nn.ModuleDict)
+    return own_name in ("weight_fake_quant", "activation_post_process")
 
 
 def first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
@@ -100,7 +120,9 @@ def first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
     channels: list[tuple[int, int]] = []
 
     def hook(conv: nn.Module, inputs: Any) -> None:
-        channels.append((first_tensor(inputs).shape[1], conv.in_channels))  # type: ignore[arg-type]
+        # not `in_channels`, which a lazy module whose weights come from a file leaves at 0
+        expected = int(conv.weight.shape[1] * conv.groups)  # type: ignore[index, operator]
+        channels.append((first_tensor(inputs).shape[1], expected))
         raise StopForward
 
     convs = [child for child in module.modules() if isinstance(child, nn.Conv2d)]
@@ -214,7 +236,7 @@ class _Capture:
 
     def _take(self, names: list[str], value: Any) -> Any:
         tensor = first_tensor(value)
-        if self.start_gradients and not tensor.requires_grad:
+        if self.start_gradients and not tensor.requires_grad and tensor.is_floating_point():
             tensor = tensor.detach().requires_grad_()
             torch.set_grad_enabled(True)
         self.values.update(dict.fromkeys(names, tensor))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from convscope.tracing.hooks import computes_weight
 from convscope.tracing.placement import Axis
 from convscope.tracing.receptive_field import ReceptiveField
 from convscope.tracing.trace import Call, Run
@@ -86,8 +87,8 @@ class LayerInfo:
 
 
 def has_children(module: nn.Module) -> bool:
-    """Whether a module contains other modules."""
-    return next(module.children(), None) is not None
+    """Whether a module contains other layers."""
+    return any(not computes_weight(name, child) for name, child in module.named_children())
 
 
 def module_info(run: Run, conv: int | None, stage: int | None) -> LayerInfo:
@@ -120,7 +121,7 @@ def function_info(value: Run | Call, name: str, stage: int | None) -> LayerInfo:
 
 
 def _kind(module: nn.Module) -> str:
-    if has_children(module):
+    if has_children(module) and not isinstance(module, nn.Conv2d | nn.Linear):
         return "block"
     name = type(module).__name__
     if type(module).__module__ == "torch.nn.modules.activation":

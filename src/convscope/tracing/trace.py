@@ -225,8 +225,12 @@ class _Tracer:
 
     def on_function(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         self._note_unloaded(args, kwargs, result)
+        kind = function_kind(func)
+        if kind:  # of weights too, as `capture` counts them
+            self._count(kind)
+        name, args = _unpacked(getattr(func, "__name__", ""), args)
         inputs = [value for value in _tensors(args) if id(value) in self.fields]
-        name, results = getattr(func, "__name__", ""), _tensors([result])
+        results = _tensors([result])
         if name in ("copy_", "__setitem__"):
             self._on_write(name, args)
             return
@@ -319,7 +323,7 @@ class _Tracer:
     def _record_call(self, func: Any, name: str, result: Tensor) -> None:
         kind = function_kind(func)
         if kind is not None:
-            call = Call(kind, self._count(kind), name, _key(result), *self._description(result))
+            call = Call(kind, self.counts[kind], name, _key(result), *self._description(result))
             self.trace.calls.append(call)
         if kind == "pool":
             self._open_stage(_key(result), closed=True)
@@ -360,6 +364,22 @@ class _Tracer:
         field = self.fields.get(id(value))
         grid = grid_of(value.shape, self.dim_orders.get(id(value)))
         return field is not None and value.dim() == 4 and grid == field.grid and grid != (1, 1)
+
+
+def _unpacked(name: str, args: Any) -> tuple[str, Any]:
+    """Name and arguments of a function, those of a quantized layer as of the layer itself.
+
+    Quantized layers keep weight, stride and padding in one object.
+    """
+    packed: Any = next((value for value in args if isinstance(value, torch.ScriptObject)), None)
+    if packed is None:
+        return name, args
+    name = name.removesuffix("_relu").removesuffix("_dynamic")
+    if not hasattr(packed, "stride"):
+        return name, args
+    weight, bias = packed.unpack()
+    options = packed.stride(), packed.padding(), packed.dilation(), packed.groups()
+    return name, (args[0], weight, bias, *options)
 
 
 def _key(value: Tensor, before: Tensor | None = None) -> Key:

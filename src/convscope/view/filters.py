@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
+from convscope.network.weights import filters_are_missing
 from convscope.results import Cell, Pictures, Table, recipe_for
 
 
@@ -110,8 +111,8 @@ def weights_of(net: Network, layer: str) -> Tensor:
         others = f"conv:1 to conv:{count} have" if count else "this network has no convolutions"
         msg = f"{layer} is not a convolution ({row.kind}), so it has no filters; {others}."
         raise NotApplicableError(msg)
-    if f"{row.name}.weight" in net.missing:
-        have = [r.address for r in net.layers.convs if f"{r.name}.weight" not in net.missing]
+    if filters_are_missing(row.name, net.missing):
+        have = [r.address for r in net.layers.convs if not filters_are_missing(r.name, net.missing)]
         msg = f"The weights of {layer} were not loaded; those of {', '.join(have)} were."
         raise NotApplicableError(msg)
     return module.weight.detach().float().cpu().clone()

@@ -7,6 +7,7 @@ import torch
 from convscope.app.image_encoding import encode_tiles
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.shared_state import SharedState
+from convscope.network.weights import filters_are_missing
 from convscope.render.grid import scaled
 from convscope.view.duplicates import duplicates
 from convscope.view.filters import filter_table, filters
@@ -42,7 +43,7 @@ def list_convolutions(state: SharedState) -> list[Answer]:
     return [
         {"layer": row.address, "filters": row.shape[0], "inputs": _inputs(state, row.name)}
         for row in state.net.layers.convs
-        if f"{row.name}.weight" not in state.net.missing
+        if not filters_are_missing(row.name, state.net.missing)
     ]
 
 
