@@ -295,3 +295,11 @@ def test_a_pickle_that_torch_does_not_read_names_its_object(tmp_path):
     with pytest.raises(LoadError) as error:
         read_state_dict(tmp_path / "export.pkl")
     assert f"export.pkl is a Python pickle of {__name__}.Own in a protocol" in str(error.value)
+
+
+def test_partial_says_which_layers_the_network_does_not_have(tmp_path):
+    state = network().state_dict() | {"6.weight": torch.ones(5, 5), "6.bias": torch.ones(5)}
+    sentence = (
+        "w.pth: 2 weights belong to layers that this network does not have, the first '6.weight'."
+    )
+    assert [sentence] == loaded(network(), state, tmp_path, partial=True)

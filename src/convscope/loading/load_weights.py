@@ -55,7 +55,8 @@ def load_weights(
     except BaseException:
         _put_back(module, before)
         raise
-    _say_what_was_taken(name, match, [k for k in result.unexpected_keys if k not in unexpected])
+    beside = [k for k in result.unexpected_keys if k not in unexpected]
+    _say_what_was_taken(name, match, beside, unexpected)
     _warn_not_finite(name, {k: v for k, v in module.state_dict().items() if k in finite})
     return frozenset(missing)
 
@@ -121,8 +122,17 @@ def _put_back(module: nn.Module, before: Mapping[str, Tensor]) -> None:
             value.copy_(before[key])
 
 
-def _say_what_was_taken(name: str, match: NameMatch, passed_over: list[str]) -> None:
-    """Say which weights of a file were taken, where it was not plain, and how many it holds besides."""
+def _say_what_was_taken(
+    name: str, match: NameMatch, passed_over: list[str], left_out: list[str]
+) -> None:
+    """Say which weights of a file were taken, where it was not plain, and how many it holds besides.
+
+    Args:
+        name: of the file.
+        match: its names beside those of the module.
+        passed_over: names beside the network's.
+        left_out: names of layers that the module does not have, after `partial`.
+    """
     file = name.partition(NESTING)[0]
     sentences = []
     if not match.is_plain:
@@ -138,6 +148,11 @@ def _say_what_was_taken(name: str, match: NameMatch, passed_over: list[str]) -> 
     if foreign:
         count = f"{len(foreign)} tensors" if foreign[1:] else "1 tensor"
         sentences.append(f"{count} beside the network's passed over, the first {foreign[0]!r}")
+    if left_out:
+        weights = f"{len(left_out)} weights belong" if left_out[1:] else "1 weight belongs"
+        sentences.append(
+            f"{weights} to layers that this network does not have, the first {left_out[0]!r}"
+        )
     if sentences:
         warnings.warn(f"{name}: {'; '.join(sentences)}.", UserWarning, stacklevel=3)
 
