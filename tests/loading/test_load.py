@@ -244,11 +244,13 @@ def test_partial_refuses_the_filters_that_were_not(half_known):
         convscope.filters(half_known, "conv:2")
 
 
-@pytest.mark.parametrize("look", [convscope.predict, convscope.cam])
-def test_partial_looks_at_no_photographs(look, half_known, images):
+@pytest.mark.parametrize(
+    ("look", "what"), [(convscope.predict, "The output"), (convscope.cam, "act")]
+)
+def test_partial_shows_nothing_behind_the_missing_weights(look, what, half_known, images):
     message = (
-        rf"^{len(half_known.missing)} weights of Tiny were not loaded \(head\.bias, head\.weight, "
-        r"\.\.\.\), so it cannot run on photographs; only its filters can be shown\.$"
+        rf"^{what} depends on {len(half_known.missing)} weights of Tiny that were not loaded "
+        r"\(head\.bias, head\.weight, \.\.\.\); the last layer before them is stage:2\.$"
     )
     with pytest.raises(NotApplicableError, match=message):
         look(half_known, images)
