@@ -20,6 +20,7 @@ from convscope.errors import ArgumentError, ConvscopeError, LoadError, TargetErr
 from convscope.images.read import Source
 from convscope.loading.load import load
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective, as_objective, parse
 from convscope.results import Heatmap, Recipe, Result
 from convscope.results.recipe import preprocess_of
@@ -46,6 +47,7 @@ _MEASURED = frozenset(
 """Parameters that a run tells of itself; another machine may tell others."""
 
 
+@takes_network
 def redo(
     path: str | Path,
     *,

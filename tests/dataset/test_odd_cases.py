@@ -209,7 +209,7 @@ def test_few_photographs_are_too_few_for_a_probe(net, tmp_path):
             lambda net, found: survey(net, ".", layers="conv:3-1"),
             "conv:3-1 runs backwards; write conv:1-3.",
         ),
-        (lambda net, found: survey(net.module, "."), "A survey needs a Network, as load"),
+        (lambda net, found: survey(net.module, "."), "survey takes a Network, not a"),
     ],
 )
 def test_numbers_out_of_range(net, folder, tmp_path, ask, words):

@@ -23,6 +23,7 @@ from convscope.network.rounding import (
     zero_if_cancelled,
     zero_if_rounding,
 )
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT, Objective, Target, as_objective
 from convscope.objectives.per_image import captions
 from convscope.progress import Progress, ShouldStop
@@ -33,6 +34,7 @@ CamMethod = Callable[[Network, Tensor, Objective, str], Tensor]
 """Network, pixels, objective and layer -> map (N, h, w), before rectification."""
 
 
+@takes_network
 def cam(
     net: Network,
     images: Tensor | Source,
@@ -139,6 +141,7 @@ def _check_reachable(
     net.gradients(objective, image, layers)
 
 
+@takes_network
 def cam_across_layers(
     net: Network,
     images: Tensor | Source,

@@ -17,6 +17,7 @@ from convscope.images.blur import gaussian_blur
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT, Activations, Objective, Target, as_objective
 from convscope.objectives.objective import finite_values
 from convscope.objectives.per_image import captions
@@ -28,6 +29,7 @@ FILLS = ("grey", "black", "white", "mean", "blur", "noise")
 REDUCTIONS = ("mean", "sum")
 
 
+@takes_network
 def occlusion(
     net: Network,
     images: Tensor | Source,

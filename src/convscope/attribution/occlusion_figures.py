@@ -20,6 +20,7 @@ from convscope.execution.incremental.choose_algorithm import activations_under_w
 from convscope.execution.incremental.windows import Windows
 from convscope.images.read import Source
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT, Objective, as_class, channel
 from convscope.objectives.objective import check_scores
 from convscope.objectives.scores import Scores, resolve_class
@@ -104,6 +105,7 @@ class OcclusionPanels(Result):
         return self
 
 
+@takes_network
 @torch.no_grad()
 def occlusion_panels(
     net: Network,
@@ -196,6 +198,7 @@ def occlusion_panels(
     )
 
 
+@takes_network
 @torch.no_grad()
 def occlusion_by_class(
     net: Network,

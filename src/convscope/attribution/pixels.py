@@ -18,6 +18,7 @@ from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Activations, Objective, Target, as_objective, channel
 from convscope.objectives.per_image import captions
 from convscope.progress import Progress, ShouldStop
@@ -29,6 +30,7 @@ SaliencyMethod = Callable[
 """Network, pixels, objective, samples and seed -> map (N, H, W), colours (N, 3, H, W), parameters."""
 
 
+@takes_network
 def saliency(
     net: Network,
     images: Tensor | Source,
@@ -176,6 +178,7 @@ SALIENCIES: dict[str, SaliencyMethod] = {
 }
 
 
+@takes_network
 def deconv(
     net: Network,
     images: Tensor | Source,
@@ -230,6 +233,7 @@ def deconv(
     return Heatmap(_largest_absolute(projections), pixels, recipe, projection=projections)
 
 
+@takes_network
 def deconv_strongest(
     net: Network, images: Tensor | Source, layer: str, *, top: int = 12, only: str = "map"
 ) -> Pictures:

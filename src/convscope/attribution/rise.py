@@ -15,6 +15,7 @@ from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Activations, Objective, Target, as_objective, probability
 from convscope.objectives.per_image import captions
 from convscope.objectives.scores import Scores
@@ -26,6 +27,7 @@ PROBABILITY_KINDS = ("logit", "predicted")
 """Kinds of targets that are scored by their probability, unless they are given as objectives."""
 
 
+@takes_network
 def rise(
     net: Network,
     images: Tensor | Source,

@@ -16,6 +16,7 @@ from convscope.execution.batching import in_batches
 from convscope.images.blur import gaussian_blur
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective
 from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, Recipe
@@ -205,6 +206,7 @@ class DeletionInsertion:
         return Chart(panels, "share of pixels", what, recipe, self.sentence(what))
 
 
+@takes_network
 def deletion_insertion(
     net: Network, heat: Heatmap, objective: Objective, *, index: int = 0, seed: int = 0
 ) -> DeletionInsertion:

@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from convscope.errors import ArgumentError
 from convscope.network.exclusive import deepcopy_module
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, recipe_for
@@ -29,6 +30,7 @@ Method = Callable[[Network, Tensor], Heatmap]
 ORDERS = ("cascading", "single")
 
 
+@takes_network
 def randomization_check(
     net: Network,
     images: Tensor,

@@ -17,6 +17,7 @@ from convscope.dataset.survey_result import Place, Survey
 from convscope.dataset.top_patches import TopActivations, project
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, ShouldStop
 from convscope.randomness import FEW, checked, seeded
 
@@ -24,6 +25,7 @@ CELLS = 16  # taken of each photograph's map
 MOST = 500  # photographs
 
 
+@takes_network
 def patches_along_direction(
     net: Network,
     survey: Survey,
@@ -92,6 +94,7 @@ def patches_along_direction(
     return [_strongest(net, survey, layer, found[0], unit, k) for k in range(len(unit))]
 
 
+@takes_network
 def channel_groups(
     net: Network,
     survey: Survey,

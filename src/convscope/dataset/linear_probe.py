@@ -16,6 +16,7 @@ from convscope.dataset.source import Photographs, photographs
 from convscope.dataset.survey import BATCH
 from convscope.errors import NotApplicableError, StoppedError
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, ShouldStop
 from convscope.randomness import FEW, checked
 from convscope.results import Cell, Chart, Table, recipe_for
@@ -24,6 +25,7 @@ GRID, MOST, HELD_OUT, LEAST = 2, 4000, 5, 10
 COLUMNS = ("layer", "features", "accuracy", "on training photographs")
 
 
+@takes_network
 def linear_probe(
     net: Network,
     source: Any,

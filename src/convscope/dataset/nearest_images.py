@@ -10,9 +10,11 @@ from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, ImageError
 from convscope.images.read import Source
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.results import Findings, Pictures, Table, recipe_for
 
 
+@takes_network
 def embedding(net: Network, images: Tensor | Source) -> Tensor:
     """The input of the classifier, which is the last linear layer or convolution, (N, D).
 
@@ -44,6 +46,7 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
     return found[CODE].clone()
 
 
+@takes_network
 def nearest_images(
     net: Network, survey: Survey, images: Tensor | Source, *, top: int = 9
 ) -> Findings:

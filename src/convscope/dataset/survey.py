@@ -30,6 +30,7 @@ from convscope.dataset.store import Store, locate_parts, open_manifest
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, StoppedError
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT
 from convscope.objectives.scores import Scores
 from convscope.progress import Progress, ShouldStop
@@ -39,6 +40,7 @@ FILED_EVERY, FILING_SHARE = 2.0, 0.01  # seconds; share of the time
 ATTRIBUTES = ("brightness", "contrast", "sharpness")
 
 
+@takes_network
 def survey(
     net: Network,
     source: Any,
@@ -186,9 +188,6 @@ def _manifest(
     codes: bool | None,
     part: tuple[int, int],
 ) -> Manifest:
-    if not isinstance(net, Network):
-        msg = f"A survey needs a Network, as load(module) makes one, not a {type(net).__name__}."
-        raise ArgumentError(msg)
     if not isinstance(top, int) or top < 1:
         msg = f"top must be an integer of at least 1, not {top}."
         raise ArgumentError(msg)

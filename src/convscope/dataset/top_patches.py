@@ -11,6 +11,7 @@ from torch import Tensor
 from convscope.dataset.survey_result import Place, Survey
 from convscope.errors import ArgumentError
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective
 from convscope.objectives.makers import channel as channel_of
 from convscope.objectives.similarity import direction
@@ -111,6 +112,7 @@ class TopActivations:
                 raise ArgumentError(msg)
 
 
+@takes_network
 def top_activations(
     net: Network, survey: Survey, layer: str, channel: int, *, top: int | None = None
 ) -> TopActivations:
@@ -152,6 +154,7 @@ def top_activations(
     return found
 
 
+@takes_network
 def top_patches(
     net: Network, survey: Survey, layer: str, channel: int, *, top: int | None = None
 ) -> Pictures:

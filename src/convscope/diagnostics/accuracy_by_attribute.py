@@ -13,6 +13,7 @@ from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter
 from convscope.results import Chart
 
@@ -21,6 +22,7 @@ ATTRIBUTES = ("brightness", "contrast", "sharpness")
 EVIDENCE = "size of the evidence"
 
 
+@takes_network
 def accuracy_by_attribute(
     net: Network,
     survey: Survey,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convscope.dataset.survey_result import Survey
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.results import Cell, Table
 from convscope.view.duplicates import DUPLICATE_COSINE, best_rotation
 from convscope.view.filters import noise_scores, weights_of
@@ -13,6 +14,7 @@ NOISY = 0.9
 COLUMNS = ("layer", "channels", "dead", "nearly dead", "noisy filters", "doubles", "turned doubles")
 
 
+@takes_network
 def channel_health(net: Network, survey: Survey) -> Table:
     """Counts of suspicious channels, one row per layer.
 

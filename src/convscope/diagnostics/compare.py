@@ -16,6 +16,7 @@ from convscope.checks.deletion_insertion import areas
 from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError
 from convscope.images.read import Source
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective, as_objective, improbability, logit, probability
 from convscope.objectives.objective import check_objective
 from convscope.progress import Progress, Reporter, ShouldStop
@@ -99,6 +100,7 @@ class Comparison(Result):
         return cls(rows, given["recipe"])
 
 
+@takes_network
 def compare(
     net: Network,
     photo: Tensor | Source,

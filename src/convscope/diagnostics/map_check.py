@@ -14,6 +14,7 @@ from convscope.diagnostics.compare import FAMILIES, watched
 from convscope.errors import ArgumentError
 from convscope.images.read import Source
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective, as_objective
 from convscope.progress import Progress
 from convscope.results import Chart, Heatmap, Table, recipe_for
@@ -42,6 +43,7 @@ class Check:
     sentences: Sequence[str]
 
 
+@takes_network
 def check(
     net: Network,
     photo: Tensor | Source,

@@ -9,20 +9,22 @@ of many passes let other threads in between two of them.
     thread 2   ........ [pass 1] ........ [pass 2]
 
 Nobody else's code that may wait for a lock of its own, as `progress` and `should_stop` may, is called
-inside.
+inside. Ctrl-C can cut a pass, but neither the way into a block nor the way out of it; see `interrupts`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn, zeros_like
 
+from convscope.interrupts import deferred_signals, handle_waiting_signals, uninterrupted
+
+_PATIENCE = 0.1  # seconds for which Ctrl-C waits while another thread is in the module
 _registry_lock = threading.Lock()  # guards the two dictionaries; nobody waits while holding it
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 # By the identity of a module or parameter that is kept alive, and by the flag's name.
@@ -40,34 +42,75 @@ class _ThisThread(threading.local):
 _this_thread = _ThisThread()
 
 
-@contextmanager
-def exclusive(module: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode and no gradients of parameters, and no other thread in the module meanwhile.
+class _Block:
+    """A block whose way in and way out no signal can cut."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self._stack = module, ExitStack()
+
+    @uninterrupted
+    def __enter__(self) -> nn.Module:
+        """Enter the block, or leave everything as it was."""
+        with ExitStack() as stack:
+            stack.enter_context(deferred_signals())
+            self._begin(stack)
+            self._stack = stack.pop_all()
+        return self.module
+
+    @uninterrupted
+    def __exit__(self, *_: object) -> None:
+        """Put everything back."""
+        self._stack.close()
+
+    def _begin(self, stack: ExitStack) -> None:
+        raise NotImplementedError
+
+
+class exclusive(_Block):  # noqa: N801 - used like a function
+    """Eval mode, no gradients of parameters, and no other thread in the module.
 
     Threads that share only a part of it, as a backbone under two heads, wait for each other too.
     Blocks may be nested.
     """
-    if id(module) in _this_thread.modules:
-        yield module
-        return
-    with _acquire_locks(module), frozen(module), ExitStack() as stack:
-        stack.callback(_this_thread.modules.discard, id(module))
-        _this_thread.modules.add(id(module))
-        yield module
+
+    def _begin(self, stack: ExitStack) -> None:
+        if id(self.module) in _this_thread.modules:
+            return
+        _acquire_locks(self.module, stack)
+        _freeze(self.module, stack)
+        stack.callback(_this_thread.modules.discard, id(self.module))
+        _this_thread.modules.add(id(self.module))
+
+
+class frozen(_Block):  # noqa: N801 - used like a function
+    """Eval mode, no gradients of parameters, and nothing observed by layers that train for quantization.
+
+    Blocks may be nested and may overlap, in several threads or in one: when the last of them ends,
+    all is as it was before the first. Other threads may run the module meanwhile; see `exclusive`.
+    """
+
+    def _begin(self, stack: ExitStack) -> None:
+        _freeze(self.module, stack)
+
+
+class _locked(_Block):  # noqa: N801 - used like a function
+    """No other thread in the module."""
+
+    def _begin(self, stack: ExitStack) -> None:
+        _acquire_locks(self.module, stack)
 
 
 def deepcopy_module(module: nn.Module) -> nn.Module:
     """A deep copy without the hooks and flags of a running pass."""
-    with _acquire_locks(module):
+    with _locked(module):
         return deepcopy(module)
 
 
-@contextmanager
-def _acquire_locks(module: nn.Module) -> Iterator[None]:
-    with ExitStack() as stack:
-        for lock in _locks_for(module):
-            stack.enter_context(lock)
-        yield
+def _acquire_locks(module: nn.Module, stack: ExitStack) -> None:
+    for lock in _locks_for(module):
+        while not lock.acquire(timeout=_PATIENCE):
+            handle_waiting_signals()  # a user may give up while another thread is in the module
+        stack.callback(lock.release)
 
 
 def _locks_for(module: nn.Module) -> list[threading.RLock]:
@@ -98,30 +141,25 @@ class _SavedFlag:
     blocks: int = 0
 
 
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode, no gradients of parameters, and nothing observed by layers that train for quantization.
-
-    Blocks may be nested and may overlap, in several threads or in one: when the last of them ends,
-    all is as it was before the first. Other threads may run the module meanwhile; see `exclusive`.
-    """
+def _freeze(module: nn.Module, stack: ExitStack) -> None:
     owners: list[_Owner] = [(part, "training") for part in module.modules()]
     owners += [(parameter, "requires_grad") for parameter in module.parameters()]
     owners += [(part, OBSERVER_FLAG) for part in module.modules() if _observes(part)]
     changed: list[_Owner] = []
-    try:
-        with _registry_lock:
-            for owner, name in owners:
-                on = getattr(owner, name)
-                _flags.setdefault((id(owner), name), _SavedFlag(on)).blocks += 1
-                changed.append((owner, name))
-                if on:
-                    setattr(owner, name, zeros_like(on) if isinstance(on, Tensor) else False)
-        yield module
-    finally:
-        with _registry_lock:
-            for owner, name in changed:
-                _release(owner, name)
+    stack.callback(_release_all, changed)
+    with _registry_lock:
+        for owner, name in owners:
+            on = getattr(owner, name)
+            _flags.setdefault((id(owner), name), _SavedFlag(on)).blocks += 1
+            changed.append((owner, name))
+            if on:
+                setattr(owner, name, zeros_like(on) if isinstance(on, Tensor) else False)
+
+
+def _release_all(changed: list[_Owner]) -> None:
+    with _registry_lock:
+        for owner, name in changed:
+            _release(owner, name)
 
 
 def _release(owner: nn.Module | nn.Parameter, name: str) -> None:

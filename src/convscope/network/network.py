@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar, overload
 
@@ -538,11 +538,10 @@ class Network:
             len(captured[INPUT]),
         )
 
-    def _exclusive_pass(self) -> ExitStack:
-        stack = ExitStack()
-        stack.enter_context(self.exclusive())
-        stack.enter_context(torch.inference_mode(mode=False))
-        return stack
+    @contextmanager
+    def _exclusive_pass(self) -> Iterator[None]:
+        with self.exclusive(), torch.inference_mode(mode=False):
+            yield
 
     def _locations(self, layers: Sequence[str]) -> dict[str, ValueLocation]:
         inner = [name for name in layers if name not in (INPUT, OUTPUT)]

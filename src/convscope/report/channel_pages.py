@@ -15,6 +15,7 @@ from convscope.dataset.survey_result import Survey
 from convscope.dataset.top_patches import TopActivations, draw_boxes, top_activations
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter
 from convscope.render.chart import chart
 from convscope.render.colour import Floats
@@ -28,6 +29,7 @@ SIDE = 96  # pixels of a patch on a sheet of one channel
 SMALL = 40  # on a sheet of a whole layer
 
 
+@takes_network
 def channel_page(
     net: Network, survey: Survey, layer: str, channel: int, *, steps: int | None = None
 ) -> Page:
@@ -102,6 +104,7 @@ def channel_sheet(net: Network, found: TopActivations) -> Pictures:
     return Pictures(values.permute(0, 3, 1, 2), recipe, captions=captions, scale="pixels")
 
 
+@takes_network
 def layer_sheet(
     net: Network,
     survey: Survey,

@@ -12,6 +12,7 @@ from torch import Tensor
 from convscope.dataset.survey_result import Survey
 from convscope.images.read import Source, read
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT, Objective, logit, predicted
 from convscope.objectives.objective import check_scores
 from convscope.objectives.scores import Scores
@@ -27,6 +28,7 @@ from convscope.view.predict import predict
 _PLEASANT = 448  # pixels of a photograph on the page, at least
 
 
+@takes_network
 def tour(
     net: Network,
     photo: Tensor | Source,

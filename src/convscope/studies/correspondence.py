@@ -16,6 +16,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import Source, pixel_digest, read
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
@@ -97,6 +98,7 @@ def _cells(path: Path, number: int, row: Mapping[str, str | None]) -> tuple[str,
     return photo, part, (left, top, right, bottom)
 
 
+@takes_network
 def correspondence(
     net: Network,
     marked: Sequence[MarkedPoints],

@@ -16,6 +16,7 @@ from convscope.loading.checkpoint import read_state_dict
 from convscope.loading.load_weights import load_weights
 from convscope.network.exclusive import deepcopy_module
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
 from convscope.studies.disk_cache import cached, network_key
@@ -24,6 +25,7 @@ from convscope.studies.top_activations import ChannelMaximum, channel_maxima, vi
 COLUMNS = ("channel", "checkpoint", "activation", "photograph", "row", "column")
 
 
+@takes_network
 def evolution(
     net: Network,
     checkpoints: Sequence[str | Path],

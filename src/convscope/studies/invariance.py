@@ -14,6 +14,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT, Activations, Objective, as_class
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
@@ -37,6 +38,7 @@ _AXES = {
 COLUMNS = ("photograph", "class", "change", "by", "probability")
 
 
+@takes_network
 def invariance(
     net: Network,
     photographs: Sequence[Source],

@@ -16,6 +16,7 @@ from torch.optim import Adam
 from convscope.errors import NotApplicableError
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import (
     OUTPUT,
     Activations,
@@ -46,6 +47,7 @@ FOOLING = Preset(
 )
 
 
+@takes_network
 def adversarial(
     net: Network,
     image: Tensor | Source,
@@ -101,6 +103,7 @@ def adversarial(
     return _panels(net, pixels, changed, wanted)
 
 
+@takes_network
 def fooling_image(
     net: Network,
     target: Objective | int | str,

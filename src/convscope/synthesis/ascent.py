@@ -25,7 +25,9 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NoGradientError, NotApplicableError
+from convscope.interrupts import deferred_signals
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.randomness import seeded
 from convscope.results import Pictures, Recipe, recipe_for
 from convscope.synthesis.batch_objective import Asking, BatchObjective, as_batch_objective
@@ -64,6 +66,7 @@ class AscentStep:
     best: Pictures
 
 
+@takes_network
 def ascend(
     net: Network,
     objective: Asking | Sequence[Asking],
@@ -161,13 +164,14 @@ class Ascent:
         """Every step of every round."""
         number = 0
         for turn, size in enumerate(self.sizes):
-            with torch.inference_mode(mode=False):
+            with deferred_signals(), torch.inference_mode(mode=False):
                 self.canvas = self._enlarged(size) if turn else self.canvas
                 optimizer = self.plan.optimizer(self.canvas.parameters())
             for _ in range(self._steps_of(turn)):
                 number += 1
                 yield self._advanced(optimizer, number)
 
+    @deferred_signals()
     @torch.inference_mode(mode=False)
     def _advanced(self, optimizer: torch.optim.Optimizer, number: int) -> AscentStep:
         score = self._step(optimizer, number)

@@ -19,6 +19,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import Source, pixel_digest, read
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Activations, Objective, as_objective, layer_energy
 from convscope.objectives.objective import FrozenTensor
 from convscope.progress import Progress, ShouldStop
@@ -81,6 +82,7 @@ class DreamConfig:
         return [size for size in found if min(size) >= SMALLEST] or [(height, width)]
 
 
+@takes_network
 def dream(
     net: Network,
     photograph: Source,
@@ -168,6 +170,7 @@ def dream(
     return shown(last)
 
 
+@takes_network
 def dream_zoom(
     net: Network,
     photograph: Source,

@@ -12,6 +12,7 @@ from torch.optim import Adam
 
 from convscope.images.read import Source, pixel_digest
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective
 from convscope.objectives.objective import Scaled
 from convscope.objectives.similarity import activation_distance, activation_similarity
@@ -45,6 +46,7 @@ CARICATURE = Preset(
 )
 
 
+@takes_network
 def invert(
     net: Network,
     photograph: Tensor | Source,
@@ -115,6 +117,7 @@ def invert(
     return found
 
 
+@takes_network
 def caricature(
     net: Network,
     photograph: Tensor | Source,

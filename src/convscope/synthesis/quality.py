@@ -12,6 +12,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError
 from convscope.images.read import SAMPLES, Source
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Activations
 from convscope.results import Cell, Chart, Pictures, Table, recipe_for
 from convscope.synthesis.any_size import AnySize
@@ -41,6 +42,7 @@ class Real:
     live: Tensor
 
 
+@takes_network
 def quality(
     net: Network,
     pictures: Pictures | Tensor,

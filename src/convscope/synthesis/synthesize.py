@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError, NoGradientError, NotApplicableError
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective, as_objective, channel
 from convscope.objectives.similarity import diversity
 from convscope.progress import Progress, Reporter, ShouldStop
@@ -27,6 +28,7 @@ MARGIN = 5  # pixels between the tiles of a sheet of the best
 GROUP = 16  # pictures that are finished together; an interrupted sheet keeps what is finished
 
 
+@takes_network
 def synthesize(
     net: Network,
     objective: Asking | Sequence[Asking],
@@ -150,6 +152,7 @@ def _joined(parts: list[Pictures], asked: BatchObjective) -> Pictures:
     )
 
 
+@takes_network
 def synthesize_layer(
     net: Network,
     layer: str,
@@ -211,6 +214,7 @@ def _strongest(net: Network, found: Pictures, asked: Sequence[Objective], best: 
     )
 
 
+@takes_network
 def synthesize_across_layers(
     net: Network, k: int, *, layers: Sequence[str] | None = None, **options: Any
 ) -> Pictures:
@@ -254,6 +258,7 @@ def refuse_count(options: dict[str, Any]) -> None:
         raise ArgumentError(msg)
 
 
+@takes_network
 def synthesize_diverse(
     net: Network, objective: Asking, count: int = 4, *, weight: float = 0.5, **options: Any
 ) -> Pictures:

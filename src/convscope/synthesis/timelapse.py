@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.progress import ShouldStop
 from convscope.results import Pictures
 from convscope.synthesis.ascent import ascend, starting
@@ -19,6 +20,7 @@ from convscope.synthesis.synthesize import refuse_count
 from convscope.synthesis.validate import resolve_preset
 
 
+@takes_network
 def timelapse(
     net: Network,
     objective: Asking,

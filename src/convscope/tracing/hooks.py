@@ -7,7 +7,7 @@ network as they found it, whatever happens inside the block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -126,13 +126,20 @@ def first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
         raise StopForward
 
     convs = [child for child in module.modules() if isinstance(child, nn.Conv2d)]
-    with ExitStack() as stack:
-        for conv in convs:
-            stack.callback(conv.register_forward_pre_hook(hook).remove)
-        if convs:
-            stack.enter_context(suppress(StopForward))
+    if convs:
+        with _forward_pre_hooks(convs, hook), suppress(StopForward):
             module(x)
     return channels[0] if channels else None
+
+
+@contextmanager
+def _forward_pre_hooks(
+    modules: Sequence[nn.Module], hook: Callable[[nn.Module, Any], None]
+) -> Iterator[None]:
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_pre_hook(hook).remove)
+        yield
 
 
 @contextmanager

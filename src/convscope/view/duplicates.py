@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.results import Table, recipe_for
 from convscope.view.filters import weights_of
 
@@ -14,6 +15,7 @@ DUPLICATE_COSINE = 0.9
 TURNS = (0, 90, 180, 270)
 
 
+@takes_network
 def duplicates(
     net: Network, layer: str = "conv:1", *, threshold: float = DUPLICATE_COSINE
 ) -> Table:

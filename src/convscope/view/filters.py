@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.network.weights import filters_are_missing
 from convscope.results import Cell, Pictures, Table, recipe_for
 
 
+@takes_network
 def filters(
     net: Network, layer: str = "conv:1", *, inputs: str | int = "colour", scale: str = "own"
 ) -> Pictures:
@@ -49,6 +51,7 @@ def filters(
     return Pictures(values, recipe, signed=inputs != "norm", scale=scale)
 
 
+@takes_network
 def filter_table(net: Network, layer: str = "conv:1") -> Table:
     """Norm and noise of every filter of a convolution.
 

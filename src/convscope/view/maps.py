@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import Source
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import channel
 from convscope.results import Pictures, Strip, recipe_for
 from convscope.tracing.layer_info import LayerInfo
 
 
+@takes_network
 @torch.no_grad()
 def maps(
     net: Network,
@@ -74,6 +76,7 @@ def _channel_numbers(
     return None if channels is None else list(channels)
 
 
+@takes_network
 @torch.no_grad()
 def channel_across_layers(
     net: Network, images: Tensor | Source, k: int, *, layers: Sequence[str] | None = None
@@ -122,6 +125,7 @@ def _caption(row: LayerInfo) -> str:
 
 
 @torch.no_grad()
+@takes_network
 def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
     """Channel `k` of the convolutions alone: no ReLU, no pooling, no normalisation.
 

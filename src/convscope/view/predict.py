@@ -8,6 +8,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError
 from convscope.images.read import Source
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT
 from convscope.objectives.objective import check_finite
 from convscope.objectives.scores import Scores
@@ -16,6 +17,7 @@ from convscope.results import Cell, Table, recipe_for
 COLUMNS = ("photo", "class", "label", "probability", "score")
 
 
+@takes_network
 @torch.no_grad()
 def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
     """The most probable classes of each photograph.

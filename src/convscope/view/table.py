@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convscope.network.network import Network
+from convscope.network.takes_network import takes_network
 from convscope.results import Cell, Table, cell_text, recipe_for
 from convscope.tracing.layer_info import LayerInfo, PerAxis
 
@@ -12,6 +13,7 @@ COLUMNS = (
 )
 
 
+@takes_network
 def layer_table(net: Network, *, blocks: bool = False) -> Table:
     """The layers in the order in which they run.
 

@@ -26,6 +26,7 @@ from torch import Tensor, fx, nn
 
 from convscope.execution.incremental.rules import function_name, is_batch_norm, is_relu, rule_for
 from convscope.execution.incremental.sliding import SlidingLayer
+from convscope.interrupts import deferred_signals, uninterrupted
 
 Lookup = Callable[[fx.Node], Any]
 _TRACE_LOCK = threading.RLock()  # torch.fx patches all modules of the process while it follows one
@@ -68,8 +69,8 @@ def trace_steps(module: nn.Module) -> list[Step]:
         raise NotTraceableError(msg)
     root = _SingleInput(module)
     try:
-        with _TRACE_LOCK:
-            graph = _Tracer().trace(root)
+        with deferred_signals():
+            graph = _trace(root)
         graph.eliminate_dead_code(_must_stay)
         return _Builder(root, graph).steps()
     except NotTraceableError:
@@ -78,6 +79,13 @@ def trace_steps(module: nn.Module) -> list[Step]:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = f"it cannot be traced: {first}"
         raise NotTraceableError(msg) from error
+
+
+@uninterrupted
+def _trace(root: nn.Module) -> fx.Graph:
+    """The graph; a signal that came in between would leave torch.fx's patches in place."""
+    with _TRACE_LOCK:
+        return _Tracer().trace(root)
 
 
 class _SingleInput(nn.Module):

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from convscope.errors import ArgumentError, StoppedError, closest
+from convscope.interrupts import deferred_signals
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import FEW, checked
 from convscope.results import Cell, Findings, Recipe, Table
@@ -52,6 +53,7 @@ class Case:
         return inputs.TITLES[self.given] + share
 
 
+@deferred_signals()
 def randomization_study(
     folder: str | Path,
     state: str | Path,
