@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,23 @@ def test_ctrl_c_while_packages_are_imported(tmp_path, module):
     code = f"import os, signal, time; {heed}; {stop}"
     done = started(["predict", "sample:china"], folder=tmp_path, before=(module, code))
     said(130, "stopped.", done)
+
+
+@pytest.mark.parametrize("error", ["ImportError", "SystemError", "RuntimeError"])
+def test_ctrl_c_that_an_import_turns_into_an_error_of_its_own(tmp_path, error):
+    code = f"""
+        import os, signal, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            os.kill(os.getpid(), signal.SIGINT); time.sleep(60)
+        except KeyboardInterrupt as cut:
+            try:
+                raise ValueError("between them") from cut
+            except ValueError as value:
+                raise {error}("no array interface") from value
+    """
+    before = ("torch.py", textwrap.dedent(code))
+    said(130, "stopped.", started(["predict", "sample:china"], folder=tmp_path, before=before))
 
 
 def test_output_that_is_closed():

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import convscope
-from convscope.errors import ArgumentError, LoadError, StoppedError
+from convscope.errors import ArgumentError, ImageError, LoadError, StoppedError
 from convscope.studies import evolution as study
 from convscope.studies.evolution import at, evolution
 from convscope.studies.top_activations import ChannelMaximum, channel_maxima, view
@@ -162,3 +162,16 @@ def test_mistakes_in_one_sentence(net, photographs, checkpoints, tmp_path):
         evolution(net, [tmp_path / "other.pt"], photographs)
     with pytest.raises(StoppedError):
         evolution(net, checkpoints, photographs, should_stop=lambda: True)
+
+
+def test_files_that_are_absent(net, checkpoints, photographs, tmp_path):
+    with pytest.raises(LoadError, match="epoch-9.pt"):
+        evolution(net, [tmp_path / "epoch-9.pt"], photographs)
+    with pytest.raises(ImageError, match=r"There is no file .*absent\.png\.$"):
+        evolution(net, checkpoints, [*photographs, tmp_path / "absent.png"])
+
+
+def test_one_file_is_a_list_of_one(net, checkpoints, photographs):
+    several = evolution(net, checkpoints[:1], photographs[:1], layer="conv:1", channels=[0])
+    one = evolution(net, checkpoints[0], str(photographs[0]), layer="conv:1", channels=[0])
+    assert several.table.rows == one.table.rows

@@ -256,7 +256,7 @@ def _layers(net: Network, layer: str | Sequence[str] | None, method: str) -> lis
     if not layer:
         msg = "There is no layer: give at least one address, or None for the last map."
         raise ArgumentError(msg)
-    return [layer] if isinstance(layer, str) else list(layer)
+    return addresses
 
 
 def formula_cam(formula: Formula) -> CamMethod:

@@ -70,7 +70,7 @@ def _decompose(
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """The same with the maps by the runs of modules, `name#run`, that they come from."""
     net.check_weights_loaded(objective.layers)
-    with torch.inference_mode(mode=False), torch.enable_grad(), net.exclusive():
+    with net.exclusive(), torch.inference_mode(mode=False), torch.enable_grad():
         x = net.preprocess(pixels).detach().clone().requires_grad_()
         values, biases = _captured(net, x, objective)
         activations = net.wrap_activations(

@@ -27,6 +27,8 @@ def main() -> None:
         _let_go_of_stdout()
         sys.exit(141)
     except Exception as error:
+        if _caused_by_ctrl_c(error):
+            _end("stopped.", 130)
         if (package := _not_imported(error)) is not None:
             _end(f"{package} cannot be imported ({error}); install convscope again.", 2)
         if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
@@ -73,6 +75,12 @@ def _prepare_streams() -> None:
         _end("standard output is closed; results go there.", 2)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _caused_by_ctrl_c(error: BaseException) -> bool:
+    """Whether an import was cut: C extensions turn a KeyboardInterrupt into errors of their own."""
+    cause = error.__cause__ or error.__context__
+    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _caused_by_ctrl_c(cause))
 
 
 def _not_imported(error: Exception) -> str | None:

@@ -127,7 +127,7 @@ def forward_with_readers(
 
     locations = {name: net.layers.location(name) for name in layers}
     inputs_of = {CODE: head} if head is not None else {}
-    with torch.inference_mode(), net.exclusive():
+    with net.exclusive(), torch.inference_mode():
         x = net.preprocess(pixels)
         with inspect(locations, look, inputs_of=inputs_of, stop=not whole):
             scores = as_float32(net.forward(x))

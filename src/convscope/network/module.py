@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -92,7 +91,7 @@ def preferred_memory_format(scores: Callable[[Tensor], Tensor], x: Tensor) -> to
     expected = scores(contiguous)
     try:
         actual = scores(channels_last)
-    except RuntimeError:
+    except Exception:  # noqa: BLE001 - a module may refuse a format with any
         return torch.contiguous_format
     if actual.shape != expected.shape:
         return torch.contiguous_format
@@ -126,25 +125,6 @@ def expected_channels(module: nn.Module, x: Tensor) -> int | None:
         return None
     reached, expected = channels
     return x.shape[1] if reached == expected else expected
-
-
-@contextmanager
-def explain_runtime_errors(name: str, pixels: Tensor) -> Iterator[None]:
-    """Turn an error of torch in a forward pass into one sentence.
-
-    Raises:
-        NotApplicableError: for an error of torch inside the block; running out of memory and
-            errors of this library go through.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        height, width = pixels.shape[-2:]
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        msg = f"{name} cannot compute on pictures of {height} by {width} pixels ({reason})."
-        raise NotApplicableError(msg) from error
 
 
 def convert_channels(x: Tensor, expected: int | None, name: str) -> Tensor:

@@ -17,6 +17,7 @@ from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
 from convscope.images.pixel_values import Range
 from convscope.images.read import Source, check_finite, read, scale_tensor
+from convscope.interrupts import deferred_signals
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
 from convscope.network.gradients import gradients_at
@@ -25,12 +26,12 @@ from convscope.network.module import (
     as_float32,
     convert_channels,
     expected_channels,
-    explain_runtime_errors,
     has_lazy_modules,
     preferred_memory_format,
     run_lazy_modules,
     unwrap,
 )
+from convscope.network.module_errors import explain_module_errors
 from convscope.network.rounding import RESCALE_FACTOR, may_be_rounding, zero_if_rounding
 from convscope.network.weights import cached_fingerprint, weights_by_name
 from convscope.objectives.makers import (
@@ -177,7 +178,7 @@ class Network:
     def _trace(self, size: tuple[int, int]) -> Layers:
         image = torch.full((1, 3, *size), 0.5, dtype=torch.float32, device=self.device)
         unloaded = weights_by_name(self.module, self.missing)
-        with self._exclusive_pass(), torch.no_grad(), explain_runtime_errors(self.name, image):
+        with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
             x = self.preprocess(image)
             if x.shape[-2:] == image.shape[-2:]:
                 return Layers(trace(self.module, x, unloaded=unloaded))
@@ -220,6 +221,10 @@ class Network:
     def exclusive(self) -> AbstractContextManager[nn.Module]:
         """The same with the module for this thread alone."""
         return exclusive(self.module)
+
+    def explain_errors(self, pixels: Tensor) -> AbstractContextManager[None]:
+        """Raise any error of the module in a pass over `pixels` as one sentence."""
+        return explain_module_errors(self.module, self.name, pixels)
 
     def read(
         self,
@@ -293,7 +298,8 @@ class Network:
     @cached_per_network
     def channels(self) -> int | None:
         """Channels of the module's input, as the first convolution to run expects them."""
-        with self._exclusive_pass(), torch.no_grad():
+        image = self._grey_image()
+        with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
             self._run_lazy_modules()
             return expected_channels(self.module, self._grey_input())
 
@@ -305,7 +311,7 @@ class Network:
             generator=torch.Generator().manual_seed(0),
             dtype=torch.float32,
         )
-        with self._exclusive_pass(), torch.no_grad():
+        with self._exclusive_pass(), torch.no_grad(), self.explain_errors(noise):
             x = self._normalize(noise.to(self.device)).contiguous()
             return preferred_memory_format(
                 lambda x: as_float32(scores_in(self.module(x), self.output)), x
@@ -316,7 +322,8 @@ class Network:
 
         Where the network ends in a softmax or sigmoid, they are the values that enter it.
         """
-        return self.scores_of(lambda: self.module(x), len(x))
+        with self.explain_errors(x):
+            return self.scores_of(lambda: self.module(x), len(x))
 
     def scores_of(self, run: Callable[[], Any], count: int) -> Tensor:
         """The scores that `forward` gives, where `run` does what the module does to `count` images."""
@@ -338,7 +345,7 @@ class Network:
     def probability_rule(self) -> ProbabilityRule:
         """How scores become probabilities, as found in the first pass; its `words` say why."""
         if self.known_probability_rule is None:
-            with torch.no_grad():
+            with deferred_signals(), torch.no_grad():
                 self.run(self._grey_image(), (OUTPUT,))
         rule: ProbabilityRule = self.__dict__[_RULE]
         return rule
@@ -523,7 +530,7 @@ class Network:
         locations = self._locations(layers)
         if not locations and OUTPUT not in layers:
             return {INPUT: pixels}
-        with self._exclusive_pass(), explain_runtime_errors(self.name, pixels):
+        with self._exclusive_pass(), self.explain_errors(pixels):
             x = self.preprocess(pixels)  # may run the module itself, so not inside `capture`
             with capture(
                 locations, stop=OUTPUT not in layers, start_gradients=start_gradients

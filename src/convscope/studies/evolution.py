@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from convscope.errors import ArgumentError, LoadError, StoppedError, no_maps
+from convscope.errors import ArgumentError, ImageError, LoadError, StoppedError, no_maps, printable
 from convscope.loading.checkpoint import read_state_dict
 from convscope.loading.load_weights import load_weights
 from convscope.network.exclusive import deepcopy_module
@@ -28,8 +28,8 @@ COLUMNS = ("channel", "checkpoint", "activation", "photograph", "row", "column")
 @takes_network
 def evolution(
     net: Network,
-    checkpoints: Sequence[str | Path],
-    photographs: Sequence[str | Path],
+    checkpoints: str | Path | Sequence[str | Path],
+    photographs: str | Path | Sequence[str | Path],
     *,
     layer: str = "stage:1",
     channels: Sequence[int] | None = None,
@@ -59,7 +59,8 @@ def evolution(
 
     Raises:
         ArgumentError: if there is no checkpoint, no photograph, or no such channel.
-        LoadError: if a checkpoint does not fit the network.
+        LoadError: if a checkpoint is absent or does not fit the network.
+        ImageError: if a photograph is absent.
         StoppedError: if it was stopped before the first checkpoint.
 
     Example:
@@ -74,10 +75,16 @@ def evolution(
         >>> found.results["patches"].values.shape
         torch.Size([2, 3, 7, 7])
     """
-    files, chosen = [Path(file) for file in checkpoints], _channels(net, layer, channels)
+    files = [Path(file) for file in _as_list(checkpoints)]
+    photographs = _as_list(photographs)
+    chosen = _channels(net, layer, channels)
     if not files or not photographs:
         msg = f"The study needs checkpoints and photographs; there are {len(files)} and {len(photographs)}."
         raise ArgumentError(msg)
+    absent = [photo for photo in photographs if not Path(photo).is_file()]
+    if absent:
+        msg = f"There is no file {printable(str(absent[0]))}."
+        raise ImageError(msg)
     titles = _titles(files)
     found: list[tuple[Path, Network, list[ChannelMaximum]]] = []
     reporter = Reporter(len(files) * len(photographs), "photographs", progress, should_stop)
@@ -100,6 +107,10 @@ def evolution(
         msg = "The study was stopped before its first checkpoint was done."
         raise StoppedError(msg)
     return _findings(found, titles[: len(found)], photographs, layer, chosen)
+
+
+def _as_list(files: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [files] if isinstance(files, str | Path) else list(files)
 
 
 def _channels(net: Network, layer: str, channels: Sequence[int] | None) -> list[int]:

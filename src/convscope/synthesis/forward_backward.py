@@ -121,7 +121,7 @@ class ForwardBackward:
         *,
         redirect: bool,
     ) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode(mode=False), torch.enable_grad(), self.net.exclusive():
+        with self.net.exclusive(), torch.inference_mode(mode=False), torch.enable_grad():
             x = images.detach().clone().requires_grad_()
             seen = changed(x, drawn)
             with modified_relu(redirected) if redirect else nullcontext():

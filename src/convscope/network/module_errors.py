@@ -1,0 +1,123 @@
+"""What to say when a user's module raises."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+
+from convscope.errors import ConvscopeError, NotApplicableError
+
+_OF_SIZE = re.compile(
+    r"\b(sizes?|shapes?|pixels?|px|resolution|height|width|dimensions?|divisible|multiple of|kernel)\b",
+    re.IGNORECASE,
+)
+Place = tuple[FrameType, int]  # a frame of the traceback and the line that it had reached
+_LIBRARY = __name__.partition(".")[0]
+_MISSING_INPUT = re.compile(r"missing (\d+) required (positional|keyword-only) arguments?: (.*)")
+
+
+@contextmanager
+def explain_module_errors(module: nn.Module, name: str, pixels: Tensor) -> Iterator[None]:
+    """Turn any error of a user's module in a forward pass into one sentence.
+
+    Args:
+        module: the network.
+        name: what it is called.
+        pixels: what it was given, (..., H, W).
+
+    Raises:
+        NotApplicableError: for an error of the module or of torch; running out of memory and errors
+            of this library go through.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, ConvscopeError):
+        raise
+    except Exception as error:
+        frames = list(traceback.walk_tb(error.__traceback__))
+        if _is_own_fault(error, frames):
+            raise
+        raise NotApplicableError(_sentence(error, frames, module, name, pixels)) from error
+
+
+def _is_own_fault(error: Exception, frames: list[Place]) -> bool:
+    """Whether code of this library raised it, not the module and nothing that the module called."""
+    if isinstance(error, RuntimeError):
+        return False
+    called = [k for k, frame in enumerate(frames) if _is_module_call(frame[0])]
+    inside = frames[called[-1] :] if called else frames
+    users = [frame for frame, _ in inside if _package(frame) != "torch"]
+    return _package(users[-1]) == _LIBRARY if users else not called
+
+
+def _sentence(
+    error: Exception, frames: list[Place], module: nn.Module, name: str, pixels: Tensor
+) -> str:
+    height, width = pixels.shape[-2:]
+    words = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    place = _place(frames, module)
+    missing = _MISSING_INPUT.search(words)
+    if isinstance(error, TypeError) and missing and not _inside_forward(frames, module):
+        return (
+            f"{name} needs {1 + int(missing[1])} inputs, {_signature(module)}, but is given "
+            f"pictures alone ({words}); wrap it in a module whose forward takes the pictures and "
+            "passes fixed values for the rest."
+        )
+    kind = type(error).__name__
+    reason = words if isinstance(error, RuntimeError) and words else f"{kind}: {words}".rstrip(": ")
+    of_size = bool(_OF_SIZE.search(words)) or {str(height), str(width)} & set(
+        re.findall(r"\d+", words)
+    )
+    if of_size:
+        return (
+            f"{name} cannot compute on pictures of {height} by {width} pixels ({reason}{place}); "
+            "if it takes another size, give that as size=."
+        )
+    return f"{name} fails in its own forward pass ({reason}{place}); correct it there."
+
+
+def _place(frames: list[Place], module: nn.Module) -> str:
+    """Where it arose: the innermost module, file and line that are the user's, as far as known."""
+    parts = []
+    if submodule := _innermost_module(frames, module):
+        parts.append(f"in {submodule}")
+    users = [place for place in frames if _package(place[0]) not in ("torch", _LIBRARY)]
+    if users:
+        frame, line = users[-1]
+        parts.append(f"{Path(frame.f_code.co_filename).name}, line {line}")
+    return "".join(f"; {part}" for part in parts)
+
+
+def _innermost_module(frames: list[Place], module: nn.Module) -> str:
+    names = {child: name for name, child in module.named_modules()}
+    called = [frame.f_locals.get("self") for frame, _ in frames]
+    inside = [names[one] for one in called if isinstance(one, nn.Module) and one in names]
+    return inside[-1] if inside else ""
+
+
+def _inside_forward(frames: list[Place], module: nn.Module) -> bool:
+    """Whether the network's own forward was reached."""
+    return any(
+        frame.f_locals.get("self") is module and frame.f_code.co_name == "forward"
+        for frame, _ in frames
+    )
+
+
+def _signature(module: nn.Module) -> str:
+    return f"forward{inspect.signature(module.forward)}".partition(" ->")[0]
+
+
+def _is_module_call(frame: FrameType) -> bool:
+    return frame.f_code.co_name == "_call_impl" and _package(frame) == "torch"
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -1,0 +1,61 @@
+"""An exception of a user's module becomes one sentence."""
+
+import linecache
+
+import pytest
+import torch
+from torch import nn
+
+import convscope
+from convscope.errors import NotApplicableError
+
+
+class Refusing(nn.Module):
+    """Raises an error of its own in one of its parts."""
+
+    def __init__(self, error=None):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+        self.error = error
+
+    def forward(self, x):
+        if self.error:
+            raise self.error
+        assert x.shape[-1] == 24, "24 pixels only"
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(ValueError, KeyError, IndexError, AttributeError, AssertionError),
+        *(NotImplementedError, RuntimeError, TypeError),
+    ],
+)
+def test_any_error_is_one_sentence_with_its_words_and_its_place(kind):
+    net = convscope.Network(Refusing(kind("the logits are gone")), name="mine", input_size=(24, 24))
+    for call in (lambda: net.layers, lambda: convscope.predict(net, torch.rand(1, 3, 24, 24))):
+        with pytest.raises(NotApplicableError) as caught:
+            call()
+        sentence = str(caught.value)
+        assert sentence.startswith("mine fails in its own forward pass (")
+        assert "the logits are gone" in sentence
+        line = int(sentence.partition("test_module_errors.py, line ")[2].partition(")")[0])
+        assert "raise self.error" in linecache.getline(__file__, line)
+
+
+def test_a_refused_size_is_named_and_synthesis_takes_the_own_one():
+    net = convscope.Network(Refusing(), name="mine", input_size=(24, 24))
+    with pytest.raises(NotApplicableError, match="pictures of 32 by 32 pixels.*24 pixels only"):
+        convscope.predict(net, torch.rand(1, 3, 32, 32))
+    made = convscope.synthesize(net, "conv:1:1", steps=2, size=32)
+    assert (32, 32) == tuple(made.values.shape[-2:])
+
+
+def test_two_required_inputs():
+    class Two(Refusing):
+        def forward(self, x, y):
+            return super().forward(x) + y
+
+    with pytest.raises(NotApplicableError, match=r"mine needs 2 inputs, forward\(x, y\)"):
+        _ = convscope.Network(Two(), name="mine", input_size=(24, 24)).layers
