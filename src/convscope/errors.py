@@ -37,9 +37,9 @@ class ConvscopeError(Exception):
 class LayerNotFoundError(ConvscopeError, KeyError):
     """An address that names no layer of this network."""
 
-    def __init__(self, address: str, known: Sequence[str]) -> None:
+    def __init__(self, address: object, known: Sequence[str]) -> None:
         """Name the closest of the `known` addresses."""
-        near = closest(address, known)
+        near = closest(address if isinstance(address, str) else "", known)
         super().__init__(
             f"There is no layer {address!r}; the closest are {near}. "
             "The command 'convscope layers' and net.layers list them all."

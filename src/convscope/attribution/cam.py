@@ -183,7 +183,8 @@ def cam_across_layers(
         raise ArgumentError(msg)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
-    addresses = list(layers or [row.address for row in net.layers.convs])
+    convs = [row.address for row in net.layers.convs]
+    addresses = net.layers.as_addresses(layers) or convs
 
     def work(start: int, stop: int) -> list[Tensor]:
         batch_objective = target.for_images(start, stop)
@@ -253,7 +254,8 @@ def _layers(net: Network, layer: str | Sequence[str] | None, method: str) -> lis
         return ["all"]
     if layer is None:
         return [net.layers.default.name]
-    if not layer:
+    addresses = net.layers.as_addresses(layer)
+    if not addresses:
         msg = "There is no layer: give at least one address, or None for the last map."
         raise ArgumentError(msg)
     return addresses

@@ -200,7 +200,7 @@ def resolve_layers(net: Network, layers: str | Sequence[str] | None) -> list[str
     """
     if layers is None:
         return default_layers(net)
-    parts = layers.split(",") if isinstance(layers, str) else list(layers)
+    parts = layers.split(",") if isinstance(layers, str) else net.layers.as_addresses(layers)
     found = [one for part in parts for one in _spread(part.strip())]
     if not found:
         msg = "No layers were selected; 'convscope layers' lists them."

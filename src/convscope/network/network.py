@@ -372,6 +372,8 @@ class Network:
         """
         needs_grad = isinstance(images, Tensor) and images.requires_grad
         pixels = images if needs_grad and isinstance(images, Tensor) else self.as_pixels(images)
+        if isinstance(layers, str) or not isinstance(layers, Sequence):
+            layers = self.layers.as_addresses(layers)
         return self.run(pixels, layers)
 
     def score(self, objective: Target, images: Tensor | Source) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from convscope.errors import NotApplicableError, TargetError
+from convscope.errors import ConvscopeError, NotApplicableError, TargetError
 from convscope.objectives.activations import Activations
 from convscope.objectives.scores import Scores
 
@@ -84,32 +84,69 @@ class Objective:
         """The sum of two objectives."""
         return self._with(other, "+")
 
+    def __radd__(self, other: Objective | Literal[0]) -> Objective:
+        """The objective itself where `sum` begins, with 0."""
+        return self if isinstance(other, int) and other == 0 else self._with(other, "+")
+
     def __sub__(self, other: Objective) -> Objective:
         """The difference of two objectives, as between two classes."""
         return self._with(other, "-")
 
     def __mul__(self, factor: float) -> Objective:
-        """A multiple of an objective."""
+        """A multiple of an objective.
+
+        Raises:
+            TargetError: if the factor is not a number.
+        """
+        factor = _number(factor, f"{self.label!r} can be multiplied by")
         label = f"({self.label})" if " " in self.label else self.label
         return Objective(
             f"{factor:g}*{label}",
             self.layers,
-            Scaled(self.read, float(factor)),
-            Scaled(self.spatial_map, float(factor)) if self.spatial_map else None,
-            target_resolver=Scaled(self.target_resolver, float(factor))
-            if self.target_resolver
-            else None,
-            batch_slicer=Scaled(self.batch_slicer, float(factor)) if self.batch_slicer else None,
+            Scaled(self.read, factor),
+            Scaled(self.spatial_map, factor) if self.spatial_map else None,
+            target_resolver=Scaled(self.target_resolver, factor) if self.target_resolver else None,
+            batch_slicer=Scaled(self.batch_slicer, factor) if self.batch_slicer else None,
             kind="scaled",
         )
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor: float) -> Objective:
+        """A fraction of an objective.
+
+        Raises:
+            TargetError: if the divisor is not a number, or zero.
+        """
+        divisor = _number(divisor, f"{self.label!r} can be divided by")
+        if divisor == 0:
+            msg = f"{self.label!r} cannot be divided by zero."
+            raise TargetError(msg)
+        return 1 / divisor * self
+
+    def __rsub__(self, other: object) -> Objective:
+        """Refused: only objectives have a difference."""
+        return self._with(other, "-")
+
+    def __pow__(self, exponent: object) -> Objective:
+        """Refused, as all arithmetic but sums, differences and multiples."""
+        msg = f"There are no powers of {self.label!r}; {_OWN}."
+        raise TargetError(msg)
+
+    def __rtruediv__(self, _dividend: object) -> Objective:
+        """Refused, likewise."""
+        msg = f"Nothing can be divided by {self.label!r}; {_OWN}."
+        raise TargetError(msg)
+
     def __neg__(self) -> Objective:
         """The objective with its sign changed."""
         return -1.0 * self
 
-    def _with(self, other: Objective, sign: Sign) -> Objective:
+    def _with(self, other: object, sign: Sign) -> Objective:
+        if not isinstance(other, Objective):
+            kind = "sum" if sign == "+" else "difference"
+            msg = f"{self.label!r} has a {kind} with another objective, not with {_described(other)}; {_OWN}."
+            raise TargetError(msg)
         right = f"({other.label})" if sign == "-" and " " in other.label else other.label
         return Objective(
             f"{self.label} {sign} {right}",
@@ -133,6 +170,23 @@ class Objective:
         if self.spatial_map is None or other.spatial_map is None or self.layers != other.layers:
             return None
         return Combined(self.spatial_map, other.spatial_map, sign)
+
+
+_OWN = "write other arithmetic as your own Objective(label, layers, read)"
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    msg = f"{what} a number, not by {_described(value)}; {_OWN}."
+    raise TargetError(msg)
+
+
+def _described(value: object) -> str:
+    return repr(value.label) if isinstance(value, Objective) else repr(value)[:80]
 
 
 # What an objective is made of are frozen functions: functions that are compared by their data.
@@ -230,17 +284,34 @@ def finite_values(objective: Objective, acts: Activations) -> Tensor:
         TargetError: if `read` does not give one number per image.
         NotApplicableError: if one of them is infinite or not a number (NaN).
     """
-    value = objective.read(acts)
+    value = _read(objective, acts)
     # Of layers that it does not read, the first axis may not be the images.
     count = len(acts[next(iter(objective.layers or acts))])
-    if value.shape != torch.Size([count]):
+    if not isinstance(value, Tensor) or value.shape != torch.Size([count]):
+        gave = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
         msg = (
-            f"The objective {objective.label!r} must give one number per image, shape ({count},), "
-            f"but gave {tuple(value.shape)}."
+            f"The objective {objective.label!r} must give one number per image, a tensor of shape "
+            f"({count},), but gave {gave}."
         )
         raise TargetError(msg)
     check_finite(value.detach(), objective.label)
     return value
+
+
+_MAY_BE_OWN = ("custom", "scaled", "sum", "difference", "per_image")
+
+
+def _read(objective: Objective, acts: Activations) -> Any:
+    try:
+        return objective.read(acts)
+    except (ConvscopeError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        if objective.kind not in _MAY_BE_OWN:
+            raise
+        words = str(error).partition("\n")[0].rstrip(".")
+        msg = f"The objective {objective.label!r} fails: {type(error).__name__}: {words}."
+        raise TargetError(msg) from error
 
 
 def check_objective(objective: Objective, acts: Activations) -> None:

@@ -149,9 +149,9 @@ def correspondence(
         ('part', 'layer', 'mean', 'deviation', 'pairs')
     """
     parts = _parts(marked, draws)
-    names = (
-        list(layers) if layers else [f"stage:{row.stage}" for row in not_empty(net.layers.stages)]
-    )
+    names = net.layers.as_addresses(layers) or [
+        f"stage:{row.stage}" for row in not_empty(net.layers.stages)
+    ]
     names = [net.layers.find(name).name for name in names]
     whole = [read(one.source, range=net.range_of(one.source)) for one in marked]
     _check_boxes(marked, whole)

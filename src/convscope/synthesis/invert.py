@@ -91,7 +91,7 @@ def invert(
         torch.Size([3, 3, 144, 144])
     """
     pixels = net.as_pixels(photograph)[:1]
-    chosen = _through(net) if layers is None else [layers] if isinstance(layers, str) else layers
+    chosen = _through(net) if layers is None else net.layers.as_addresses(layers)
     plan = resolve_preset(INVERSION, steps)
     recipe = recipe_for(
         net,

@@ -156,6 +156,8 @@ class Layers(Sequence[LayerInfo]):
         Raises:
             LayerNotFoundError: if there is none; the message names the closest.
         """
+        if not isinstance(address, str):
+            raise LayerNotFoundError(address, self.addresses)
         text = address.strip()
         for row in self._rows:
             if text in (row.name, row.address) or text == f"stage:{row.stage}":
@@ -240,6 +242,21 @@ class Layers(Sequence[LayerInfo]):
             NotApplicableError: if its layout is unknown.
         """
         return to_nchw(value, self.layout(address), address)
+
+    def as_addresses(self, layers: str | Iterable[str] | None) -> list[str]:
+        """No address, one or several, as a list.
+
+        Raises:
+            LayerNotFoundError: for what is no text.
+        """
+        if layers is None:
+            return []
+        one = isinstance(layers, str) or not isinstance(layers, Iterable)
+        addresses = [layers] if one else list(layers)
+        for address in addresses:
+            if not isinstance(address, str):
+                raise LayerNotFoundError(address, self.addresses)
+        return addresses  # type: ignore[return-value]
 
     @property
     def addresses(self) -> list[str]:

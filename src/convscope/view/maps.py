@@ -103,7 +103,8 @@ def channel_across_layers(
         >>> strip.captions[0], strip.captions[-1]
         ('stage:1 72x72', 'stage:11 9x9')
     """
-    rows = [net.layers.find(a) for a in layers] if layers else net.layers.stages
+    chosen = [net.layers.find(address) for address in net.layers.as_addresses(layers)]
+    rows = chosen or net.layers.stages
     rows = [row for row in rows if len(row.shape) == 3 and 0 <= k < row.shape[0]]
     if not rows:
         most = max((row.shape[0] for row in net.layers.stages), default=0)
@@ -124,8 +125,8 @@ def _caption(row: LayerInfo) -> str:
     return f"{number} {row.shape[1]}x{row.shape[2]}"
 
 
-@torch.no_grad()
 @takes_network
+@torch.no_grad()
 def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
     """Channel `k` of the convolutions alone: no ReLU, no pooling, no normalisation.
 
