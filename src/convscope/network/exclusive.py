@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn, zeros_like
 
 from convscope.interrupts import deferred_signals, handle_waiting_signals, uninterrupted
+from convscope.network.eager import run_eagerly
 
 _PATIENCE = 0.1  # seconds for which Ctrl-C waits while another thread is in the module
 _registry_lock = threading.Lock()  # guards the two dictionaries; nobody waits while holding it
@@ -67,7 +68,7 @@ class _Block:
 
 
 class exclusive(_Block):  # noqa: N801 - used like a function
-    """Eval mode, no gradients of parameters, and no other thread in the module.
+    """Eval mode, no gradients of parameters, nothing compiled, and no other thread in the module.
 
     Threads that share only a part of it, as a backbone under two heads, wait for each other too.
     Blocks may be nested.
@@ -77,6 +78,7 @@ class exclusive(_Block):  # noqa: N801 - used like a function
         if id(self.module) in _this_thread.modules:
             return
         _acquire_locks(self.module, stack)
+        run_eagerly(stack)
         _freeze(self.module, stack)
         stack.callback(_this_thread.modules.discard, id(self.module))
         _this_thread.modules.add(id(self.module))

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.exclusive import frozen
+from convscope.network.module_errors import explain_module_errors
 from convscope.randomness import forked_generator
 from convscope.suppress_warnings import suppress_warnings
 from convscope.tracing.hooks import first_convolution
@@ -35,9 +36,8 @@ def unwrap(module: Any) -> nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
         msg = "A TorchScript module cannot be looked into; give the Python module it was made from."
         raise NotApplicableError(msg)
-    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        module = module.module
-    module = getattr(module, "_orig_mod", module)
+    while (inner := _wrapped(module)) is not None:
+        module = inner
     if any(weight.is_inference() for weight in _weights(module) if not is_lazy(weight)):
         msg = "This network was built under torch.inference_mode(), so its weights cannot have gradients; build or load it outside, or under torch.no_grad()."
         raise NotApplicableError(msg)
@@ -70,9 +70,16 @@ def run_lazy_modules(module: nn.Module, x: Tensor, name: str) -> None:
         torch.no_grad(),
         forked_generator([x.device] if x.is_cuda else []),
         suppress_warnings(),
-        explain_runtime_errors(name, x),
+        explain_module_errors(module, name, x),
     ):
         module(x)
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    """What a parallel or compiled module wraps; None where it wraps nothing."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return module.module
+    return getattr(module, "_orig_mod", None)
 
 
 def preferred_memory_format(scores: Callable[[Tensor], Tensor], x: Tensor) -> torch.memory_format:
