@@ -52,6 +52,38 @@ def test_a_refused_size_is_named_and_synthesis_takes_the_own_one():
     assert (32, 32) == tuple(made.values.shape[-2:])
 
 
+class NoWayBack(torch.autograd.Function):
+    """A function without a usable derivative."""
+
+    @staticmethod
+    def forward(_ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(_ctx, _gradient):
+        raise ArithmeticError
+
+
+def test_an_error_of_the_backward_pass():
+    class Own(Refusing):
+        def forward(self, x):
+            return NoWayBack.apply(super().forward(x))
+
+    net, image = convscope.Network(Own(), input_size=(24, 24)), torch.rand(1, 3, 24, 24)
+    for call in (
+        lambda: convscope.saliency(net, image, 1),
+        lambda: convscope.cam(net, image, 1),
+        lambda: convscope.cam(net, image, 1, method="fullgrad"),
+        lambda: convscope.synthesize(net, "class:1", steps=2, size=24),
+    ):
+        with pytest.raises(NotApplicableError) as caught:
+            call()
+        sentence = str(caught.value)
+        line = int(sentence.partition("test_module_errors.py, line ")[2].partition(")")[0])
+        assert "raise ArithmeticError" in linecache.getline(__file__, line)
+        assert sentence.startswith("The backward pass of this network fails (ArithmeticError; ")
+
+
 def test_two_required_inputs():
     class Two(Refusing):
         def forward(self, x, y):

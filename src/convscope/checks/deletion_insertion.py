@@ -17,7 +17,7 @@ from convscope.images.blur import gaussian_blur
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.network.takes_network import takes_network
-from convscope.objectives.makers import Objective
+from convscope.objectives.makers import Objective, Target, as_objective
 from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, Recipe
 
@@ -208,7 +208,7 @@ class DeletionInsertion:
 
 @takes_network
 def deletion_insertion(
-    net: Network, heat: Heatmap, objective: Objective, *, index: int = 0, seed: int = 0
+    net: Network, heat: Heatmap, objective: Target, *, index: int = 0, seed: int = 0
 ) -> DeletionInsertion:
     """Deletion and insertion by a map, by chance and by distance from the centre.
 
@@ -241,19 +241,17 @@ def deletion_insertion(
         >>> sorted(curves.areas())
         ['centre', 'chance', 'map']
     """
-    photo, objective = _photo_and_objective(net, heat, objective, index)
+    photo, resolved = _photo_and_objective(net, heat, objective, index)
     order = _map_order(heat, index, photo)
     orders = {"map": [order], "centre": [_centre_order(photo)]}
     orders["chance"] = [_random_order(photo, seed + i) for i in range(3)]
-    return _run_curves(net, photo, objective, orders, _shifts(order, seed))
+    return _run_curves(net, photo, resolved, orders, _shifts(order, seed))
 
 
-def areas(
-    net: Network, heat: Heatmap, objective: Objective, *, index: int = 0
-) -> tuple[float, float]:
+def areas(net: Network, heat: Heatmap, objective: Target, *, index: int = 0) -> tuple[float, float]:
     """Areas of deletion and insertion by a map alone; see `deletion_insertion`."""
-    photo, objective = _photo_and_objective(net, heat, objective, index)
-    result = _run_curves(net, photo, objective, {"map": [_map_order(heat, index, photo)]})
+    photo, resolved = _photo_and_objective(net, heat, objective, index)
+    result = _run_curves(net, photo, resolved, {"map": [_map_order(heat, index, photo)]})
     return result.areas()["map"]
 
 
@@ -262,10 +260,11 @@ def _map_order(heat: Heatmap, index: int, photo: Tensor) -> Tensor:
 
 
 def _photo_and_objective(
-    net: Network, heat: Heatmap, objective: Objective, index: int
+    net: Network, heat: Heatmap, target: Target, index: int
 ) -> tuple[Tensor, Objective]:
     """One photograph, and the objective resolved on it unchanged."""
     photo = net.as_pixels(heat.images[index : index + 1])
+    objective = as_objective(target, len(heat.images))
     return photo, net.resolve_target(objective.for_images(index, index + 1), photo)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convscope.errors import NotApplicableError
+from convscope.errors import ConvscopeError, NotApplicableError
 from convscope.network.batch_norm import correct_single_image_norms
 from convscope.network.cudnn import REFUSAL, CudnnRefusedError
+from convscope.network.module_errors import backward_failure
 
 _HIDDEN_GRADIENT_MESSAGES = {
     "checkpoint": (
@@ -113,7 +114,7 @@ def optional_gradients(
     """The gradients of one number, with None where the score does not depend on a value.
 
     Raises:
-        NotApplicableError: if the network hides its gradients.
+        NotApplicableError: if the network hides its gradients, or its backward pass raises.
         CudnnRefusedError: for `cudnn.retry_without_cudnn`, around the whole pass.
     """
     if not score.requires_grad:  # as a score that reads no activation
@@ -121,12 +122,12 @@ def optional_gradients(
     correct_single_image_norms(score)
     try:
         return torch.autograd.grad(score, values, allow_unused=True, retain_graph=retain_graph)
-    except RuntimeError as error:
+    except (torch.OutOfMemoryError, MemoryError, ConvscopeError):
+        raise
+    except Exception as error:
         if REFUSAL in str(error):
             raise CudnnRefusedError from error
         msg = next(
             (text for part, text in _HIDDEN_GRADIENT_MESSAGES.items() if part in str(error)), None
         )
-        if msg is None:
-            raise
-        raise NotApplicableError(msg) from error
+        raise (NotApplicableError(msg) if msg else backward_failure(error)) from error

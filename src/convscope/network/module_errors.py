@@ -48,6 +48,17 @@ def explain_module_errors(module: nn.Module, name: str, pixels: Tensor) -> Itera
         raise NotApplicableError(_sentence(error, frames, module, name, pixels)) from error
 
 
+def backward_failure(error: Exception) -> NotApplicableError:
+    """What to raise when the backward pass through a user's module has raised `error`."""
+    place = "".join(
+        f"; {part}" for part in _users_line(list(traceback.walk_tb(error.__traceback__)))
+    )
+    return NotApplicableError(
+        f"The backward pass of this network fails ({_reason(error)}{place}); correct it there, or "
+        "take a method that needs no gradient, as occlusion or rise."
+    )
+
+
 def _is_own_fault(error: Exception, frames: list[Place]) -> bool:
     """Whether code of this library raised it, not the module and nothing that the module called."""
     if isinstance(error, RuntimeError):
@@ -62,7 +73,7 @@ def _sentence(
     error: Exception, frames: list[Place], module: nn.Module, name: str, pixels: Tensor
 ) -> str:
     height, width = pixels.shape[-2:]
-    words = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    words = _words(error)
     place = _place(frames, module)
     missing = _MISSING_INPUT.search(words)
     if isinstance(error, TypeError) and missing and not _inside_forward(frames, module):
@@ -71,8 +82,7 @@ def _sentence(
             f"pictures alone ({words}); wrap it in a module whose forward takes the pictures and "
             "passes fixed values for the rest."
         )
-    kind = type(error).__name__
-    reason = words if isinstance(error, RuntimeError) and words else f"{kind}: {words}".rstrip(": ")
+    reason = _reason(error)
     of_size = bool(_OF_SIZE.search(words)) or {str(height), str(width)} & set(
         re.findall(r"\d+", words)
     )
@@ -84,16 +94,28 @@ def _sentence(
     return f"{name} fails in its own forward pass ({reason}{place}); correct it there."
 
 
+def _words(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0].rstrip(".")
+
+
+def _reason(error: Exception) -> str:
+    """Its words, with its kind unless it is torch's usual one."""
+    words, kind = _words(error), type(error).__name__
+    return words if isinstance(error, RuntimeError) and words else f"{kind}: {words}".rstrip(": ")
+
+
 def _place(frames: list[Place], module: nn.Module) -> str:
     """Where it arose: the innermost module, file and line that are the user's, as far as known."""
     parts = []
     if submodule := _innermost_module(frames, module):
         parts.append(f"in {submodule}")
+    return "".join(f"; {part}" for part in [*parts, *_users_line(frames)])
+
+
+def _users_line(frames: list[Place]) -> list[str]:
+    """File and line of the innermost frame that is neither torch's nor this library's."""
     users = [place for place in frames if _package(place[0]) not in ("torch", _LIBRARY)]
-    if users:
-        frame, line = users[-1]
-        parts.append(f"{Path(frame.f_code.co_filename).name}, line {line}")
-    return "".join(f"; {part}" for part in parts)
+    return [f"{Path(frame.f_code.co_filename).name}, line {line}" for frame, line in users[-1:]]
 
 
 def _innermost_module(frames: list[Place], module: nn.Module) -> str:
