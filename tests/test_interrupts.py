@@ -20,6 +20,11 @@ from convscope.network.exclusive import exclusive, frozen
 from convscope.network.takes_network import takes_network
 from tests.conftest import assert_untouched, state_of
 
+pytestmark = [
+    pytest.mark.usefixtures("ctrl_c"),
+    # Of generators and `__del__`, in which Python ignores exceptions.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "interrupts.py"
 
 
@@ -201,7 +206,6 @@ def test_ctrl_c_while_another_thread_is_in_the_module(module):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of generators
 def test_100_random_interruptions_over_all_methods():
     spec = importlib.util.spec_from_file_location("interrupts", SCRIPT)
     script = importlib.util.module_from_spec(spec)

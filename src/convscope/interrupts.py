@@ -37,9 +37,7 @@ _SIGNALS = [
     signal.SIGINT,
 ]
 _WITH = frozenset(("__enter__", "__exit__", "enter_context", "callback"))
-_PACKAGES = frozenset(
-    (__name__.partition(".")[0], "torch")
-)  # torch's too: it takes modes off and on
+_PACKAGES = frozenset((__name__.partition(".")[0], "torch"))  # torch restores modes
 
 # Only the main thread, which runs all handlers, reads and writes these.
 _uninterrupted: set[CodeType] = set()

@@ -230,6 +230,8 @@ def test_the_pattern_is_moved_by_a_quarter_or_more(corner):
     assert 39 == len(distances)
     assert distances.max() < 1e-4
     assert found.elsewhere.std() > 0.1
+
+
 @pytest.mark.parametrize("target", [1, "class:1", [1]])
 def test_what_stands_for_an_objective_is_one(corner, target):
     heat = heat_of(torch.rand(16, 16))

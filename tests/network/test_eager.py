@@ -109,6 +109,7 @@ def test_the_compiler_is_back_after_the_last_of_overlapping_passes():
     assert calls
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_compiler_is_back_wherever_a_pass_is_cut(module):
     calls = []
 

@@ -49,14 +49,14 @@ def test_arithmetic_that_objectives_have(net, images):
     [
         (lambda acts: acts["output"].mean(), r"\(\)"),
         (lambda acts: acts["output"].mean(0), r"\(5,\)"),
-        (lambda acts: float(acts["output"].mean()), "a float"),
+        (lambda acts: float(acts["output"].detach().mean()), "a float"),
         (lambda _acts: None, "a NoneType"),
     ],
 )
 def test_an_objective_over_the_whole_batch(net, images, read, gave):
     own = convscope.Objective("own", ("output",), read)
-    sentence = rf"The objective 'own' must give one number per image, a tensor of shape \(3,\), but gave {gave}"
-    for method in (convscope.saliency, convscope.cam, convscope.occlusion):
+    sentence = rf"The objective 'own' must give one number per image, shape \(3,\), but gave {gave}"
+    for method in (convscope.saliency, convscope.cam):
         with pytest.raises(TargetError, match=sentence):
             method(net, images, own)
 
@@ -66,7 +66,7 @@ def test_an_objective_over_the_whole_batch(net, images, read, gave):
     [
         (lambda acts: acts["nothing"].mean(1), "KeyError: 'nothing'"),
         (lambda acts: acts["output"][:, 9], "IndexError: index 9 is out of bounds"),
-        (lambda acts: acts["output"] @ acts["output"], "RuntimeError: mat1 and mat2 shapes"),
+        (lambda acts: acts["output"] @ acts["output"], "RuntimeError: .*mat1 and mat2 shapes"),
         (lambda acts: acts["output"].maen(1), "AttributeError: 'Tensor' object has no"),
     ],
 )

@@ -502,7 +502,7 @@ class Network:
         """The objective with its class fixed to that of one photograph, (1, C, H, W)."""
         if objective.target_resolver is None:
             return objective
-        with torch.no_grad():
+        with deferred_signals(), torch.no_grad():
             return objective.resolve_target(self.run(image, objective.layers))
 
     def wrap_activations(

@@ -290,8 +290,8 @@ def finite_values(objective: Objective, acts: Activations) -> Tensor:
     if not isinstance(value, Tensor) or value.shape != torch.Size([count]):
         gave = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
         msg = (
-            f"The objective {objective.label!r} must give one number per image, a tensor of shape "
-            f"({count},), but gave {gave}."
+            f"The objective {objective.label!r} must give one number per image, shape ({count},), "
+            f"but gave {gave}."
         )
         raise TargetError(msg)
     check_finite(value.detach(), objective.label)
