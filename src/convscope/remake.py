@@ -42,7 +42,17 @@ from convscope.view.predict import predict
 from convscope.view.table import layer_table
 
 _MEASURED = frozenset(
-    {"threads", "algorithm", "completeness_gap", "probability", "l2", "largest", "mean", "times"}
+    {
+        "threads",
+        "algorithm",
+        "note",
+        "completeness_gap",
+        "probability",
+        "l2",
+        "largest",
+        "mean",
+        "times",
+    }
 )
 """Parameters that a run tells of itself; another machine may tell others."""
 

@@ -76,8 +76,8 @@ def test_three_rules_on_one_number():
     )
     x, unit = torch.ones(1, 1, 1, 1), convscope.logit(1)
     assert 1 == net.pixel_gradients(unit, x)[1].item()
-    assert 0 == modified_relu_gradient(net, unit, x, deconvnet).item()
-    assert 2 == modified_relu_gradient(net, unit, x, guided).item()
+    assert 0 == modified_relu_gradient(net, unit, x, deconvnet)[0].item()
+    assert 2 == modified_relu_gradient(net, unit, x, guided)[0].item()
 
 
 class Modules(nn.Module):
@@ -250,7 +250,10 @@ def test_networks_without_relus_are_refused(images):
     with pytest.raises(NotApplicableError) as caught:
         convscope.saliency(smooth, images, 1, method="guided")
     assert str(caught.value) == (
-        "smooth runs no ReLU before class:1, so this would be the plain gradient and nothing else."
+        "smooth has 1 GELU and no ReLU that 'class:1' depends on. Guided backpropagation and "
+        "DeconvNet have a rule for ReLUs alone, so this would be the plain gradient; take "
+        "method='gradient' for that, or 'integrated' or 'smoothgrad', which are defined for any "
+        "activation."
     )
 
 

@@ -34,6 +34,27 @@ SPELLINGS = {
     "hardtanh, in place": (6, lambda x: F.hardtanh(x, 0, 6, inplace=True)),
     "hardtanh, in place by place": (6, lambda x: F.hardtanh(x, 0.0, 6, True)),
     "hardtanh_": (6, lambda x: F.hardtanh_(x, 0, 6)),
+    "clamp": (math.inf, lambda x: x.clamp(min=0)),
+    "clamp to 6": (6, lambda x: torch.clamp(x, 0, 6)),
+    "clamp_": (math.inf, lambda x: x.clamp_(min=0)),
+    "clamp by tensors": (6, lambda x: x.clamp(torch.tensor(0.0), torch.tensor(6.0))),
+    "clip": (math.inf, lambda x: torch.clip(x, 0)),
+    "clamp_min": (math.inf, lambda x: x.clamp_min(0.0)),
+    "threshold": (math.inf, lambda x: F.threshold(x, 0, 0)),
+    "Threshold, in place": (math.inf, nn.Threshold(0, 0, inplace=True)),
+    "maximum": (math.inf, lambda x: torch.maximum(torch.zeros_like(x), x)),
+    "max": (math.inf, lambda x: torch.max(x, torch.zeros(1, dtype=x.dtype))),
+    "product": (math.inf, lambda x: x * (x > 0)),
+    "product by floats": (math.inf, lambda x: (x > 0).to(x.dtype) * x),
+    "product in place": (math.inf, lambda x: x.mul_(x >= 0)),
+    "product of what is detached": (math.inf, lambda x: x * (x.detach() > 0).type_as(x)),
+    "product by heaviside": (math.inf, lambda x: x * torch.heaviside(x, torch.zeros_like(x))),
+    "where": (math.inf, lambda x: torch.where(x > 0, x, 0.0)),
+    "where, turned": (math.inf, lambda x: torch.where(x <= 0, torch.zeros_like(x), x)),
+    "where, a method": (math.inf, lambda x: x.where(0 < x, torch.zeros_like(x))),
+    "masked_fill": (math.inf, lambda x: x.masked_fill(x < 0, 0)),
+    "masked_fill_": (math.inf, lambda x: x.masked_fill_(~(x > 0), 0.0)),
+    "by index": (math.inf, lambda x: (x.__setitem__(x < 0, 0), x)[1]),
 }
 RULES = {"guided": guided, "deconvnet": deconvnet, "redirected": redirected}
 
@@ -84,6 +105,37 @@ def test_another_hardtanh_is_no_relu():
         F.hardtanh(torch.rand(2, 2))
         F.hardtanh(torch.rand(2, 2), 0, 1)
     assert 0 == mode.calls
+
+
+def test_what_looks_like_a_relu_is_left_alone():
+    x, other = torch.randn(2, 3), torch.randn(2, 3)
+    with modified_relu(guided) as mode:
+        x.clamp(0, 1), x.clamp(max=0), x.clamp(min=-1), torch.arange(3).clamp(min=0)
+        torch.maximum(x, other), torch.max(x, 0)
+        F.threshold(x, 0, 1), F.threshold(x, 0.5, 0)
+        x * (other > 0), x * (x > 0.5), x * (x < 0), x.abs() * torch.ones_like(x), (x > 0) * 2
+        torch.where(x > 0, x, 0.1 * x), torch.where(x > 0, other, torch.zeros_like(x))
+        x.masked_fill(x < 0, -1), x.masked_fill(x > 0, 0), x.masked_fill(other < 0, 0)
+    assert 0 == mode.calls
+
+
+def test_relus_of_the_objective_itself_are_not_the_networks():
+    """Its score is 1 - the larger of 0 and a channel's mean, whose plain gradient is negative."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()).requires_grad_(requires_grad=False)
+    net = convscope.Network(module, input_size=(4, 4))
+    below = convscope.Objective(
+        "below", ("output",), lambda acts: 1 - acts["output"].mean((1, 2, 3)).clamp(min=0)
+    )
+    x = torch.rand(1, 3, 4, 4)
+    found, _ = modified_relu_gradient(net, below, x, deconvnet)
+    assert not found.any()  # -1/32 at each cell, of which the ReLU lets nothing through
+    above = convscope.Objective(
+        "above", ("output",), lambda acts: -(-acts["output"].mean((1, 2, 3)) + 9).clamp(min=0)
+    )
+    found, _ = modified_relu_gradient(net, above, x, deconvnet)
+    expected = module[0].weight.sum(0)[None] / 32
+    torch.testing.assert_close(found, expected.expand_as(x))
 
 
 @pytest.mark.parametrize("top", [math.inf, 6.0])
@@ -167,7 +219,7 @@ def test_random_networks_equal_the_way_back_by_hand(name):
         module = Changed(seed).requires_grad_(requires_grad=False)
         net = convscope.Network(module, input_size=(5, 5))
         x = torch.rand(2, 3, 5, 5)
-        found = modified_relu_gradient(net, convscope.logit(1), x, RULES[name])
+        found, _ = modified_relu_gradient(net, convscope.logit(1), x, RULES[name])
         expected = slow_way_back(module, x.double(), 1, name)
         torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-9, msg=str(seed))
         high += any(

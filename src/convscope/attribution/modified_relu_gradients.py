@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
+from convscope.execution.relu_coverage import Coverage
 from convscope.execution.relu_rules import Gate, Rule, modified_relu
 from convscope.network.network import Loss, Network
-from convscope.objectives.makers import OUTPUT, Objective
+from convscope.objectives.makers import OUTPUT, Activations, Objective, sum_over_images
 
 
 def guided(gradient: Tensor, gate: Gate) -> Tensor:
@@ -29,8 +32,11 @@ def modified_relu_gradient(
     loss: Loss | None = None,
     *,
     allow_none: bool = False,
-) -> Tensor:
+) -> tuple[Tensor, dict[str, Any]]:
     """The gradient at the pixels with the backward pass of every ReLU replaced by a rule.
+
+    Other activations keep their own gradient, as in Captum: the papers give a rule for ReLUs alone,
+    also where Leaky ReLUs are concerned.
 
     Args:
         net: the network.
@@ -40,20 +46,52 @@ def modified_relu_gradient(
         loss: as in `Network.pixel_gradients`.
         allow_none: accept an objective before the first ReLU, where no ReLU is modified.
 
+    Returns:
+        The gradient, and for the recipe a `note` where other activations lie on the way.
+
     Raises:
-        NotApplicableError: if the network runs no ReLU, or computes other scores when its
-            ReLUs are modified.
+        NotApplicableError: if no activation on the way is a ReLU, or the network computes other
+            scores when its ReLUs are modified.
     """
     relu_count = _count_relus(net, pixels)
+    coverage = Coverage(0, {})
     with modified_relu(rule) as mode:
-        _, gradient = net.pixel_gradients(objective, pixels, loss)
-    if not mode.calls and not (allow_none and relu_count):
-        msg = (
-            f"{net.name} runs no ReLU before {objective.label}, so this would be the plain "
-            "gradient and nothing else."
+
+        def measured_loss(activations: Activations) -> Tensor:
+            nonlocal coverage
+            with mode.suspended():
+                coverage = Coverage.of(activations.values(), rule)
+                return loss(activations) if loss else sum_over_images(objective, activations)
+
+        _, gradient = net.pixel_gradients(objective, pixels, measured_loss)
+    if not coverage.modified and (coverage.left or not (allow_none and relu_count)):
+        raise NotApplicableError(_nothing_modified(net, objective, coverage))
+    return gradient, {"note": _partly(coverage)} if coverage.left else {}
+
+
+def _nothing_modified(net: Network, objective: Objective, coverage: Coverage) -> str:
+    """Why the rule would change nothing, and what to do."""
+    if not coverage.left:
+        return (
+            f"{net.name} runs no ReLU that {objective.label!r} depends on, so this would be the "
+            "plain gradient and nothing else; take method='gradient' for that."
         )
-        raise NotApplicableError(msg)
-    return gradient
+    return (
+        f"{net.name} has {coverage.words()} and no ReLU that {objective.label!r} depends on. "
+        "Guided backpropagation and DeconvNet have a rule for ReLUs alone, so this would be the "
+        "plain gradient; take method='gradient' for that, or 'integrated' or 'smoothgrad', which "
+        "are defined for any activation."
+    )
+
+
+def _partly(coverage: Coverage) -> str:
+    """How much of the network follows the rule, and what to do."""
+    total = coverage.modified + sum(coverage.left.values())
+    return (
+        f"Only {coverage.modified} of {total} activations are ReLUs and follow the rule; "
+        f"{coverage.words()} keep their plain gradient. The methods 'integrated' and 'smoothgrad' "
+        "are defined for any activation."
+    )
 
 
 def _count_relus(net: Network, pixels: Tensor) -> int:

@@ -121,13 +121,13 @@ def _input_gradient(
 
 
 def _guided(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> Attribution:
-    g = modified_relu_gradient(net, objective, x, guided)
-    return _largest_absolute(g), g, {}
+    g, extras = modified_relu_gradient(net, objective, x, guided)
+    return _largest_absolute(g), g, extras
 
 
 def _deconvnet(net: Network, x: Tensor, objective: Objective, _n: int, _seed: int) -> Attribution:
-    g = modified_relu_gradient(net, objective, x, deconvnet)
-    return _largest_absolute(g), g, {}
+    g, extras = modified_relu_gradient(net, objective, x, deconvnet)
+    return _largest_absolute(g), g, extras
 
 
 def _guided_gradcam(
@@ -136,8 +136,8 @@ def _guided_gradcam(
     """Guided backpropagation under the Grad-CAM map; Selvaraju et al. 2017, arXiv:1610.02391."""
     heat = cam(net, x, objective)
     large = replace(heat, values=heat.values.clamp(min=0)).placed()[:, None]
-    g = modified_relu_gradient(net, objective, x, guided) * large
-    return _largest_absolute(g), g, {}
+    g, extras = modified_relu_gradient(net, objective, x, guided)
+    return _largest_absolute(g * large), g * large, extras
 
 
 def _smoothgrad(
@@ -225,11 +225,13 @@ def deconv(
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
 
-    def work(start: int, stop: int) -> Tensor:
+    def work(start: int, stop: int) -> Projected:
         return _deconv_gradient(net, pixels[start:stop], target.for_images(start, stop), only)
 
-    projections = torch.cat(list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work)))
-    recipe = recipe_for(net, "deconv", target.label, only=only, **captions(target))
+    parts = list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work))
+    projections = torch.cat([projection for projection, _ in parts])
+    extras = {k: v for _, part in parts for k, v in part.items()}
+    recipe = recipe_for(net, "deconv", target.label, only=only, **extras, **captions(target))
     return Heatmap(_largest_absolute(projections), pixels, recipe, projection=projections)
 
 
@@ -272,10 +274,10 @@ def deconv_strongest(
     with torch.no_grad():
         mean = net.run(pixels, (layer,)).maps(layer)[0].mean((1, 2))
     channels = mean.topk(min(top, len(mean))).indices.tolist()
-    projections = [_deconv_gradient(net, pixels, channel(layer, k), only) for k in channels]
-    recipe = recipe_for(net, "deconv_strongest", layer=layer, top=top, only=only)
+    parts = [_deconv_gradient(net, pixels, channel(layer, k), only) for k in channels]
+    recipe = recipe_for(net, "deconv_strongest", layer=layer, top=top, only=only, **parts[0][1])
     return Pictures(
-        torch.cat(projections),
+        torch.cat([projection for projection, _ in parts]),
         recipe,
         captions=[f"{layer}:{k}" for k in channels],
         signed=True,
@@ -289,7 +291,10 @@ def _check_only(only: str) -> None:
         raise ArgumentError(msg)
 
 
-def _deconv_gradient(net: Network, pixels: Tensor, objective: Objective, only: str) -> Tensor:
+Projected = tuple[Tensor, dict[str, Any]]
+
+
+def _deconv_gradient(net: Network, pixels: Tensor, objective: Objective, only: str) -> Projected:
     """Weight the activation by itself, rectified, and backpropagate through modified ReLUs."""
 
     def loss(activations: Activations) -> Tensor:

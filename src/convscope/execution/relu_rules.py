@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from convscope.execution.relu_spellings import ReLUSpellings
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,11 @@ Rule = Callable[[Tensor, Gate], Tensor]
 class modified_relu(TorchFunctionMode):  # noqa: N801 - used like a function
     """Inside the block `rule` is the backward pass of every ReLU and ReLU6.
 
-    Module, functional, in-place and shared ReLUs alike, which hooks on modules cannot do.
+    Module, functional, in-place and shared ReLUs alike, and other spellings of them, which hooks on
+    modules cannot do. ReLUs inside an autograd function of the user's are reached by `Coverage`.
 
     Attributes:
+        rule: the backward pass.
         calls: how many ReLUs were modified.
     """
 
@@ -60,19 +65,31 @@ class modified_relu(TorchFunctionMode):  # noqa: N801 - used like a function
         super().__init__()
         self.rule = rule
         self.calls = 0
+        self._spellings = ReLUSpellings()
+        self._is_suspended = False
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Leave alone what runs inside this block: an objective's ReLUs are not the network's."""
+        self._is_suspended = True
+        try:
+            yield
+        finally:
+            self._is_suspended = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace ReLUs, pass on all else."""
         kwargs = kwargs or {}
-        maximum = _upper_bound(func, args, kwargs)
-        if maximum is None:
-            return func(*args, **kwargs)
+        found = None if self._is_suspended else self._spellings.find(func, args, kwargs)
+        if found is None:
+            result = func(*args, **kwargs)
+            self._spellings.remember(func, args, result)
+            return result
         self.calls += 1
-        x = args[0] if args else kwargs["input"]
-        return _ModifiedReLU.apply(x, maximum, self.rule, _is_inplace(func, args, kwargs))
+        return ModifiedReLU.apply(found.x, found.maximum, self.rule, found.is_inplace)
 
 
-class _ModifiedReLU(torch.autograd.Function):
+class ModifiedReLU(torch.autograd.Function):
     """A ReLU up to `maximum` whose backward pass is a rule."""
 
     @staticmethod
@@ -94,25 +111,3 @@ class _ModifiedReLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Apply the rule."""
         return ctx.rule(gradients[0], ctx.gate), None, None, None
-
-
-_INPLACE_POSITION = {"relu": 1, "relu6": 1, "hardtanh": 3}  # of `inplace` among the arguments
-
-
-def _is_inplace(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether a ReLU overwrites its input."""
-    position = _INPLACE_POSITION.get(func.__name__)
-    if position is None:
-        return True  # relu_ and its like
-    return bool(args[position] if position < len(args) else kwargs.get("inplace"))
-
-
-def _upper_bound(func: Any, args: Any, kwargs: Any) -> float | None:
-    """Where a ReLU ends: infinity, or 6 for ReLU6; None for all other functions."""
-    name = getattr(func, "__name__", "").removesuffix("_")
-    if name == "relu":
-        return float("inf")
-    if name == "relu6":
-        return 6.0
-    bounds = [*args[1:3], *(kwargs[k] for k in ("min_val", "max_val") if k in kwargs)]
-    return 6.0 if name == "hardtanh" and bounds == [0.0, 6.0] else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,20 +80,20 @@ def _for_whom(row: dict[str, str | int | float | None]) -> str:
     return f", most of all on {row['top class']} (selectivity {float(row['selectivity'] or 0):.2f})"
 
 
-def views(net: Network, found: TopActivations) -> tuple[Tensor, Tensor | None]:
-    """Patches and their DeconvNet projections, cut alike; no projections without ReLUs."""
+def views(net: Network, found: TopActivations) -> tuple[Tensor, Tensor | None, str]:
+    """Patches, their DeconvNet projections, cut alike, and a note on these; none without ReLUs."""
     patches = found.cut(found.pixels)
     try:
         heat = deconv(net, found.pixels, found.objective, only="max")
     except (NotApplicableError, ArgumentError):
-        return patches, None
-    projection = heat.projection
-    return patches, None if projection is None else found.cut(projection, outside=0.0)
+        return patches, None, ""
+    projection, note = heat.projection, heat.recipe.note
+    return patches, None if projection is None else found.cut(projection, outside=0.0), note
 
 
 def channel_sheet(net: Network, found: TopActivations) -> Pictures:
     """The strongest patches above, their projections in the middle, the photographs below."""
-    patches, projections = views(net, found)
+    patches, projections, note = views(net, found)
     rows = [_tiles(patches), _tiles(draw_boxes(found))]
     if projections is not None:
         rows.insert(1, _drawn(projections))
@@ -100,7 +101,8 @@ def channel_sheet(net: Network, found: TopActivations) -> Pictures:
     values = torch.cat([torch.from_numpy(enlarged(row, side)) for row in rows])
     blank = [""] * len(found.places)
     captions = [*found.captions, *blank * (len(rows) - 2), *(p.item.title for p in found.places)]
-    recipe = recipe_for(net, "top_patches", f"{found.layer}:{found.channel}")
+    extras: dict[str, Any] = {"note": note} if note else {}
+    recipe = recipe_for(net, "top_patches", f"{found.layer}:{found.channel}", **extras)
     return Pictures(values.permute(0, 3, 1, 2), recipe, captions=captions, scale="pixels")
 
 
@@ -167,7 +169,7 @@ def direction_sheet(
 
 
 def _block(net: Network, found: TopActivations, *, both: bool) -> Floats:
-    patches, projections = views(net, found) if both else (found.cut(found.pixels), None)
+    patches, projections = views(net, found)[:2] if both else (found.cut(found.pixels), None)
     left = _three_a_row(_tiles(patches))
     if projections is None:
         return left
@@ -201,8 +203,10 @@ def _real(net: Network, survey: Survey, found: TopActivations) -> Chapter:
         drawn.picture(columns=len(found.places)),
         "The photographs that activate it most",
         f"The {len(found.places)} strongest patches of {name}, projections and photographs",
-        "Above, the receptive field with the activation; below it, what in the patch drives the "
-        "channel (DeconvNet); at the bottom, the photographs with the patch framed.",
+        drawn.recipe.annotated(
+            "Above, the receptive field with the activation; below it, what in the patch drives the "
+            "channel (DeconvNet); at the bottom, the photographs with the patch framed."
+        ),
         "The network was run on each photograph again and reproduced the value.",
         f'top_patches(net, survey, "{found.layer}", {found.channel})',
         drawn.recipe,

@@ -177,8 +177,10 @@ def driven(net: Network, pixels: Tensor) -> Chapter | None:
         found.picture(tile=200, columns=4),
         f"The twelve strongest channels of {address}, projected back",
         f"DeconvNet projections of {', '.join(found.captions)}",
-        "Each tile projects the map of one channel back to the pixels and shows what activated "
-        "that channel. Grey is zero.",
+        found.recipe.annotated(
+            "Each tile projects the map of one channel back to the pixels and shows what activated "
+            "that channel. Grey is zero."
+        ),
         "A projection uses the pooling switches of this photograph, so it is sharper than what the "
         "channel encodes; Zeiler & Fergus 2014, with batch norms and additions kept as they are.",
         f'deconv_strongest(net, photo, "{address}", top=12)',

@@ -110,7 +110,9 @@ class Pictures(Result):
         count = len(self.tile_arrays())
         where = self.recipe.parameters.get("layer") or self.recipe.objective or ""
         noun = "picture" if count == 1 else "pictures"
-        return f"{self.recipe.method} {where}: {count} {noun} ({self.recipe.network})"
+        return self.recipe.annotated(
+            f"{self.recipe.method} {where}: {count} {noun} ({self.recipe.network})"
+        )
 
     def __repr__(self) -> str:
         """Shape and origin."""

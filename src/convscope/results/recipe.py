@@ -61,6 +61,14 @@ class Recipe:
         usual = [ProbabilityRule.usual(kind).words for kind in ("softmax", "sigmoid")]
         is_named = _asks_class(self.objective) and self.scores not in usual
         return self.scores or "" if is_named else ""
+    @property
+    def note(self) -> str:
+        """A sentence on what the method could not do for this network; "" where there is none."""
+        return str(self.parameters.get("note", ""))
+
+    def annotated(self, words: str) -> str:
+        """Words about the result with the note after them."""
+        return f"{words.rstrip('.')}. {self.note}" if self.note else words
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:

@@ -125,13 +125,12 @@ class ForwardBackward:
             x = images.detach().clone().requires_grad_()
             seen = changed(x, drawn)
             with modified_relu(redirected) if redirect else nullcontext():
-                score = self._score(seen, asked, half=self.half, distinct=distinct)
+                activations = self._acts(seen, asked, half=self.half)
+            score = asked.read(activations, distinct)  # whose ReLUs are not the network's
             return score.detach(), _gradient(score, x, asked.label)
 
-    def _score(
-        self, images: Tensor, asked: BatchObjective, *, half: bool, distinct: float = 0.0
-    ) -> Tensor:
-        return asked.read(self._acts(images, asked, half=half), distinct)
+    def _score(self, images: Tensor, asked: BatchObjective, *, half: bool) -> Tensor:
+        return asked.read(self._acts(images, asked, half=half))
 
     def _acts(self, images: Tensor, asked: BatchObjective, *, half: bool) -> Activations:
         with self._autocast(half=half):

@@ -51,7 +51,7 @@ const drawUnit = latest(async (panel) => {
   parts.drive.replaceChildren(waiting("Projecting it back to the pixels…"));
   const driven = await ask("projection", asked);
   if (driven && same()) parts.drive.replaceChildren(picture(driven.picture, "What drives it here",
-    driven.picture ? "The projection of this channel to the pixels (DeconvNet). Grey is zero." : driven.words, driven.code, driven.words));
+    driven.picture ? `The projection of this channel to the pixels (DeconvNet). Grey is zero. ${driven.note}` : driven.words, driven.code, driven.words));
 });
 
 function unitWords(found) {

@@ -7,8 +7,8 @@ function layered(found, title, words) {
   const above = make("img.over", { src: found.heat || "", alt: found.words || title, hidden: !found.heat });
   return make("figure.card", {},
     make("div.photo", {}, make("img.view", { src: photo.view, alt: "" }), above,
-      found.heat ? "" : make("p.none", {}, "no positive evidence")),
-    make("figcaption", {}, make("h3", {}, title), make("p", {}, words), found.code ? code(found.code) : ""));
+      found.heat ? "" : make("p.none", {}, found.empty || "no positive evidence")),
+    make("figcaption", {}, make("h3", {}, title), make("p", {}, words), found.note ? make("p.soft", {}, found.note) : "", found.code ? code(found.code) : ""));
 }
 
 function needPhoto(panel) {

@@ -121,4 +121,5 @@ def _projection(state: SharedState, photo: Photograph, layer: str, k: int) -> An
     if not found.has_evidence():
         return {"picture": "", "words": "Nothing in this photograph activates it.", "code": code}
     large = found.projected().resize(photo.view.size, Image.Resampling.BICUBIC)
-    return {"picture": encode_jpeg(large), "words": found.words(), "code": code}
+    note = found.recipe.note
+    return {"picture": encode_jpeg(large), "words": found.words(), "note": note, "code": code}
