@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from convscope.attribution.finer_cam import against_rivals
-from convscope.attribution.formulas import FORMULAS, Formula, gradcam
-from convscope.attribution.fullgrad import fullgrad
+from convscope.attribution.formulas import FORMULAS, Formula, eigencam, gradcam
+from convscope.attribution.fullgrad import fullgrad, window_layers
 from convscope.attribution.score_and_ablation_cam import ablationcam, scorecam
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.execution.batching import in_batches
@@ -114,12 +114,19 @@ def cam(
         )
         return torch.cat(list(parts))
 
+    if method in GRADIENT_FREE and objective is not None:
+        net.score(target.for_images(0, 1), pixels[:1])  # raises for an invalid objective
     if method in PERTURBATION_CAMS and OUTPUT not in target.layers:
         _check_reachable(net, target.for_images(0, 1), pixels[:1], layers)
     maps = [compute(layer_name) for layer_name in layers]
-    precision_note: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
+    extras: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
+    if method == "fullgrad" and (windows := window_layers(net)):
+        extras["note"] = (
+            f"Biases of layers that see windows cut out of the maps are left out ({len(windows)}, "
+            f"{windows[0]} the first), because where the windows lie is unknown."
+        )
     recipe = recipe_for(
-        net, method, target.label, layer=" + ".join(layers), **precision_note, **captions(target)
+        net, method, target.label, layer=" + ".join(layers), **extras, **captions(target)
     )
     if method == "fullgrad":
         return Heatmap(maps[0], pixels, recipe)
@@ -159,7 +166,7 @@ def cam_across_layers(
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: as in `cam`.
         method: a member of the family that is a formula, see `FORMULAS`.
-        layers: addresses; None takes all convolutions.
+        layers: addresses; None takes all convolutions with a map for each photograph.
 
     Returns:
         Strip of signed maps (N, h, w), each at its own resolution.
@@ -183,10 +190,11 @@ def cam_across_layers(
         raise ArgumentError(msg)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
-    convs = [row.address for row in net.layers.convs]
-    addresses = net.layers.as_addresses(layers) or convs
+    addresses = net.layers.as_addresses(layers) or _conv_maps(net)
 
     def work(start: int, stop: int) -> list[Tensor]:
+        if method in GRADIENT_FREE:
+            return [eigencam_map(net, pixels[start:stop], target, layer) for layer in addresses]
         batch_objective = target.for_images(start, stop)
         activations, gradients = net.gradients(batch_objective, pixels[start:stop], addresses)
         return [
@@ -209,6 +217,12 @@ def cam_across_layers(
         addresses,
         recipe_for(net, f"cam_across_layers, {method}", target.label, layers=addresses),
     )
+
+
+def _conv_maps(net: Network) -> list[str]:
+    """Convolutions whose values are maps of photographs, and not of windows of them."""
+    addresses = [row.address for row in net.layers.convs]
+    return [address for address in addresses if net.layers.is_batch_first(address)]
 
 
 def fuse_maps(
@@ -380,14 +394,24 @@ def finercam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> 
     return formula_cam(gradcam)(net, pixels, against_rivals(objective), layer)
 
 
+@torch.no_grad()
+def eigencam_map(net: Network, pixels: Tensor, _objective: Objective, layer: str) -> Tensor:
+    """`eigencam` of the activations alone: the pass ends at the layer, and no score is needed."""
+    a = net.layers.to_nchw(net.run(pixels, (layer,))[layer], layer)
+    return eigencam(a, a)
+
+
 PERTURBATION_CAMS: dict[str, Callable[..., Tensor]] = {
     "scorecam": scorecam,
     "ablationcam": ablationcam,
 }
 """Members of the family that run many passes; they report progress."""
+GRADIENT_FREE = frozenset({"eigencam"})
+"""Members that read activations alone, also where a network returns nothing differentiable."""
 CAMS: dict[str, CamMethod] = {
     "cam": plain_cam,
     **{name: formula_cam(formula) for name, formula in FORMULAS.items()},
+    "eigencam": eigencam_map,
     "fullgrad": fullgrad,
     "finercam": finercam,
 }

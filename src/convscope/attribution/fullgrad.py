@@ -35,8 +35,9 @@ def fullgrad(net: Network, pixels: Tensor, objective: Objective, _layer: str = "
     """The FullGrad map, (N, H, W) at the resolution of the pixels; it needs no layer.
 
     Each part's absolute values are brought to [0, 1] for each photograph over all its channels,
-    summed, and enlarged bilinearly, cells where they lie (where that is unknown, as tiles). Biases of linear layers have no position and are left out here;
-    `decompose_score` has them.
+    summed over these, and enlarged bilinearly, cells where they lie (where that is unknown, as tiles).
+    Biases of linear layers have no position and are left out here, as are those of layers that see
+    windows cut out of the maps, whose places are unknown; `decompose_score` has both.
     """
     if net.dtype == torch.float16:  # in which small gradients become 0
         net = net.in_float32()
@@ -64,12 +65,26 @@ def decompose_score(net: Network, pixels: Tensor, objective: Objective) -> Decom
     return input_part, list(maps.values()), spaceless
 
 
-@retry_without_cudnn
 def _decompose(
     net: Network, pixels: Tensor, objective: Objective
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """The same with the maps by the runs of modules, `name#run`, that they come from."""
     net.check_weights_loaded(objective.layers)
+    if len(pixels) == 1 or not window_layers(net):
+        return _decompose_batch(net, pixels, objective)
+    each = [  # which windows are whose is not known
+        _decompose_batch(net, image, objective.for_images(i, i + 1))
+        for i, image in enumerate(pixels.split(1))
+    ]
+    inputs, maps, rests = zip(*each, strict=True)
+    joined = {run: torch.cat([of_one[run] for of_one in maps]) for run in maps[0]}
+    return torch.cat(inputs), joined, torch.cat(rests)
+
+
+@retry_without_cudnn
+def _decompose_batch(
+    net: Network, pixels: Tensor, objective: Objective
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     with net.exclusive(), torch.inference_mode(mode=False), torch.enable_grad():
         x = net.preprocess(pixels).detach().clone().requires_grad_()
         values, biases = _captured(net, x, objective)
@@ -88,11 +103,24 @@ def _decompose(
         if gradient is None:
             continue
         contribution = _bias_contribution(gradient, bias).float()
-        if contribution.dim() == 4:
+        if len(contribution) != len(input_part):  # windows, all of one photograph
+            spaceless = spaceless + contribution.sum()
+        elif contribution.dim() == 4:
             maps[run] = contribution
         else:
             spaceless = spaceless + contribution.flatten(1).sum(1)
     return input_part, maps, spaceless
+
+
+def window_layers(net: Network) -> list[str]:
+    """Layers with a bias whose values are windows of a photograph, or steps, and not photographs."""
+    return [
+        row.name
+        for row in net.layers
+        if not net.layers.is_batch_first(row.name)
+        and not (set("#:") & set(row.name))
+        and _effective_bias(net.module.get_submodule(row.name)) is not None
+    ]
 
 
 def _bias_contribution(gradient: Tensor, bias: Bias) -> Tensor:

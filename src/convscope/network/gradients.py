@@ -101,7 +101,7 @@ def _gradients_at(
     grads = optional_gradients(score, values, retain_graph=retain_graph)
     for layer, grad in zip(layers or ["the pixels"], grads, strict=True):
         if grad is None:
-            if not layers:
+            if not layers or not score.requires_grad:
                 raise NotApplicableError(no_gradient_message(label, layer))
             msg = f"{label!r} does not depend on {layer}, so there is no gradient to show; choose an earlier layer."
             raise NotApplicableError(msg)

@@ -313,9 +313,12 @@ class Network:
         )
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(noise):
             x = self._normalize(noise.to(self.device)).contiguous()
-            return preferred_memory_format(
-                lambda x: as_float32(scores_in(self.module(x), self.output)), x
-            )
+            try:
+                return preferred_memory_format(
+                    lambda x: as_float32(scores_in(self.module(x), self.output)), x
+                )
+            except NotApplicableError:  # no scores by which formats could be compared
+                return torch.contiguous_format
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores for a batch of the module's own input, in the network's precision.

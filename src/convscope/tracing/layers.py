@@ -198,6 +198,10 @@ class Layers(Sequence[LayerInfo]):
         field = self.field(address)
         return field and field.nearby()
 
+    def is_batch_first(self, address: str) -> bool:
+        """Whether a layer's value has a photograph a row, and not windows or steps of one."""
+        return self._dim_orders[self.find(address).name] != BATCH_NOT_FIRST
+
     def placement(self, address: str) -> Placement | None:
         """Where the cells of a layer's map lie on a picture of the network's own size.
 
