@@ -306,3 +306,49 @@ def test_fewer_digits_are_for_score_cam_alone(net, images):
     assert 0 < (less - exact).abs().max() < 0.05 * exact.abs().max()
     with pytest.raises(ArgumentError, match="Only scorecam takes a precision"):
         convscope.cam(net, images, 1, precision="bfloat16")
+
+
+@pytest.mark.parametrize("side", [8, 16, 28, 32, 48, 96])
+def test_the_default_window_fits_the_photograph(side):
+    """Against the drop under each window by plain torch."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(2))
+    head = torch.rand(4, 2)
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = module
+
+        def forward(self, x):
+            return self.body(x).mean(2) @ head
+
+    net = convscope.Network(Small().eval(), input_size=(side, side))
+    x = torch.rand(1, 3, side, side)
+    found = convscope.occlusion(net, x, 1)
+    window, stride = side // 7, max(1, side // 7 // 4)
+    assert (window, window) == found.recipe.parameters["window"]
+    assert (stride, stride) == found.recipe.parameters["stride"]
+    total, count = torch.zeros(side, side), torch.zeros(side, side)
+    with torch.no_grad():
+        clean = net.module(x)[0, 1]
+        last = stride * -(-(side - window) // stride)
+        for top in range(0, last + 1, stride):
+            for left in range(0, last + 1, stride):
+                place = (..., slice(top, top + window), slice(left, left + window))
+                covered = x.clone()
+                covered[place] = 0.5
+                total[place] += clean - net.module(covered)[0, 1]
+                count[place] += 1
+    torch.testing.assert_close(found.values[0], total / count, rtol=1e-3, atol=1e-6)
+
+
+def test_one_window_over_all_is_a_flat_map(net, images):
+    """One drop everywhere names no place, whatever its sign."""
+    side = tuple(images.shape[-2:])
+    found = convscope.occlusion(net, images[:1], 1, window=side, stride=side)
+    assert ": flat, " in found.words()
+    plain = convscope.Heatmap(torch.full((1, 4, 4), 2.0), images[:1], found.recipe)
+    single = convscope.Heatmap(torch.full((1, 1, 1), 2.0), images[:1], found.recipe)
+    for heat in (plain, single):
+        assert heat.words().endswith(": flat, the same everywhere")

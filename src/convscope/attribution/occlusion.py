@@ -27,6 +27,7 @@ from convscope.results import Heatmap, recipe_for
 
 FILLS = ("grey", "black", "white", "mean", "blur", "noise")
 REDUCTIONS = ("mean", "sum")
+WINDOWS_PER_SIDE, STRIDES_PER_WINDOW = 7, 4  # by default: 32 and 8 pixels for a side of 224
 
 
 @takes_network
@@ -35,8 +36,8 @@ def occlusion(
     images: Tensor | Source,
     objective: Target = None,
     *,
-    window: int | Pair = 32,
-    stride: int | Pair = 8,
+    window: int | Pair | None = None,
+    stride: int | Pair | None = None,
     fill: str = "grey",
     reduce: str = "mean",
     seed: int = 0,
@@ -56,8 +57,10 @@ def occlusion(
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: what to explain; None: the class that each photograph, uncovered, is predicted
             to be; a sequence holds one for each photograph.
-        window: height and width in pixels, or one number for a square.
-        stride: pixels from one window to the next, down and across; at most the window's own size.
+        window: height and width in pixels, or one number for a square; None: a seventh of the
+            photograph's shorter side.
+        stride: pixels from one window to the next, down and across; at most the window's own size;
+            None: a quarter of the window.
         fill: what a window shows: "grey" (0.5), "black", "white", "mean" (the photograph's mean
             colour), "blur" (the photograph without its details) or "noise" (uniform).
         reduce: "mean" of the drops of all windows that cover a pixel, or their "sum".
@@ -114,14 +117,23 @@ def occlusion(
 
 
 def window_and_stride(
-    pixels: Tensor, window: int | Pair, stride: int | Pair, fill: str, reduce: str = "mean"
+    pixels: Tensor,
+    window: int | Pair | None,
+    stride: int | Pair | None,
+    fill: str,
+    reduce: str = "mean",
 ) -> tuple[Pair, Pair]:
     """Height and width of the window and of the stride, from `occlusion`'s options.
+
+    By default they fit the photographs, for 32 pixels hide one of 32 by 32 whole.
 
     Raises:
         ArgumentError: if an option is invalid, or a window does not fit.
     """
-    window_size, stride_size = _pair(window, "window"), _pair(stride, "stride")
+    default_window = max(1, min(pixels.shape[-2:]) // WINDOWS_PER_SIDE)
+    window_size = _pair(default_window if window is None else window, "window")
+    default_stride = max(1, min(window_size) // STRIDES_PER_WINDOW)
+    stride_size = _pair(default_stride if stride is None else stride, "stride")
     _check(pixels, window_size, stride_size, fill, reduce)
     return window_size, stride_size
 

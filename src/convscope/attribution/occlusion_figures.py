@@ -113,8 +113,8 @@ def occlusion_panels(
     target: Objective | int | str | None = None,
     *,
     layer: str | None = None,
-    window: int | Pair = 32,
-    stride: int | Pair = 8,
+    window: int | Pair | None = None,
+    stride: int | Pair | None = None,
     fill: str = "grey",
     seed: int = 0,
     progress: Progress | None = None,
@@ -181,8 +181,8 @@ def occlusion_panels(
         net,
         "occlusion_panels",
         seed=seed,
-        window=window,
-        stride=stride,
+        window=window_size,
+        stride=stride_size,
         fill=fill,
         channel=f"{address}:{strongest}",
         watched=net.class_label(class_id),
@@ -205,8 +205,8 @@ def occlusion_by_class(
     image: Tensor | Source,
     *,
     top: int = 5,
-    window: int | Pair = 32,
-    stride: int | Pair = 8,
+    window: int | Pair | None = None,
+    stride: int | Pair | None = None,
     fill: str = "grey",
     seed: int = 0,
     progress: Progress | None = None,
@@ -273,7 +273,7 @@ def occlusion_by_class(
             raise StoppedError(msg)
     values = probabilities.T.reshape(len(classes), *grid)
     labels = [net.class_label(int(n)) for n in classes]
-    options = {"window": window, "stride": stride, "fill": fill, "captions": labels}
+    options = {"window": window_size, "stride": stride_size, "fill": fill, "captions": labels}
     recipe = recipe_for(net, "occlusion_by_class", ", ".join(labels), seed=seed, **options)
     axes = [
         Axis(side, step, (side - 1) / 2)

@@ -143,6 +143,7 @@ def deconv(
     path = out or Path(f"deconv-{layer.replace(':', '-')}.png")
     if channel is None:
         show.wrote(found.save(path))
+        typer.echo(found.words(), err=True)
     else:
         _save(heat, heat.projected(), path)
 
@@ -152,8 +153,14 @@ def occlusion(
     options: NetworkOptions,
     photo: Photo,
     target: Target = None,
-    window: Annotated[int, typer.Option(help="Side of the window in pixels.")] = 32,
-    stride: Annotated[int, typer.Option(help="Distance between windows in pixels.")] = 8,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Side of the window in pixels; else a seventh of the photograph's."),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(help="Distance between windows in pixels; else a quarter of the window."),
+    ] = None,
     fill: Annotated[str, typer.Option(help="grey, black, white, mean, blur or noise.")] = "grey",
     reduce: Annotated[
         str, typer.Option(help="mean or sum over the windows that cover a pixel.")

@@ -21,7 +21,7 @@ from convscope.objectives.makers import Objective, as_objective, improbability, 
 from convscope.objectives.objective import check_objective
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.render.grid import sheet
-from convscope.results import Cell, Heatmap, Recipe, Result, Table, recipe_for
+from convscope.results import FLAT, Cell, Heatmap, Recipe, Result, Table, recipe_for
 
 FAMILIES = ("cam", "pixels", "masks")
 COLUMNS = ("method", "family", "seconds", "deletion", "insertion", "note")
@@ -36,7 +36,7 @@ class Row:
         heat: its map; None where it does not apply.
         seconds: how long it took.
         areas: of deletion and insertion by the map.
-        note: why there is no map.
+        note: why there is no map, or what the method could not do for this network.
     """
 
     method: Method
@@ -170,9 +170,6 @@ def _chosen(methods: Sequence[str] | None) -> list[Method]:
 
 def _row(net: Network, pixels: Tensor, objective: Objective, method: Method, seed: int) -> Row:
     options = {"seed": seed} if "seed" in method.parameters else {}
-    if method.name == "occlusion":
-        side = max(1, min(net.input_size) // 7)
-        options |= {"window": side, "stride": max(1, side // 4)}
     start = time.perf_counter()
     try:
         heat = method.run(net, pixels, objective, **options)
@@ -181,7 +178,8 @@ def _row(net: Network, pixels: Tensor, objective: Objective, method: Method, see
     seconds = time.perf_counter() - start
     if not isinstance(heat, Heatmap):
         return Row(method, None, seconds, None, "makes no map")
-    return Row(method, heat, seconds, areas(net, heat, watched(net, objective)))
+    note = heat.recipe.annotated(f"The map is {FLAT}.") if heat.is_flat() else heat.recipe.note
+    return Row(method, heat, seconds, areas(net, heat, watched(net, objective)), note)
 
 
 def watched(net: Network, objective: Objective) -> Objective:

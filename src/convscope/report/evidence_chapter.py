@@ -17,7 +17,7 @@ from convscope.network.network import Network
 from convscope.objectives.makers import Objective, as_objective, find_class_id, logit
 from convscope.report.chapters import picture_of
 from convscope.report.page import Chapter, Figure
-from convscope.results import Heatmap, Table
+from convscope.results import FLAT, Heatmap, Table
 
 _PIXEL_MAPS = (
     (
@@ -88,15 +88,13 @@ def _heat_figure(
     net: Network, pixels: Tensor, shown: Tensor, title: str, objective: Objective
 ) -> Figure:
     plain = cam(net, pixels, objective)
-    heat, evidence = replace(plain, images=shown), plain.has_evidence()
+    heat, evidence = replace(plain, images=shown), plain.has_evidence() and not plain.is_flat()
     drawn = heat.picture(opacity=1.0 if evidence else 0.5)
     return Figure(
         drawn,
         title,
         heat.words(),
-        _extent(heat)
-        if evidence
-        else "There is no evidence for this class: the map has no positive value.",
+        _extent(heat) if evidence else _nowhere(plain),
         _trust(net, plain, objective) if evidence else _coarse(net, heat),
         f'cam(net, photo, "{_asked(objective)}")',
         heat.recipe,
@@ -137,32 +135,35 @@ def _pixel_figure(
     title: str,
     shows: str,
 ) -> Figure | None:
-    side = max(1, max(net.input_size) // 7)
-    options = {"window": side, "stride": max(1, side // 4)} if name == "occlusion" else {}
     try:
-        plain = CATALOG[name].run(net, pixels, objective, **options)
+        plain = CATALOG[name].run(net, pixels, objective)
     except NotApplicableError:
         return None
-    if not isinstance(plain, Heatmap) or not plain.has_evidence():
+    if not isinstance(plain, Heatmap) or not plain.has_evidence() or plain.is_flat():
         return None
     heat = replace(plain, images=shown)
     return Figure(
         heat.picture(opacity=1.0),
         title,
         heat.words(),
-        shows,
+        heat.recipe.annotated(shows),
         _trust(net, plain, objective),
-        _call(name, objective, options),
+        _call(name, objective),
         heat.recipe,
         under=picture_of(shown),
     )
 
 
-def _call(name: str, objective: Objective, options: dict[str, int]) -> str:
-    given = "".join(f", {key}={value}" for key, value in options.items())
+def _call(name: str, objective: Objective) -> str:
     if CATALOG[name].family == "pixels":
         return f'saliency(net, photo, "{_asked(objective)}", method="{name}")'
-    return f'{name}(net, photo, "{_asked(objective)}"{given})'
+    return f'{name}(net, photo, "{_asked(objective)}")'
+
+
+def _nowhere(heat: Heatmap) -> str:
+    if heat.has_evidence():
+        return f"No place is evidence for this class more than another: the map is {FLAT}."
+    return "There is no evidence for this class: the map has no positive value."
 
 
 def _extent(heat: Heatmap) -> str:

@@ -24,6 +24,7 @@ from convscope.results.recipe import Recipe
 from convscope.tracing.placement import Axis, Placement
 
 NO_EVIDENCE = "no positive evidence"
+FLAT = "flat, the same everywhere"
 UNPLACED = "where the cells lie on the photograph is unknown"
 TILING = Placement(Axis(), Axis(), (0, 0))
 """Stands for cells that tile the photograph, whatever its size and theirs."""
@@ -95,9 +96,9 @@ class Heatmap(Result):
         return bool(self.evidence(index).max() > 0)
 
     def is_flat(self, index: int = 0) -> bool:
-        """Whether a map has the same value, other than 0, everywhere but for rounding."""
+        """Whether a map has the same value everywhere but for rounding, as one of a single cell."""
         low, high = (float(end) for end in self.values[index].aminmax())
-        return self.values[index].numel() > 1 and (low, high) != (0, 0) and is_constant([low, high])
+        return is_constant([low, high])
 
     def evidence(self, index: int = 0) -> Tensor:
         """The part of one map that speaks for the answer, (h, w), at least 0."""
@@ -123,14 +124,16 @@ class Heatmap(Result):
             scale: the value drawn hottest; None takes the map's largest.
 
         Returns:
-            The size of the photograph. A map without positive evidence says so in words; one whose
-            place is unknown is drawn alone, not over the photograph, and says so.
+            The size of the photograph. A map that is flat or has no positive evidence says so in
+            words; one whose place is unknown is drawn alone, not over the photograph, and says so.
         """
         photo = as_array(_in_colour(self.images[index]))
         heat = as_array(self.evidence(index))
         top = float(heat.max()) if scale is None else scale
         if not self.has_evidence(index) or not top > 0:
             return without_evidence(photo, NO_EVIDENCE)
+        if scale is None and self.is_flat(index):  # as hot everywhere as its own largest value
+            return without_evidence(photo, FLAT)
         share = (heat / top).clip(0, 1)
         if self.placement is None:
             return unplaced(photo, share, UNPLACED, colours=colours)
@@ -195,16 +198,18 @@ class Heatmap(Result):
         return replace(self, values=found, recipe=recipe, placement=TILING)
 
     def words(self) -> str:
-        """Method, question, where the map is strongest, and what the score is if it is no logit."""
+        """Method, question, where the map is strongest; what else there is to say about it."""
         scores = self.recipe.scores_in_words()
-        return f"{self._place_in_words()}. {scores}" if scores else self._place_in_words()
+        words = f"{self._place_in_words()}. {scores}" if scores else self._place_in_words()
+        return self.recipe.annotated(words)
 
     def _place_in_words(self) -> str:
         captions = self.recipe.parameters.get("captions", ())
         target = captions[0] if len(captions) == 1 else self.recipe.objective
         what = f"{self.recipe.method} map for {target} ({self.recipe.network})"
         if self.is_flat():
-            return f"{what}: flat, the same everywhere"
+            is_zero = self.zero is None and not self.values[0].any()
+            return f"{what}: flat, 0 everywhere: {NO_EVIDENCE}" if is_zero else f"{what}: {FLAT}"
         if not self.has_evidence():
             return f"{what}: {NO_EVIDENCE}"
         row, column = divmod(int(self.values[0].argmax()), self.values.shape[-1])

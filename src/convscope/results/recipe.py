@@ -61,6 +61,7 @@ class Recipe:
         usual = [ProbabilityRule.usual(kind).words for kind in ("softmax", "sigmoid")]
         is_named = _asks_class(self.objective) and self.scores not in usual
         return self.scores or "" if is_named else ""
+
     @property
     def note(self) -> str:
         """A sentence on what the method could not do for this network; "" where there is none."""

@@ -31,7 +31,7 @@ from convscope.objectives.makers import (
 from convscope.objectives.scores import Scores
 from convscope.progress import ShouldStop
 from convscope.render.colour import Floats
-from convscope.results import Heatmap
+from convscope.results import FLAT, NO_EVIDENCE, Heatmap
 from convscope.results.base import as_array
 
 TOP = 5
@@ -152,9 +152,19 @@ def _map(state: SharedState, photo: Photograph, target: str, method: str) -> Hea
 
 def _draw(state: SharedState, photo: Photograph, target: str, method: str) -> Answer:
     found = _map(state, photo, target, method)
-    picture = encode_heatmap(_evidence(found), photo.view.size)
+    is_flat = found.is_flat()
+    picture = "" if is_flat else encode_heatmap(_evidence(found), photo.view.size)
     call = _call(method, target)
-    return {"heat": picture, "words": found.words(), "code": call, "target": target}
+    note = found.recipe.note
+    empty = FLAT if is_flat and found.has_evidence() else NO_EVIDENCE
+    return {
+        "heat": picture,
+        "empty": empty,
+        "words": found.words(),
+        "note": note,
+        "code": call,
+        "target": target,
+    }
 
 
 def _evidence(found: Heatmap) -> Floats:
