@@ -7,6 +7,7 @@ from torch import nn
 import convscope
 from convscope.attribution.fullgrad import decompose_score
 from convscope.errors import NotApplicableError, TargetError
+from convscope.network.gradients import gradients_at
 
 PHOTOGRAPHS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -109,3 +110,11 @@ def test_fullgrad_where_maps_are_cut_into_windows():
     total = sum(part.flatten(1).sum(1) for part in (inputs, *maps)) + rest
     torch.testing.assert_close(total, score.detach().float(), rtol=1e-4, atol=1e-6)
     assert ["conv:1"] == list(convscope.cam_across_layers(net, PHOTOGRAPHS, 1).captions)
+
+
+def test_a_quantized_head_cuts_the_gradient():
+    module = Detector(nn.Identity()).eval()
+    module.head = torch.ao.nn.quantized.dynamic.Linear(6, 4)
+    x = PHOTOGRAPHS.clone().requires_grad_()
+    with pytest.raises(NotApplicableError, match="No gradient leads from 'class:1' to the pixels"):
+        gradients_at(module(x)[:, 1], [x], "class:1")

@@ -11,7 +11,8 @@ from convscope.errors import NotApplicableError
 from convscope.execution.relu_coverage import Coverage
 from convscope.execution.relu_rules import Gate, Rule, modified_relu
 from convscope.network.network import Loss, Network
-from convscope.objectives.makers import OUTPUT, Activations, Objective, sum_over_images
+from convscope.objectives.makers import OUTPUT, Activations, Objective
+from convscope.objectives.objective import finite_values
 
 
 def guided(gradient: Tensor, gate: Gate) -> Tensor:
@@ -61,7 +62,9 @@ def modified_relu_gradient(
             nonlocal coverage
             with mode.suspended():
                 coverage = Coverage.of(activations.values(), rule)
-                return loss(activations) if loss else sum_over_images(objective, activations)
+                if loss:
+                    return loss(activations)
+                return finite_values(objective, activations).float()
 
         _, gradient = net.pixel_gradients(objective, pixels, measured_loss)
     if not coverage.modified and (coverage.left or not (allow_none and relu_count)):

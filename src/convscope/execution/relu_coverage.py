@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from convscope.execution.relu_rules import Gate, ModifiedReLU, Rule
+from convscope.network.autograd_graph import graph_nodes
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -71,7 +72,7 @@ class Coverage:
         ReLUs that are autograd functions of the user's are made to follow the rule here.
         """
         modified, left = 0, Counter[str]()
-        for node in _nodes(values):
+        for node in graph_nodes(values):
             function = getattr(node, "_forward_cls", None)
             if function is ModifiedReLU or (function and _modify(node, function, rule)):
                 modified += 1
@@ -83,20 +84,6 @@ class Coverage:
         """The activations that do not follow the rule: "2 LeakyReLU and 1 SiLU"."""
         *others, last = [f"{count} {name}" for name, count in self.left.items()]
         return f"{', '.join(others)} and {last}" if others else last
-
-
-def _nodes(values: Iterable[Tensor]) -> Iterator[Any]:
-    """Every node of the graph behind some values, once."""
-    pending = [value.grad_fn for value in values if value.grad_fn is not None]
-    seen = set(pending)
-    pending = list(seen)
-    while pending:
-        node = pending.pop()
-        yield node
-        for before, _ in node.next_functions:
-            if before is not None and before not in seen:
-                seen.add(before)
-                pending.append(before)
 
 
 def _activation(node: Any, function: Any) -> str | None:

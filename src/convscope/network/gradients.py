@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ConvscopeError, NotApplicableError
+from convscope.network.autograd_graph import graph_nodes
 from convscope.network.batch_norm import correct_single_image_norms
 from convscope.network.cudnn import REFUSAL, CudnnRefusedError
 from convscope.network.module_errors import backward_failure
@@ -101,11 +102,17 @@ def _gradients_at(
     grads = optional_gradients(score, values, retain_graph=retain_graph)
     for layer, grad in zip(layers or ["the pixels"], grads, strict=True):
         if grad is None:
-            if not layers or not score.requires_grad:
+            if not layers or _is_cut(score):
                 raise NotApplicableError(no_gradient_message(label, layer))
             msg = f"{label!r} does not depend on {layer}, so there is no gradient to show; choose an earlier layer."
             raise NotApplicableError(msg)
     return tuple(grad.float() for grad in grads if grad is not None)
+
+
+def _is_cut(score: Tensor) -> bool:
+    """Whether a score has no gradient, or one that ends in a function without a derivative."""
+    nodes = graph_nodes([score])
+    return not score.requires_grad or any("NotImplemented" in node.name() for node in nodes)
 
 
 def optional_gradients(
