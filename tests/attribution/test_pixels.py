@@ -251,9 +251,9 @@ def test_networks_without_relus_are_refused(images):
         convscope.saliency(smooth, images, 1, method="guided")
     assert str(caught.value) == (
         "smooth has 1 GELU and no ReLU that 'class:1' depends on. Guided backpropagation and "
-        "DeconvNet have a rule for ReLUs alone, so this would be the plain gradient; take "
-        "method='gradient' for that, or 'integrated' or 'smoothgrad', which are defined for any "
-        "activation."
+        "DeconvNet have a rule for ReLUs and Leaky ReLUs alone, so this would be the plain "
+        "gradient; take method='gradient' for that, or 'integrated' or 'smoothgrad', which are "
+        "defined for any activation."
     )
 
 

@@ -38,7 +38,6 @@ class OwnSwish(torch.autograd.Function):
 
 
 LEFT = {
-    "LeakyReLU": nn.LeakyReLU(),
     "SiLU": nn.SiLU(),
     "GELU": nn.GELU(),
     "PReLU": nn.PReLU(),
@@ -86,7 +85,7 @@ def test_a_backbone_without_relus_under_a_head_with_one_is_said(name):
     net = network(LEFT[name], relu=True)
     found = convscope.saliency(net, PHOTOGRAPHS, 0, method="guided")
     note = (
-        f"Only 1 of 3 activations are ReLUs and follow the rule; 2 {name} keep their plain gradient."
+        f"Only 1 of 3 activations follow the rule for ReLUs; 2 {name} keep their plain gradient."
         " The methods 'integrated' and 'smoothgrad' are defined for any activation."
     )
     assert note == found.recipe.note
@@ -104,6 +103,48 @@ def test_a_network_without_any_relu_is_refused_by_its_activations(name, method):
     net = network(LEFT[name], relu=False)
     with pytest.raises(NotApplicableError, match=f"headed has 2 {name} and no ReLU that 'class:0'"):
         convscope.saliency(net, PHOTOGRAPHS, 0, method=method)
+
+
+LEAKY = {
+    "module": nn.LeakyReLU(0.3),
+    "in place": nn.LeakyReLU(0.3, inplace=True),
+    "function": lambda x: F.leaky_relu(x, 0.3),
+    "function in place": lambda x: F.leaky_relu_(x, 0.3),
+}
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("name", LEAKY)
+@pytest.mark.parametrize("method", ["guided", "deconvnet"])
+def test_leaky_relus_mask_negative_gradients(name, method, relu):
+    """Against the way back by hand: relu(g), times the slope by guided backpropagation."""
+    net = network(LEAKY[name], relu=relu)
+    found = convscope.saliency(net, PHOTOGRAPHS, 0, method=method)
+    assert found.recipe.note == (
+        "2 LeakyReLU follow the rule as hooks on PyTorch modules have it (negative gradients are "
+        "masked, guided backpropagation keeps the slope), for the papers have a rule for ReLUs alone."
+    )
+    assert found.words().endswith(found.recipe.note)
+    m, x = net.module, PHOTOGRAPHS.double()
+    m.double()
+    first = m.first(x)
+    second = m.second(F.leaky_relu(first, 0.3))
+    hidden = m.hidden(F.leaky_relu(second, 0.3).mean((2, 3)))
+    is_guided = method == "guided"
+    g = m.head.weight[0].expand_as(hidden)
+    if relu:
+        g = g.clamp(min=0) * (hidden > 0 if is_guided else 1)
+    g = ((g @ m.hidden.weight) / 256)[..., None, None].expand_as(second).clamp(min=0)
+    g = g * torch.where(second > 0, 1, 0.3) if is_guided else g
+    g = F.conv_transpose2d(g, m.second.weight, padding=1).clamp(min=0)
+    g = g * torch.where(first > 0, 1, 0.3) if is_guided else g
+    expected = F.conv_transpose2d(g, m.first.weight, padding=1)
+    torch.testing.assert_close(found.projection, expected.float(), rtol=1e-4, atol=1e-9)
+
+
+def test_before_the_first_leaky_relu_the_projection_is_the_filter():
+    net = network(nn.LeakyReLU(), relu=False)
+    assert convscope.deconv(net, PHOTOGRAPHS, "conv:1:0").projection.any()
 
 
 @pytest.mark.parametrize("method", ["guided", "deconvnet"])
@@ -130,11 +171,11 @@ def test_projections_of_channels_say_it_too():
             return super().forward(x).mean((2, 3))
 
     torch.manual_seed(0)
-    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.LeakyReLU(), nn.Conv2d(4, 4, 3)
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3)
     net = convscope.Network(Mixed(*layers), input_size=(16, 16))
-    assert "1 LeakyReLU keep" in convscope.deconv(net, PHOTOGRAPHS, "conv:3:1").words()
+    assert "1 SiLU keep" in convscope.deconv(net, PHOTOGRAPHS, "conv:3:1").words()
     strongest = convscope.deconv_strongest(net, PHOTOGRAPHS[:1], "conv:3", top=2)
-    assert "1 LeakyReLU keep" in strongest.words()
+    assert "1 SiLU keep" in strongest.words()
     assert not convscope.deconv(net, PHOTOGRAPHS, "conv:2:1").recipe.note
 
 

@@ -36,8 +36,9 @@ def modified_relu_gradient(
 ) -> tuple[Tensor, dict[str, Any]]:
     """The gradient at the pixels with the backward pass of every ReLU replaced by a rule.
 
-    Other activations keep their own gradient, as in Captum: the papers give a rule for ReLUs alone,
-    also where Leaky ReLUs are concerned.
+    The papers give a rule for ReLUs alone. A Leaky ReLU follows it as people's hooks on PyTorch modules
+    have it: negative gradients are masked, and by guided backpropagation what is left is multiplied by
+    the slope where the input is negative. All other activations keep their own gradient, as in Captum.
 
     Args:
         net: the network.
@@ -48,14 +49,15 @@ def modified_relu_gradient(
         allow_none: accept an objective before the first ReLU, where no ReLU is modified.
 
     Returns:
-        The gradient, and for the recipe a `note` where other activations lie on the way.
+        The gradient, and for the recipe a `note` where Leaky ReLUs or other activations lie on
+        the way.
 
     Raises:
-        NotApplicableError: if no activation on the way is a ReLU, or the network computes other
-            scores when its ReLUs are modified.
+        NotApplicableError: if no activation on the way is a ReLU or Leaky ReLU, or the network
+            computes other scores when its ReLUs are modified.
     """
     relu_count = _count_relus(net, pixels)
-    coverage = Coverage(0, {})
+    coverage = Coverage(0, 0, {})
     with modified_relu(rule) as mode:
 
         def measured_loss(activations: Activations) -> Tensor:
@@ -69,7 +71,9 @@ def modified_relu_gradient(
         _, gradient = net.pixel_gradients(objective, pixels, measured_loss)
     if not coverage.modified and (coverage.left or not (allow_none and relu_count)):
         raise NotApplicableError(_nothing_modified(net, objective, coverage))
-    return gradient, {"note": _partly(coverage)} if coverage.left else {}
+    notes = [_leaky(coverage)] if coverage.leaky else []
+    notes += [_partly(coverage)] if coverage.left else []
+    return gradient, {"note": " ".join(notes)} if notes else {}
 
 
 def _nothing_modified(net: Network, objective: Objective, coverage: Coverage) -> str:
@@ -81,9 +85,18 @@ def _nothing_modified(net: Network, objective: Objective, coverage: Coverage) ->
         )
     return (
         f"{net.name} has {coverage.words()} and no ReLU that {objective.label!r} depends on. "
-        "Guided backpropagation and DeconvNet have a rule for ReLUs alone, so this would be the "
+        "Guided backpropagation and DeconvNet have a rule for ReLUs and Leaky ReLUs alone, so this would be the "
         "plain gradient; take method='gradient' for that, or 'integrated' or 'smoothgrad', which "
         "are defined for any activation."
+    )
+
+
+def _leaky(coverage: Coverage) -> str:
+    """Which rule Leaky ReLUs follow."""
+    return (
+        f"{coverage.leaky} LeakyReLU follow the rule as hooks on PyTorch modules have it (negative "
+        "gradients are masked, guided backpropagation keeps the slope), for the papers have a rule "
+        "for ReLUs alone."
     )
 
 
@@ -91,14 +104,14 @@ def _partly(coverage: Coverage) -> str:
     """How much of the network follows the rule, and what to do."""
     total = coverage.modified + sum(coverage.left.values())
     return (
-        f"Only {coverage.modified} of {total} activations are ReLUs and follow the rule; "
+        f"Only {coverage.modified} of {total} activations follow the rule for ReLUs; "
         f"{coverage.words()} keep their plain gradient. The methods 'integrated' and 'smoothgrad' "
         "are defined for any activation."
     )
 
 
 def _count_relus(net: Network, pixels: Tensor) -> int:
-    """How many ReLUs run; checks, once per network, that they can be modified.
+    """How many ReLUs and Leaky ReLUs run; checks, once per network, that they can be modified.
 
     With modified ReLUs the scores of a photograph and of noise must be the usual ones. They differ
     where a network draws random numbers.
@@ -122,5 +135,5 @@ def _count_relus(net: Network, pixels: Tensor) -> int:
             "random numbers does, so guided backpropagation and DeconvNet are not available."
         )
         raise NotApplicableError(msg)
-    net.__dict__["_relus"] = mode.calls
-    return mode.calls
+    net.__dict__["_relus"] = mode.calls + mode.leaky_calls
+    return int(net.__dict__["_relus"])

@@ -58,27 +58,37 @@ class Coverage:
     """Which activations between pixels and score follow a rule.
 
     Attributes:
-        modified: how many ReLUs do.
+        relus: how many ReLUs do.
+        leaky: how many Leaky ReLUs do.
         left: the others by their names, with their numbers.
     """
 
-    modified: int
+    relus: int
+    leaky: int
     left: Mapping[str, int]
 
     @classmethod
     def of(cls, values: Iterable[Tensor], rule: Rule) -> Coverage:
         """What a rule covers before `values`, which were computed in a block of `modified_relu`.
 
-        ReLUs that are autograd functions of the user's are made to follow the rule here.
+        Leaky ReLUs, and ReLUs that are autograd functions of the user's, are made to follow the
+        rule here.
         """
-        modified, left = 0, Counter[str]()
+        relus, leaky, left = 0, 0, Counter[str]()
         for node in graph_nodes(values):
             function = getattr(node, "_forward_cls", None)
             if function is ModifiedReLU or (function and _modify(node, function, rule)):
-                modified += 1
+                relus += 1
+            elif function is None and _modify_leaky(node, rule):
+                leaky += 1
             elif (name := _activation(node, function)) is not None:
                 left[name] += 1
-        return cls(modified, dict(sorted(left.items())))
+        return cls(relus, leaky, dict(sorted(left.items())))
+
+    @property
+    def modified(self) -> int:
+        """How many activations follow the rule."""
+        return self.relus + self.leaky
 
     def words(self) -> str:
         """The activations that do not follow the rule: "2 LeakyReLU and 1 SiLU"."""
@@ -112,6 +122,27 @@ def _modify(node: Any, function: Any, rule: Rule) -> bool:
             return None
         passed = function.backward(node, torch.ones_like(gradient))
         return (rule(gradient, Gate(passed == 0)),)
+
+    node.register_hook(follow)
+    return True
+
+
+def _modify_leaky(node: Any, rule: Rule) -> bool:
+    """Make a Leaky ReLU follow the rule; whether a node is the backward pass of one."""
+    if not node.name().startswith("LeakyReluBackward"):
+        return False
+    slope = float(node._saved_negative_slope)  # noqa: SLF001 - torch's public name for what a node keeps
+    if not 0 <= slope < 1:
+        return False
+    try:
+        value = node._saved_self if hasattr(node, "_raw_saved_self") else node._saved_result  # noqa: SLF001 - as above
+    except RuntimeError:  # overwritten in place, so torch has no gradient either and says so
+        return False
+    gate = Gate(value <= 0, slope=slope)  # input and result have the same sign
+
+    def follow(_inputs: Gradients, outputs: Gradients) -> Gradients | None:
+        (gradient,) = outputs
+        return None if gradient is None else (rule(gradient, gate),)
 
     node.register_hook(follow)
     return True

@@ -16,7 +16,7 @@ from convscope.execution.relu_spellings import ReLUSpellings
 
 @dataclass(frozen=True)
 class Gate:
-    """Which inputs one ReLU or ReLU6 stopped; a backward rule needs this.
+    """Which inputs one ReLU, ReLU6 or Leaky ReLU stopped; a backward rule needs this.
 
     Masks and not the result, which a network may change in place after the ReLU. They take one
     byte per element where the result takes four.
@@ -24,10 +24,12 @@ class Gate:
     Attributes:
         inactive: where the result is at most 0.
         saturated: where it is at the maximum of a ReLU6; None for a ReLU, which has none.
+        slope: what a Leaky ReLU lets through of inputs it stops; 0 for a ReLU.
     """
 
     inactive: Tensor
     saturated: Tensor | None = None
+    slope: float = 0.0
 
     @classmethod
     def from_output(cls, result: Tensor, maximum: float) -> Gate:
@@ -35,7 +37,9 @@ class Gate:
         return cls(result <= 0, result >= maximum if maximum < float("inf") else None)
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        """Keep a gradient only where the ReLU let its input through."""
+        """Keep a gradient only where the ReLU let its input through; elsewhere times the slope."""
+        if self.slope:
+            return torch.where(self.inactive, self.slope * gradient, gradient)
         masked = gradient.masked_fill(self.inactive, 0)
         return masked if self.saturated is None else masked.masked_fill_(self.saturated, 0)
 
@@ -53,18 +57,20 @@ class modified_relu(TorchFunctionMode):  # noqa: N801 - used like a function
     """Inside the block `rule` is the backward pass of every ReLU and ReLU6.
 
     Module, functional, in-place and shared ReLUs alike, and other spellings of them, which hooks on
-    modules cannot do. ReLUs inside an autograd function of the user's are reached by `Coverage`.
+    modules cannot do. Leaky ReLUs, and ReLUs inside an autograd function of the user's, are reached
+    by `Coverage`.
 
     Attributes:
         rule: the backward pass.
         calls: how many ReLUs were modified.
+        leaky_calls: how many Leaky ReLUs were met.
     """
 
     def __init__(self, rule: Rule) -> None:
         """Modify ReLUs by `rule` from the next `with` on."""
         super().__init__()
         self.rule = rule
-        self.calls = 0
+        self.calls = self.leaky_calls = 0
         self._spellings = ReLUSpellings()
         self._is_suspended = False
 
@@ -82,6 +88,7 @@ class modified_relu(TorchFunctionMode):  # noqa: N801 - used like a function
         kwargs = kwargs or {}
         found = None if self._is_suspended else self._spellings.find(func, args, kwargs)
         if found is None:
+            self.leaky_calls += getattr(func, "__name__", "").rstrip("_") == "leaky_relu"
             result = func(*args, **kwargs)
             self._spellings.remember(func, args, result)
             return result
