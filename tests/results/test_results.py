@@ -36,11 +36,17 @@ def test_negative_values_are_kept_but_not_drawn():
     assert heat.picture().tobytes() == flat.picture().tobytes()
 
 
-@pytest.mark.parametrize("values", [[[[-1.0, -2.0]]], [[[0.0, 0.0]]]])
-def test_a_map_without_positive_evidence_says_so(values):
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([[[-1.0, -2.0]]], "no positive evidence"),
+        ([[[0.0, 0.0]]], "flat, 0 everywhere: no positive evidence"),
+    ],
+)
+def test_a_map_without_positive_evidence_says_so(values, words):
     heat = heatmap(values)
     assert not heat.has_evidence()
-    assert heat.words() == "gradcam map for class:1 (tiny): no positive evidence"
+    assert heat.words() == f"gradcam map for class:1 (tiny): {words}"
     drawn = np.asarray(heat.picture())
     assert drawn.max() > 150  # the words, on a photograph of at most 77
     assert np.isfinite(drawn).all()

@@ -398,6 +398,9 @@ def finercam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> 
 def eigencam_map(net: Network, pixels: Tensor, _objective: Objective, layer: str) -> Tensor:
     """`eigencam` of the activations alone: the pass ends at the layer, and no score is needed."""
     a = net.layers.to_nchw(net.run(pixels, (layer,))[layer], layer)
+    if not a.isfinite().all():
+        msg = f"{net.name} gives activations at {layer} that are not finite (NaN or infinity)."
+        raise NotApplicableError(msg)
     return eigencam(a, a)
 
 
