@@ -37,5 +37,7 @@ METHODS = {
 def test_scores_that_are_no_numbers_are_refused(net, images, method, value):
     with torch.no_grad():
         net.module.stem.weight.fill_(value)
-    with pytest.raises(NotApplicableError, match="gives (scores|activations at .*) that are not finite"):
+    with pytest.raises(
+        NotApplicableError, match="gives (scores|activations at .*) that are not finite"
+    ):
         METHODS[method](net, images[:1])
