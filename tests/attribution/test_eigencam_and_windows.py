@@ -112,7 +112,7 @@ def test_fullgrad_where_maps_are_cut_into_windows():
     assert ["conv:1"] == list(convscope.cam_across_layers(net, PHOTOGRAPHS, 1).captions)
 
 
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:quantized")
 def test_a_quantized_head_cuts_the_gradient():
     module = Detector(nn.Identity()).eval()
     module.head = torch.ao.nn.quantized.dynamic.Linear(6, 4)
