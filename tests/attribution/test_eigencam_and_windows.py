@@ -58,9 +58,8 @@ def test_where_no_gradient_passes_methods_without_one_are_named():
     with pytest.raises(NotApplicableError) as caught:
         convscope.cam(net, PHOTOGRAPHS, 1, layer="backbone.1")
     assert str(caught.value) == (
-        "'class:1' does not depend on backbone.1 or passes "
-        "through what has no gradient, as quantized layers, class numbers or detach. The methods "
-        "eigencam, scorecam, ablationcam, occlusion and rise need no gradient."
+        "'class:1' does not depend on backbone.1, or only through steps without gradients, as the "
+        "integers of a quantized network. eigencam, scorecam, occlusion and rise need no gradient."
     )
     for method in ("scorecam", "ablationcam"):
         heat = convscope.cam(net, PHOTOGRAPHS, 1, method=method, layer="backbone.1")
@@ -117,5 +116,5 @@ def test_a_quantized_head_cuts_the_gradient():
     module = Detector(nn.Identity()).eval()
     module.head = torch.ao.nn.quantized.dynamic.Linear(6, 4)
     x = PHOTOGRAPHS.clone().requires_grad_()
-    with pytest.raises(NotApplicableError, match="'class:1' does not depend on the pixels or"):
+    with pytest.raises(NotApplicableError, match="'class:1' does not depend on the pixels, or"):
         gradients_at(module(x)[:, 1], [x], "class:1")

@@ -79,10 +79,10 @@ def gradients_at(
 
 
 def no_gradient_message(label: str, values: str) -> str:
-    """Why a score has no gradient at the pixels, called `values`."""
+    """Why a score has no gradient at `values`, as "the pixels"."""
     return (
         f"{label!r} does not depend on {values}, or only through steps without gradients, as the "
-        "integers of a quantized network. scorecam, occlusion and rise need no gradient."
+        "integers of a quantized network. eigencam, scorecam, occlusion and rise need no gradient."
     )
 
 
