@@ -15,6 +15,7 @@ from convscope.network.network import Network
 from convscope.objectives.scores import ProbabilityRule
 
 _OF_CLASSES = ("class:", "probability:", "predicted", "segment:")
+_OF_ACTIVATIONS = "eigencam"  # reads no scores, which a network need not have then
 _OF_ALL_CLASSES = ("predict", "occlusion_panels", "occlusion_by_class")
 
 
@@ -90,6 +91,7 @@ def recipe_for(
     name = net.spec or net.name
     own = preprocess_of(net)
     reads_scores = method in _OF_ALL_CLASSES or _asks_class(objective)
+    reads_scores = reads_scores and not method.endswith(_OF_ACTIVATIONS)
     scores = net.probability_rule.words if reads_scores else None
     return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own, scores)
 
