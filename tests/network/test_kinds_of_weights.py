@@ -226,6 +226,7 @@ def test_a_quantized_head():
     expected = module(PHOTOS)
     torch.testing.assert_close(net.activations(PHOTOS, ["output"])["output"], expected)
     assert (2, 8, 8) == tuple(cs.cam(net, PHOTOS, 0, method="scorecam").values.shape)
+    torch.testing.assert_close(cs.embedding(net, PHOTOS), module[:7](PHOTOS).detach())
     exact, found = (cs.saliency(one, PHOTOS, "conv:2:1").values for one in (named(network()), net))
     torch.testing.assert_close(found, exact)
 
@@ -278,6 +279,12 @@ def test_a_quantized_network(fused):
     with pytest.raises(NotApplicableError, match=r"body\.3 keeps integers \(torch\.quint8\)"):
         cs.cam(net, PHOTOS, 0, method="ablationcam", layer="body.3")
     assert cs.cam(net, PHOTOS, 0, method="scorecam", layer="body.3").values.isfinite().all()
+    assert "linear" == net.layers.find("body.7").kind
+    torch.testing.assert_close(cs.embedding(net, PHOTOS), module.body[:7](x).dequantize())
+    with pytest.raises(
+        NotApplicableError, match="has no convolutions whose weights are floats, so"
+    ):
+        cs.filters(net)
 
 
 class Extra(nn.Module):

@@ -156,7 +156,7 @@ def pooled_embedding(value: Tensor, head: nn.Module | None) -> Tensor:
     """
     if value.dim() == 2:
         return value.float().clone()
-    if isinstance(head, nn.Linear):
+    if "Linear" in type(head).__name__ or isinstance(head, nn.Linear):  # quantized ones too
         return value.float().flatten(1, -2).mean(1)
     return value.float().flatten(2).mean(2)
 

@@ -173,9 +173,8 @@ def _release(owner: nn.Module | nn.Parameter, name: str) -> None:
             setattr(owner, name, flag.original)
 
 
-OBSERVER_FLAG = (
-    "observer_enabled"  # a buffer of torch's FakeQuantize, which observes in eval mode too
-)
+OBSERVER_FLAG = "observer_enabled"
+"""A buffer of torch's FakeQuantize, which observes what passes in eval mode too."""
 
 
 def _observes(module: nn.Module) -> bool:

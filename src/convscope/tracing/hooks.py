@@ -109,7 +109,7 @@ def computes_weight(name: str, module: nn.Module) -> bool:
     own_name = name.rpartition(".")[2]
     if own_name == "parametrizations":
         return isinstance(module, nn.ModuleDict)
-    return own_name in ("weight_fake_quant", "activation_post_process")
+    return own_name in ("weight_fake_quant", "activation_post_process", "_packed_params")
 
 
 def first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | None:

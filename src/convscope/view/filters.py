@@ -107,6 +107,11 @@ def weights_of(net: Network, layer: str) -> Tensor:
     Raises:
         NotApplicableError: if the layer is not a convolution, or its weights were not loaded.
     """
+    if layer.startswith("conv:") and not net.layers.convs:
+        quantized = any(row.kind == "conv" for row in net.layers)
+        which = " whose weights are floats" if quantized else ""
+        msg = f"{net.name} has no convolutions{which}, so it has no filters."
+        raise NotApplicableError(msg)
     row = net.layers.find(layer)
     module = net.module.get_submodule(row.name) if row.kind == "conv" else None
     if not isinstance(module, nn.Conv2d):
