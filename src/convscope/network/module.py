@@ -15,8 +15,9 @@ from convscope.network.exclusive import frozen
 from convscope.network.module_errors import explain_module_errors
 from convscope.randomness import forked_generator
 from convscope.suppress_warnings import suppress_warnings
-from convscope.tracing.hooks import first_convolution
+from convscope.tracing.hooks import first_channels
 
+MAX_CHANNELS = 16  # that are tried where no layer says how many it takes
 MIN_SECONDS = 0.05  # a pass that is faster gains nothing from being timed
 SPEEDUP = 1.2  # so much faster must contiguous be, that noise does not decide
 RELATIVE_TOLERANCE = 1e-2  # between scores: above rounding in bfloat16, below a wrong memory format
@@ -121,17 +122,40 @@ def _seconds(scores: Callable[[Tensor], Tensor], x: Tensor) -> float:
 
 
 def expected_channels(module: nn.Module, x: Tensor) -> int | None:
-    """How many input channels a module expects, by its first convolution; None without one.
+    """How many input channels a module expects; None where it takes `x` and does not say more.
+
+    The first convolution or norm says it; of a module that begins otherwise and cannot compute on
+    `x`, it is the first number of channels that it can compute on.
 
     Args:
         module: in eval mode.
         x: a normalized image.
     """
-    channels = first_convolution(module, x)
+    try:
+        channels = first_channels(module, x)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever a user's module raises
+        if (accepted := _accepted_channels(module, x)) is None:
+            raise
+        return accepted
     if channels is None:
         return None
     reached, expected = channels
     return x.shape[1] if reached == expected else expected
+
+
+def _accepted_channels(module: nn.Module, x: Tensor) -> int | None:
+    """The first number of channels on which a module can compute; None if there is none."""
+    for count in range(1, MAX_CHANNELS + 1):
+        try:
+            module(x[:, :1].repeat(1, count, 1, 1))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # noqa: BLE001, S112 - another number may suit it
+            continue
+        return count
+    return None
 
 
 def convert_channels(x: Tensor, expected: int | None, name: str) -> Tensor:

@@ -112,23 +112,37 @@ def computes_weight(name: str, module: nn.Module) -> bool:
     return own_name in ("weight_fake_quant", "activation_post_process", "_packed_params")
 
 
-def first_convolution(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
-    """Channels that reach the first convolution of a pass, and channels that it expects.
+_NORMS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm)
 
-    The pass over `x` ends there. None where there is no convolution.
+
+def _expected_channels(layer: Any) -> int:
+    """The channels that a convolution or norm takes; lazy ones that a file filled say 0 themselves."""
+    if isinstance(layer, nn.Conv2d):
+        return int(layer.weight.shape[1] * layer.groups)
+    if isinstance(layer, nn.ConvTranspose2d):
+        return int(layer.weight.shape[0])
+    if isinstance(layer, nn.GroupNorm):
+        return layer.num_channels
+    known = layer.weight if layer.running_mean is None else layer.running_mean
+    return int(layer.num_features if known is None else len(known))
+
+
+def first_channels(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
+    """Channels that reach the first layer of a pass that says how many it expects, and those.
+
+    The pass over `x` ends there. None where it comes to no such layer.
     """
     channels: list[tuple[int, int]] = []
 
-    def hook(conv: nn.Module, inputs: Any) -> None:
-        # not `in_channels`, which a lazy module whose weights come from a file leaves at 0
-        expected = int(conv.weight.shape[1] * conv.groups)  # type: ignore[index, operator]
+    def hook(layer: nn.Module, inputs: Any) -> None:
+        expected = _expected_channels(layer)
         channels.append((first_tensor(inputs).shape[1], expected))
         raise StopForward
 
-    convs = [child for child in module.modules() if isinstance(child, nn.Conv2d)]
-    if convs:
-        with _forward_pre_hooks(convs, hook), suppress(StopForward):
-            module(x)
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, *_NORMS)
+    layers = [child for child in module.modules() if isinstance(child, kinds)]
+    with _forward_pre_hooks(layers, hook), suppress(StopForward):
+        module(x)
     return channels[0] if channels else None
 
 
