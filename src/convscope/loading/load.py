@@ -21,6 +21,7 @@ from convscope.errors import ArgumentError, LoadError, closest
 from convscope.images.pixel_values import Range, checked_range
 from convscope.images.read import Standardize
 from convscope.images.resize import height_and_width
+from convscope.loading.adapt_size import adapt_size
 from convscope.loading.bundled import bundled_network
 from convscope.loading.checkpoint import read_state_dict
 from convscope.loading.fit_head import check_classes
@@ -68,7 +69,8 @@ def load(
             weights have.
         mean: mean of the pixels in [0, 1] in training, one number per channel.
         std: their standard deviation.
-        size: side of its input images, or (height, width).
+        size: side of its input images, or (height, width). Positions of a vision transformer of
+            torchvision or timm are interpolated to it.
         resize: length of the shorter side before the crop.
         labels: class names in order, {number: name}, {name: number}, "imagenet", or a file: one
             name per line (a blank line for a class without one), CSV, or JSON with a list or dict.
@@ -114,6 +116,8 @@ def load(
     if size is not None:
         changes["input_size"] = height_and_width(size)
         changes["resize"] = None
+        if _is_of_a_library(spec):
+            adapt_size(network.module, network.name, changes["input_size"])
     if resize is not None:
         changes["resize"] = resize
     if labels is not None:
@@ -162,6 +166,14 @@ def _check_no_classes(classes: int | None, name: str) -> None:
             "own: change it there."
         )
         raise ArgumentError(msg)
+
+
+def _is_of_a_library(spec: str | nn.Module) -> bool:
+    """Whether the module was made for this call, by torchvision or timm."""
+    if not isinstance(spec, str) or spec == "bundled":
+        return False
+    source, colon, _ = spec.partition(":")
+    return not colon or source in ("torchvision", "timm")
 
 
 def _torchvision_name(spec: str) -> str:
