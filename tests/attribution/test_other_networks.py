@@ -7,7 +7,7 @@ from torchvision.models import detection
 
 import convscope
 from convscope.errors import NotApplicableError, TargetError
-from convscope.tracing.layouts import detect_layout, to_nchw
+from convscope.tracing.layouts import Layout, detect_layout, to_nchw
 
 
 class Transformer(nn.Module):
@@ -165,14 +165,15 @@ def test_channels_last():
     ],
 )
 def test_detect_layout(shape, expected):
-    assert expected == detect_layout(shape, [(14, 14)])
+    found = detect_layout(shape, [(14, 14)])
+    assert expected == (found and found[:2])
 
 
 def test_to_nchw_keeps_the_order_of_the_grid():
     value = torch.arange(24.0).view(1, 2, 3, 4)
     tokens = torch.cat([torch.zeros(1, 1, 2), value.flatten(2).transpose(1, 2)], 1)
-    assert torch.equal(value, to_nchw(tokens, ("NLC", (3, 4)), "x"))
-    assert torch.equal(value, to_nchw(value.permute(0, 2, 3, 1), ("NHWC", (3, 4)), "x"))
+    assert torch.equal(value, to_nchw(tokens, Layout("NLC", (3, 4)), "x"))
+    assert torch.equal(value, to_nchw(value.permute(0, 2, 3, 1), Layout("NHWC", (3, 4)), "x"))
 
 
 @pytest.fixture

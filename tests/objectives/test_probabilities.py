@@ -305,21 +305,18 @@ def test_squeezed_outputs(how, count):
     assert len(net.layers)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_outputs_with_an_axis_of_time_first_say_what_to_do(steps):
-    module = Head(lambda z: torch.stack([z + t for t in range(steps)]))
+def test_outputs_with_an_axis_of_time_second_say_what_to_do():
+    module = Head(lambda z: torch.stack([z, z + 1, z - 2], 1))
     x = photographs(2)
-    with pytest.raises(TargetError, match=r"output=lambda out: out.mean\(0\)"):
+    with pytest.raises(TargetError, match=r"output=lambda out: out.mean\(1\)"):
         cs.predict(loaded(module), x)
-    net = loaded(module, output=lambda out: out.mean(0))
-    wanted = logits_of(module, x)[:, 1] + (steps - 1) / 2
-    assert torch.allclose(net.score(cs.logit(1), x), wanted, atol=1e-5)
+    net = loaded(module, output=lambda out: out.mean(1))
+    assert torch.allclose(net.score(cs.logit(1), x), logits_of(module, x)[:, 1] - 1 / 3, atol=1e-5)
 
 
 def test_times_of_a_single_score_are_not_taken_for_classes():
     module = Head(lambda z: torch.stack([z, z, z]), classes=1)
-    with pytest.raises(TargetError, match=r"\(3, 2, 1\) for 2 images"):
-        cs.predict(loaded(module), photographs(2))
+    assert 1 == len(cs.predict(loaded(module), photographs(1)).rows)
 
 
 class Segmenter(nn.Module):

@@ -200,8 +200,8 @@ def cam_across_layers(
         return [
             apply_formula(
                 formula,
-                net.layers.to_nchw(activations[address].detach(), address),
-                net.layers.to_nchw(gradient, address),
+                net.to_nchw(activations[address].detach(), address, pixels),
+                net.to_nchw(gradient, address, pixels),
                 net,
                 batch_objective,
                 pixels[start:stop],
@@ -330,15 +330,15 @@ def _sum_of_magnitudes(a: Tensor, g: Tensor) -> Tensor:
 
 def _recomputed_gradients(net: Network, objective: Objective, pixels: Tensor, layer: str) -> Tensor:
     (gradient,) = net.rescaled_gradients(objective, pixels, (layer,))
-    return net.layers.to_nchw(gradient, layer)
+    return net.to_nchw(gradient, layer, pixels)
 
 
 def _layer_gradients(
     net: Network, pixels: Tensor, objective: Objective, layer: str
 ) -> tuple[Tensor, Tensor]:
     activations, (gradient,) = net.gradients(objective, pixels, (layer,))
-    return net.layers.to_nchw(activations[layer].detach(), layer), net.layers.to_nchw(
-        gradient, layer
+    return net.to_nchw(activations[layer].detach(), layer, pixels), net.to_nchw(
+        gradient, layer, pixels
     )
 
 
@@ -353,7 +353,7 @@ def plain_cam(net: Network, pixels: Tensor, objective: Objective, layer: str) ->
     """
     activations, (gradient,) = net.gradients(objective, pixels, (layer,))
     value = activations[layer].detach()
-    a, g = net.layers.to_nchw(value, layer), net.layers.to_nchw(gradient, layer)
+    a, g = net.to_nchw(value, layer, pixels), net.to_nchw(gradient, layer, pixels)
     weight = g.sum((-2, -1), keepdim=True)
     tolerance = 1e-4 * g.abs().amax((1, 2, 3), keepdim=True)
     is_uneven = (g - weight / g.shape[-2:].numel()).abs() > tolerance

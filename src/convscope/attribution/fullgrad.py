@@ -89,7 +89,7 @@ def _decompose_batch(
         x = net.preprocess(pixels).detach().clone().requires_grad_()
         values, biases = _captured(net, x, objective)
         activations = net.wrap_activations(
-            {k: v.float() for k, v in values.items()} | {INPUT: x}, len(x)
+            {k: v.float() for k, v in values.items()} | {INPUT: x}, len(x), pixels.shape[-2:]
         )
         score = sum_over_images(
             objective, activations.like({k: activations[k] for k in objective.layers}, len(x))

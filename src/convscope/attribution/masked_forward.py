@@ -32,7 +32,7 @@ def masked_scores(
             captured[OUTPUT] = net.forward(masked)
     values = {INPUT: masked, **captured}
     read = {n: as_float32(values[n]) for n in objective.layers}
-    activations = net.wrap_activations(read, len(masked))
+    activations = net.wrap_activations(read, len(masked), masked.shape[-2:])
     return finite_values(objective, activations).float()
 
 

@@ -158,7 +158,7 @@ def occlusion_panels(
     check_scores(clean)
     scores = Scores.of(clean)
     scores.probabilities()  # a network without any is refused before it is asked often
-    layer_maps = net.layers.to_nchw(clean[address], address)[0]
+    layer_maps = net.to_nchw(clean[address], address, pixels)[0]
     strongest = int(layer_maps.flatten(1).sum(1).argmax())
     if target is None:
         class_id = int(scores.predicted()[0])
@@ -169,7 +169,7 @@ def occlusion_panels(
 
     def watch(first: int, last: int) -> Tensor:
         activations = net.run(occluded(first, last), (address, OUTPUT))
-        active = net.layers.to_nchw(activations[address], address)[:, strongest].sum((1, 2))
+        active = net.to_nchw(activations[address], address, pixels)[:, strongest].sum((1, 2))
         return torch.cat([active[:, None], Scores.of(activations).values], 1)
 
     reporter = Reporter(count, "windows", progress)

@@ -60,11 +60,12 @@ def ablationcam(
         NotApplicableError: if the layer has no maps.
         StoppedError: if `should_stop` says so.
     """
+    _check_unfolded(net, layer)
     maps = []
     for i, image in enumerate(pixels.split(1)):
         partial = PartialForward(net, image, layer, objective.layers)
         resolved = objective.for_images(i, i + 1).resolve_target(partial.activations)
-        clean = net.layers.to_nchw(partial.value, layer)
+        clean = net.to_nchw(partial.value, layer, image)
         count = clean.shape[1]
         reporter = Reporter(
             len(pixels) * count, "channels removed", progress, should_stop, done=i * count
@@ -78,13 +79,28 @@ def ablationcam(
     return torch.stack(maps)
 
 
+def _check_unfolded(net: Network, layer: str) -> None:
+    """Refuse a layer whose batch holds several maps of each image, which cannot be exchanged.
+
+    Raises:
+        NotApplicableError: for such a layer.
+    """
+    layout = net.layers.layout(layer)
+    if layout is not None and layout.steps > 1:
+        msg = (
+            f"{layer} has {layout.steps} maps of each image in its batch, of which Ablation-CAM "
+            "cannot take a channel away; use gradcam or scorecam."
+        )
+        raise NotApplicableError(msg)
+
+
 def _score_drops(partial: PartialForward, objective: Objective) -> Iterator[Tensor]:
     """How much the score falls without channel 0, 1, ... in batches.
 
     The clean score is computed anew in each batch: a batch of another size is rounded otherwise,
     and that difference would be the same in the drops of all channels and add up in the map.
     """
-    layout = partial.net.layers.layout(partial.layer) or ("", (0, 0))
+    layout = partial.net.layers.layout(partial.layer) or ("",)
     from_linear = without_each_channel(partial) if layout[0] == "NCHW" else None
     runner, clean = from_linear[:2] if from_linear else (partial, partial.value)
 
@@ -95,7 +111,7 @@ def _score_drops(partial: PartialForward, objective: Objective) -> Iterator[Tens
         score = objective.read(runner.run(torch.cat([clean, without])))
         return score[0] - score[1:]
 
-    count = partial.net.layers.to_nchw(partial.value, partial.layer).shape[1]
+    count = partial.net.to_nchw(partial.value, partial.layer, partial.pixels).shape[1]
     return in_batches(count, runner.batch_size, work)
 
 
@@ -105,7 +121,7 @@ def _channels_zeroed(partial: PartialForward, start: int, stop: int) -> Tensor:
     Tokens without a position in the grid keep their values.
     """
     values = partial.value.repeat(stop - start, *[1] * (partial.value.dim() - 1))
-    maps = partial.net.layers.to_nchw(values, partial.layer)
+    maps = partial.net.to_nchw(values, partial.layer, partial.pixels)
     maps[torch.arange(stop - start), torch.arange(start, stop)] = 0
     return values
 
@@ -151,7 +167,7 @@ def scorecam(
     maps = []
     for i, image in enumerate(pixels.split(1)):
         activations = net.run(image, tuple(dict.fromkeys((layer, *objective.layers))))
-        value = net.layers.to_nchw(activations[layer].detach(), layer)
+        value = net.to_nchw(activations[layer].detach(), layer, image)
         count = value.shape[1]
         resolved = objective.for_images(i, i + 1).resolve_target(activations)
         reporter = Reporter(

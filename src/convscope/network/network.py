@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
@@ -43,10 +44,18 @@ from convscope.objectives.makers import (
     as_objective,
 )
 from convscope.objectives.objective import finite_values
-from convscope.objectives.outputs import Selector, scores_in, with_batch_axis
+from convscope.objectives.outputs import (
+    Selector,
+    scores_in,
+    steps_before_images,
+    with_batch_axis,
+    with_image_axis,
+)
 from convscope.objectives.scores import PROBABILITIES, ProbabilityRule
+from convscope.tracing.folded_batch import fold_orders
 from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.layers import Layers
+from convscope.tracing.layouts import Layout, to_nchw
 from convscope.tracing.output_activation import OutputActivationRecorder
 from convscope.tracing.placement import Placement
 from convscope.tracing.trace import trace
@@ -54,6 +63,7 @@ from convscope.tracing.trace import trace
 Loss = Callable[[Activations], Tensor]
 T = TypeVar("T")
 _RULE = "_probability_rule"  # where a network keeps what its first pass showed
+_ONE_IMAGE = "_shape_for_one_image"  # and its output's shape for a single image
 
 
 class cached_per_network(Generic[T]):  # noqa: N801 - used like a function
@@ -169,6 +179,22 @@ class Network:
         found = layers.placement(layer) if layer in layers.addresses else None
         return found if found and found.grid == tuple(maps.shape[-2:]) else None
 
+    def to_nchw(self, value: Tensor, layer: str, pixels: Tensor) -> Tensor:
+        """A layer's value or gradient, from a pass over `pixels` (..., H, W), as (N, C, h, w).
+
+        Raises:
+            NotApplicableError: if its layout is unknown.
+        """
+        return to_nchw(value, self._layout(layer, pixels.shape[-2:]), layer)
+
+    def _layout(self, layer: str, size: Sequence[int]) -> Layout | None:
+        """How a layer stores its map in passes of a size; tokens lie on a grid of that size."""
+        layout = self.layers.layout(layer)
+        if tuple(size) == self.input_size or (layout and layout[0] == "NCHW"):
+            return layout
+        layers = self._layers_at((int(size[0]), int(size[1])))
+        return layers.layout(layer) if layer in layers.addresses else None
+
     def _layers_at(self, size: tuple[int, int]) -> Layers:
         known: dict[tuple[int, int], Layers] = self.__dict__.setdefault("_layers_by_size", {})
         if size not in known:
@@ -181,8 +207,26 @@ class Network:
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
             x = self.preprocess(image)
             if x.shape[-2:] == image.shape[-2:]:
-                return Layers(trace(self.module, x, unloaded=unloaded))
-            return Layers(trace(self.module, image, self.preprocess, unloaded))
+                layers = Layers(trace(self.module, x, unloaded=unloaded))
+            else:
+                layers = Layers(trace(self.module, image, self.preprocess, unloaded))
+        layers.find_orders_with(partial(self._fold_orders, size))
+        return layers
+
+    def _fold_orders(
+        self, size: tuple[int, int], locations: Mapping[str, ValueLocation]
+    ) -> dict[str, tuple[str, int]]:
+        """How layers whose batch is not that of the images hold them; see `fold_orders`."""
+        if not locations:
+            return {}
+        with self._exclusive_pass(), torch.no_grad():
+            noise = self.preprocess(self._noise(size))
+            try:
+                return fold_orders(self.module, locations, noise)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # noqa: BLE001 - one that takes no two images has no such layers
+                return {}
 
     @property
     def device(self) -> torch.device:
@@ -279,6 +323,10 @@ class Network:
         """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
         return self._normalize(images).contiguous(memory_format=self.memory_format)
 
+    def _noise(self, size: tuple[int, int]) -> Tensor:
+        shape, generator = (1, 3, *size), torch.Generator().manual_seed(0)
+        return torch.rand(shape, generator=generator, dtype=torch.float32).to(self.device)
+
     def _grey_image(self) -> Tensor:
         return torch.full((1, 3, *self.input_size), 0.5, dtype=torch.float32, device=self.device)
 
@@ -306,19 +354,20 @@ class Network:
     @cached_per_network
     def memory_format(self) -> torch.memory_format:
         """The memory format in which the module runs batches fastest."""
-        noise = torch.rand(
-            (1, 3, *self.input_size),
-            generator=torch.Generator().manual_seed(0),
-            dtype=torch.float32,
-        )
+        noise = self._noise(self.input_size)
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(noise):
-            x = self._normalize(noise.to(self.device)).contiguous()
+            x = self._normalize(noise).contiguous()
             try:
                 return preferred_memory_format(
-                    lambda x: as_float32(scores_in(self.module(x), self.output)), x
+                    lambda x: as_float32(self._noted(scores_in(self.module(x), self.output))), x
                 )
             except NotApplicableError:  # no scores by which formats could be compared
                 return torch.contiguous_format
+
+    def _noted(self, output: Tensor) -> Tensor:
+        """The output for one image, whose shape tells which axis is that of the images."""
+        self.__dict__[_ONE_IMAGE] = output.shape
+        return output
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores for a batch of the module's own input, in the network's precision.
@@ -336,11 +385,14 @@ class Network:
             recorder = None
             if rule is None or rule.calls_after is not None:
                 recorder = stack.enter_context(OutputActivationRecorder(limit))
-            output = with_batch_axis(scores_in(run(), self.output), count)
+            output = scores_in(run(), self.output)
+            steps = steps_before_images(output.shape, self.__dict__.get(_ONE_IMAGE), count)
+            output = output.mean(0) if steps else with_batch_axis(output, count)
         if output.is_quantized:
             output = output.dequantize()
         if rule is None and recorder is not None:
             rule = ProbabilityRule.notice(self.probabilities, output, recorder)
+            rule = rule.over_steps(steps) if steps else rule
             self.__dict__[_RULE] = rule
         return output if rule is None else rule.scores(output, recorder)
 
@@ -509,12 +561,23 @@ class Network:
             return objective.resolve_target(self.run(image, objective.layers))
 
     def wrap_activations(
-        self, values: Mapping[str, Tensor], count: int | None = None
+        self,
+        values: Mapping[str, Tensor],
+        count: int | None = None,
+        size: Sequence[int] | None = None,
     ) -> Activations:
-        """Values of a pass of `count` images with class names, layouts of maps, and what scores mean."""
+        """Values of a pass with class names, layouts of maps, and what scores mean.
+
+        Args:
+            values: address -> activation.
+            count: how many images; None: as many as the first value has rows.
+            size: (H, W) of the images; None: `input_size`.
+        """
         inner = [name for name in values if name not in (INPUT, OUTPUT)]
-        layouts = self.layers.layouts(inner) if inner else {}
+        found = {name: self._layout(name, size or self.input_size) for name in inner}
+        layouts = {name: own for name, own in found.items() if own and own[0] != "NCHW"}
         kind = self.probability_rule.kind if OUTPUT in values else "auto"
+        values = {name: with_image_axis(value, count) for name, value in values.items()}
         return Activations(values, self.labels, layouts, probabilities=kind, count=count)
 
     def max_batch_size(self, memory_fraction: float = 0.25) -> int:
@@ -545,10 +608,9 @@ class Network:
         return {INPUT: pixels, **captured}
 
     def _as_activations(self, captured: dict[str, Tensor], layers: Sequence[str]) -> Activations:
-        return self.wrap_activations(
-            {name: as_float32(captured[name]) for name in dict.fromkeys(layers)},
-            len(captured[INPUT]),
-        )
+        pixels = captured[INPUT]
+        values = {name: as_float32(captured[name]) for name in dict.fromkeys(layers)}
+        return self.wrap_activations(values, len(pixels), pixels.shape[-2:])
 
     @contextmanager
     def _exclusive_pass(self) -> Iterator[None]:

@@ -285,8 +285,8 @@ def finite_values(objective: Objective, acts: Activations) -> Tensor:
         NotApplicableError: if one of them is infinite or not a number (NaN).
     """
     value = _read(objective, acts)
-    # Of layers that it does not read, the first axis may not be the images.
-    count = len(acts[next(iter(objective.layers or acts))])
+    # Of a layer the first axis may not be the images.
+    count = len(acts[next(iter(objective.layers or acts))]) if acts.count is None else acts.count
     if not isinstance(value, Tensor) or value.shape != torch.Size([count]):
         gave = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
         msg = (

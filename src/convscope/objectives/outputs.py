@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,28 @@ def with_batch_axis(output: Tensor, count: int) -> Tensor:
     """An output for `count` images; the axis that `squeeze` takes from a single image is back."""
     squeezed = count == 1 and 1 not in output.shape and not isinstance(output, Detections)
     return output[None] if squeezed else output
+
+
+def with_image_axis(value: Tensor, count: int | None) -> Tensor:
+    """A layer's value; numbers of a single image that `squeeze` left alone are a row again."""
+    return value[None] if count == 1 and value.dim() == 1 and len(value) > 1 else value
+
+
+def steps_before_images(
+    shape: Sequence[int], one_image: Sequence[int] | None, count: int
+) -> int | None:
+    """How many steps an output (T, N, ...) has, with time or crops before the images; None if none.
+
+    Args:
+        shape: of the output for `count` images.
+        one_image: of the output for one image; None where it is unknown.
+        count: how many images.
+    """
+    if one_image is None or len(one_image) < 2 or len(shape) != len(one_image):
+        return None
+    steps, images, *rest = one_image
+    is_first = steps > 1 and images == 1 and list(shape) == [steps, count, *rest]
+    return steps if is_first else None
 
 
 def _ambiguous(output: Any, tensors: dict[Any, Tensor]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class Scores:
                 f"Classes are read from scores of shape (N, K), but this network returns "
                 f"{tuple(output.shape)} for {count} image{'' if count == 1 else 's'}. For a "
                 "segmentation use segment(class); where one axis is time or crops, say how they "
-                "become one score a class, as output=lambda out: out.mean(0); for anything else "
+                "become one score a class, as output=lambda out: out.mean(1); for anything else "
                 "an objective of your own: Objective('name', ('output',), lambda acts: ...)."
             )
             raise TargetError(msg)
@@ -228,6 +228,11 @@ class ProbabilityRule:
     def usual(cls, kind: str) -> ProbabilityRule:
         """The rule of a network that returns logits."""
         return cls(kind, None, f"Probabilities are the {kind} of the scores.")
+
+    def over_steps(self, count: int) -> ProbabilityRule:
+        """The rule of a network that gives an output for each of several steps."""
+        taken = f"The output is the mean of the {count} steps on its first axis."
+        return replace(self, words=f"{taken} {self.words}")
 
     def scores(self, output: Tensor, recorder: OutputActivationRecorder | None) -> Tensor:
         """The scores of a pass, in the shape of its output.

@@ -37,7 +37,7 @@ def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
     layer = at_depth(mapped, 5 / 6)
     with torch.no_grad():
         value = net.run(pixels, [layer])[layer]
-    maps = net.layers.to_nchw(value, layer).clamp(min=0)[0]
+    maps = net.to_nchw(value, layer, pixels).clamp(min=0)[0]
     channels = maps.mean((1, 2)).topk(min(COUNT, len(maps))).indices.tolist()
     rows = [_row(net, survey, layer, k, fired_in(net, layer, pixels, maps[k])) for k in channels]
     captions = [words for k in channels for words in _captions(survey, layer, k)]

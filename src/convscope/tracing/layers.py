@@ -8,7 +8,7 @@ fifth activation and the second pooling of the pass, also where no module wraps 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import overload
 
@@ -28,6 +28,9 @@ from convscope.tracing.layouts import Layout, detect_layout, to_nchw, unique_gri
 from convscope.tracing.placement import Placement
 from convscope.tracing.receptive_field import ReceptiveField
 from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Key, Run, Trace
+
+FindOrders = Callable[[Mapping[str, ValueLocation]], Mapping[str, tuple[str, int]]]
+"""Places of layers -> how each holds several steps of an image, and how many; see `folded_batch`."""
 
 
 class Layers(Sequence[LayerInfo]):
@@ -57,6 +60,8 @@ class Layers(Sequence[LayerInfo]):
         self._bytes_per_image = 4 * sum(
             prod(run.shape) for run in trace.runs if not has_children(run.module)
         )
+        self._folded: Mapping[str, Layout] | None = None
+        self._find_orders: FindOrders | None = None
         stages = _stage_numbers(trace, last_runs)
         unlisted = _runs_and_calls(trace)
         rows: list[tuple[int, LayerInfo]] = []
@@ -229,9 +234,9 @@ class Layers(Sequence[LayerInfo]):
     def _layout(self, row: LayerInfo) -> Layout | None:
         dim_order, shape = self._dim_orders[row.name], row.shape
         if dim_order == BATCH_NOT_FIRST:
-            return None
+            return self._folded_layouts().get(row.name)
         if dim_order is not None and len(shape) == 3:
-            return dim_order, (shape[1:] if dim_order == "NCHW" else shape[:2])
+            return Layout(dim_order, shape[1:] if dim_order == "NCHW" else shape[:2])
         return detect_layout(shape, self.grids)
 
     def layouts(self, addresses: Iterable[str]) -> dict[str, Layout]:
@@ -261,6 +266,36 @@ class Layers(Sequence[LayerInfo]):
             if not isinstance(address, str):
                 raise LayerNotFoundError(address, self.addresses)
         return addresses  # type: ignore[return-value]
+
+    def folded(self) -> dict[str, ValueLocation]:
+        """Where the maps are read whose batch does not hold one map for each image."""
+        values = {row.name: row.shape for row in self._rows} | {
+            name: value.shape for name, (value, _) in self._unlisted.items()
+        }
+        return {
+            name: self.location(name)
+            for name, shape in values.items()
+            if len(shape) == 3 and self._is_folded(name)
+        }
+
+    def _is_folded(self, name: str) -> bool:
+        value = self._unlisted.get(name)
+        order = self._dim_orders[name] if value is None else value[0].dim_order
+        return order == BATCH_NOT_FIRST
+
+    def find_orders_with(self, find_orders: FindOrders) -> None:
+        """Say how to find, when first asked, what the batches of such layers hold."""
+        self._find_orders = find_orders
+
+    def _folded_layouts(self) -> Mapping[str, Layout]:
+        if self._folded is None and self._find_orders is not None:
+            found = self._find_orders(self.folded())
+            shapes = {name: self.find(name).shape for name in found}
+            self._folded = {
+                name: Layout(order, (shapes[name][1], shapes[name][2]), steps)
+                for name, (order, steps) in found.items()
+            }
+        return self._folded or {}
 
     @property
     def addresses(self) -> list[str]:

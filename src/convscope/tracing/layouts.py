@@ -7,13 +7,31 @@ transformers (N, tokens, C), "NLC", with the tokens of the grid row by row after
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from torch import Tensor
 
 from convscope.errors import NotApplicableError, no_maps
+from convscope.tracing.folded_batch import IMAGES_FIRST, STEPS_FIRST, unfold
 
 Pair = tuple[int, int]
-Layout = tuple[str, Pair]
+
+
+class Layout(NamedTuple):
+    """How a layer's value holds a map.
+
+    Attributes:
+        dim_order: "NCHW", "NHWC" or "NLC"; "TNCHW" or "NTCHW" where the batch holds several steps
+            of each image.
+        grid: (h, w) of the map.
+        steps: how many.
+    """
+
+    dim_order: str
+    grid: Pair
+    steps: int = 1
+
+
 _MAX_EXTRA_TOKENS = 16  # class, distillation and register tokens
 
 
@@ -41,12 +59,12 @@ def detect_layout(shape: tuple[int, ...], grids: Iterable[Pair]) -> Layout | Non
         is_nhwc = _is_convolution_grid(nhwc_grid, convolution_grids) and not _is_convolution_grid(
             nchw_grid, convolution_grids
         )
-        return ("NHWC", nhwc_grid) if is_nhwc else ("NCHW", nchw_grid)
+        return Layout("NHWC", nhwc_grid) if is_nhwc else Layout("NCHW", nchw_grid)
     if len(shape) == 2:
         token_grids = [
             g for g in convolution_grids if 0 <= shape[0] - g[0] * g[1] <= _MAX_EXTRA_TOKENS
         ]
-        return ("NLC", token_grids[-1]) if token_grids else None
+        return Layout("NLC", token_grids[-1]) if token_grids else None
     return None
 
 
@@ -58,16 +76,20 @@ def _is_convolution_grid(grid: Pair, convolution_grids: list[Pair]) -> bool:
 
 
 def to_nchw(value: Tensor, layout: Layout | None, layer: str) -> Tensor:
-    """A layer's value or gradient as (N, C, h, w), where its layout is known; memory is shared.
+    """A layer's value or gradient as (N, C, h, w), where its layout is known.
+
+    Memory is shared but where steps come before the images. Steps count as further channels.
 
     Raises:
         NotApplicableError: if its layout is unknown; the message has its shape.
     """
-    dim_order, (height, width) = layout or ("", (0, 0))
+    dim_order, (height, width), steps = layout or Layout("", (0, 0))
     if dim_order == "NCHW" and value.dim() == 4:
         return value
     if dim_order == "NHWC" and value.dim() == 4:
         return value.permute(0, 3, 1, 2)
+    if dim_order in (STEPS_FIRST, IMAGES_FIRST) and value.dim() == 4 and len(value) % steps == 0:
+        return unfold(value, dim_order, steps)
     extra_tokens = (
         value.shape[1] - height * width if dim_order == "NLC" and value.dim() == 3 else -1
     )

@@ -358,7 +358,9 @@ class _Tracer:
         field = self.fields.get(id(value)) if self._is_map(value) else None
         one_image = value.dim() > 0 and len(value) == 1
         dim_order = self.dim_orders.get(id(value)) if one_image else BATCH_NOT_FIRST
-        return tuple(value.shape[1:]), field, dim_order, self.position
+        is_squeezed = value.dim() == 1 and not one_image  # numbers whose axis of images is lost
+        shape = value.shape if is_squeezed else value.shape[1:]
+        return tuple(shape), field, dim_order, self.position
 
     def _is_map(self, value: Tensor) -> bool:
         field = self.fields.get(id(value))

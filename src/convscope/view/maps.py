@@ -52,7 +52,8 @@ def maps(
         >>> pictures.save("maps.png").name
         'maps.png'
     """
-    value = net.layers.to_nchw(net.activations(images, (layer,))[layer], layer)
+    pixels = net.as_pixels(images)
+    value = net.to_nchw(net.activations(pixels, (layer,))[layer], layer, pixels)
     numbers = _channel_numbers(value, layer, channels, strongest)
     recipe = recipe_for(net, "maps", layer=layer, channels=channels, strongest=strongest)
     captions = [] if numbers is None else [str(k) for k in numbers]

@@ -33,7 +33,7 @@ def values(state: SharedState, photo: Photograph, layer: str) -> Tensor:
         return known[layer][0]
     with state.network() as net:
         found = net.activations(photo.pixels, (layer,))[layer]
-        return net.layers.to_nchw(found, layer)[0].detach().cpu()
+        return net.to_nchw(found, layer, photo.pixels)[0].detach().cpu()
 
 
 def _sheet(state: SharedState, photo: Photograph, layer: str) -> Answer:

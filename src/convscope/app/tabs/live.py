@@ -62,7 +62,7 @@ def _forward_and_gradcam(net: Network, pixels: torch.Tensor, layer: str) -> tupl
 def _tiles(
     net: Network, value: torch.Tensor, layer: str, followed: int, pixels: torch.Tensor
 ) -> Answer:
-    maps = net.layers.to_nchw(value.detach(), layer)[0].cpu()
+    maps = net.to_nchw(value.detach(), layer, pixels)[0].cpu()
     strongest = maps.mean((1, 2)).topk(min(TILES, len(maps))).indices
     known = followed < len(maps)
     return {
