@@ -126,6 +126,29 @@ def test_the_compiler_is_back_wherever_a_pass_is_cut(module):
         assert calls, number
 
 
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda net, images: convscope.cam(net, images, 1).values,
+        lambda net, images: net.score(convscope.logit(1), images),
+    ],
+)
+def test_a_compiled_function_of_the_users_may_call(net, images, work):
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    expected, before = work(net, images), state_of(net.module)
+    assert torch.equal(expected, torch.compile(work, backend=backend)(net, images))
+    assert_untouched(before, net.module)
+    torch.compile(lambda x: x + 1, backend=backend)(torch.zeros(1))
+    assert graphs
+    torch.compiler.reset()
+
+
 def test_wrappings_of_wrappings_are_unwrapped():
     module = nn.Conv2d(3, 8, 3)
     wrapped = torch.compile(nn.DataParallel(torch.compile(module, backend="eager")))

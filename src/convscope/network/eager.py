@@ -9,20 +9,34 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _lock = threading.Lock()  # nobody waits while holding it
 _passes: list[Any] = []  # first torch's context, which knows the stance outside of all passes
 
 
+def disable_compiler(function: Callable[P, T]) -> Callable[P, T]:
+    """`function` as the compiler skips it when a compiled function of the user's calls it."""
+    return torch.compiler.disable(function) if _is_compiler_loaded() else function
+
+
 def run_eagerly(stack: ExitStack) -> None:
     """Ignore what was compiled until `stack` is closed."""
-    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes a second
-        _enter()
-        stack.callback(_leave)
+    if _is_compiler_loaded():
+        disable_compiler(_enter)()
+        stack.callback(disable_compiler(_leave))
+
+
+def _is_compiler_loaded() -> bool:
+    """Else nothing is compiled, and importing the compiler takes a second."""
+    return "torch._dynamo" in sys.modules
 
 
 def _enter() -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from convscope.errors import ArgumentError
 from convscope.interrupts import deferred_signals
+from convscope.network.eager import disable_compiler
 from convscope.network.network import Network
 
 P = ParamSpec("P")
@@ -35,7 +36,7 @@ def takes_network(function: Callable[P, T]) -> Callable[P, T]:
         if net is not default and not isinstance(net, Network):
             raise ArgumentError(_sentence(function.__name__, net))
         with deferred_signals():
-            return function(*args, **kwargs)
+            return disable_compiler(function)(*args, **kwargs)
 
     return checked
 
