@@ -102,7 +102,7 @@ def cam(
         raise ArgumentError(msg)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
-    layers = _layers(net, layer, method)
+    layers = _layers(net, layer, method, target)
 
     def compute(layer_name: str) -> Tensor:
         parts = in_batches(
@@ -260,14 +260,16 @@ def _normalized(heat: Tensor) -> Tensor:
     return torch.where(maximum > 0, positive / maximum, 0.0)
 
 
-def _layers(net: Network, layer: str | Sequence[str] | None, method: str) -> list[str]:
+def _layers(
+    net: Network, layer: str | Sequence[str] | None, method: str, objective: Objective
+) -> list[str]:
     if method == "fullgrad":
         if layer is not None:
             msg = "FullGrad reads all layers at once; leave the layer out."
             raise ArgumentError(msg)
         return ["all"]
     if layer is None:
-        return [net.layers.default.name]
+        return [net.layers.default_for(objective.layers).name]
     addresses = net.layers.as_addresses(layer)
     if not addresses:
         msg = "There is no layer: give at least one address, or None for the last map."

@@ -138,7 +138,7 @@ class _PathToLinear:
         else:
             self.is_broken = True
 
-    def on_module(self, name: str, module: nn.Module, output: Any) -> None:
+    def on_module(self, name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
         if output is self._linear_result and output is not None and isinstance(module, nn.Linear):
             self.name, self.module = self.name or name, module
 

@@ -205,11 +205,14 @@ class Network:
         image = torch.full((1, 3, *size), 0.5, dtype=torch.float32, device=self.device)
         unloaded = weights_by_name(self.module, self.missing)
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
+            scores = partial(scores_in, selector=self.output)
             x = self.preprocess(image)
             if x.shape[-2:] == image.shape[-2:]:
-                layers = Layers(trace(self.module, x, unloaded=unloaded))
+                layers = Layers(trace(self.module, x, unloaded=unloaded, scores_in=scores))
             else:
-                layers = Layers(trace(self.module, image, self.preprocess, unloaded))
+                layers = Layers(
+                    trace(self.module, image, self.preprocess, unloaded, scores_in=scores)
+                )
         layers.find_orders_with(partial(self._fold_orders, size))
         return layers
 

@@ -67,14 +67,14 @@ class _FunctionListener(TorchFunctionMode):
 @contextmanager
 def trace_calls(
     module: nn.Module,
-    on_module: Callable[[str, nn.Module, Any], None],
+    on_module: Callable[[str, nn.Module, Any, Any], None],
     on_function: Callable[[Any, Any, Any, Any], None],
 ) -> Iterator[None]:
     """Report every module and every torch function that finishes inside the block.
 
     Args:
         module: the network; reports come for each of its submodules.
-        on_module: called with name, module and output.
+        on_module: called with name, module, inputs and output.
         on_function: called with function, positional and named arguments and result.
     """
 
@@ -82,12 +82,12 @@ def trace_calls(
         on_function(func, args, kwargs, result)
         return result
 
-    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda child, _inputs, output: on_module(name, child, output)
+    def hook(name: str) -> Callable[[nn.Module, Any, Any, Any], None]:
+        return lambda child, args, kwargs, output: on_module(name, child, (args, kwargs), output)
 
     with ExitStack() as stack:
         for name, child in named_layers(module):
-            stack.callback(child.register_forward_hook(hook(name)).remove)
+            stack.callback(child.register_forward_hook(hook(name), with_kwargs=True).remove)
         stack.enter_context(_FunctionListener(report))
         yield
 

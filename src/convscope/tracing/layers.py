@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.html_table import html_table
+from convscope.tracing.default_layer import last_map
 from convscope.tracing.hooks import ValueLocation
 from convscope.tracing.layer_info import (
     LayerInfo,
@@ -27,7 +28,10 @@ from convscope.tracing.layer_info import (
 from convscope.tracing.layouts import Layout, detect_layout, to_nchw, unique_grids
 from convscope.tracing.placement import Placement
 from convscope.tracing.receptive_field import ReceptiveField
-from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Key, Run, Trace
+from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Run, Trace
+from convscope.tracing.value_graph import Key, ValueGraph
+
+INPUT, OUTPUT = "input", "output"
 
 FindOrders = Callable[[Mapping[str, ValueLocation]], Mapping[str, tuple[str, int]]]
 """Places of layers -> how each holds several steps of an image, and how many; see `folded_batch`."""
@@ -52,7 +56,10 @@ class Layers(Sequence[LayerInfo]):
         last_runs = {run.name: run for run in trace.runs}
         first_runs = _first_runs(trace.runs)
         convs = [run.name for run in first_runs if isinstance(run.module, nn.Conv2d)]
+        self._graph = trace.graph
+        self._score_values = _numbers(trace.graph, trace.score_keys)
         self._locations: dict[str, ValueLocation] = {}
+        self._values: dict[str, int | None] = {}
         self._fields: dict[str, ReceptiveField | None] = {}
         self._dim_orders: dict[str, str | None] = {}
         self._positions: dict[str, int] = {}
@@ -79,22 +86,19 @@ class Layers(Sequence[LayerInfo]):
             rows.append((value.position, function_info(value, name, stage)))
         self._rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
         self._unlisted = unlisted
-        self._default = self._before_attention() or _last_map_name(trace, self._rows)
+        self._names = _names_by_value(
+            trace, last_runs, {row.name for row in self._rows if row.stage}
+        )
+        self._norms = {number for number, name in self._names.items() if self._is_norm(name)}
+
+    def _is_norm(self, name: str) -> bool:
+        return name in self._locations and self.find(name).kind == "norm"
 
     def _register(self, name: str, location: ValueLocation, value: Run | Call) -> None:
         self._locations[name] = location
+        self._values[name] = self._graph.number(value.key)
         self._fields[name], self._dim_orders[name] = value.field, value.dim_order
         self._positions[name] = value.position
-
-    def _before_attention(self) -> str | None:
-        """In a transformer of tokens the norm before the last attention; behind it the tokens of
-        the grid no longer reach the class token.
-        """  # noqa: D205 - one sentence that needs two lines
-        tokens = [row for row in self._rows if (self._layout(row) or ("",))[0] == "NLC"]
-        attention = [k for k, row in enumerate(tokens) if _is_attention(row.name.lower())]
-        before = tokens[: attention[-1]] if attention else []
-        norms = [row.name for row in before if row.kind == "norm"]
-        return norms[-1] if norms else None
 
     @overload
     def __getitem__(self, index: int) -> LayerInfo: ...
@@ -145,15 +149,35 @@ class Layers(Sequence[LayerInfo]):
 
     @property
     def default(self) -> LayerInfo:
-        """The last map before the head's pooling, where class activation maps are read.
+        """The last map that all of the scores depend on, where class activation maps are read.
 
         Raises:
             NotApplicableError: where the network keeps no map that far.
         """
-        if self._default is None:
+        return self._last_map(self._score_values, scores=True)
+
+    def default_for(self, addresses: Sequence[str]) -> LayerInfo:
+        """The last map that all of these layers depend on; one of them, if it is a map itself.
+
+        Args:
+            addresses: the layers that an objective reads; "output" is the scores.
+
+        Raises:
+            LayerNotFoundError: if an address names no layer.
+            NotApplicableError: if there is no such map.
+        """
+        if OUTPUT in addresses:
+            return self.default
+        inner = [address for address in addresses if address != INPUT]
+        values = [self._values[self.find(address).name] for address in inner]
+        return self._last_map([value for value in values if value is not None], scores=False)
+
+    def _last_map(self, targets: Sequence[int], *, scores: bool) -> LayerInfo:
+        chosen = last_map(self._graph, targets, set(self._names), self._norms, scores=scores)
+        if chosen is None:
             msg = "The last activation map of this network cannot be determined automatically; name the layer. The command 'convscope layers' and net.layers list them."
             raise NotApplicableError(msg)
-        return self.find(self._default)
+        return self.find(self._names[chosen])
 
     def find(self, address: str) -> LayerInfo:
         """The row that `address` names.
@@ -235,6 +259,9 @@ class Layers(Sequence[LayerInfo]):
         dim_order, shape = self._dim_orders[row.name], row.shape
         if dim_order == BATCH_NOT_FIRST:
             return self._folded_layouts().get(row.name)
+        number = self._values[row.name]
+        if number is not None and self._graph[number].has_cells:
+            return self._graph[number].layout
         if dim_order is not None and len(shape) == 3:
             return Layout(dim_order, shape[1:] if dim_order == "NCHW" else shape[:2])
         return detect_layout(shape, self.grids)
@@ -330,6 +357,25 @@ def _value_names(trace: Trace, last_runs: dict[str, Run]) -> dict[Key, str]:
     return names
 
 
+def _numbers(graph: ValueGraph, keys: Iterable[Key]) -> list[int]:
+    numbers = (graph.number(key) for key in keys)
+    return [number for number in numbers if number is not None]
+
+
+def _names_by_value(trace: Trace, last_runs: dict[str, Run], stages: set[str]) -> dict[int, str]:
+    """Each value's number -> its layer: a stage, else the outermost module, else the function."""
+    modules: dict[Key, list[str]] = {}
+    for run in trace.runs:
+        is_last = run is last_runs[run.name]
+        name = run.name if is_last else f"{run.name}#{run.number}"
+        modules.setdefault(run.key, []).append(name)
+    names = {call.key: f"{call.kind}:{call.number}" for call in reversed(trace.calls)}
+    for key, own in modules.items():
+        names[key] = next((name for name in own if name in stages), own[-1])
+    numbers = {key: trace.graph.number(key) for key in names if trace.graph.has(key)}
+    return {number: names[key] for key, number in numbers.items() if number is not None}
+
+
 def _runs_and_calls(trace: Trace) -> dict[str, tuple[Run | Call, ValueLocation]]:
     """Every run as `name#run` and every call as `kind:number`."""
     values: dict[str, tuple[Run | Call, ValueLocation]] = {}
@@ -338,21 +384,6 @@ def _runs_and_calls(trace: Trace) -> dict[str, tuple[Run | Call, ValueLocation]]
     for call in trace.calls:
         values[f"{call.kind}:{call.number}"] = call, ValueLocation(call.kind, call.number)
     return values
-
-
-def _last_map_name(trace: Trace, rows: Sequence[LayerInfo]) -> str | None:
-    key = trace.last_map
-    if key is None or key == trace.output_key:
-        return None
-    modules = [run.name for run in trace.runs if run.key == key]
-    stage_names = {row.name for row in rows if row.stage is not None}
-    calls = [f"{call.kind}:{call.number}" for call in trace.calls if call.key == key]
-    stages = [name for name in modules if name in stage_names]
-    return (stages[:1] or modules[-1:] or calls[:1] or ("",))[0] or None
-
-
-def _is_attention(name: str) -> bool:
-    return "attention" in name or "attn" in name
 
 
 _COLUMNS = ("layer", "name", "kind", "shape", "receptive field", "stride", "parameters")

@@ -32,7 +32,7 @@ class Layout(NamedTuple):
     steps: int = 1
 
 
-_MAX_EXTRA_TOKENS = 16  # class, distillation and register tokens
+MAX_EXTRA_TOKENS = 16  # class, distillation and register tokens
 
 
 def unique_grids(shapes: Iterable[tuple[int, ...]]) -> list[Pair]:
@@ -62,7 +62,7 @@ def detect_layout(shape: tuple[int, ...], grids: Iterable[Pair]) -> Layout | Non
         return Layout("NHWC", nhwc_grid) if is_nhwc else Layout("NCHW", nchw_grid)
     if len(shape) == 2:
         token_grids = [
-            g for g in convolution_grids if 0 <= shape[0] - g[0] * g[1] <= _MAX_EXTRA_TOKENS
+            g for g in convolution_grids if 0 <= shape[0] - g[0] * g[1] <= MAX_EXTRA_TOKENS
         ]
         return Layout("NLC", token_grids[-1]) if token_grids else None
     return None
@@ -93,6 +93,6 @@ def to_nchw(value: Tensor, layout: Layout | None, layer: str) -> Tensor:
     extra_tokens = (
         value.shape[1] - height * width if dim_order == "NLC" and value.dim() == 3 else -1
     )
-    if not 0 <= extra_tokens <= _MAX_EXTRA_TOKENS:
+    if not 0 <= extra_tokens <= MAX_EXTRA_TOKENS:
         raise NotApplicableError(no_maps(layer, value.shape))
     return value[:, extra_tokens:].transpose(1, 2).unflatten(2, (height, width))

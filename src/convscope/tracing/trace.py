@@ -16,7 +16,8 @@ alone could not tell: 32 channels of 32 by 16 cells look like 16 channels of 32 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -24,7 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscope.errors import NotApplicableError
 from convscope.randomness import forked_generator
+from convscope.tracing.cells import Cells, cells_after
 from convscope.tracing.hooks import (
     FUNCTION_KINDS,
     ValueLocation,
@@ -48,8 +51,7 @@ from convscope.tracing.receptive_field_rules import (
     grid_of,
     receptive_field_after,
 )
-
-Key = tuple[int, int]  # identity and version of a tensor
+from convscope.tracing.value_graph import Key, ValueGraph, is_differentiable
 
 # What may stand between a convolution and its activation without making it another value.
 _NORM_FUNCTIONS = frozenset(
@@ -58,14 +60,6 @@ _NORM_FUNCTIONS = frozenset(
         *("mul", "add", "__mul__", "__rmul__", "__add__", "__radd__", "contiguous", "to"),
     )
 )
-# Results of these are no activation of their own: the map before them is.
-_NOT_A_NEW_MAP = frozenset(
-    (
-        *("adaptive_avg_pool2d", "adaptive_max_pool2d", "dropout", "dropout2d", "contiguous"),
-        *("identity", "clone", "to", "float", "type", "permute", "view", "reshape"),
-    )
-)
-
 
 # Results of these have the shape of a map and nothing of its values.
 _CONSTANTS = frozenset(
@@ -75,7 +69,7 @@ _CONSTANTS = frozenset(
     )
 )
 
-
+_CHANGES_IN_PLACE = frozenset(("__setitem__", "copy_"))
 BATCH_NOT_FIRST = "batch not first"  # the dim_order of a value whose first axis is not the batch
 
 
@@ -136,18 +130,16 @@ class Trace:
         runs: every run of every named module, in order of completion.
         calls: every activation and pooling function, in order.
         stages: every convolution and pooling, in order.
-        last_map: the last value on the grid of the image that is not merely pooled.
-        output_key: of the network's output, where it is one tensor.
-        output: what the network returned.
+        graph: every value that depends on the image, and on which others it depends.
+        score_keys: of the network's scores; where these are unclear, of all tensors it returned.
         first_unloaded: the first use of a weight that was not loaded.
     """
 
     runs: list[Run] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
-    last_map: Key | None = None
-    output_key: Key | None = None
-    output: Any = None
+    graph: ValueGraph = field(default_factory=ValueGraph)
+    score_keys: list[Key] = field(default_factory=list)
     first_unloaded: WeightUse | None = None
 
     def location(self, key: Key) -> ValueLocation | None:
@@ -166,6 +158,8 @@ def trace(
     image: Tensor,
     preprocess: Callable[[Tensor], Tensor] | None = None,
     unloaded: Iterable[Tensor] = (),
+    *,
+    scores_in: Callable[[Any], Tensor] | None = None,
 ) -> Trace:
     """Run `image` (1, C, H, W) through `module` once and record all that happens.
 
@@ -177,25 +171,38 @@ def trace(
         preprocess: what makes the module's input of the image, where it moves pixels, as by
             another size; receptive fields are then those on the image.
         unloaded: weights of the module whose values mean nothing.
+        scores_in: takes the scores out of what the module returns.
     """
     tracer = _Tracer(image, unloaded)
     if preprocess is not None:
         with torch.no_grad(), trace_calls(nn.Identity(), tracer.on_module, tracer.on_function):
             image = preprocess(image)
-        tracer.trace, tracer.counts, tracer.open_stages = Trace(), {}, {}
+        tracer.trace = Trace(graph=tracer.graph)
+        tracer.counts, tracer.open_stages = {}, {}
     devices = [image.device] if image.device.type == "cuda" else []
     tracing = trace_calls(module, tracer.on_module, tracer.on_function)
     with forked_generator(devices), torch.no_grad(), tracing:
         output = module(image)
-    tracer.trace.output = output
-    tracer.trace.output_key = _key(output) if isinstance(output, Tensor) else None
+        scores = _scores(output, scores_in)
+    known = [_key(v) for v in _tensors([scores]) if tracer.graph.has(_key(v))]
+    tracer.trace.score_keys = known or [_key(v) for v in _tensors([output])]
     return tracer.trace
+
+
+def _scores(output: Any, scores_in: Callable[[Any], Tensor] | None) -> Any:
+    if scores_in is not None:
+        with suppress(NotApplicableError):  # several tensors: which one is meant is not said yet
+            return scores_in(output)
+    return output
 
 
 class _Tracer:
     def __init__(self, image: Tensor, unloaded: Iterable[Tensor]) -> None:
         self.trace = Trace()
         self.unloaded = {id(weight): weight for weight in unloaded}
+        self.results = {id(image)}  # what the image or a torch function returned
+        self.graph = self.trace.graph
+        self.graph.add(image, "", [], Cells.of_map(image))
         self.alive: list[Any] = [image]  # an identity is unique only while its tensor lives
         height, width = image.shape[-2:]
         grid = (height, width)
@@ -209,12 +216,15 @@ class _Tracer:
         self.counts: dict[Any, int] = {}
         self.position = 0
 
-    def on_module(self, name: str, module: nn.Module, output: Any) -> None:
+    def on_module(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        for value in _tensors([output]):
+            self.alive.append(value)
+            if id(value) not in self.results:  # no torch function was seen to make it
+                self._extend_graph("", [_key(one) for one in _tensors([inputs])], value, None)
         try:
             value = first_tensor(output)
         except TypeError:
             return
-        self.alive.append(value)
         if not name:
             return
         key = _key(value)
@@ -228,6 +238,7 @@ class _Tracer:
         kind = function_kind(func)
         if kind:  # of weights too, as `capture` counts them
             self._count(kind)
+        self._record_values(func, args, kwargs, result)
         name, args = _unpacked(getattr(func, "__name__", ""), args)
         inputs = [value for value in _tensors(args) if id(value) in self.fields]
         results = _tensors([result])
@@ -313,12 +324,41 @@ class _Tracer:
             order = "NCHW" if canvas.dim() == 4 else None
             self._know(canvas, known.hull(field) if known else field, order)
 
+    def _record_values(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        name, sources = getattr(func, "__name__", ""), _tensors([args, kwargs])
+        changed = args[0] if name in _CHANGES_IN_PLACE and args else None
+        results = [changed] if isinstance(changed, Tensor) else _tensors([result])
+        self.results.update(map(id, results))
+        self.alive.extend(results)
+        results = [v for v in results if is_differentiable(v) and not self.graph.has(_key(v))]
+        if not results or all(self.graph.number(_key(one, changed)) is None for one in sources):
+            return
+        if isinstance(changed, Tensor):
+            cells: list[Cells | None] = [self._cells_written(changed, sources[1:])]
+        else:
+            cells = cells_after(func, name, args, kwargs, self.graph.cells_of, results)
+        for value, known in zip(results, cells, strict=True):
+            keys = [_key(one, value) for one in sources]
+            self._extend_graph(name, keys, value, known)
+
+    def _cells_written(self, target: Tensor, values: list[Tensor]) -> Cells | None:
+        """Of a tensor that others were written into."""
+        written = [self.graph.cells_of(value) for value in values]
+        known = [cells for cells in written if cells and cells.ids.shape == target.shape]
+        return known[0] if known else self.graph.cells_of(target)
+
+    def _extend_graph(self, name: str, keys: list[Key], value: Tensor, cells: Cells | None) -> None:
+        self.graph.add(value, name, keys, cells)
+        base = value._base  # noqa: SLF001 - the tensor of which it is a view
+        if base is not None and _key(value) != (id(value), 0) and not self.graph.has(_key(base)):
+            inside = cells.inside(value, base) if cells else None
+            self.alive.append(base)
+            self.graph.add(base, name, [*keys, _key(base)], inside)
+
     def _record_result(self, func: Any, name: str, inputs: list[Tensor], result: Tensor) -> None:
         self._record_call(func, name, result)
         single_input = len({id(value) for value in inputs}) == 1
         self._extend_stage(name, _key(inputs[0], before=result), result, single_input=single_input)
-        if name not in _NOT_A_NEW_MAP and function_kind(func) != "pool" and self._is_map(result):
-            self.trace.last_map = _key(result)
 
     def _record_call(self, func: Any, name: str, result: Tensor) -> None:
         kind = function_kind(func)
@@ -396,6 +436,8 @@ def _tensors(args: Iterable[Any]) -> list[Tensor]:
             tensors.append(value)
         elif isinstance(value, list | tuple):
             tensors.extend(_tensors(value))
+        elif isinstance(value, Mapping):
+            tensors.extend(_tensors(value.values()))
     return tensors
 
 

@@ -1,0 +1,265 @@
+"""Which cell of the picture's grid each element of a value belongs to.
+
+How this works. Beside every value of the dry pass runs a tensor of whole numbers of the same shape:
+for each element the number of its cell, row by row, or -1 for what has no cell, as a class token.
+What only moves elements is done to the numbers too:
+
+    map (1, 8, 2, 2)      0 1 / 2 3 in every channel
+    flatten, transpose    tokens 0, 1, 2, 3
+    cat with a token      -1, 0, 1, 2, 3
+    [:, 0]                -1: the class token alone, no map
+
+So it is known, not guessed from shapes, whether tokens lie row by row, where windows were put back
+in place, and where a network took its tokens out of order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from convscope.tracing.layouts import MAX_EXTRA_TOKENS, Layout
+
+Pair = tuple[int, int]
+
+MOVES = frozenset(
+    (
+        *("view", "reshape", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"),
+        *("flatten", "unflatten", "__getitem__", "select", "narrow", "squeeze", "unsqueeze"),
+        *("roll", "flip", "chunk", "split", "unbind", "tensor_split", "expand", "expand_as"),
+        *("repeat", "contiguous", "clone", "view_as", "reshape_as", "index_select", "rearrange"),
+    )
+)
+"""Functions that only move elements about."""
+_TO_ANOTHER_GRID = frozenset(
+    (
+        *("conv2d", "conv_transpose2d", "max_pool2d", "max_pool2d_with_indices", "avg_pool2d"),
+        *("lp_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate", "upsample"),
+        *("pixel_shuffle", "pixel_unshuffle", "pad", "fractional_max_pool2d"),
+    )
+)
+MIXING = frozenset(
+    (
+        *("matmul", "bmm", "__matmul__", "baddbmm", "einsum", "scaled_dot_product_attention"),
+        *("multi_head_attention_forward", "_native_multi_head_attention"),
+    )
+)
+"""Functions by which tokens reach one another."""
+_WEIGHTED_LAST = MIXING | {"linear"}  # a sum over the last axis
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cell of each element of a value.
+
+    Attributes:
+        ids: of the value's shape; row times `width` plus column, or -1.
+        width: of the grid that is counted.
+    """
+
+    ids: Tensor
+    width: int
+
+    @classmethod
+    def of_map(cls, value: Tensor, dim_order: str = "NCHW") -> Cells:
+        """Those of a map, (N, C, h, w) or (N, h, w, C)."""
+        height, width = value.shape[2:] if dim_order == "NCHW" else value.shape[1:3]
+        plane = torch.arange(height * width, dtype=torch.int32).view(height, width)
+        plane = plane[None, None] if dim_order == "NCHW" else plane[None, :, :, None]
+        return cls(plane.expand(value.shape), width)
+
+    def plane(self, dim_order: str) -> Tensor | None:
+        """The cells (h, w) of a map in this order of axes, which may lie anywhere; else None."""
+        channels = 1 if dim_order == "NCHW" else 3
+        if self.ids.dim() != 4 or not (self.is_constant(0) and self.is_constant(channels)):
+            return None
+        return self.ids[0].select(channels - 1, 0)
+
+    def is_map(self, dim_order: str) -> bool:
+        """Whether it has rows and columns of cells, in any order; padding may surround them."""
+        plane = self.plane(dim_order)
+        if plane is None:
+            return False
+        rows, columns = (plane >= 0).any(1), (plane >= 0).any(0)
+        return _is_grid(plane[rows][:, columns], self.width)
+
+    def inside(self, view: Tensor, base: Tensor) -> Cells | None:
+        """Those of a tensor of which `view` shows a part."""
+        if not base.is_contiguous():
+            return None
+        ids = torch.full(base.shape, -1, dtype=torch.int32)
+        offset = view.storage_offset() - base.storage_offset()
+        ids.as_strided(view.shape, view.stride(), offset).copy_(self.ids)
+        return Cells(ids, self.width)
+
+    @property
+    def layout(self) -> Layout | None:
+        """The layout of one picture's value; None where it is no map.
+
+        A map may be flipped, rolled or transposed: `placement` knows where its cells lie. Tokens must
+        lie row by row, for only then do their numbers say which cells they are.
+        """
+        if not self.ids.dim() or self.ids.shape[0] != 1:
+            return None
+        for dim_order in ("NCHW", "NHWC"):
+            plane = self.plane(dim_order)
+            if plane is not None and self.is_map(dim_order):
+                return Layout(dim_order, (plane.shape[0], plane.shape[1]))
+        return self._token_layout() if self.ids.dim() == 3 and self.is_constant(2) else None
+
+    def _token_layout(self) -> Layout | None:
+        tokens = self.ids[0, :, 0]
+        for extra in range(min(MAX_EXTRA_TOKENS, len(tokens) - 1) + 1):
+            cells = tokens[extra:]
+            rows = len((cells // self.width).unique())
+            if len(cells) % rows == 0 and _is_ordered(cells.view(rows, -1), self.width):
+                return Layout("NLC", (rows, len(cells) // rows))
+        return None
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether no element belongs to a cell, as of a class token."""
+        return bool((self.ids < 0).all())
+
+    @property
+    def is_reordered(self) -> bool:
+        """Whether one picture's tokens, a cell each, lie in another order than row by row."""
+        if self.ids.dim() != 3 or len(self.ids) != 1 or self.layout or not self.is_constant(2):
+            return False
+        tokens = self.ids[0, :, 0]
+        cells = tokens[tokens >= 0]
+        return len(cells) > 1 and len(cells.unique()) == len(cells)
+
+    def is_constant(self, dim: int) -> bool:
+        """Whether the elements along an axis belong to one cell."""
+        if self.ids.shape[dim] == 1 or self.ids.stride(dim) == 0:
+            return True
+        return bool((self.ids == self.ids.narrow(dim, 0, 1)).all())
+
+    def resized(self, shape: torch.Size) -> Cells | None:
+        """The same for a result that differs along axes on which the cell does not change."""
+        if self.ids.dim() != len(shape):
+            return None
+        ids = self.ids
+        for dim, size in enumerate(shape):
+            if ids.shape[dim] != size:
+                if not self.is_constant(dim):
+                    return None
+                ids = ids.narrow(dim, 0, 1)
+        return Cells(ids.expand(shape), self.width)
+
+
+def cells_after(
+    func: Callable[..., Any],
+    name: str,
+    args: Any,
+    kwargs: Any,
+    cells_of: Callable[[Tensor], Cells | None],
+    results: list[Tensor],
+) -> list[Cells | None]:
+    """The cells of each result of a function.
+
+    Args:
+        func: the torch function.
+        name: its name.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        cells_of: the cells of an argument; None where they are unknown.
+        results: the tensors that it returned.
+    """
+    inputs = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
+    known = [cells for cells in map(cells_of, inputs) if cells is not None]
+    if not known:
+        return [None] * len(results)
+    if name in MOVES:
+        return _moved(func, args, kwargs, cells_of, results, known[0].width)
+    if name in ("cat", "concat", "concatenate", "stack"):
+        return _joined(func, args, kwargs, cells_of, results, known)
+    if name in _TO_ANOTHER_GRID:
+        return [_on_another_grid(known[0], value) for value in results]
+    if name in _WEIGHTED_LAST:
+        first = cells_of(inputs[0])
+        if first is None or not first.is_constant(first.ids.dim() - 1):
+            return [None] * len(results)
+        known = [first]
+    return [_first(cells.resized(value.shape) for cells in known) for value in results]
+
+
+def _first(candidates: Any) -> Cells | None:
+    return next((cells for cells in candidates if cells is not None), None)
+
+
+def _on_another_grid(cells: Cells, value: Tensor) -> Cells | None:
+    same = cells.resized(value.shape)  # also inside windows
+    if same is not None:
+        return same
+    if value.dim() != 4:
+        return None
+    for dim_order in ("NCHW", "NHWC"):
+        grid = value.shape[2:] if dim_order == "NCHW" else value.shape[1:3]
+        if cells.is_map(dim_order) and grid.numel() > 1:
+            return Cells.of_map(value, dim_order)
+    return None
+
+
+def _moved(
+    func: Any, args: Any, kwargs: Any, cells_of: Any, results: list[Tensor], width: int
+) -> list[Cells | None]:
+    """The function, done to the numbers."""
+
+    def numbers(value: Any) -> Any:
+        cells = cells_of(value) if isinstance(value, Tensor) else None
+        return value if cells is None else cells.ids
+
+    try:
+        moved = func(*(numbers(arg) for arg in args), **{k: numbers(v) for k, v in kwargs.items()})
+    except (RuntimeError, TypeError, IndexError, ValueError):
+        return [None] * len(results)
+    ids = [value for value in pytree.tree_leaves(moved) if isinstance(value, Tensor)]
+    if [value.shape for value in ids] != [value.shape for value in results]:
+        return [None] * len(results)
+    return [Cells(value, width) for value in ids]
+
+
+def _joined(
+    func: Any, args: Any, kwargs: Any, cells_of: Any, results: list[Tensor], known: list[Cells]
+) -> list[Cells | None]:
+    """Along channels each element keeps the cell of the first value; along tokens its own."""
+    along_channels = [cells.resized(results[0].shape) for cells in known]
+    if all(along_channels):
+        return along_channels[:1]
+
+    def numbers(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        cells = cells_of(value)
+        outside = torch.full((), -1, dtype=torch.int32)
+        return outside.expand(value.shape) if cells is None else cells.ids
+
+    args, kwargs = pytree.tree_map(numbers, (args, kwargs))
+    return [Cells(func(*args, **kwargs), known[0].width)]
+
+
+def _is_grid(plane: Tensor, width: int) -> bool:
+    """Whether cells (h, w) are rows and columns of the picture, or its columns and rows."""
+    if plane.numel() < 2 or bool((plane < 0).any()):
+        return False
+    rows, columns = plane // width, plane % width
+    return any(
+        bool((down == down[:, :1]).all() and (across == across[:1]).all())
+        for down, across in ((rows, columns), (columns, rows))
+    )
+
+
+def _is_ordered(plane: Tensor, width: int) -> bool:
+    """Whether cells (h, w) are rows and columns of the picture, in its order."""
+    if plane.numel() < 2 or bool((plane < 0).any()):
+        return False
+    rows, columns = plane // width, plane % width
+    aligned = (rows == rows[:, :1]).all() and (columns == columns[:1]).all()
+    return bool(aligned and (rows[:, 0].diff() > 0).all() and (columns[0].diff() > 0).all())

@@ -1,0 +1,109 @@
+"""The values of a pass, and from which others a gradient reaches each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from convscope.tracing.cells import Cells
+from convscope.tracing.layouts import Layout
+
+Key = tuple[int, int]  # identity and version of a tensor
+_NO_GRADIENT = frozenset(("detach", "detach_", "new_full", "new_zeros", "new_ones", "new_empty"))
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value.
+
+    Attributes:
+        function: name of the function that returned it; "" for the picture or a whole module.
+        sources: the values that it depends on, by number.
+        layout: how it holds a map on the picture's grid; None where it holds none.
+        has_cells: whether the cell of each of its elements is known.
+        is_outside: whether none of them belongs to a cell, as of a class token.
+        is_reordered: whether it holds each cell as a token, but not row by row.
+    """
+
+    function: str
+    sources: tuple[int, ...]
+    layout: Layout | None
+    has_cells: bool
+    is_outside: bool
+    is_reordered: bool
+
+
+class ValueGraph:
+    """Values in the order in which they were computed; number 0 is the picture."""
+
+    def __init__(self) -> None:
+        self._values: list[Value] = []
+        self._numbers: dict[Key, int] = {}
+        self._last: dict[int, int] = {}  # identity -> the latest version's number
+        self._cells: dict[int, Cells | None] = {}
+
+    def __getitem__(self, number: int) -> Value:
+        """The value of a number."""
+        return self._values[number]
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def has(self, key: Key) -> bool:
+        """Whether a value is known in this version."""
+        return key in self._numbers
+
+    def cells_of(self, value: Tensor) -> Cells | None:
+        """The cells of a value; None where they are unknown."""
+        return self._cells.get(id(value))
+
+    def number(self, key: Key) -> int | None:
+        """The number of a value; of a tensor that was changed unseen, of its last known version."""
+        return self._numbers.get(key, self._last.get(key[0]))
+
+    def add(
+        self, value: Tensor, function: str, sources: Iterable[Key], cells: Cells | None
+    ) -> None:
+        """Record a value; a gradient reaches only floats, and none goes through `detach`."""
+        numbers = {self.number(key) for key in sources}
+        if not is_differentiable(value) or function in _NO_GRADIENT:
+            numbers = set()
+        known = tuple(sorted(number for number in numbers if number is not None))
+        one = Value(
+            function,
+            known,
+            cells.layout if cells else None,
+            cells is not None,
+            cells is not None and cells.is_outside,
+            cells is not None and cells.is_reordered,
+        )
+        self._cells[id(value)] = cells
+        key = (id(value), value._version)
+        self._numbers[key] = self._last[id(value)] = len(self._values)
+        self._values.append(one)
+
+    def ancestors(self, numbers: Iterable[int]) -> set[int]:
+        """The values that some values depend on, and themselves."""
+        found: set[int] = set()
+        stack = list(numbers)
+        while stack:
+            number = stack.pop()
+            if number not in found:
+                found.add(number)
+                stack.extend(self._values[number].sources)
+        return found
+
+    def descendants(self, number: int) -> set[int]:
+        """The values that depend on one, and itself."""
+        found = {number}
+        for k, value in enumerate(self._values):
+            if any(source in found for source in value.sources):
+                found.add(k)
+        return found
+
+
+def is_differentiable(value: Tensor) -> bool:
+    """Whether a gradient can reach a tensor: whole numbers, as of classes, have none."""
+    return value.is_floating_point() or value.is_complex()

@@ -1,0 +1,229 @@
+"""The default layer of each kind of network, written small."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import convscope as cs
+from convscope.errors import NotApplicableError
+
+
+def body():
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU()),
+    )
+
+
+class Siamese(nn.Module):
+    def __init__(self, photo_first):
+        super().__init__()
+        self.body, self.photo_first = body(), photo_first
+        self.register_buffer("reference", torch.rand(1, 3, 32, 32))
+
+    def forward(self, x):
+        pair = (x, self.reference) if self.photo_first else (self.reference, x)
+        first, second = (self.body(one).mean((2, 3)) for one in pair)
+        return (first * second).sum(1, keepdim=True)
+
+
+class Prototypes(nn.Module):
+    """Distances to pictures of each class, whose maps are not the photograph's."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = body()
+        self.register_buffer("support", torch.rand(4, 3, 32, 32))
+
+    def forward(self, x):
+        query, known = self.body(x).mean((2, 3)), self.body(self.support).mean((2, 3))
+        return -torch.cdist(query, known)
+
+
+class Yolo(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = body()
+        self.down = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.SiLU())
+        self.heads = nn.ModuleList([nn.Conv2d(8, 16, 1) for _ in range(2)])
+        self.sides = nn.Conv2d(4, 1, 1, bias=False)
+
+    def forward(self, x):
+        fine = self.body(x)
+        maps = zip(self.heads, (fine, self.down(fine)), strict=True)
+        boxes = torch.cat([head(one).flatten(2) for head, one in maps], 2)
+        return self.sides(boxes.unflatten(1, (4, 4)).transpose(1, 2).softmax(1)).flatten(1, 2)
+
+
+class Pyramid(nn.Module):
+    """A backbone's coarse map reaches the scores of all sizes; its fine one only some."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.coarse = body(), nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.side, self.head = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 5, 3, padding=1)
+
+    def forward(self, x):
+        fine = self.fine(x)
+        coarse = self.coarse(fine)
+        fine = self.side(fine) + F.interpolate(coarse, scale_factor=2)
+        return torch.cat([self.head(one).flatten(2) for one in (fine, coarse)], 2)
+
+
+class Segmenter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.scores = body(), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x):
+        return {"out": F.interpolate(self.scores(self.body(x)), x.shape[-2:])}
+
+
+class LayerNorm2d(nn.LayerNorm):
+    def forward(self, x):
+        channels_last = x.permute(0, 2, 3, 1)
+        return F.layer_norm(channels_last, self.normalized_shape, self.weight, self.bias).permute(
+            0, 3, 1, 2
+        )
+
+
+class Block(nn.Module):
+    """A transformer's block; `mixer` takes the place of attention."""
+
+    def __init__(self, mixer=None):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.mlp, self.mixer = nn.Linear(8, 24), nn.Linear(8, 8), mixer
+
+    def forward(self, x):
+        y = self.norm1(x)
+        if self.mixer is None:
+            y = F.scaled_dot_product_attention(*self.qkv(y).chunk(3, -1))
+        else:
+            y = self.mixer(y.transpose(1, 2)).transpose(1, 2)
+        x = x + y
+        return x + self.mlp(self.norm2(x))
+
+
+class Tokens(nn.Module):
+    def __init__(self, *, class_token=False, mixer=False, pooled=False, reorder=False, back=False):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.blocks = nn.ModuleList([Block(nn.Linear(64, 64) if mixer else None)])
+        self.blocks.append(Block(nn.Linear(64, 64) if mixer else None))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 5)
+        self.token = nn.Parameter(torch.zeros(1, 1, 8)) if class_token else None
+        self.pooled, self.back = pooled, back
+        self.order = torch.randperm(64) if reorder else None
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        if self.token is not None:
+            x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        if self.order is not None:
+            x = x[:, self.order]
+        x = self.blocks[0](x)
+        if self.pooled:
+            x = F.max_pool2d(x.transpose(1, 2).unflatten(2, (8, 8)), 2).flatten(2).transpose(1, 2)
+        x = self.norm(self.blocks[1](x))
+        return self.head(x.mean(1) if self.token is None else x[:, 0])
+
+
+class SwinOfHuggingFace(nn.Module):
+    """Tokens are merged two by two: no convolution has their grid."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.second = nn.Conv2d(3, 8, 4, stride=4), Block(), Block()
+        self.merge, self.norm, self.head = nn.Linear(32, 8), nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.first(self.stem(x).flatten(2).transpose(1, 2)).unflatten(1, (8, 8))
+        corners = [x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
+        x = self.merge(torch.cat(corners, -1).flatten(1, 2))
+        return self.head(self.norm(self.second(x)).mean(1))
+
+
+class Branch(nn.Module):
+    """A residual branch ends in a layer; the sum of branch and skip is no layer's."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.branch, self.head = body(), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.head((x + self.branch(x)).mean((2, 3)))
+
+
+class BackToMap(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.stage, self.head = body(), nn.Linear(8, 8), nn.Linear(8, 5)
+        self.stage.register_forward_hook(lambda _m, _i, y: y)
+
+    def forward(self, x):
+        x = self.stage(self.stem(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+CASES = {
+    "photograph, reference": (lambda: Siamese(photo_first=True), "body.3#1"),
+    "reference, photograph": (lambda: Siamese(photo_first=False), "body.3"),
+    "prototypes": (Prototypes, "body.3#1"),
+    "a head for each size": (Yolo, "body.3"),
+    "pyramid": (Pyramid, "coarse.1"),
+    "segmenter": (Segmenter, "body.3"),
+    "LayerNorm2d": (
+        lambda: nn.Sequential(
+            body(), LayerNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+        ),
+        "1",
+    ),
+    "class token": (lambda: Tokens(class_token=True), "blocks.1.norm1"),
+    "mean of tokens": (Tokens, "norm"),
+    "mixer": (lambda: Tokens(mixer=True), "norm"),
+    "pooled tokens": (lambda: Tokens(pooled=True), "norm"),
+    "merged tokens": (SwinOfHuggingFace, "norm"),
+    "residual branch": (Branch, "body.3"),
+    "back to a map": (BackToMap, "stage"),
+}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_the_default_layer(kind):
+    make, expected = CASES[kind]
+    torch.manual_seed(0)
+    net = cs.Network(make().eval(), input_size=(32, 32))
+    assert expected == net.layers.default.name
+
+
+def test_tokens_in_another_order_are_no_map():
+    net = cs.Network(Tokens(reorder=True).eval(), input_size=(32, 32))
+    assert net.layers.layout("norm") is None
+    with pytest.raises(NotApplicableError, match="another order"):
+        _ = net.layers.default
+
+
+def test_merged_tokens_have_the_map_of_plain_torch():
+    torch.manual_seed(0)
+    module = SwinOfHuggingFace().eval()
+    net = cs.Network(module, input_size=(32, 32))
+    pixels = torch.rand(2, 3, 32, 32)
+    kept = []
+    with module.norm.register_forward_hook(lambda _m, _i, y: kept.append(y)):
+        scores = module(pixels)
+    (gradient,) = torch.autograd.grad(scores[:, 1].sum(), kept)
+    expected = (gradient.mean(1, keepdim=True) * kept[0]).sum(2).view(2, 4, 4).detach()
+    torch.testing.assert_close(cs.cam(net, pixels, 1).values, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_an_inner_objective_has_its_own_default():
+    torch.manual_seed(0)
+    net = cs.Network(nn.Sequential(body(), nn.Conv2d(8, 5, 3)).eval(), input_size=(32, 32))
+    pixels = torch.rand(1, 3, 32, 32)
+    heat = cs.cam(net, pixels, "conv:2:3")
+    assert "0.2" == heat.recipe.parameters["layer"]
+    activations = net.module[0][:3](pixels)[:, 3].detach()
+    torch.testing.assert_close(heat.values, activations / activations[0].numel())
