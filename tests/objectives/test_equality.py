@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import convscope
 from convscope.attribution.finer_cam import against_rivals
+from convscope.errors import TargetError
 from convscope.objectives.makers import (
     box,
     channel,
@@ -174,6 +175,7 @@ def test_an_objective_of_ones_own_compares_by_its_function():
     own = Objective("mine", ("mid",), mean_of_mid)
     assert "custom" == own.kind
     assert own == Objective("mine", ["mid"], mean_of_mid) == pickle.loads(pickle.dumps(own))  # noqa: S301
+    assert own == Objective("mine", "mid", mean_of_mid)
     assert own != Objective("mine", ("mid",), max_of_mid)
     assert 2 * own == 2 * Objective("mine", ("mid",), mean_of_mid)
 
@@ -233,3 +235,9 @@ def test_no_code_decides_by_a_label():
         if any(is_label(part) for part in decided_by(node))
     ]
     assert [] == found
+
+
+def test_an_objective_that_reads_another_layer_is_told_which_it_named(net, images):
+    other = Objective("mine", "mid", lambda acts: acts["stem"].mean((1, 2, 3)))
+    with pytest.raises(TargetError, match=r"'stem' was not captured.*\('mid'\)"):
+        net.score(other, images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import NoReturn
 
 from torch import Tensor
 
@@ -44,6 +45,16 @@ class Activations(dict[str, Tensor]):
         return Activations(
             values, self.labels, self.layouts, probabilities=self.probabilities, count=count
         )
+
+    def __missing__(self, layer: str) -> NoReturn:
+        """Say which layers there are.
+
+        Raises:
+            TargetError: always.
+        """
+        layers = ", ".join(map(repr, self)) or "none"
+        msg = f"Layer {layer!r} was not captured; an objective can read only what its layers name ({layers})."
+        raise TargetError(msg)
 
     def maps(self, layer: str) -> Tensor:
         """A layer as (N, C, h, w), whatever its layout; (N, C) becomes maps of one cell.

@@ -26,7 +26,7 @@ class Objective:
 
     Attributes:
         label: short name for captions, file names and cache keys. Nothing is decided by it.
-        layers: addresses to capture; the pass stops after the last of them.
+        layers: addresses to capture, "input" and "output" among them; the pass stops after the last.
         read: activations -> (N,). Higher is more.
         spatial_map: activations -> (N, h, w), the map whose mean `read` returns; None if it reads no
             map.
@@ -65,8 +65,9 @@ class Objective:
     kind: str = "custom"
 
     def __post_init__(self) -> None:
-        """Accept a list of layers too, which could not be hashed."""
-        object.__setattr__(self, "layers", tuple(self.layers))
+        """Accept one address too, and a list, which could not be hashed."""
+        layers = (self.layers,) if isinstance(self.layers, str) else tuple(self.layers)
+        object.__setattr__(self, "layers", layers)
 
     def resolve_target(self, acts: Activations) -> Objective:
         """The objective with its target fixed, for methods that change the photograph.
