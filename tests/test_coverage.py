@@ -39,6 +39,13 @@ def test_every_row_once():
     assert {5} == {len(row) for row in ROWS}
 
 
+def test_methods_md_names_every_attribution_method():
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    families = ("cam", "pixels", "masks")
+    names = [name for name, one in convscope.CATALOG.items() if one.family in families]
+    assert [] == [name for name in names if f"`{name}`" not in page]
+
+
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_row(row):
     _, shown, here, test, remark = row
