@@ -35,6 +35,6 @@ def test_all_of_the_parts_or_an_error():
     answers = iter([False, True])
     reporter = Reporter(5, "cells", should_stop=lambda: next(answers))
     found = []
-    with pytest.raises(StoppedError, match="Stopped on request, after 3 of 5 cells: no map yet"):
+    with pytest.raises(StoppedError, match="Stopped on request, after 3 of 5 cells: no result yet"):
         found.extend(reporter.all_of([[1, 2, 3], [4, 5]]))
     assert [[1, 2, 3]] == found

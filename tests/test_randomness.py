@@ -4,12 +4,12 @@ import pytest
 import torch
 
 import convscope as cs
-from convscope.cli.arguments import LARGEST_SEED
+from convscope.cli.arguments import MAX_SEED
 from convscope.errors import ArgumentError
-from convscope.randomness import FEW, MOST, seeded
+from convscope.randomness import NUMPY_MAX_SEED, TORCH_MAX_SEED, seeded
 
 
-@pytest.mark.parametrize("seed", [0, 7, FEW, MOST])
+@pytest.mark.parametrize("seed", [0, 7, NUMPY_MAX_SEED, TORCH_MAX_SEED])
 def test_the_same_seed_draws_the_same_and_leaves_the_global_generator(seed):
     before = torch.get_rng_state()
     first, again = (torch.rand(5, generator=seeded(seed)) for _ in range(2))
@@ -17,9 +17,9 @@ def test_the_same_seed_draws_the_same_and_leaves_the_global_generator(seed):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("seed", [-1, MOST + 1, 1.0, True, None, "7"])
+@pytest.mark.parametrize("seed", [-1, TORCH_MAX_SEED + 1, 1.0, True, None, "7"])
 def test_what_is_no_seed_is_refused(seed):
-    with pytest.raises(ArgumentError, match=f"from 0 to {MOST}, not"):
+    with pytest.raises(ArgumentError, match=f"from 0 to {TORCH_MAX_SEED}, not"):
         seeded(seed)
 
 
@@ -29,7 +29,7 @@ def test_what_is_no_seed_is_refused(seed):
         lambda net, photo: cs.synthesize(net, "conv:2:1", seed=-1),
         lambda net, photo: cs.dream(net, photo, seed=-1),
         lambda net, photo: cs.saliency(net, photo, method="smoothgrad", seed=-1),
-        lambda net, photo: cs.saliency(net, photo, method="smoothgrad", seed=FEW + 1),
+        lambda net, photo: cs.saliency(net, photo, method="smoothgrad", seed=NUMPY_MAX_SEED + 1),
         lambda net, photo: cs.rise(net, photo, seed=-1),
         lambda net, photo: cs.occlusion(net, photo, fill="noise", seed=-1),
     ],
@@ -42,4 +42,4 @@ def test_every_function_that_draws_says_so(ask):
 
 
 def test_commands_take_the_seeds_that_every_function_takes():
-    assert LARGEST_SEED == FEW
+    assert MAX_SEED == NUMPY_MAX_SEED

@@ -168,7 +168,7 @@ def test_what_a_recipe_does_not_hold_must_be_given(bundled, photo, tmp_path):
         redo(path)
     assert_made_again(made, redo(path, preset=preset))
     with pytest.raises(ArgumentError, match="differs in"):
-        redo(path, preset=replace(preset, distinct=0.9))
+        redo(path, preset=replace(preset, rival_penalty=0.9))
 
 
 def test_what_was_chosen_or_stopped_is_not_passed_off_as_whole(bundled, photo, tmp_path):

@@ -19,7 +19,7 @@ from tests.test_contract import options, values
 
 THREADS = 8
 METHODS = [m for m in CATALOG.values() if m.name != "adversarial"]
-PATIENCE = 120  # seconds after which threads wait for each other for ever
+BAR_DELAY = 120  # seconds after which threads wait for each other for ever
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def in_threads(*jobs):
     threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in enumerate(jobs)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + BAR_DELAY
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
     assert not any(thread.is_alive() for thread in threads), "threads wait for each other"
@@ -220,7 +220,7 @@ def test_dry_passes_of_two_networks_leave_the_generator_alone():
         left.set()
 
     def join():
-        drawn.wait(PATIENCE)
+        drawn.wait(BAR_DELAY)
         trace(second, photographs(0))
 
     before = torch.get_rng_state()
@@ -303,19 +303,19 @@ def test_only_the_thread_inside_is_silent_and_others_may_change_filters_meanwhil
     def silent():
         with suppress_warnings():
             inside.set()
-            go_on.wait(PATIENCE)
+            go_on.wait(BAR_DELAY)
             # An error outside, in these tests.
             warnings.warn("of a file", UserWarning, stacklevel=1)
             with suppress_warnings():
                 warnings.warn("of another", UserWarning, stacklevel=1)
             warned.set()
-            leave.wait(PATIENCE)
+            leave.wait(BAR_DELAY)
 
     def heard():
-        inside.wait(PATIENCE)
+        inside.wait(BAR_DELAY)
         with warnings.catch_warnings():  # copies the filters, and puts back the list it found
             go_on.set()
-            warned.wait(PATIENCE)
+            warned.wait(BAR_DELAY)
             with pytest.raises(UserWarning, match="mine"):
                 warnings.warn("mine", UserWarning, stacklevel=1)
         leave.set()

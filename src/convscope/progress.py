@@ -86,5 +86,14 @@ class Reporter:
 
     def error(self) -> StoppedError:
         """What to raise when somebody asked to stop before there is a result."""
-        msg = f"Stopped on request, after {self.done} of {self.total} {self.what}: no map yet."
+        msg = f"Stopped on request, after {self.done} of {self.total} {self.what}: no result yet."
         return StoppedError(msg)
+
+    def raise_if_stopped(self) -> None:
+        """For what has no result before its last step.
+
+        Raises:
+            StoppedError: if somebody asks to stop.
+        """
+        if self.asks_to_stop():
+            raise self.error()

@@ -11,8 +11,8 @@ import torch
 
 from convscope.errors import ArgumentError
 
-MOST = 2**63 - 1  # that torch takes
-FEW = 2**32 - 1  # that numpy takes, and that can be multiplied
+TORCH_MAX_SEED = 2**63 - 1  # that torch takes
+NUMPY_MAX_SEED = 2**32 - 1  # that numpy takes, and that can be multiplied
 _GENERATORS = threading.RLock()
 
 
@@ -22,7 +22,7 @@ def seeded(seed: int) -> torch.Generator:
     Raises:
         ArgumentError: if this is no seed.
     """
-    return torch.Generator().manual_seed(checked(seed))
+    return torch.Generator().manual_seed(check_seed(seed))
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def forked_generator(devices: Sequence[torch.device] = ()) -> Iterator[None]:
         yield
 
 
-def checked(seed: int, most: int = MOST) -> int:
+def check_seed(seed: int, most: int = TORCH_MAX_SEED) -> int:
     """The seed, once it is known to be one.
 
     Raises:

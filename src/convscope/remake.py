@@ -108,16 +108,16 @@ def redo(
     network = _network(recipe, net, shown)
     request = _Request(recipe, network, shown, images, objective, preset, guide)
     try:
-        found = make(request)
-        if "resized" in recipe.parameters and isinstance(found, Heatmap):
-            found = found.resized(tuple(recipe.parameters["resized"]))
+        result = make(request)
+        if "resized" in recipe.parameters and isinstance(result, Heatmap):
+            result = result.resized(tuple(recipe.parameters["resized"]))
     except ConvscopeError:
         raise
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         msg = f"The recipe in {shown} cannot be followed ({type(error).__name__}: {error})."
         raise LoadError(msg) from error
-    _check_same(recipe, found.recipe, shown)
-    return found
+    _check_same(recipe, result.recipe, shown)
+    return result
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,13 @@ class _Request:
                 raise ArgumentError(msg)
             return given
         try:
-            found = parse(label)
+            result = parse(label)
         except TargetError:
-            found = None
+            result = None
         known = {"input", "output", *self.net.layers.addresses}
-        if found is None or found.label != label or not known.issuperset(found.layers):
+        if result is None or result.label != label or not known.issuperset(result.layers):
             self.ask_for(f"its objective, only its label {label!r}", "objective")
-        return found
+        return result
 
     @property
     def preset(self) -> str | Preset:
@@ -302,9 +302,9 @@ def _occlusion(request: _Request) -> Result:
 def _rise(request: _Request) -> Result:
     """The words of a class ask for its probability; the objective itself is taken as it is."""
     by_itself = request.recipe.parameters["scored"] == "by itself"
-    wanted = request.objective if by_itself else str(request.recipe.objective)
+    requested = request.objective if by_itself else str(request.recipe.objective)
     return rise(
-        request.net, request.images, wanted, **request.some("masks", "cells", "keep", "seed")
+        request.net, request.images, requested, **request.some("masks", "cells", "keep", "seed")
     )
 
 
@@ -334,15 +334,15 @@ def _dream(request: _Request) -> Result:
     kind, _, layer = label.rpartition(" ")
     if kind == "guided" and request.guide is None:
         request.ask_for("the guide of its dream", "guide")
-    wanted = layer if kind in ("energy of", "guided") else request.objective
+    requested = layer if kind in ("energy of", "guided") else request.objective
     options = {
         "config": DreamConfig(**{name: known[name] for name in asdict(DreamConfig())}),
         **request.some("side", "seed", "precision"),
     }
     if request.recipe.method == "dream_zoom":
         more = {"frames": known["frames"], "rate": known["closer"]}
-        return dream_zoom(request.net, request.images, wanted, **options, **more)
-    return dream(request.net, request.images, wanted, guide=request.guide, **options)
+        return dream_zoom(request.net, request.images, requested, **options, **more)
+    return dream(request.net, request.images, requested, guide=request.guide, **options)
 
 
 def _inverted(request: _Request) -> Result:

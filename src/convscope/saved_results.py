@@ -7,11 +7,11 @@ from pathlib import Path
 from convscope.attribution.occlusion_figures import OcclusionPanels
 from convscope.dataset.embedding_map import EmbeddingMap
 from convscope.diagnostics.compare import Comparison
-from convscope.results import Beside, Chart, Film, Heatmap, Pictures, Result, Strip, Table
-from convscope.results.archive import unpacked
+from convscope.results import Chart, Film, Heatmap, Pictures, Result, SideBySide, Strip, Table
+from convscope.results.archive import unpack
 
 _KINDS: tuple[type[Result], ...] = (
-    *(Heatmap, Pictures, Strip, Film, Chart, Table, Beside),
+    *(Heatmap, Pictures, Strip, Film, Chart, Table, SideBySide),
     *(OcclusionPanels, Comparison, EmbeddingMap),
 )
 KINDS = {kind.__name__: kind for kind in _KINDS}
@@ -39,4 +39,4 @@ def load_result(path: str | Path) -> Result:
         >>> again.values.equal(heat.values), again.recipe == heat.recipe
         (True, True)
     """
-    return unpacked(Path(path), KINDS)
+    return unpack(Path(path), KINDS)

@@ -113,11 +113,11 @@ class Visualizer:
         """
         address = self._seen_at(layer)
         pixels = self._read(image, fit)
-        found = maps(self.net, pixels, address)
+        result = maps(self.net, pixels, address)
         projected = deconv_strongest(self.net, pixels, address, top=top)
         photograph = Pictures(pixels, recipe_for(self.net, "photograph"), scale="pixels")
-        captioned = replace(found, captions=[f"{k}" for k in range(found.values.shape[1])])
-        words = f"{address} of {self.net.name}: {found.values.shape[1]} maps; the most active channels: {', '.join(projected.captions)}"
+        captioned = replace(result, captions=[f"{k}" for k in range(result.values.shape[1])])
+        words = f"{address} of {self.net.name}: {result.values.shape[1]} maps; the most active channels: {', '.join(projected.captions)}"
         results = {"photograph": photograph, "maps": captioned, "projections": projected}
         return Findings(results, words)
 

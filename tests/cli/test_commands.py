@@ -292,7 +292,7 @@ def test_a_bar_appears_only_when_it_takes_long(capsys, monkeypatch):
     with show.progress("quick work") as report:
         report(0, 2, "quick")
     assert ("", "") == tuple(capsys.readouterr())
-    monkeypatch.setattr(show, "PATIENCE", 0)
+    monkeypatch.setattr(show, "BAR_DELAY", 0)
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     with show.progress("slow work") as report:
         time.sleep(0.1)

@@ -149,8 +149,8 @@ def finished(out):
 
 def main():
     torch.set_num_threads(1)
-    module.BATCH, module.LEAST_SHARD = 4, 8
-    module.FILED_EVERY, module.FILING_SHARE = 0.0, float("inf")  # after every batch
+    module.BATCH, module.MIN_SHARD_PHOTOGRAPHS = 4, 8
+    module.SAVE_INTERVAL, module.SAVE_TIME_SHARE = 0.0, float("inf")  # after every batch
     if sys.argv[1] == "merge":
         for k, name in ((1, "a"), (2, "b")):
             module.survey(network(), Photos(), out=PLACE / name, shard=(k, 2))

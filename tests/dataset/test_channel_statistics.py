@@ -9,8 +9,8 @@ from convscope.dataset.channel_statistics import (
     LOWEST,
     BatchStatistics,
     ChannelStatistics,
+    bin_edges,
     bin_indices,
-    edges,
 )
 
 TOP = 3
@@ -105,7 +105,7 @@ def test_every_photograph_counts_once_in_the_histogram():
 
 
 def test_bins_hold_what_lies_between_their_edges():
-    borders = edges()
+    borders = bin_edges()
     for value in (1e-9, LOWEST, 0.01, 0.5, 1.0, 3.7, 100.0, 4095.0):
         b = int(bin_indices(torch.tensor([value], dtype=torch.float64))[0])
         assert 1 <= b < BINS

@@ -12,7 +12,7 @@ from convscope.dataset.embedding_map import EmbeddingMap, embedding_map
 from convscope.dataset.linear_probe import _accuracy, linear_probe, probe_chart
 from convscope.dataset.survey import survey
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.report.embedding_map_page import save_code_page
+from convscope.report.embedding_map_page import save_embedding_map_page
 from convscope.results import Recipe
 
 
@@ -116,7 +116,7 @@ def test_fewer_where_fewer_are_asked(found):
 
 def test_the_page_holds_everything(found, tmp_path):
     drawn = embedding_map(found, method="pca")
-    page = save_code_page(drawn, tmp_path / "embedding-map.html").read_text("utf-8")
+    page = save_embedding_map_page(drawn, tmp_path / "embedding-map.html").read_text("utf-8")
     data = json.loads(re.search(r"const data = (\{.*?\}), thumb", page).group(1))
     assert drawn.names == data["names"]
     assert drawn.grid().ravel().tolist() == data["grid"]

@@ -341,9 +341,9 @@ def test_a_folder_that_cannot_be_is_one_sentence(net, folder, tmp_path, name, wh
 def test_filing_an_unfinished_part_costs_a_small_share(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    pace = module._Pace()
+    pace = module._SaveThrottle()
     assert not pace.is_due()
-    now[0] = module.FILED_EVERY
+    now[0] = module.SAVE_INTERVAL
     assert pace.is_due()
     with pace.paid():
         now[0] += 1

@@ -13,7 +13,7 @@ from convscope.dataset.survey import merge_surveys, open_survey, survey, verify_
 from convscope.dataset.top_patches import top_activations
 from convscope.errors import ImageError, printable
 from convscope.report.channel_pages import channel_page, channel_sheet
-from convscope.report.embedding_map_page import code_page
+from convscope.report.embedding_map_page import embedding_map_html
 from tests.dataset.conftest import draw
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
@@ -71,7 +71,7 @@ def test_pages_captions_and_tables_show_them_escaped(net, odd, tmp_path):
     for suffix in ("png", "json", "csv", "npz"):
         near.save(tmp_path / f"near.{suffix}")
     page = channel_page(net, found, layer, 0, steps=1).html()
-    laid_out = code_page(embedding_map(found, method="pca"))
+    laid_out = embedding_map_html(embedding_map(found, method="pca"))
     shown = [page, laid_out, found.top_classes(layer, 0).words(), near.words()]
     for text in shown:
         text.encode("utf-8")

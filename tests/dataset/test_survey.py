@@ -237,7 +237,7 @@ RUN = """
     import convscope, torch
     from convscope.dataset import survey as module
     torch.set_num_threads(1)
-    module.BATCH, module.LEAST_SHARD = 2, 2
+    module.BATCH, module.MIN_SHARD_PHOTOGRAPHS = 2, 2
     net = convscope.load()
     print("ready", flush=True)
     module.survey(

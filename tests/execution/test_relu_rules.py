@@ -13,7 +13,7 @@ import convscope
 from convscope.attribution.modified_relu_gradients import deconvnet, guided, modified_relu_gradient
 from convscope.errors import NotApplicableError
 from convscope.execution.relu_rules import Gate, modified_relu
-from convscope.synthesis.forward_backward import redirected
+from convscope.synthesis.forward_backward import redirected_gradient
 
 SPELLINGS = {
     "relu": (math.inf, F.relu),
@@ -56,7 +56,7 @@ SPELLINGS = {
     "masked_fill_": (math.inf, lambda x: x.masked_fill_(~(x > 0), 0.0)),
     "by index": (math.inf, lambda x: (x.__setitem__(x < 0, 0), x)[1]),
 }
-RULES = {"guided": guided, "deconvnet": deconvnet, "redirected": redirected}
+RULES = {"guided": guided, "deconvnet": deconvnet, "redirected": redirected_gradient}
 
 
 def slow(name, g, x, top):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from convscope.render.grid import PAPER
-from convscope.results import Beside, Chart, Findings, Pictures, Recipe, Table
+from convscope.results import Chart, Findings, Pictures, Recipe, SideBySide, Table
 from convscope.results.findings import GAP, HEAD
 
 RECIPE = Recipe("study", "none", "")
@@ -49,7 +49,7 @@ def test_sheets_stand_side_by_side_under_their_titles(tmp_path):
     values = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1).repeat(1, 3, 28, 28)
     values[..., 0, 0] = 0.5  # flat tiles would be crossed out
     white, black = (Pictures(v, RECIPE, scale="pixels") for v in values.split(1))
-    both = Beside({"white": white, "black": black}, RECIPE)
+    both = SideBySide({"white": white, "black": black}, RECIPE)
     drawn = np.asarray(both.picture())
     wide = white.picture(tile=28).width
     assert (2 * wide + GAP, HEAD + white.picture(tile=28).height) == both.picture().size

@@ -26,7 +26,7 @@ from convscope import (
     load_result,
 )
 from convscope.errors import LoadError
-from convscope.results import Beside
+from convscope.results import SideBySide
 from tests.results.alike import assert_equal
 
 RECIPE = Recipe("study", "none", "0123", "class:1", {"window": [3, 4]}, 7, {"torch": "2"})
@@ -69,7 +69,7 @@ def results():
             RECIPE,
             bar="probability",
         ),
-        "beside": Beside({"recipe": sheet, "recipe ": sheet, "../x": sheet}, RECIPE),
+        "beside": SideBySide({"recipe": sheet, "recipe ": sheet, "../x": sheet}, RECIPE),
     }
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 import convscope
 from convscope import Heatmap, Pictures, Recipe, Table
 from convscope.errors import ArgumentError
-from convscope.results import cell_text
+from convscope.results import format_cell
 
 RECIPE = Recipe("gradcam", "tiny", "0123", "class:1")
 
@@ -143,7 +143,7 @@ def test_tables_as_text_json_and_csv(tmp_path):
     )
     assert "label, probability: a, 0.5; b, " == table.words()
     assert table.picture().width > 100
-    assert ["", "0.5", "1,000", "x"] == [cell_text(c) for c in (None, 0.5, 1000, "x")]
+    assert ["", "0.5", "1,000", "x"] == [format_cell(c) for c in (None, 0.5, 1000, "x")]
 
 
 def test_alternative_text_cannot_break_out_of_the_page():

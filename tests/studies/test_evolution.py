@@ -11,8 +11,8 @@ from PIL import Image
 import convscope
 from convscope.errors import ArgumentError, ImageError, LoadError, StoppedError
 from convscope.studies import evolution as study
-from convscope.studies.evolution import at, evolution
-from convscope.studies.top_activations import ChannelMaximum, channel_maxima, view
+from convscope.studies.channel_maxima import ChannelMaximum, channel_maxima, view
+from convscope.studies.evolution import evolution, load_checkpoint
 from tests.conftest import assert_untouched, state_of
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def test_the_strongest_cell_by_a_slow_search(net, photographs, monkeypatch):
 
 def test_a_checkpoint_is_put_into_a_copy(net, module, checkpoints):
     before = state_of(module)
-    other = at(net, checkpoints[1])
+    other = load_checkpoint(net, checkpoints[1])
     assert torch.equal(-module.stem.weight, other.module.stem.weight)
     assert_untouched(before, module)
 
@@ -144,7 +144,7 @@ def test_one_photograph_that_is_always_the_strongest(net, photographs, checkpoin
 def test_the_bundled_networks_own_checkpoints():
     """They are kept as bytes with scales; the last is the network that ships, nearly."""
     net = convscope.load()
-    last = at(net, ROOT / "training" / "checkpoints" / "epoch_090.safetensors")
+    last = load_checkpoint(net, ROOT / "training" / "checkpoints" / "epoch_090.safetensors")
     first, second = (convscope.predict(n, "sample:china", top=1).records()[0] for n in (net, last))
     assert first["class"] == second["class"]
     assert pytest.approx(first["probability"], abs=0.1) == second["probability"]

@@ -7,7 +7,7 @@ import torch
 from convscope.errors import ArgumentError, LayerNotFoundError, StoppedError
 from convscope.objectives.makers import logit, probability
 from convscope.studies import invariance as study
-from convscope.studies.invariance import MOVES, invariance, measured, moved
+from convscope.studies.invariance import MOVES, invariance, measure, move
 from tests.conftest import assert_untouched, state_of
 
 
@@ -18,17 +18,17 @@ def picture():
 
 def test_nothing_moves_at_the_start(picture):
     for change, by in (("translation", 0.0), ("scale", 1.0), ("rotation", 0.0)):
-        torch.testing.assert_close(picture, moved(picture, change, by), atol=1e-5, rtol=0)
+        torch.testing.assert_close(picture, move(picture, change, by), atol=1e-5, rtol=0)
 
 
 def test_down_is_down(picture):
     expected = picture[..., :15, :]  # a quarter of 20 rows
-    torch.testing.assert_close(expected, moved(picture, "translation", 0.25)[..., 5:, :])
+    torch.testing.assert_close(expected, move(picture, "translation", 0.25)[..., 5:, :])
 
 
 def test_a_quarter_turn_is_a_quarter_turn_to_the_left(picture):
     expected = picture.rot90(1, (2, 3))
-    torch.testing.assert_close(expected, moved(picture, "rotation", 90.0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(expected, move(picture, "rotation", 90.0), atol=1e-5, rtol=0)
 
 
 def test_turns_keep_shapes_in_oblong_pictures():
@@ -36,22 +36,22 @@ def test_turns_keep_shapes_in_oblong_pictures():
     y, x = torch.meshgrid(torch.arange(40.0), torch.arange(80.0), indexing="ij")
     disc = (-((y - 19.5) ** 2 + (x - 39.5) ** 2) / 30).exp().expand(1, 3, -1, -1)
     middle = (..., slice(8, 32), slice(28, 52))
-    assert (moved(disc, "rotation", 50.0) - disc)[middle].abs().mean() < 0.005
+    assert (move(disc, "rotation", 50.0) - disc)[middle].abs().mean() < 0.005
 
 
 def test_twice_as_large_shows_the_middle(picture):
     small = torch.nn.functional.avg_pool2d(picture, 2)
     large = torch.nn.functional.interpolate(small, scale_factor=2, mode="nearest")
-    middle = moved(large, "scale", 2.0)
+    middle = move(large, "scale", 2.0)
     expected = large[..., 5:15, 5:15].repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert (middle - expected).abs().mean() < (large - expected).abs().mean() / 3
 
 
 def test_distances_and_probabilities_by_the_formula(net, images):
     pixels, c = images[:1], 2
-    found = measured(net, pixels, ["conv:1", "stage:1"], c)
+    found = measure(net, pixels, ["conv:1", "stage:1"], c)
     for change, amounts in MOVES.items():
-        other = moved(pixels, change, amounts[3])
+        other = move(pixels, change, amounts[3])
         for layer in ("conv:1", "stage:1"):
             a, b = (net.activations(x, (layer,))[layer].double().numpy() for x in (pixels, other))
             expected = np.sqrt(((a - b) ** 2).sum()) / np.sqrt((a**2).sum())
@@ -62,7 +62,7 @@ def test_distances_and_probabilities_by_the_formula(net, images):
 
 def test_the_class_is_the_one_it_is_taken_for(net, images):
     best = max(range(5), key=lambda c: float(net.score(logit(c), images[:1]).detach()))
-    assert best == measured(net, images[:1], ["conv:1"])["class"]
+    assert best == measure(net, images[:1], ["conv:1"])["class"]
 
 
 def test_charts_and_table(net, images):
@@ -89,7 +89,7 @@ def test_resumed_after_a_stop(net, images, tmp_path, monkeypatch):
     part = invariance(net, photos, state=state, should_stop=lambda: next(answers))
     assert {"photograph 1"} == set(part.table.column("photograph"))
     calls = []
-    monkeypatch.setattr(study, "measured", lambda *a: calls.append(a) or measured(*a))
+    monkeypatch.setattr(study, "measure", lambda *a: calls.append(a) or measure(*a))
     whole = invariance(net, photos, state=state)
     assert 2 == len(calls)
     assert whole.table.rows == invariance(net, photos).table.rows

@@ -55,35 +55,36 @@ def test_every_input_is_one_of_six():
 
 
 def test_random_labels_keep_about_a_tenth(samples):
-    found = inputs.made("random-labels", samples, 0.5, 0, held_out=False)
+    found = inputs.make_input("random-labels", samples, 0.5, 0, held_out=False)
     same = float((found.labels == samples.labels).float().mean())
     assert 0.05 < same < 0.16
     assert torch.equal(found.pixels, samples.pixels)
 
 
 def test_partly_corrupted_labels_keep_the_rest_and_a_tenth_of_the_others(samples):
-    found = inputs.made("partly", samples, 0.4, 0, held_out=False)
+    found = inputs.make_input("partly", samples, 0.4, 0, held_out=False)
     assert 0.56 < float((found.labels == samples.labels).float().mean()) < 0.72
 
 
 def test_mean_of_shuffled_pictures_is_the_shuffled_mean(samples):
-    found = inputs.made("shuffled-pixels", samples, 0.5, 0, held_out=False)
+    found = inputs.make_input("shuffled-pixels", samples, 0.5, 0, held_out=False)
     mean = samples.pixels.mean(0, keepdim=True)
-    expected = inputs.shuffled(mean, torch.Generator().manual_seed(0))
+    expected = inputs.shuffle_pixels(mean, torch.Generator().manual_seed(0))
     torch.testing.assert_close(expected, found.pixels.mean(0, keepdim=True))
     assert not torch.equal(found.pixels, samples.pixels)
 
 
 def test_shuffled_test_pictures_keep_the_permutation(samples):
     learnt, tested = (
-        inputs.made("shuffled-pixels", samples, 0.5, 3, held_out=held) for held in (False, True)
+        inputs.make_input("shuffled-pixels", samples, 0.5, 3, held_out=held)
+        for held in (False, True)
     )
     assert torch.equal(learnt.pixels, tested.pixels)
 
 
 def test_random_pixels_are_moved_in_each_picture_in_its_own_way(samples):
     twice = inputs.Samples(samples.pixels[:1].expand(2, -1, -1, -1), samples.labels[:2], 10)
-    first, second = inputs.made("random-pixels", twice, 0.5, 0, held_out=False).pixels
+    first, second = inputs.make_input("random-pixels", twice, 0.5, 0, held_out=False).pixels
     assert not torch.equal(first, second)
     for moved in (first, second):  # whole pixels move: colours stay together
         there = {tuple(pixel.tolist()) for pixel in moved.flatten(1).T}
@@ -91,7 +92,7 @@ def test_random_pixels_are_moved_in_each_picture_in_its_own_way(samples):
 
 
 def test_gaussian_has_mean_and_deviation_of_the_colours(samples):
-    found = inputs.made("gaussian", samples, 0.5, 0, held_out=False).pixels
+    found = inputs.make_input("gaussian", samples, 0.5, 0, held_out=False).pixels
     torch.testing.assert_close(
         samples.pixels.mean((0, 2, 3)), found.mean((0, 2, 3)), atol=0.01, rtol=0
     )
@@ -102,14 +103,14 @@ def test_gaussian_has_mean_and_deviation_of_the_colours(samples):
 
 def test_whitened_by_the_formula():
     pixels = torch.rand(2, 3, 28, 28, dtype=torch.float64)
-    for picture, white in zip(pixels, inputs.whitened(pixels), strict=True):
+    for picture, white in zip(pixels, inputs.whiten(pixels), strict=True):
         values = picture.numpy().ravel()
         expected = (values - values.mean()) / max(values.std(), 1 / np.sqrt(values.size))
         np.testing.assert_allclose(expected, white.numpy().ravel(), atol=1e-12)
 
 
 def test_a_picture_of_one_colour_is_whitened_to_zeros():
-    assert not inputs.whitened(torch.full((1, 3, 28, 28), 0.25)).abs().max() > 1e-3
+    assert not inputs.whiten(torch.full((1, 3, 28, 28), 0.25)).abs().max() > 1e-3
 
 
 def test_photographs_of_a_folder_are_balanced_and_apart(folder):
@@ -157,7 +158,7 @@ def test_six_inputs_reach_zero_loss(folder, tmp_path):
     found = randomization_study(folder, tmp_path, networks=["mlp1"], count=16, held_out=8, most=150)
     assert next(iter(inputs.TITLES.values())) == found.table.column("input")[0]
     assert [1.0] * 6 == found.table.column("training accuracy")
-    assert max(found.table.column("loss")) <= fit.ZERO
+    assert max(found.table.column("loss")) <= fit.ZERO_LOSS
     assert {"loss", "time-to-fit", "test-error", "filters-mlp-1x512", "table"} == set(found.results)
     gaps = [
         a - b
@@ -179,10 +180,10 @@ def test_loss_of_the_curve_is_the_training_loss(folder, tmp_path):
     """With all photographs in one batch the first epoch's loss is that of the fresh weights."""
     learnt, _ = photographs.photographs(folder, 16, 8, seed=0)
     task = fit.Task("one", "mlp1", 1, 0)
-    run = fit.learn(task, learnt, tmp_path)
+    run = fit.fit(task, learnt, tmp_path)
     torch.manual_seed(0)
     fresh = DESIGNS["mlp1"].make(2)
-    scores = fresh(inputs.whitened(learnt.pixels))
+    scores = fresh(inputs.whiten(learnt.pixels))
     expected = torch.nn.functional.cross_entropy(scores, learnt.labels)
     assert pytest.approx(float(expected.detach()), rel=0.02) == run.loss[0]
 
@@ -190,11 +191,11 @@ def test_loss_of_the_curve_is_the_training_loss(folder, tmp_path):
 @pytest.mark.parametrize("design", ["mlp1", "alexnet"])
 def test_stopped_and_resumed_is_as_never_stopped(folder, tmp_path, design):
     learnt, _ = photographs.photographs(folder, 16, 8, seed=0)
-    whole = fit.learn(fit.Task("a", design, 4, 0), learnt, tmp_path / "whole")
+    whole = fit.fit(fit.Task("a", design, 4, 0), learnt, tmp_path / "whole")
     stop = Reporter(4, "a", should_stop=lambda: True)
-    half = fit.learn(fit.Task("a", design, 4, 0), learnt, tmp_path / "parts", stop)
+    half = fit.fit(fit.Task("a", design, 4, 0), learnt, tmp_path / "parts", stop)
     assert 1 == len(half.loss)
-    rest = fit.learn(fit.Task("a", design, 4, 0), learnt, tmp_path / "parts")
+    rest = fit.fit(fit.Task("a", design, 4, 0), learnt, tmp_path / "parts")
     assert whole.loss == rest.loss
     for one, other in zip(whole.module.parameters(), rest.module.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -221,7 +222,7 @@ def test_a_finished_run_is_not_run_again(folder, tmp_path):
     reports = []
     for _ in range(2):
         reporter = Reporter(3, "a", lambda *report: reports.append(report))
-        fit.learn(fit.Task("a", "mlp1", 3, 0), learnt, tmp_path, reporter)
+        fit.fit(fit.Task("a", "mlp1", 3, 0), learnt, tmp_path, reporter)
         assert 3 == reporter.done
     assert [(1, 3), (2, 3), (3, 3)] == [report[:2] for report in reports]
     assert reports[0][2].startswith("a: epoch 1, loss ")
@@ -229,16 +230,16 @@ def test_a_finished_run_is_not_run_again(folder, tmp_path):
 
 def test_state_of_another_study_is_refused(folder, tmp_path):
     learnt, _ = photographs.photographs(folder, 16, 8, seed=0)
-    fit.learn(fit.Task("a", "mlp1", 1, 0), learnt, tmp_path)
+    fit.fit(fit.Task("a", "mlp1", 1, 0), learnt, tmp_path)
     with pytest.raises(ArgumentError, match="is the state of another study; give another folder"):
-        fit.learn(fit.Task("a", "mlp1", 1, 1), learnt, tmp_path)
+        fit.fit(fit.Task("a", "mlp1", 1, 1), learnt, tmp_path)
 
 
 def test_damaged_state_is_refused(folder, tmp_path):
     learnt, _ = photographs.photographs(folder, 16, 8, seed=0)
     (tmp_path / "a.pt").write_bytes(b"no state")
     with pytest.raises(convscope.ConvscopeError, match="delete it to start again"):
-        fit.learn(fit.Task("a", "mlp1", 1, 0), learnt, tmp_path)
+        fit.fit(fit.Task("a", "mlp1", 1, 0), learnt, tmp_path)
 
 
 def test_no_draft_stays_and_the_generator_is_as_it_was(folder, tmp_path):

@@ -27,20 +27,20 @@ from convscope.errors import ArgumentError, ConvscopeError, NotApplicableError, 
 from convscope.execution.relu_rules import Gate
 from convscope.results import Pictures
 from convscope.synthesis.any_size import AnySize
-from convscope.synthesis.batch_objective import LEAD_SHARE, as_batch_objective
-from convscope.synthesis.forward_backward import ForwardBackward, redirected
+from convscope.synthesis.batch_objective import MARGIN, as_batch_objective
+from convscope.synthesis.forward_backward import ForwardBackward, redirected_gradient
 from convscope.synthesis.parametrizations import Fourier, Start
 from convscope.synthesis.presets import (
-    box_blurred,
-    centred,
-    standardised,
+    box_blur,
+    center,
+    standardize,
     with_contrast,
 )
 from convscope.synthesis.validate import resolve_preset
 from tests.conftest import assert_untouched, state_of
 
 FEW = {"steps": 12, "precision": "float32"}
-PLAIN = replace(PRESETS["fourier"], transforms=(), distinct=0.0)
+PLAIN = replace(PRESETS["fourier"], transforms=(), rival_penalty=0.0)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -91,7 +91,9 @@ def test_the_size_of_a_pass_changes_nothing(net):
     asked = as_batch_objective([f"mid:{k}" for k in range(7)], 1)
     images = Fourier(Start([0] * 7, (16, 16)))().detach()
     one, three = (
-        ForwardBackward(net, asked, "float32", batch=batch).uphill(images, (), redirect=True)
+        ForwardBackward(net, asked, "float32", batch=batch).score_and_gradient(
+            images, (), redirect=True
+        )
         for batch in (7, 3)
     )
     for a, b in zip(one, three, strict=True):
@@ -230,11 +232,11 @@ def test_redirected_relu_is_the_rule_written_out():
     """For one shut picture beside an open one; gradients are those of a score, to be raised."""
     x = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, 2.0, 3.0]])
     g = torch.tensor([[0.5, -0.5, 0.0], [0.5, -0.5, 1.0]])
-    found = redirected(g, Gate.from_output(x.relu(), math.inf))
+    found = redirected_gradient(g, Gate.from_output(x.relu(), math.inf))
     assert torch.equal(torch.tensor([[0.5, 0.0, 0.0], [0.0, -0.5, 1.0]]), found)
     x = torch.tensor([[7.0, 8.0, -1.0, -1.0], [7.0, 3.0, -1.0, 1.0]])
     g = torch.tensor([[0.5, -0.5, 0.25, -0.25], [0.5, -0.5, 1.0, 2.0]])
-    found = redirected(g, Gate.from_output(x.clamp(0, 6), 6.0))
+    found = redirected_gradient(g, Gate.from_output(x.clamp(0, 6), 6.0))
     assert torch.equal(torch.tensor([[0.0, -0.5, 0.25, 0.0], [0.0, -0.5, 0.0, 2.0]]), found)
 
 
@@ -460,7 +462,7 @@ def test_what_others_are_ahead_is_taken_off(net, images):
     for k in (best, (best + 1) % 8):
         own = float(means[k])
         other = second if k == best else float(means[best])
-        expected = own - 0.5 * max(0.0, other - own + LEAD_SHARE * abs(own))
+        expected = own - 0.5 * max(0.0, other - own + MARGIN * abs(own))
         found = as_batch_objective(f"mid:{k}", 1).read(acts, 0.5)
         assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
@@ -536,7 +538,7 @@ def test_sides_of_the_rounds():
 
 def test_finishes_written_out():
     x = torch.rand(2, 3, 8, 8) * 4 - 1
-    done = standardised(x)
+    done = standardize(x)
     assert float(done[0].mean()) == pytest.approx(0.5, abs=1e-4)
     assert float(done[0].std(correction=0)) == pytest.approx(0.1, abs=1e-4)
     full = (x[0] - x[0].min()) / (x[0].max() - x[0].min())
@@ -544,12 +546,12 @@ def test_finishes_written_out():
     torch.testing.assert_close(with_contrast(x)[0], expected)
     grey = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1).expand(2, 3, 8, 8).clone()
     grey[1, 0, 2, 2] += 0.2
-    shown = centred(grey)
+    shown = center(grey)
     assert torch.equal(torch.full((3, 8, 8), 0.5), shown[0])
     assert float(shown[1, 0, 2, 2]) == pytest.approx(1)
     y = torch.zeros(1, 1, 9, 9)
     y[..., 4, 4] = 25
-    assert torch.equal(box_blurred(y, 5)[0, 0, 2:7, 2:7], torch.ones(5, 5))
+    assert torch.equal(box_blur(y, 5)[0, 0, 2:7, 2:7], torch.ones(5, 5))
 
 
 def test_keras_step_is_the_gradient_over_its_root_mean_square():
@@ -566,11 +568,11 @@ def test_progress_steps_raise_the_score_by_what_was_wanted():
 
     p = nn.Parameter(torch.zeros(1, 2))
     p.grad = -torch.tensor([[3.0, 4.0]])
-    Progress([p], most=1e8, wanted=2.0).step()
+    Progress([p], most=1e8, target_rise=2.0).step()
     torch.testing.assert_close((p.detach() * torch.tensor([[3.0, 4.0]])).sum(), torch.tensor(2.0))
     q = nn.Parameter(torch.zeros(1, 1))
     q.grad = torch.tensor([[-1e-3]])
-    Progress([q], most=100.0, wanted=2.0).step()
+    Progress([q], most=100.0, target_rise=2.0).step()
     assert float(q.detach()) == pytest.approx(0.1)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 import convscope
 from convscope import adversarial, caricature, fooling_image, invert
 from convscope.errors import ArgumentError, NotApplicableError, TargetError
-from convscope.synthesis.adversarial import _in_bytes
+from convscope.synthesis.adversarial import _quantized
 from convscope.synthesis.invert import relative_distance
 from tests.conftest import assert_untouched, state_of
 
@@ -139,7 +139,7 @@ def test_the_least_change_holds_in_whole_bytes_and_half_of_it_does_not(small, im
     photo, _, changed = found.values
     assert wanted == int(net.activations(changed[None], ["output"])["output"].argmax())
     torch.testing.assert_close(changed * 255, (changed * 255).round())
-    half = _in_bytes(photo + 0.5 * (changed - photo))
+    half = _quantized(photo + 0.5 * (changed - photo))
     assert wanted != int(net.activations(half[None], ["output"])["output"].argmax())
     length = float((changed - photo).norm())
     assert found.recipe.parameters["l2"] == pytest.approx(length, abs=1e-3)

@@ -6,7 +6,7 @@ import torch
 
 from convscope.errors import NotApplicableError
 from convscope.images.read import read
-from convscope.synthesis.colour import mixed, mixing, separated
+from convscope.synthesis.colour import mix_colours, mixing_matrix, separate_colours
 from convscope.synthesis.parametrizations import Fourier, Phase, Pixels, Start, WithAlpha
 from convscope.synthesis.presets import PRESETS
 from convscope.synthesis.spectrum import frequencies, power_slope, sample_magnitude
@@ -48,7 +48,7 @@ def test_fourier_is_a_sum_of_waves_written_out(size):
             )
             wave = np.exp(2j * np.pi * (u * y / height + v * x / width))
             found += own.resolve_conj().numpy()[:, None, None] * wave / np.sqrt(height * width)
-    expected = (mixed(torch.tensor(found.real)[None]) / 4).sigmoid()
+    expected = (mix_colours(torch.tensor(found.real)[None]) / 4).sigmoid()
     torch.testing.assert_close(canvas().detach().double(), expected, rtol=1e-4, atol=1e-5)
     canvas.spectrum.data.zero_()
     torch.testing.assert_close(canvas().detach(), torch.full((1, 3, *size), 0.5))
@@ -98,12 +98,12 @@ def test_phase_keeps_the_strength_of_every_wave():
 
 
 def test_colours_are_a_root_of_the_covariance_and_can_be_undone():
-    assert mixing(3).norm(dim=0).max() == pytest.approx(1)
-    assert float(mixing(3)[0, 0]) == pytest.approx(0.26 / 0.46195, rel=1e-4)
+    assert mixing_matrix(3).norm(dim=0).max() == pytest.approx(1)
+    assert float(mixing_matrix(3)[0, 0]) == pytest.approx(0.26 / 0.46195, rel=1e-4)
     x = torch.randn(2, 3, 4, 5)
-    torch.testing.assert_close(separated(mixed(x)), x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(separate_colours(mix_colours(x)), x, rtol=1e-4, atol=1e-5)
     one = torch.randn(2, 1, 4, 5)
-    assert torch.equal(one, mixed(one))
+    assert torch.equal(one, mix_colours(one))
 
 
 def test_slopes_of_known_spectra():

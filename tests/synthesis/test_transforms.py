@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convscope.synthesis import transforms as T
-from convscope.synthesis.transforms import Moment, blurred, over
+from convscope.synthesis.transforms import Moment, blurred, composite
 
 
 def moment(seed=0, progress=0.0):
@@ -125,7 +125,7 @@ def test_crops_shrink_with_progress_and_stay_inside():
 def test_what_is_not_opaque_shows_the_ground():
     x = torch.ones(1, 4, 6, 6)
     x[:, 3, :3] = 0
-    laid = over(x, 0.25)
+    laid = composite(x, 0.25)
     assert torch.equal(torch.full((1, 3, 3, 6), 0.25), laid[:, :, :3])
     assert torch.equal(torch.ones(1, 3, 3, 6), laid[:, :, 3:])
     drawn = T.RandomBackground().draw(moment())(x)

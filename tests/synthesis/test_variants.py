@@ -10,12 +10,12 @@ import convscope
 from convscope import PRESETS, synthesize
 from convscope.errors import ArgumentError
 from convscope.synthesis.parametrizations import Fourier, Grey, Pixels, Start, WithAlpha
-from convscope.synthesis.presets import centred
+from convscope.synthesis.presets import center
 from convscope.synthesis.priors import AlphaPenalty, Decay
 from convscope.synthesis.variants import in_grey, with_opacity, with_spectrum
 
 FEW = {"steps": 12, "precision": "float32"}
-PLAIN = replace(PRESETS["fourier"], transforms=(), distinct=0.0)
+PLAIN = replace(PRESETS["fourier"], transforms=(), rival_penalty=0.0)
 
 
 def test_opacity_shows_where_it_matters(net):
@@ -79,7 +79,7 @@ def test_corrections_reach_the_pixels_inside(net):
 
 
 def test_the_mean_colour_tints_no_grey_picture():
-    finish = in_grey(replace(PRESETS["yosinski1"], finish=centred)).finish
+    finish = in_grey(replace(PRESETS["yosinski1"], finish=center)).finish
     shown = finish(torch.rand(1, 1, 4, 4).expand(-1, 3, -1, -1))
     assert torch.equal(shown[:, 0], shown[:, 1])
 

@@ -6,7 +6,7 @@ from torch import nn
 
 import convscope
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.render.grid import shape_of
+from convscope.render.grid import grid_shape
 from convscope.view.filters import noise_scores
 
 
@@ -33,7 +33,7 @@ def test_length_over_all_inputs(net):
     ("count", "shape"), [(64, (8, 8)), (256, (16, 16)), (512, (23, 23)), (10, (3, 4))]
 )
 def test_sheets_are_square(count, shape):
-    assert shape == shape_of(count)
+    assert shape == grid_shape(count)
 
 
 def test_mistakes(net):

@@ -23,7 +23,7 @@ from convscope.app.tabs.look import attribution_map
 from convscope.app.uploads import pop_upload
 from convscope.errors import ArgumentError, ConvscopeError, ImageError
 from convscope.objectives.makers import parse
-from convscope.render.colour import as_bytes
+from convscope.render.colour import to_uint8
 from convscope.synthesis.synthesize import synthesize as make
 from convscope.view.maps import maps as view_maps
 from convscope.view.predict import predict as view_predict
@@ -54,34 +54,34 @@ def predict(state: SharedState, photo: PhotoInput, top: int = 5) -> list[Answer]
     A photograph is a file (`gradio_client.handle_file`), the base64 text of one, or
     "sample:china". Each class has a number, a label, a probability and a score.
     """
-    found = _read_photo(state, photo)
+    result = _read_photo(state, photo)
     with state.network() as net:
-        return [dict(row) for row in view_predict(net, found.pixels, top=top).records()]
+        return [dict(row) for row in view_predict(net, result.pixels, top=top).records()]
 
 
 def cam(
     state: SharedState, photo: PhotoInput, target: str = "predicted", method: str = "gradcam"
 ) -> Answer:
     """Where the evidence for a class lies: raw values, and a picture over the photograph."""
-    found = _read_photo(state, photo)
+    result = _read_photo(state, photo)
     with state.network() as net:
-        made = attribution_map(
-            net, found.pixels, target, method, should_stop=state.stop_after_yield
+        pictures = attribution_map(
+            net, result.pixels, target, method, should_stop=state.stop_after_yield
         )
-    values, words = _rows(made.values[0]), made.words()
-    return {"values": values, "picture": encode_png(made.picture()), "words": words}
+    values, words = _rows(pictures.values[0]), pictures.words()
+    return {"values": values, "picture": encode_png(pictures.picture()), "words": words}
 
 
 def maps(
     state: SharedState, photo: PhotoInput, layer: str = "stage:1", strongest: int = 16
 ) -> Answer:
     """The strongest activation maps of a layer: channel numbers, raw values, a picture."""
-    found = _read_photo(state, photo)
+    result = _read_photo(state, photo)
     with state.network() as net:
-        made = view_maps(net, found.pixels, layer, strongest=strongest)
-    numbers = [int(caption) for caption in made.captions]
-    picture = encode_png(made.picture())
-    return {"channels": numbers, "values": _rows(made.values[0]), "picture": picture}
+        pictures = view_maps(net, result.pixels, layer, strongest=strongest)
+    numbers = [int(caption) for caption in pictures.captions]
+    picture = encode_png(pictures.picture())
+    return {"channels": numbers, "values": _rows(pictures.values[0]), "picture": picture}
 
 
 def synthesize(
@@ -90,11 +90,11 @@ def synthesize(
     """A picture of what a class ("class:church") or a channel ("conv:3:88") wants to see."""
     objective = parse(target)
     with state.network() as net:
-        made = make(
+        result = make(
             net, objective, steps=steps, size=size, seed=seed, should_stop=state.stop_after_yield
         )
-    picture = Image.fromarray(as_bytes(made.tile_arrays()[0]))
-    return {"picture": encode_png(picture), "recipe": made.recipe.json()}
+    picture = Image.fromarray(to_uint8(result.tile_arrays()[0]))
+    return {"picture": encode_png(picture), "recipe": result.recipe.json()}
 
 
 def _as_endpoint(state: SharedState, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,19 +104,19 @@ def _as_endpoint(state: SharedState, function: Callable[..., Any]) -> Callable[.
     """
 
     @wraps(function)
-    def answer(*given: Any) -> Any:
+    def answer(*arguments: Any) -> Any:
         try:
-            return function(state, *map(_check_value, parameters, given))
+            return function(state, *map(_check_value, parameters, arguments))
         except ConvscopeError as error:
             raise gr.Error(str(error), print_exception=False) from None
         except Exception:  # noqa: BLE001 - no path and no traceback may reach a stranger
             _LOG.exception("the endpoint %s failed", function.__name__)
             raise gr.Error(INTERNAL_ERROR, print_exception=False) from None
 
-    found = signature(function, eval_str=True)
-    parameters = list(found.parameters.values())[1:]
+    result = signature(function, eval_str=True)
+    parameters = list(result.parameters.values())[1:]
     answer.__annotations__ = {p.name: p.annotation for p in parameters}
-    answer.__signature__ = found.replace(parameters=parameters)  # type: ignore[attr-defined]
+    answer.__signature__ = result.replace(parameters=parameters)  # type: ignore[attr-defined]
     return answer
 
 

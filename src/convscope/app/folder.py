@@ -87,8 +87,8 @@ def _remove_if_dead(folder: Path) -> None:
             os.close(inside)
 
 
-def _is_ours(found: os.stat_result) -> bool:
-    return found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == stat.S_IRWXU
+def _is_ours(result: os.stat_result) -> bool:
+    return result.st_uid == os.geteuid() and stat.S_IMODE(result.st_mode) == stat.S_IRWXU
 
 
 def _remove_if_unlocked(folder: Path, inside: int) -> None:

@@ -157,8 +157,8 @@ class Guard:
 
 def _without_forwarded_headers(scope: Scope) -> Scope:
     """Without what a request claims about a way it took: anybody can write that."""
-    kept = [pair for pair in scope["headers"] if not FORWARDED_HEADERS.match(pair[0])]
-    return {**scope, "headers": kept}
+    rest = [pair for pair in scope["headers"] if not FORWARDED_HEADERS.match(pair[0])]
+    return {**scope, "headers": rest}
 
 
 def _split_url(address: str) -> SplitResult:
@@ -213,12 +213,12 @@ def _with_security_headers(send: Send) -> Send:
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [
+            rest = [
                 pair
                 for pair in message["headers"]
                 if pair[0].decode().lower() not in SECURITY_HEADERS
             ]
-            message = {**message, "headers": [*kept, *own]}
+            message = {**message, "headers": [*rest, *own]}
         await send(message)
 
     return sending

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from convscope.network.network import Network
-from convscope.render.colour import as_bytes, coloured
+from convscope.render.colour import apply_colormap, to_uint8
 from convscope.render.encode import data_uri, encode
-from convscope.render.grid import montage, scaled, shape_of
-from convscope.render.overlay import enlarged
+from convscope.render.grid import grid_shape, montage, normalize_tiles
+from convscope.render.overlay import resize_heatmap
 
 MAX_TILE_SIDE = 72  # cells of a map's longer side, at most, on a sheet of all channels
 
@@ -43,8 +43,8 @@ def encode_heatmap(values: Any, size: tuple[int, int], top: float | None = None)
     top = float(values.max()) if top is None else top
     if not top > 0 or not values.max() > 0:
         return ""
-    share = enlarged(np.asarray(values, dtype=np.float32) / top, size[1], size[0])
-    return encode_jpeg(Image.fromarray(as_bytes(coloured(share))))
+    share = resize_heatmap(np.asarray(values, dtype=np.float32) / top, size[1], size[0])
+    return encode_jpeg(Image.fromarray(to_uint8(apply_colormap(share))))
 
 
 def enlarge(net: Network, layer: str, plane: Tensor, pixels: Tensor) -> Tensor:
@@ -67,9 +67,9 @@ def encode_sprite(maps: Tensor) -> dict[str, Any]:
         `uri`, and where to find a tile: `columns`, `height`, `width` of one.
     """
     small = F.adaptive_avg_pool2d(maps[None], _within(maps.shape[-2:]))[0].numpy()
-    tiles = as_bytes(scaled(small[..., None]))
+    tiles = to_uint8(normalize_tiles(small[..., None]))
     count, height, width, _ = tiles.shape
-    _, columns = shape_of(count)
+    _, columns = grid_shape(count)
     picture = Image.fromarray(montage(tiles, columns)[..., 0])
     picture.putpalette(_palette())
     return {"uri": encode_png(picture), "columns": columns, "height": height, "width": width}
@@ -78,15 +78,15 @@ def encode_sprite(maps: Tensor) -> dict[str, Any]:
 @cache
 def _palette() -> bytes:
     """The colours of heat for the 256 values of a byte."""
-    return as_bytes(coloured(np.linspace(0.06, 1, 256)[None])).tobytes()
+    return to_uint8(apply_colormap(np.linspace(0.06, 1, 256)[None])).tobytes()
 
 
 def encode_tiles(shown: Tensor) -> dict[str, Any]:
     """Small pictures (n, h, w, 1 or 3) in [0, 1] as one, with where to find a tile."""
-    drawn = as_bytes(shown.numpy())
+    drawn = to_uint8(shown.numpy())
     drawn = np.repeat(drawn, 3, 3) if drawn.shape[3] == 1 else drawn
     count, height, width, _ = drawn.shape
-    _, columns = shape_of(count)
+    _, columns = grid_shape(count)
     picture = Image.fromarray(montage(drawn, columns))
     return {"uri": encode_png(picture), "columns": columns, "height": height, "width": width}
 

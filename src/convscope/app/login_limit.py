@@ -34,5 +34,5 @@ class LoginRateLimiter:
 
     def reset(self, client: str) -> None:
         """Forget the attempts of somebody who came in."""
-        kept = [pair for pair in self._attempts if pair[1] != client]
-        self._attempts = deque(kept, maxlen=MAX_REMEMBERED)
+        others = [pair for pair in self._attempts if pair[1] != client]
+        self._attempts = deque(others, maxlen=MAX_REMEMBERED)

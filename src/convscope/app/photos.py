@@ -17,7 +17,7 @@ from convscope.errors import ImageError
 from convscope.images.decode import collecting_notes
 from convscope.images.read import read, sample
 from convscope.network.network import Network
-from convscope.render.colour import as_bytes
+from convscope.render.colour import to_uint8
 
 MAX_FILE_BYTES = 24 * 2**20  # of a file
 MAX_PHOTOS = 48  # photographs; one takes about a megabyte
@@ -68,13 +68,13 @@ class Photographs:
             ImageError: if it is too large or no picture.
         """
         token = hashlib.sha256(data).hexdigest()[:32]
-        found = self._known.get(token) or self._read(token, data, name)
+        result = self._known.get(token) or self._read(token, data, name)
         with self._changing:
-            self._known[token] = found
+            self._known[token] = result
             self._known.move_to_end(token)
             while len(self._known) > self._max_photos:
                 self._known.popitem(last=False)
-        return found
+        return result
 
     def sample(self, name: str) -> Photograph:
         """One of scikit-learn's sample photographs."""
@@ -86,11 +86,11 @@ class Photographs:
         Raises:
             ImageError: if it is not kept any more.
         """
-        found = self._known.get(str(token))
-        if found is None:
+        result = self._known.get(str(token))
+        if result is None:
             msg = "This photograph is no longer stored here; please upload it again."
             raise ImageError(msg)
-        return found
+        return result
 
     def decode(self, data: bytes) -> Tensor:
         """A file that is looked at once and not kept, as the network takes it.
@@ -110,7 +110,7 @@ class Photographs:
 
 
 def _picture(pixels: Tensor) -> Image.Image:
-    return Image.fromarray(as_bytes(pixels[0].permute(1, 2, 0).numpy()))
+    return Image.fromarray(to_uint8(pixels[0].permute(1, 2, 0).numpy()))
 
 
 def display_options(net: Network) -> tuple[tuple[int, int], dict[str, Any]]:

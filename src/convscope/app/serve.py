@@ -235,8 +235,8 @@ def _check_password(auth: tuple[str, str]) -> Callable[[str, str], bool]:
     known = [part.encode() for part in auth]
 
     def admits(user: str, password: str) -> bool:
-        given = [user.encode(), password.encode()]
-        same = [hmac.compare_digest(a, b) for a, b in zip(known, given, strict=True)]
+        credentials = [user.encode(), password.encode()]
+        same = [hmac.compare_digest(a, b) for a, b in zip(known, credentials, strict=True)]
         return all(same)
 
     return admits

@@ -134,13 +134,13 @@ class SharedState:
 
     def activations(self, photo: Photograph) -> Activations:
         """The values of all stages and the scores, from one pass a photograph."""
-        found = self._activations.get(photo.token)
-        if found is None:
+        result = self._activations.get(photo.token)
+        if result is None:
             with self.network() as net:
-                found = self._activations.get(photo.token) or self._compute_activations(net, photo)
-            self._activations[photo.token] = found
+                result = self._activations.get(photo.token) or self._compute_activations(net, photo)
+            self._activations[photo.token] = result
             self._evict()
-        return found
+        return result
 
     def is_cached(self, key: tuple[Any, ...]) -> bool:
         """Whether an answer is remembered."""
@@ -159,11 +159,11 @@ class SharedState:
         return map_stages(self.net.layers)
 
     def _compute_activations(self, net: Network, photo: Photograph) -> Activations:
-        wanted = [*(f"stage:{row.stage}" for row in self.stages()), OUTPUT]
+        layers = [*(f"stage:{row.stage}" for row in self.stages()), OUTPUT]
         with torch.no_grad():
-            found = net.activations(photo.pixels, wanted)
-        kept = {name: value.cpu() for name, value in found.items()}
-        return found.like(kept, found.count)
+            result = net.activations(photo.pixels, layers)
+        on_cpu = {name: value.cpu() for name, value in result.items()}
+        return result.like(on_cpu, result.count)
 
     def _evict(self) -> None:
         while (

@@ -21,12 +21,12 @@ class TimelapseRecorder:
         self.count, self._gap = 0, 1
         self._frames: list[Tensor] = []
 
-    def add(self, made: Pictures) -> None:
+    def add(self, pictures: Pictures) -> None:
         """See the picture after one more step."""
         self.count += 1
         if (self.count - 1) % self._gap:
             return
-        self._frames.append(_small(made.values))
+        self._frames.append(_small(pictures.values))
         if (
             len(self._frames) > MAX_FRAMES
         ):  # every second goes, and from now on every second is seen
@@ -39,12 +39,12 @@ class TimelapseRecorder:
         return replace(last, values=torch.cat([*alike, end]), captions=(), shown=None)
 
 
-def mark_stopped(made: Pictures, step: int, total: int) -> Pictures:
+def mark_stopped(pictures: Pictures, step: int, total: int) -> Pictures:
     """A result whose recipe says after how many of its steps it was stopped, where it was."""
     if step >= total:
-        return made
-    told = {**made.recipe.parameters, "stopped_after": step}
-    return replace(made, recipe=replace(made.recipe, parameters=told))
+        return pictures
+    options = {**pictures.recipe.parameters, "stopped_after": step}
+    return replace(pictures, recipe=replace(pictures.recipe, parameters=options))
 
 
 def stopped_comment(step: int, total: int) -> str:

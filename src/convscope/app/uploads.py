@@ -70,10 +70,10 @@ class Uploads:
             ImageError: if it is not kept here.
         """
         with self._changing:
-            found = self._kept.pop(name, None)
-        if found is None:
+            result = self._kept.pop(name, None)
+        if result is None:
             raise ImageError(UPLOAD_EXPIRED)
-        with found.file as file:
+        with result.file as file:
             file.seek(0)
             return file.read()
 
@@ -174,9 +174,9 @@ def _gradio_upload(named: Any) -> Path:
     folder, path = Path(get_upload_folder()), Path(os.path.abspath(str(named)))  # noqa: PTH100 - links stay
     try:
         if path.is_relative_to(os.path.abspath(folder)):  # noqa: PTH100 - nothing else is even looked at
-            found = path.resolve(strict=True)
-            if found.is_relative_to(folder.resolve()) and found.is_file():
-                return found
+            result = path.resolve(strict=True)
+            if result.is_relative_to(folder.resolve()) and result.is_file():
+                return result
     except (OSError, ValueError):  # no such file, a name too long, or one with a zero in it
         pass
     raise ImageError(UPLOAD_EXPIRED)

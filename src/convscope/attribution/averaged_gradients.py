@@ -10,7 +10,7 @@ from convscope.execution.batching import in_batches
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective
 from convscope.progress import Progress, Reporter, ShouldStop
-from convscope.randomness import FEW, checked
+from convscope.randomness import NUMPY_MAX_SEED, check_seed
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 NODES_PER_SEGMENT = 50  # of a Gauss-Legendre quadrature
@@ -67,7 +67,7 @@ def _moments(
     reporters: list[Reporter],
 ) -> tuple[Tensor, Tensor]:
     """Running mean and sum of squared deviations (Chan et al. 1979), photograph by photograph."""
-    checked(seed, FEW)
+    check_seed(seed, NUMPY_MAX_SEED)
     moments = [
         _gradient_moments(
             net, pixels[i : i + 1], objective.for_images(i, i + 1), samples, seed, reporter

@@ -25,10 +25,10 @@ from convscope.objectives.makers import OUTPUT, Objective, as_class, channel
 from convscope.objectives.objective import check_scores
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
-from convscope.render.colour import coloured
+from convscope.render.colour import apply_colormap
 from convscope.render.grid import sheet
 from convscope.results import Heatmap, Recipe, Result, recipe_for
-from convscope.results.base import as_array
+from convscope.results.base import to_numpy
 from convscope.tracing.placement import Axis, Placement
 
 BATCH_SIZE = 32
@@ -67,10 +67,10 @@ class OcclusionPanels(Result):
         side = max(self.photo.shape[-2:])
         activity = self.activity / self.activity.max().clamp(min=1e-12)
         tiles = [
-            as_array(self.photo[0].permute(1, 2, 0)),
-            coloured(as_array(activity)),
+            to_numpy(self.photo[0].permute(1, 2, 0)),
+            apply_colormap(to_numpy(activity)),
             np.asarray(self.projection.projected(), dtype=np.float32) / 255,
-            coloured(as_array(self.probability)),
+            apply_colormap(to_numpy(self.probability)),
             self._classes(),
         ]
         names = ", ".join(self.labels.values())
@@ -85,7 +85,9 @@ class OcclusionPanels(Result):
         """Each class in its own colour."""
         image = np.zeros((*self.predicted_class.shape, 3), dtype=np.float32)
         for position, class_id in enumerate(self.labels):
-            shade = coloured(np.full((1, 1), (position + 0.5) / len(self.labels)), "signed")[0, 0]
+            shade = apply_colormap(np.full((1, 1), (position + 0.5) / len(self.labels)), "signed")[
+                0, 0
+            ]
             image[self.predicted_class.cpu().numpy() == class_id] = shade
         return image
 

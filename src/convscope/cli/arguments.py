@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-LARGEST_SEED = 2**32 - 1  # as seeds.FEW, which would load torch
-Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=LARGEST_SEED)]
+MAX_SEED = 2**32 - 1  # as randomness.NUMPY_MAX_SEED, which would load torch
+Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=MAX_SEED)]
 Photo = Annotated[
     str, typer.Argument(metavar="PHOTO", help="A photograph, or sample:china, sample:flower.")
 ]
@@ -43,7 +43,7 @@ Film = Annotated[
 FILMS = (".png", ".npz", ".gif", ".mp4")
 
 
-def refused(*rules: tuple[bool, str]) -> None:
+def refuse_if(*rules: tuple[bool, str]) -> None:
     """Refuse contradictory options; each rule is a condition and its message.
 
     Raises:

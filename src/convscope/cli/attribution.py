@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convscope.cli import parsers, show
-from convscope.cli.arguments import Colours, Fit, Json, Out, Photo, Target, refused
+from convscope.cli.arguments import Colours, Fit, Json, Out, Photo, Target, refuse_if
 from convscope.cli.options import NetworkOptions, with_network
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def cam(
     from convscope.attribution.cam import cam_across_layers
 
     show.check_suffix(out)
-    refused(
+    refuse_if(
         (
             strip and precision != "float32",
             "--across-layers is computed in float32; leave --precision out.",
@@ -65,7 +65,7 @@ def cam(
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if strip:
-            found = cam_across_layers(net, pixels, target, method=method)
+            result = cam_across_layers(net, pixels, target, method=method)
         else:
             heat = explain(
                 *(net, pixels, target),
@@ -75,7 +75,7 @@ def cam(
                 progress=progress,
             )
     if strip:
-        show.wrote(found.save(out or Path("cam-across-layers.png")))
+        show.print_path(result.save(out or Path("cam-across-layers.png")))
         return
     drawn = heat.picture(opacity=opacity, colours=colours, base=base)
     _save(heat, drawn, out or Path("cam.png"))
@@ -132,18 +132,18 @@ def deconv(
     from convscope.attribution.pixels import deconv_strongest
 
     show.check_suffix(out)
-    found: Result
+    result: Result
     with show.progress("running the network"):
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if channel is None:
-            found = deconv_strongest(net, pixels, layer, top=top, only=only)
+            result = deconv_strongest(net, pixels, layer, top=top, only=only)
         else:
-            found = heat = project(net, pixels, f"{layer}:{channel}", only=only)
+            result = heat = project(net, pixels, f"{layer}:{channel}", only=only)
     path = out or Path(f"deconv-{layer.replace(':', '-')}.png")
     if channel is None:
-        show.wrote(found.save(path))
-        typer.echo(found.words(), err=True)
+        show.print_path(result.save(path))
+        typer.echo(result.words(), err=True)
     else:
         _save(heat, heat.projected(), path)
 
@@ -186,20 +186,25 @@ def occlusion(
 
     show.check_suffix(out)
     _check_panels(target, reduce, precision, classes=classes, panels=panels)
-    given: dict[str, Any] = {"window": window, "stride": stride, "fill": fill, "seed": options.seed}
-    found: Result
+    keywords: dict[str, Any] = {
+        "window": window,
+        "stride": stride,
+        "fill": fill,
+        "seed": options.seed,
+    }
+    result: Result
     with show.progress("running the network") as progress:
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if panels:
-            found = occlusion_panels(net, pixels, target, progress=progress, **given)
+            result = occlusion_panels(net, pixels, target, progress=progress, **keywords)
         elif classes:
-            found = heat = occlusion_by_class(net, pixels, progress=progress, **given)
+            result = heat = occlusion_by_class(net, pixels, progress=progress, **keywords)
         else:
-            given |= {"reduce": reduce, "precision": precision}
-            found = heat = explain(net, pixels, target, progress=progress, **given)
+            keywords |= {"reduce": reduce, "precision": precision}
+            result = heat = explain(net, pixels, target, progress=progress, **keywords)
     if panels:
-        show.wrote(found.save(out or Path("panels.png")))
+        show.print_path(result.save(out or Path("panels.png")))
     elif classes:
         drawn = heat.side_by_side(opacity=opacity, colours=colours, scale=1.0)
         _save(heat, drawn, out or Path("classes.png"))
@@ -213,7 +218,7 @@ def _check_panels(
 ) -> None:
     """Refuse combinations in which an option would be ignored."""
     either, name = panels or classes, "--panels" if panels else "--classes"
-    refused(
+    refuse_if(
         (panels and classes, "--panels and --classes make different pictures; choose one of them."),
         (
             classes and target is not None,
@@ -249,9 +254,9 @@ def compare(
     with show.progress("running the network") as progress:
         net = options.load()
         pixels = net.read(photo)
-        found = run(net, pixels, target, methods=methods, seed=options.seed, progress=progress)
-    show.table(found.table(), None, as_json=as_json, title=f"{net.name} on {photo}")
-    typer.echo(str(found.save(out or Path("compare.png"))), err=True)
+        result = run(net, pixels, target, methods=methods, seed=options.seed, progress=progress)
+    show.table(result.table(), None, as_json=as_json, title=f"{net.name} on {photo}")
+    typer.echo(str(result.save(out or Path("compare.png"))), err=True)
 
 
 @with_network
@@ -272,7 +277,7 @@ def check(
     show.check_suffix(out)
     with show.progress("running the network") as progress:
         net = options.load()
-        found = check(
+        result = check(
             net,
             net.read(photo),
             target,
@@ -281,18 +286,18 @@ def check(
             seed=options.seed,
             progress=progress,
         )
-    path = found.chart.save(out or Path("check.png"))
-    show.table(found.table, None, as_json=as_json, title=f"{method} of {net.name} on {photo}")
-    for sentence in found.sentences:
+    path = result.chart.save(out or Path("check.png"))
+    show.table(result.table, None, as_json=as_json, title=f"{method} of {net.name} on {photo}")
+    for sentence in result.sentences:
         typer.echo(sentence, err=as_json)
     typer.echo(str(path), err=True)
 
 
 def _save(heat: Heatmap, drawn: Image.Image, path: Path) -> None:
-    from convscope.results import saved_picture
+    from convscope.results import save_picture
 
     png = path.suffix.lower() == ".png"
-    show.wrote(saved_picture(drawn, heat.recipe, path) if png else heat.save(path))
+    show.print_path(save_picture(drawn, heat.recipe, path) if png else heat.save(path))
     typer.echo(heat.words(), err=True)
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from convscope.cli import parsers, show
-from convscope.cli.arguments import Json, Layer, Out, Photo, Seed, TableOut, refused
+from convscope.cli.arguments import Json, Layer, Out, Photo, Seed, TableOut, refuse_if
 from convscope.cli.options import NetworkOptions, with_network
 
-KEPT = "stopping; finished parts are kept, and the same command goes on from there"
+STOP_MESSAGE = "stopping; finished parts are kept, and the same command goes on from there"
 Folder = Annotated[
     Path, typer.Option("--survey", "-s", help="Folder written by 'convscope survey'.")
 ]
@@ -66,7 +66,7 @@ def survey(
     from convscope.dataset.survey import survey as run
     from convscope.errors import ArgumentError, printable
 
-    refused(
+    refuse_if(
         (verify and photos is not None, "--verify checks the survey in --out and takes no PHOTOS."),
     )
     if verify:
@@ -75,18 +75,21 @@ def survey(
     if photos is None:
         msg = "PHOTOS is missing: pass a folder or a list. Only --verify needs none."
         raise ArgumentError(msg)
-    with show.stoppable(KEPT) as should_stop, show.progress("loading the network") as progress:
+    with (
+        show.stoppable(STOP_MESSAGE) as should_stop,
+        show.progress("loading the network") as progress,
+    ):
         net = options.load()
-        found = run(
+        result = run(
             net, photos, layers=layers, top=top, out=out, codes=codes, shard=shard or (1, 1),
             progress=progress, should_stop=should_stop,
         )  # fmt: skip
-    for name, why in list(found.skipped.items())[:5]:
+    for name, why in list(result.skipped.items())[:5]:
         typer.echo(printable(f"skipped {name}: {why}"), err=True)
-    for why in list(found.reduced.values())[:5]:
+    for why in list(result.reduced.values())[:5]:
         typer.echo(printable(why), err=True)
-    typer.echo(f"{found.count:,} photographs, {len(found.skipped)} skipped", err=True)
-    show.wrote(found.folder)
+    typer.echo(f"{result.count:,} photographs, {len(result.skipped)} skipped", err=True)
+    show.print_path(result.folder)
 
 
 def _verify(folder: Path) -> None:
@@ -111,7 +114,7 @@ def merge_surveys(
     """Merge the shards of a survey."""
     from convscope.dataset.survey import merge_surveys as join
 
-    show.wrote(join(parts, out).folder)
+    show.print_path(join(parts, out).folder)
 
 
 @with_network
@@ -149,19 +152,19 @@ def top_patches(
     kinds = (".png", ".npz") if channel is None else (".html", ".png", ".npz")
     show.check_suffix(out, *kinds)
     with show.progress("loading the network") as progress:
-        found, net = open_survey(survey), options.load()
+        result, net = open_survey(survey), options.load()
         name = layer.replace(":", "-")
         if channel is None:
             drawn = units.layer_sheet(
-                net, found, layer, channels, projections=projections, progress=progress
+                net, result, layer, channels, projections=projections, progress=progress
             )
             path = drawn.save(out or Path(f"top-patches-{name}.png"))
         elif out is None or out.suffix.lower() == ".html":
-            page = units.channel_page(net, found, layer, channel, steps=steps)
+            page = units.channel_page(net, result, layer, channel, steps=steps)
             path = page.save(out or Path(f"channel-{name}-{channel}.html"))
         else:
-            path = units.channel_sheet(net, top_activations(net, found, layer, channel)).save(out)
-    show.wrote(path)
+            path = units.channel_sheet(net, top_activations(net, result, layer, channel)).save(out)
+    show.print_path(path)
 
 
 @with_network
@@ -181,8 +184,8 @@ def channel_health(
 
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
     with show.progress("loading the network"):
-        found = open_survey(survey)
-        table = found.channel_table(layer) if layer else channel_health(options.load(), found)
+        result = open_survey(survey)
+        table = result.channel_table(layer) if layer else channel_health(options.load(), result)
     show.table(table, out, as_json=as_json, title=layer or "Health of the channels")
 
 
@@ -205,20 +208,20 @@ def embedding_map(
     from convscope.dataset.embedding_map import check_kind
     from convscope.dataset.embedding_map import embedding_map as place
     from convscope.dataset.survey import open_survey
-    from convscope.report.embedding_map_page import save_code_page
-    from convscope.results import saved_picture
+    from convscope.report.embedding_map_page import save_embedding_map_page
+    from convscope.results import save_picture
 
     show.check_suffix(out, ".html", ".png", ".npz")
     check_kind(kind)
     with show.progress("reading the survey") as progress:
-        found = place(open_survey(survey), method=method, most=most, seed=seed, progress=progress)
+        result = place(open_survey(survey), method=method, most=most, seed=seed, progress=progress)
         if out.suffix.lower() == ".html":
-            path = save_code_page(found, out)
+            path = save_embedding_map_page(result, out)
         elif out.suffix.lower() == ".png":
-            path = saved_picture(found.picture(kind), found.recipe, out)
+            path = save_picture(result.picture(kind), result.recipe, out)
         else:
-            path = found.save(out)
-    show.wrote(path)
+            path = result.save(out)
+    show.print_path(path)
 
 
 @with_network
@@ -237,14 +240,14 @@ def nearest_images(
 
     show.check_suffix(out)
     with show.progress("loading the network"):
-        found, net = open_survey(survey), options.load()
+        result, net = open_survey(survey), options.load()
         pixels = net.read(photo)
-        near = find(net, found, pixels, top=top)
+        near = find(net, result, pixels, top=top)
     show.table(near.table, None, as_json=as_json, title=f"Most like {photo}")
     if out is not None and "pictures" not in near.results:
         raise ImageError(near.sentence)
     if out is not None:
-        show.wrote(near["pictures"].save(out))
+        show.print_path(near["pictures"].save(out))
 
 
 @with_network
@@ -262,16 +265,16 @@ def channel_groups(
     from convscope.report.channel_pages import direction_sheet
 
     show.check_suffix(out)
-    with show.stoppable(KEPT) as should_stop, show.progress("finding groups") as progress:
-        found, net = open_survey(survey), options.load()
-        parts = factorize(net, found, layer, count, seed=options.seed)
+    with show.stoppable(STOP_MESSAGE) as should_stop, show.progress("finding groups") as progress:
+        result, net = open_survey(survey), options.load()
+        parts = factorize(net, result, layer, count, seed=options.seed)
         best = patches_along_direction(
-            net, found, layer, parts, progress=progress, should_stop=should_stop
+            net, result, layer, parts, progress=progress, should_stop=should_stop
         )
         members = [", ".join(map(str, strongest_channels(part))) for part in parts]
         captions = [f"group {k}: channels {names} ..." for k, names in enumerate(members)]
         drawn = direction_sheet(net, best, captions)
-    show.wrote(drawn.save(out or Path(f"channel-groups-{layer.replace(':', '-')}.png")))
+    show.print_path(drawn.save(out or Path(f"channel-groups-{layer.replace(':', '-')}.png")))
 
 
 @with_network
@@ -288,16 +291,19 @@ def linear_probe(
     from convscope.dataset.linear_probe import probe_chart
 
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
-    with show.stoppable(KEPT) as should_stop, show.progress("loading the network") as progress:
+    with (
+        show.stoppable(STOP_MESSAGE) as should_stop,
+        show.progress("loading the network") as progress,
+    ):
         net = options.load()
-        found = run(
+        result = run(
             net, photos, layers=layers, most=most, seed=options.seed,
             progress=progress, should_stop=should_stop,
         )  # fmt: skip
     picture = out if out and out.suffix.lower() == ".png" else None
-    show.table(found, None if picture else out, as_json=as_json, title="Linear probes")
+    show.table(result, None if picture else out, as_json=as_json, title="Linear probes")
     if picture:
-        show.wrote(probe_chart(found).save(picture))
+        show.print_path(probe_chart(result).save(picture))
 
 
 @with_network
@@ -319,12 +325,12 @@ def accuracy_by_attribute(
     show.check_suffix(out)
     meant = _json(classes) if classes else None
     with show.progress("loading the network") as progress:
-        found, net = open_survey(survey), options.load()
+        result, net = open_survey(survey), options.load()
         drawn = accuracy_by_attribute(
-            net, found, classes=meant, evidence=evidence, progress=progress
+            net, result, classes=meant, evidence=evidence, progress=progress
         )
     typer.echo(drawn.sentence)
-    show.wrote(drawn.save(out or Path("accuracy-by-attribute.png")))
+    show.print_path(drawn.save(out or Path("accuracy-by-attribute.png")))
 
 
 def _json(path: Path) -> dict[str, str | int]:
@@ -333,14 +339,14 @@ def _json(path: Path) -> dict[str, str | int]:
     from convscope.errors import ArgumentError
 
     try:
-        found = json.loads(path.read_text("utf-8"))
+        result = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         msg = f"{path} cannot be read as JSON ({error})."
         raise ArgumentError(msg) from None
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         msg = f'{path} must hold one object, as {{"n03028079": "church"}}.'
         raise ArgumentError(msg)
-    return found
+    return result
 
 
 COMMANDS = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from convscope.cli import parsers
-from convscope.cli.arguments import LARGEST_SEED
+from convscope.cli.arguments import MAX_SEED
 
 if TYPE_CHECKING:
     from convscope.network.network import Network
@@ -109,7 +109,7 @@ class NetworkOptions:
         ),
     ] = "auto"
     device: Annotated[str | None, _option("--device", help="cpu, cuda or cuda:1.")] = None
-    seed: Annotated[int, _option("--seed", help="Random seed.", min=0, max=LARGEST_SEED)] = 0
+    seed: Annotated[int, _option("--seed", help="Random seed.", min=0, max=MAX_SEED)] = 0
 
     def load(self) -> Network:
         """The network that the options describe."""
@@ -161,9 +161,9 @@ def with_network(command: Callable[..., None]) -> Callable[..., None]:
         names[name] = item.name
         parameters.append(inspect.Parameter(name, kind, default=item.default, annotation=hint))
 
-    def run(**given: Any) -> None:
-        options = NetworkOptions(**{field: given.pop(name) for name, field in names.items()})
-        command(options, **given)
+    def run(**keywords: Any) -> None:
+        options = NetworkOptions(**{field: keywords.pop(name) for name, field in names.items()})
+        command(options, **keywords)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

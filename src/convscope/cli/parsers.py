@@ -61,12 +61,12 @@ def _integer(text: str, low: int = 0, high: float = float("inf")) -> int:
 
 
 def _integers(text: str) -> list[int]:
-    found: list[int] = []
+    results: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         start = _integer(first)
-        found.extend(range(start, (_integer(last, start) if dash else start) + 1))
-    return found
+        results.extend(range(start, (_integer(last, start) if dash else start) + 1))
+    return results
 
 
 def _floats(text: str) -> tuple[float, ...]:
@@ -84,8 +84,8 @@ def _names(text: str) -> list[str]:
 
 
 def _name_or_names(text: str) -> str | list[str]:
-    found = _names(text)
-    return found if len(found) > 1 else found[0]
+    result = _names(text)
+    return result if len(result) > 1 else result[0]
 
 
 def _integer_or_name(text: str) -> int | str:

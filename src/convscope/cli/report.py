@@ -33,7 +33,7 @@ def tour(
         seen = None if survey is None else open_survey(survey)
         net = options.load()
         page = write(net, photo, target, name=photo_name(photo), survey=seen, progress=progress)
-    show.wrote(page.write(out))
+    show.print_path(page.write(out))
 
 
 def models(

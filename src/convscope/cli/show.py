@@ -19,30 +19,30 @@ from convscope.progress import Progress
 if TYPE_CHECKING:
     from convscope.results import Pictures, Table
 
-PATIENCE = 2.0  # seconds without a bar
+BAR_DELAY = 2.0  # seconds without a bar
 
 
-def wrote(path: Path) -> None:
+def print_path(path: Path) -> None:
     """Print where a result was written."""
     from convscope.errors import printable
 
     typer.echo(printable(str(path)))
 
 
-def saved(found: Pictures, path: Path) -> Path:
+def save_and_print(result: Pictures, path: Path) -> Path:
     """Write pictures and print where."""
-    wrote(path := found.save(path))
+    print_path(path := result.save(path))
     return path
 
 
-def scores(found: Table, title: str) -> None:
+def print_scores(result: Table, title: str) -> None:
     """Print a table with a line for each column, for tables of few rows and many columns."""
     from convscope.results import Table as Turned
 
-    columns = ["", *(str(row[0]) for row in found.rows)]
-    lines = list(zip(*found.rows, strict=True))[1:]
-    named = zip(list(found.columns)[1:], lines, strict=True)
-    turned = Turned(columns, [[name, *cells] for name, cells in named], found.recipe)
+    columns = ["", *(str(row[0]) for row in result.rows)]
+    lines = list(zip(*result.rows, strict=True))[1:]
+    named = zip(list(result.columns)[1:], lines, strict=True)
+    turned = Turned(columns, [[name, *cells] for name, cells in named], result.recipe)
     _print(turned, title)
 
 
@@ -102,37 +102,37 @@ def check_out(out: Path | None, *allowed: str) -> None:
         raise ArgumentError(msg) from None
 
 
-def table(found: Table, out: Path | None, *, as_json: bool, title: str) -> None:
+def table(result: Table, out: Path | None, *, as_json: bool, title: str) -> None:
     """Print a table for people, or as JSON for scripts; write it to `--out`."""
     from convscope.errors import printable
 
     if as_json:
-        typer.echo(json.dumps(found.records(), indent=1))
+        typer.echo(json.dumps(result.records(), indent=1))
     else:
-        _print(found, title)
+        _print(result, title)
     if out is not None:
-        path = found.save(out)
+        path = result.save(out)
         typer.echo(printable(str(path)), err=as_json)
 
 
-def _print(found: Table, title: str) -> None:
+def _print(result: Table, title: str) -> None:
     from rich.console import Console
     from rich.table import Table as Lines
     from rich.text import Text
 
     from convscope.errors import printable
-    from convscope.results import cell_text
+    from convscope.results import format_cell
 
     lines = Lines(title=Text(printable(title)), title_justify="left", header_style="bold", box=None)
-    for column, cells in zip(found.columns, zip(*found.rows, strict=True), strict=False):
+    for column, cells in zip(result.columns, zip(*result.rows, strict=True), strict=False):
         numeric = all(cell is None or isinstance(cell, int | float) for cell in cells)
         lines.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    if found.bar:
+    if result.bar:
         lines.add_column("")
-    for row in found.rows:
-        share = dict(zip(found.columns, row, strict=True)).get(found.bar or "")
-        bar = [_blocks(float(share or 0))] if found.bar else []
-        lines.add_row(*(Text(cell_text(cell)) for cell in row), *bar)  # no markup in names
+    for row in result.rows:
+        share = dict(zip(result.columns, row, strict=True)).get(result.bar or "")
+        bar = [_blocks(float(share or 0))] if result.bar else []
+        lines.add_row(*(Text(format_cell(cell)) for cell in row), *bar)  # no markup in names
     width = None if sys.stdout.isatty() else 160
     Console(width=width).print(lines)
 
@@ -158,7 +158,7 @@ def progress(what: str) -> Iterator[Progress]:
     console = Console(stderr=True)
     bar = Bar(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
     task = bar.add_task(what, total=None)
-    patience = threading.Timer(PATIENCE, bar.start)
+    patience = threading.Timer(BAR_DELAY, bar.start)
     patience.daemon = True
     if console.is_terminal:  # no bar in a log file
         patience.start()

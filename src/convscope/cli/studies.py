@@ -76,8 +76,8 @@ def randomization(
     from convscope.studies.randomization.study import randomization_study
 
     with show.stoppable() as should_stop, show.progress("reading the photographs") as progress:
-        found = randomization_study(
-            photos or _at_hand("imagenette128"),
+        result = randomization_study(
+            photos or _default_folder("imagenette128"),
             out / "state",
             networks=list(DESIGNS) if full else network or ["inception"],
             given=inputs or list(TITLES),
@@ -91,7 +91,7 @@ def randomization(
             progress=progress,
             should_stop=should_stop,
         )
-    _present(found, out, as_json=as_json, title="Learnt by heart")
+    _print_findings(result, out, as_json=as_json, title="Learnt by heart")
 
 
 @app.command()
@@ -124,7 +124,7 @@ def invariance(
     from convscope.studies.invariance import invariance as study
 
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
-        found = study(
+        result = study(
             options.load(),
             photos,
             layers=layers,
@@ -134,7 +134,9 @@ def invariance(
             progress=progress,
             should_stop=should_stop,
         )
-    _present(found, out, as_json=as_json, title="Distance of the features by change and depth")
+    _print_findings(
+        result, out, as_json=as_json, title="Distance of the features by change and depth"
+    )
 
 
 @app.command()
@@ -167,7 +169,7 @@ def correspondence(
 
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         marked = read_marks(boxes)
-        found = study(
+        result = study(
             options.load(),
             marked,
             layers=layers,
@@ -177,7 +179,9 @@ def correspondence(
             progress=progress,
             should_stop=should_stop,
         )
-    _present(found, out, as_json=as_json, title="Share of features whose sign of change differs")
+    _print_findings(
+        result, out, as_json=as_json, title="Share of features whose sign of change differs"
+    )
 
 
 @app.command()
@@ -207,7 +211,7 @@ def evolution(
 
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         files = list_images(photos)
-        found = study(
+        result = study(
             options.load(),
             checkpoints,
             files[:: max(1, -(-len(files) // max(1, most)))],
@@ -217,7 +221,7 @@ def evolution(
             progress=progress,
             should_stop=should_stop,
         )
-    _present(found, out, as_json=as_json, title=f"Strongest answers of {layer}")
+    _print_findings(result, out, as_json=as_json, title=f"Strongest answers of {layer}")
 
 
 def _names(photos: list[str]) -> list[str]:
@@ -226,23 +230,23 @@ def _names(photos: list[str]) -> list[str]:
     return short if len(set(short)) == len(short) else photos
 
 
-def _at_hand(name: str) -> Path:
+def _default_folder(name: str) -> Path:
     """A folder of photographs beside the checkpoints for tests, where there is one."""
     from convscope.errors import ArgumentError
 
     place = os.environ.get("CONVSCOPE_FIXTURES")
-    if place and (found := Path(place) / "data" / name).is_dir():
-        return found
+    if place and (result := Path(place) / "data" / name).is_dir():
+        return result
     msg = "Pass a folder with one subfolder of photographs per class, or one that contains cifar-10-batches-py."
     raise ArgumentError(msg)
 
 
-def _present(found: Findings, folder: Path, *, as_json: bool, title: str) -> None:
+def _print_findings(result: Findings, folder: Path, *, as_json: bool, title: str) -> None:
     """Print the table, the conclusion and the names of the files written."""
-    written = found.save(folder)
-    show.table(found.table, None, as_json=as_json, title=title)
-    if found.sentence:
-        typer.echo(found.sentence, err=True)
+    written = result.save(folder)
+    show.table(result.table, None, as_json=as_json, title=title)
+    if result.sentence:
+        typer.echo(result.sentence, err=True)
     for path in written:
         if path.suffix in (".png", ".csv"):
             typer.echo(str(path), err=True)

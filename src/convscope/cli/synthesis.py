@@ -16,7 +16,7 @@ from convscope.cli.arguments import (
     Precision,
     Steps,
     Target,
-    refused,
+    refuse_if,
 )
 from convscope.cli.options import NetworkOptions, with_network
 
@@ -93,32 +93,34 @@ def synthesize(
     _check_parts(layer, channel, target, channels, best, sheet=sheet, across=across)
     show.check_out(out, *FILMS)
     sources = list_images(photos) if photos else None
-    asked = _asked(layer, channel, target, whole=sheet, across=across)
+    objective = _objective_text(layer, channel, target, whole=sheet, across=across)
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
-        plan = _plan(resolve_preset(preset, steps), grey=grey, opacity=opacity)
-        given: dict[str, Any] = {
+        plan = _preset_with(resolve_preset(preset, steps), grey=grey, opacity=opacity)
+        keywords: dict[str, Any] = {
             "preset": plan,
             "size": size,
             "seed": options.seed,
             "precision": precision,
         }
         net = options.load()
-        told: dict[str, Any] = {"progress": progress, "should_stop": should_stop}
+        callbacks: dict[str, Any] = {"progress": progress, "should_stop": should_stop}
         if sheet:
-            found = make.synthesize_layer(net, asked, channels, best=best, **given, **told)
+            result = make.synthesize_layer(
+                net, objective, channels, best=best, **keywords, **callbacks
+            )
         elif across:
-            found = make.synthesize_across_layers(net, int(channel or 0), **given, **told)
+            result = make.synthesize_across_layers(net, int(channel or 0), **keywords, **callbacks)
         elif variants > 1:
-            found = make.synthesize_diverse(net, asked, variants, **given, **told)
+            result = make.synthesize_diverse(net, objective, variants, **keywords, **callbacks)
         elif grow:
-            found = timelapse(net, asked, should_stop=should_stop, **given)
+            result = timelapse(net, objective, should_stop=should_stop, **keywords)
         elif every:
-            found = _with_snapshots(net, asked, every, out, should_stop, given)
+            result = _with_snapshots(net, objective, every, out, should_stop, keywords)
         else:
-            found = make.synthesize(net, asked, **given, **told)
-    path = show.saved(found, out or Path(f"{_plain(asked)}.png"))
+            result = make.synthesize(net, objective, **keywords, **callbacks)
+    path = show.save_and_print(result, out or Path(f"{_plain(objective)}.png"))
     if not (grow or across):
-        _scores(net, found, asked, sources, path)
+        _scores(net, result, objective, sources, path)
 
 
 def _check_ways(
@@ -131,7 +133,7 @@ def _check_ways(
     photos: Path | None,
 ) -> None:
     ways = sum((sheet, across, grow, variants > 1, every is not None))
-    refused(
+    refuse_if(
         (every is not None and every < 1, f"--every must be at least 1, not {every}."),
         (variants < 1, f"--variants must be at least 1, not {variants}."),
         (
@@ -155,7 +157,7 @@ def _check_parts(
     sheet: bool,
     across: bool,
 ) -> None:
-    refused(
+    refuse_if(
         (
             channels is not None and not sheet,
             "--channels selects channels of a sheet; add --whole-layer, or pass one channel, such as --channel 8.",
@@ -180,7 +182,7 @@ def _check_parts(
     )
 
 
-def _asked(
+def _objective_text(
     layer: str | None,
     channel: int | None,
     target: str | None,
@@ -212,7 +214,7 @@ def _asked(
     return layer if whole else f"{layer}:{channel}"
 
 
-def _plan(plan: Preset, *, grey: bool, opacity: bool) -> Preset:
+def _preset_with(plan: Preset, *, grey: bool, opacity: bool) -> Preset:
     from convscope.synthesis.variants import in_grey, with_opacity
 
     plan = in_grey(plan) if grey else plan
@@ -220,55 +222,62 @@ def _plan(plan: Preset, *, grey: bool, opacity: bool) -> Preset:
 
 
 def _with_snapshots(
-    net: Network, asked: str, every: int, out: Path | None, should_stop: Any, given: dict[str, Any]
+    net: Network,
+    objective: str,
+    every: int,
+    out: Path | None,
+    should_stop: Any,
+    keywords: dict[str, Any],
 ) -> Pictures:
     """The picture, and snapshots named as in the reference: am_vis_l16_f28_iter11.jpg.
 
     The picture from which it starts is number 1.
     """
-    from convscope.synthesis.ascent import ascend, starting
+    from convscope.synthesis.ascent import ascend, initial_pictures
 
     folder = out.parent if out else Path()
-    start = dict(given)
-    _snapshot(net, starting(net, asked, start.pop("preset"), **start), asked, 1, folder)
-    for step in ascend(net, asked, **given):
+    start = dict(keywords)
+    _snapshot(
+        net, initial_pictures(net, objective, start.pop("preset"), **start), objective, 1, folder
+    )
+    for step in ascend(net, objective, **keywords):
         if step.step % every == 0:
-            _snapshot(net, step.pictures, asked, step.step + 1, folder)
+            _snapshot(net, step.pictures, objective, step.step + 1, folder)
         if should_stop():
             break
     return step.best
 
 
-def _snapshot(net: Network, pictures: Pictures, asked: str, number: int, folder: Path) -> None:
+def _snapshot(net: Network, pictures: Pictures, objective: str, number: int, folder: Path) -> None:
     from convscope.render.encode import encode
-    from convscope.results.base import written
+    from convscope.results.base import write_by_suffix
 
-    layer, _, k = asked.rpartition(":")
+    layer, _, k = objective.rpartition(":")
     known = layer in net.layers.addresses
     index = net.layers.find(layer).index if known else None
     place = layer if index is None else index
     name = f"am_vis_l{place}_f{k}_iter{number}.jpg".replace(":", "-")
     frame = pictures.frames(1)[0]
-    path = written(folder / name, {".jpg": lambda: encode(frame, "jpeg", quality=95)})
+    path = write_by_suffix(folder / name, {".jpg": lambda: encode(frame, "jpeg", quality=95)})
     typer.echo(str(path), err=True)
 
 
 def _scores(
-    net: Network, found: Pictures, asked: str, sources: Sequence[Path] | None, path: Path
+    net: Network, result: Pictures, objective: str, sources: Sequence[Path] | None, path: Path
 ) -> None:
     """Print how good the pictures are; for many, also write a chart beside the sheet."""
     from convscope.synthesis.quality import quality, quality_chart
 
-    labels = [caption.partition(" (")[0].partition(": no")[0] for caption in found.captions]
+    labels = [caption.partition(" (")[0].partition(": no")[0] for caption in result.captions]
     one = len(set(labels)) == 1
     with show.progress("scoring the pictures"):
-        table = quality(net, found, labels[0] if one else labels, photographs=sources)
+        table = quality(net, result, labels[0] if one else labels, photographs=sources)
     chart = quality_chart(table)
     if len(table.rows) > 16:
         typer.echo(str(chart.save(path.with_name(f"{path.stem}-scores.png"))), err=True)
         typer.echo(str(table.save(path.with_name(f"{path.stem}-scores.csv"))), err=True)
     else:
-        show.scores(table, f"Scores of {asked}")
+        show.print_scores(table, f"Scores of {objective}")
     typer.echo(chart.words(), err=True)
 
 
@@ -309,7 +318,7 @@ def dream(
     """Deep Dream: amplify what a layer detects in a photograph."""
     from convscope.synthesis import dream as dreams
 
-    refused(
+    refuse_if(
         (
             channel is not None and layer is None,
             "--channel needs a layer, such as --layer conv:5.",
@@ -326,10 +335,10 @@ def dream(
     )
     show.check_out(out, *FILMS)
     config = dreams.DreamConfig(octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile)
-    asked = target if layer is None else layer if channel is None else f"{layer}:{channel}"
+    objective = target if layer is None else layer if channel is None else f"{layer}:{channel}"
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
-        given: dict[str, Any] = {
+        keywords: dict[str, Any] = {
             "config": config,
             "side": side,
             "seed": options.seed,
@@ -338,10 +347,10 @@ def dream(
             "should_stop": should_stop,
         }
         if zoom:
-            found = dreams.dream_zoom(net, photo, asked, frames=zoom, **given)
+            result = dreams.dream_zoom(net, photo, objective, frames=zoom, **keywords)
         else:
-            found = dreams.dream(net, photo, asked, guide=guide, **given)
-    show.saved(found, out or Path("dream.gif" if zoom else "dream.png"))
+            result = dreams.dream(net, photo, objective, guide=guide, **keywords)
+    show.save_and_print(result, out or Path("dream.gif" if zoom else "dream.png"))
 
 
 @with_network
@@ -375,7 +384,7 @@ def invert(
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
         pixels = net.read(photo)
-        given: dict[str, Any] = {
+        keywords: dict[str, Any] = {
             "steps": steps,
             "seed": options.seed,
             "precision": precision,
@@ -383,10 +392,10 @@ def invert(
             "should_stop": should_stop,
         }
         if caricature and layers:
-            found = inverse.caricature(net, pixels, layers[0], **given)
+            result = inverse.caricature(net, pixels, layers[0], **keywords)
         else:
-            found = inverse.invert(net, pixels, layers, **given)
-    show.saved(found, out or Path("caricature.png" if caricature else "inverted.png"))
+            result = inverse.invert(net, pixels, layers, **keywords)
+    show.save_and_print(result, out or Path("caricature.png" if caricature else "inverted.png"))
 
 
 @with_network
@@ -413,15 +422,15 @@ def adversarial(
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
         if photo == "nothing":
-            found = fooling.fooling_image(
+            result = fooling.fooling_image(
                 net, target, seed=options.seed, progress=progress, should_stop=should_stop
             )
         else:
-            found = fooling.adversarial(
+            result = fooling.adversarial(
                 net, net.read(photo), target, progress=progress, should_stop=should_stop
             )
-    show.saved(found, out or Path("adversarial.png"))
-    for caption in found.captions:
+    show.save_and_print(result, out or Path("adversarial.png"))
+    for caption in result.captions:
         typer.echo(caption, err=True)
 
 

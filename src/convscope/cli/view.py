@@ -32,8 +32,8 @@ def layers(
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
     with show.progress("loading the network"):
         net = options.load()
-        found = layer_table(net, blocks=everything)
-    show.table(found, out, as_json=as_json, title=f"Layers of {net.name}")
+        result = layer_table(net, blocks=everything)
+    show.table(result, out, as_json=as_json, title=f"Layers of {net.name}")
 
 
 @with_network
@@ -51,10 +51,10 @@ def predict(
     show.check_suffix(out, ".json", ".csv", ".png", ".npz")
     with show.progress("running the network"):
         net = options.load()
-        found = ask(net, net.read(photo, fit=fit), top=top)
-    show.table(found, out, as_json=as_json, title=f"{net.name} on {photo}")
+        result = ask(net, net.read(photo, fit=fit), top=top)
+    show.table(result, out, as_json=as_json, title=f"{net.name} on {photo}")
     if not as_json:
-        typer.echo(found.recipe.scores)
+        typer.echo(result.recipe.scores)
 
 
 @with_network
@@ -122,20 +122,20 @@ def maps(
     if (through or bare) and channel is None:
         msg = "--across-layers shows one channel in every layer; pass its number, such as --channel 17."
         raise ArgumentError(msg)
-    found: Result
+    result: Result
     with show.progress("running the network"):
         net = options.load()
         pixels = net.read(photo, fit=fit)
         if (through or bare) and channel is not None:
-            found = (view.convolution_chain if bare else view.channel_across_layers)(
+            result = (view.convolution_chain if bare else view.channel_across_layers)(
                 net, pixels, channel
             )
             name = Path(f"channel-{channel}-{'bare' if bare else 'across-layers'}.png")
         else:
             chosen = None if channel is None else [channel]
-            found = view.maps(net, pixels, layer, channels=chosen, strongest=strongest)
+            result = view.maps(net, pixels, layer, channels=chosen, strongest=strongest)
             name = _named("maps", layer)
-    show.wrote(found.save(out or name))
+    show.print_path(result.save(out or name))
 
 
 def _named(what: str, layer: str) -> Path:
@@ -203,7 +203,7 @@ def arithmetic(
         numbers=numbers,
         seed=seed,
     )
-    show.wrote(film.save(out))
+    show.print_path(film.save(out))
     typer.echo(film.words(), err=True)
 
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 LOWEST, PER_OCTAVE, OCTAVES = 2.0**-8, 4, 20
-AT_ONCE = 1 << 19  # numbers, two megabytes of them
+CHUNK_ELEMENTS = 1 << 19  # numbers, two megabytes of them
 BINS = 1 + PER_OCTAVE * OCTAVES
 """The first bin holds all that is not positive; four to an octave follow, from 2^-8 to 2^12."""
 
 
-def edges() -> Tensor:
+def bin_edges() -> Tensor:
     """The borders of the positive bins, (BINS,); values outside count in the bin that is next."""
     return LOWEST * 2 ** (torch.arange(BINS, dtype=torch.float64) / PER_OCTAVE)
 
@@ -50,8 +50,8 @@ class BatchStatistics:
     @classmethod
     def of(cls, maps: Tensor) -> BatchStatistics:
         """Read (N, C, h, w) few photographs at a time: what is made on the way stays in the cache."""
-        few = max(1, AT_ONCE // max(1, maps[0].numel()))
-        parts = [_few(part.float()) for part in maps.split(few)]
+        few = max(1, CHUNK_ELEMENTS // max(1, maps[0].numel()))
+        parts = [_chunk_statistics(part.float()) for part in maps.split(few)]
         columns = [torch.cat(part) for part in zip(*parts, strict=True)]
         strongest, y, x, total, squares, positive = columns
         if not bool(total.isfinite().all()):
@@ -59,7 +59,7 @@ class BatchStatistics:
         return cls(strongest, y.long(), x.long(), total, squares, positive, maps[0, 0].numel())
 
 
-def _few(maps: Tensor) -> tuple[Tensor, ...]:
+def _chunk_statistics(maps: Tensor) -> tuple[Tensor, ...]:
     """Of some photographs' maps (n, C, h, w).
 
     The place of the maximum is looked for in one row only: the one whose maximum is the largest.
@@ -108,25 +108,27 @@ class ChannelStatistics:
     sums: Tensor
 
     @classmethod
-    def of(cls, seen: BatchStatistics, ids: Tensor, classes: Tensor, top: int) -> ChannelStatistics:
+    def of(
+        cls, batch: BatchStatistics, ids: Tensor, classes: Tensor, top: int
+    ) -> ChannelStatistics:
         """From a batch.
 
         Args:
-            seen: what was read.
+            batch: what was read.
             ids: (N,) numbers of its photographs.
             classes: (N,) their classes, -1 where none is known.
             top: how many of the strongest are kept.
         """
-        strongest = seen.strongest.cpu()
+        strongest = batch.strongest.cpu()
         channels = strongest.shape[1]
-        best = _best(strongest.T, ids.expand(channels, -1), seen.y.cpu().T, seen.x.cpu().T, top)
-        sums = (seen.total, seen.squares, seen.positive)
+        best = _best(strongest.T, ids.expand(channels, -1), batch.y.cpu().T, batch.x.cpu().T, top)
+        sums = (batch.total, batch.squares, batch.positive)
         total, squares, positive = (part.cpu().double().sum(0) for part in sums)
         return cls(
             torch.tensor(top),
             *best,
             torch.tensor(len(ids)),
-            torch.tensor(len(ids) * seen.cells),
+            torch.tensor(len(ids) * batch.cells),
             total,
             squares,
             positive,
@@ -174,17 +176,17 @@ class ChannelStatistics:
         if sorted(tensors) != sorted(names):
             msg = f"Statistics of channels are {', '.join(names)}, not {', '.join(tensors)}."
             raise ValueError(msg)
-        found = cls(**tensors)
-        shapes = {name: tuple(getattr(found, name).shape) for name in names}
-        if shapes != found._shapes():
+        result = cls(**tensors)
+        shapes = {name: tuple(getattr(result, name).shape) for name in names}
+        if shapes != result._shapes():
             msg = f"These are not statistics of channels: {shapes}."
             raise ValueError(msg)
-        return found
+        return result
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Of all tensors, as the documentation of the class says them."""
-        channels, classes, kept = len(self.total), len(self.classes), int(self.images)
-        best = (channels, min(int(self.top), kept))
+        channels, classes, count = len(self.total), len(self.classes), int(self.images)
+        best = (channels, min(int(self.top), count))
         return {
             **dict.fromkeys(("top", "images", "cells"), ()),
             **dict.fromkeys(("values", "ids", "ys", "xs"), best),
@@ -214,17 +216,17 @@ def bin_indices(values: Tensor) -> Tensor:
 
 
 def _histogram(strongest: Tensor) -> Tensor:
-    found = torch.zeros(strongest.shape[1], BINS, dtype=torch.long)
+    result = torch.zeros(strongest.shape[1], BINS, dtype=torch.long)
     bins = bin_indices(strongest).T
-    return found.scatter_add_(1, bins, torch.ones_like(bins))
+    return result.scatter_add_(1, bins, torch.ones_like(bins))
 
 
 def _by_class(strongest: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     known = classes >= 0
-    found, places, counts = classes[known].unique(return_inverse=True, return_counts=True)
-    sums = torch.zeros(len(found), strongest.shape[1], dtype=torch.float64)
+    result, places, counts = classes[known].unique(return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(result), strongest.shape[1], dtype=torch.float64)
     sums.index_add_(0, places, strongest[known].clamp(min=0).double())
-    return found, counts, sums
+    return result, counts, sums
 
 
 def _joined(a: ChannelStatistics, b: ChannelStatistics) -> tuple[Tensor, Tensor, Tensor]:

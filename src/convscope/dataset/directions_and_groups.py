@@ -15,14 +15,14 @@ from convscope.dataset.channel_statistics import BatchStatistics, ChannelStatist
 from convscope.dataset.forward_batches import batches, forward_with_readers
 from convscope.dataset.survey_result import Place, Survey
 from convscope.dataset.top_patches import TopActivations, project
-from convscope.errors import ArgumentError, NotApplicableError, StoppedError
+from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
-from convscope.progress import Progress, ShouldStop
-from convscope.randomness import FEW, checked, seeded
+from convscope.progress import Progress, Reporter, ShouldStop
+from convscope.randomness import NUMPY_MAX_SEED, check_seed, seeded
 
-CELLS = 16  # taken of each photograph's map
-MOST = 500  # photographs
+CELLS_PER_PHOTOGRAPH = 16  # taken of each photograph's map
+MAX_PHOTOGRAPHS = 500  # photographs
 
 
 @takes_network
@@ -69,10 +69,12 @@ def patches_along_direction(
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
     unit = _unit(net, layer, directions)
-    found: list[ChannelStatistics] = []
+    results: list[ChannelStatistics] = []
     files, size = survey.files(), survey.manifest.batch
     none = torch.full((size,), -1)
-    for batch in batches(net, files, survey.images["ids"].tolist(), size):
+    numbers = survey.images["ids"].tolist()
+    reporter = Reporter(len(numbers), "photographs", progress, should_stop)
+    for batch in batches(net, files, numbers, size):
         if batch.pixels is None:
             continue
         ids = torch.tensor(batch.numbers)
@@ -82,16 +84,12 @@ def patches_along_direction(
                 tally = ChannelStatistics.of(
                     BatchStatistics.of(project(maps, unit)), ids, none[: len(ids)], top
                 )
-                found[:] = [found[0].merge(tally) if found else tally]
+                results[:] = [results[0].merge(tally) if results else tally]
 
         forward_with_readers(net, batch.pixels, [layer], look, whole=False)
-        done = int(found[0].images)
-        if progress:
-            progress(done, len(survey.images["ids"]), "looking along directions")
-        if should_stop and should_stop():
-            msg = f"Stopped after {done} photographs, before there was a result."
-            raise StoppedError(msg)
-    return [_strongest(net, survey, layer, found[0], unit, k) for k in range(len(unit))]
+        reporter.advance(len(batch.numbers) + len(batch.skipped), "looking along directions")
+        reporter.raise_if_stopped()
+    return [_strongest(net, survey, layer, results[0], unit, k) for k in range(len(unit))]
 
 
 @takes_network
@@ -101,7 +99,7 @@ def channel_groups(
     layer: str,
     count: int = 8,
     *,
-    most: int = MOST,
+    most: int = MAX_PHOTOGRAPHS,
     seed: int = 0,
 ) -> Tensor:
     """Groups of channels that are active together, by non-negative matrix factorization.
@@ -134,7 +132,7 @@ def channel_groups(
     """
     from sklearn.decomposition import NMF
 
-    checked(seed, FEW)
+    check_seed(seed, NUMPY_MAX_SEED)
     if most < 1:
         msg = f"most must be at least 1, not {most}."
         raise ArgumentError(msg)
@@ -165,22 +163,22 @@ def _cells(
         for k in torch.linspace(0, len(ids) - 1, min(most, len(ids)), dtype=torch.float32)
     ]
     generator = seeded(seed)
-    found: list[Tensor] = []
+    results: list[Tensor] = []
 
     def look(name: str, maps: Tensor) -> None:
         if name == layer:
             flat = maps.float().flatten(2).transpose(1, 2)
             places = torch.rand(flat.shape[:2], generator=generator, dtype=torch.float32).argsort(
                 1
-            )[:, :CELLS, None]
+            )[:, :CELLS_PER_PHOTOGRAPH, None]
             picked = flat.cpu().gather(1, places.expand(-1, -1, flat.shape[2]))
-            found.append(picked.flatten(0, 1).clamp(min=0))
+            results.append(picked.flatten(0, 1).clamp(min=0))
 
     files = survey.files()
     for batch in batches(net, files, chosen, survey.manifest.batch):
         if batch.pixels is not None:
             forward_with_readers(net, batch.pixels, [layer], look, whole=False)
-    return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
+    return np.asarray(torch.cat(results).numpy(), dtype=np.float32)
 
 
 def _unit(net: Network, layer: str, directions: Tensor) -> Tensor:
@@ -202,6 +200,6 @@ def _strongest(
     rows = zip(*(column[k].tolist() for column in columns), strict=True)
     places = [Place(int(n), survey.items[int(n)], v, int(y), int(x)) for n, v, y, x in rows]
     pixels = survey.read(net, [place.number for place in places])
-    found = TopActivations(layer, k, places, pixels, net, unit[k])
-    found.check()
-    return found
+    result = TopActivations(layer, k, places, pixels, net, unit[k])
+    result.check()
+    return result

@@ -15,15 +15,15 @@ from torch import Tensor
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import read
-from convscope.progress import Progress
-from convscope.randomness import FEW, checked
+from convscope.progress import Progress, Reporter
+from convscope.randomness import NUMPY_MAX_SEED, check_seed
 from convscope.render.grid import PAPER, montage
 from convscope.results import Recipe, Result
-from convscope.results.base import as_array
+from convscope.results.base import to_numpy
 
-THUMB, SEAM = 48, 3
+THUMBNAIL_SIDE, SEAM = 48, 3
 KINDS = ("points", "each", "grid", "seams")
-MOST = 6000
+MAX_PHOTOGRAPHS = 6000
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class EmbeddingMap(Result):
         centres = (np.arange(self.side) + 0.5) / self.side
         down, across = np.meshgrid(centres, centres, indexing="ij")
         cells = np.stack([across.ravel(), down.ravel()], 1)
-        nearest = KDTree(as_array(self.points)).query(cells)[1]
+        nearest = KDTree(to_numpy(self.points)).query(cells)[1]
         return np.asarray(nearest, dtype=np.int64).reshape(self.side, self.side)
 
     def each(self) -> NDArray[np.int64]:
@@ -84,13 +84,13 @@ class EmbeddingMap(Result):
         the cells with the shortest ways in all, but takes minutes for the 6,000 photographs that
         a map may have.
         """
-        across, down = as_array(self.points).T
-        found = np.full((self.side, self.side), -1, dtype=np.int64)
+        across, down = to_numpy(self.points).T
+        result = np.full((self.side, self.side), -1, dtype=np.int64)
         order = np.argsort(across, kind="stable")
         for column, part in enumerate(np.array_split(order, self.side)):
             rows = np.linspace(0, self.side - 1, len(part)).round().astype(int)
-            found[rows, column] = part[np.argsort(down[part], kind="stable")]
-        return found
+            result[rows, column] = part[np.argsort(down[part], kind="stable")]
+        return result
 
     def seams(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Distance between the embeddings of neighbours on the grid, in [0, 1].
@@ -99,7 +99,7 @@ class EmbeddingMap(Result):
             (side, side - 1) between neighbours in a row, (side - 1, side) in a column: 0 for the
             median distance and what is nearer, 1 for the largest hundredth.
         """
-        codes = as_array(self.codes).astype(np.float64)[self.grid()]
+        codes = to_numpy(self.codes).astype(np.float64)[self.grid()]
         across = np.linalg.norm(codes[:, 1:] - codes[:, :-1], axis=2)
         down = np.linalg.norm(codes[1:] - codes[:-1], axis=2)
         both = np.concatenate([across.ravel(), down.ravel()])
@@ -129,7 +129,7 @@ class EmbeddingMap(Result):
     def _scattered(self, tile: int) -> Image.Image:
         length = self.side * tile
         page = Image.new("RGB", (length + tile, length + tile), PAPER)
-        for thumb, (x, y) in zip(self.thumbs, as_array(self.points), strict=True):
+        for thumb, (x, y) in zip(self.thumbs, to_numpy(self.points), strict=True):
             small = Image.fromarray(thumb).resize((tile, tile), Image.Resampling.BOX)
             page.paste(small, (round(float(x) * length), round(float(y) * length)))
         return page
@@ -172,7 +172,7 @@ class EmbeddingMap(Result):
         return type(self)(*arrays, names, labels, self.recipe)
 
     def _array(self) -> NDArray[Any]:
-        return as_array(self.points)
+        return to_numpy(self.points)
 
 
 def check_kind(kind: str) -> None:
@@ -190,7 +190,7 @@ def embedding_map(
     survey: Survey,
     *,
     method: str = "tsne",
-    most: int = MOST,
+    most: int = MAX_PHOTOGRAPHS,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EmbeddingMap:
@@ -225,7 +225,7 @@ def embedding_map(
     if method not in PLACERS:
         msg = f"There is no method {method!r}; there are {', '.join(PLACERS)}."
         raise ArgumentError(msg)
-    checked(seed, FEW)
+    check_seed(seed, NUMPY_MAX_SEED)
     every, ids = survey.codes, survey.images["ids"]
     count = min(most, len(every))
     if count < 3:
@@ -235,10 +235,9 @@ def embedding_map(
         msg = "All photographs have the same embedding, or embeddings that are not finite, so there is no map to make."
         raise NotApplicableError(msg)
     chosen = torch.linspace(0, len(every) - 1, count, dtype=torch.float32).round().long()
-    thumbs = _thumbs(survey, ids[chosen].tolist(), progress)
-    if progress:
-        progress(count, count, "placing the photographs")
-    placed = PLACERS[method](as_array(every[chosen]), seed)
+    thumbs = _thumbnails(survey, ids[chosen].tolist(), progress)
+    Reporter(count, "placing the photographs", progress, done=count).advance(0)
+    placed = PLACERS[method](to_numpy(every[chosen]), seed)
     low, high = placed.min(0), placed.max(0)
     points = torch.from_numpy((placed - low) / np.maximum(high - low, 1e-12)).float()
     items = [survey.items[n] for n in ids[chosen].tolist()]
@@ -257,46 +256,45 @@ def embedding_map(
     return EmbeddingMap(points, every[chosen], thumbs, names, labels, recipe)
 
 
-def _thumbs(survey: Survey, numbers: list[int], progress: Progress | None) -> NDArray[np.uint8]:
+def _thumbnails(survey: Survey, numbers: list[int], progress: Progress | None) -> NDArray[np.uint8]:
     root, ends = survey.files().root, survey.manifest.pixel_range
     black_and_white = (ends[0], ends[1]) if ends else None
-    found = np.empty((len(numbers), THUMB, THUMB, 3), np.uint8)
-    for done, number in enumerate(numbers):
+    result = np.empty((len(numbers), THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), np.uint8)
+    reporter = Reporter(len(numbers), "reading photographs", progress)
+    for done, number in enumerate(reporter.each(numbers, lambda _: reporter.what)):
         file = root / survey.items[number].name
-        pixels = read(file, THUMB, range=black_and_white)[0].permute(1, 2, 0)
-        found[done] = (pixels.numpy() * 255).round()
-        if progress and done % 100 == 0:
-            progress(done, len(numbers), "reading photographs")
-    return found
+        pixels = read(file, THUMBNAIL_SIDE, range=black_and_white)[0].permute(1, 2, 0)
+        result[done] = (pixels.numpy() * 255).round()
+    return result
 
 
-def _tsne(found: NDArray[Any], seed: int) -> NDArray[Any]:
+def _tsne(result: NDArray[Any], seed: int) -> NDArray[Any]:
     from sklearn.manifold import TSNE
 
-    perplexity = min(30.0, (len(found) - 1) / 3)
-    few = _pca(found, seed, 50)  # as usual before t-SNE: distances hardly change, time does
+    perplexity = min(30.0, (len(result) - 1) / 3)
+    few = _pca(result, seed, 50)  # as usual before t-SNE: distances hardly change, time does
     tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
     return np.asarray(tsne.fit_transform(few))
 
 
-def _pca(found: NDArray[Any], seed: int, parts: int = 2) -> NDArray[Any]:
+def _pca(result: NDArray[Any], seed: int, parts: int = 2) -> NDArray[Any]:
     from sklearn.decomposition import PCA
 
-    wide = np.pad(found.astype(np.float64), ((0, 0), (0, max(0, 2 - found.shape[1]))))
+    wide = np.pad(result.astype(np.float64), ((0, 0), (0, max(0, 2 - result.shape[1]))))
     parts = min(parts, *wide.shape)
     return np.asarray(PCA(parts, random_state=seed).fit_transform(wide))
 
 
-def _umap(found: NDArray[Any], seed: int) -> NDArray[Any]:
+def _umap(result: NDArray[Any], seed: int) -> NDArray[Any]:
     try:
         from umap import UMAP
     except ImportError:
         msg = "UMAP needs a package of its own; install it with: pip install 'convscope[umap]'"
         raise ArgumentError(msg) from None
-    neighbours = min(15, len(found) - 1)
-    start = "spectral" if len(found) > 3 else "random"  # three have no three eigenvectors
+    neighbours = min(15, len(result) - 1)
+    start = "spectral" if len(result) > 3 else "random"  # three have no three eigenvectors
     placer = UMAP(n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1)
-    return np.asarray(placer.fit_transform(found))
+    return np.asarray(placer.fit_transform(result))
 
 
 PLACERS: dict[str, Callable[[NDArray[Any], int], NDArray[Any]]] = {

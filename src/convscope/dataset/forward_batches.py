@@ -184,11 +184,11 @@ def default_layers(net: Network) -> list[str]:
     normed = any(row.kind == "norm" for row in net.layers)
     convs = [row.address for row in net.layers.convs]
     stages = [f"stage:{row.stage}" for row in net.layers.stages if row.kind != "pool"]
-    found = stages if normed else convs
-    if not found:
+    result = stages if normed else convs
+    if not result:
         msg = f"{net.name} has no convolutions; name the layers. 'convscope layers' lists them."
         raise NotApplicableError(msg)
-    return found
+    return result
 
 
 def resolve_layers(net: Network, layers: str | Sequence[str] | None) -> list[str]:
@@ -201,13 +201,13 @@ def resolve_layers(net: Network, layers: str | Sequence[str] | None) -> list[str
     if layers is None:
         return default_layers(net)
     parts = layers.split(",") if isinstance(layers, str) else net.layers.as_addresses(layers)
-    found = [one for part in parts for one in _spread(part.strip())]
-    if not found:
+    result = [one for part in parts for one in _spread(part.strip())]
+    if not result:
         msg = "No layers were selected; 'convscope layers' lists them."
         raise ArgumentError(msg)
-    for address in found:
+    for address in result:
         _check_channels(net, address)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(result))
 
 
 def _check_channels(net: Network, layer: str) -> None:

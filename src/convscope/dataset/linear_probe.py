@@ -14,14 +14,14 @@ from torch import Tensor
 from convscope.dataset.forward_batches import batches, forward_with_readers, resolve_layers
 from convscope.dataset.source import Photographs, photographs
 from convscope.dataset.survey import BATCH
-from convscope.errors import NotApplicableError, StoppedError
+from convscope.errors import NotApplicableError
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
-from convscope.progress import Progress, ShouldStop
-from convscope.randomness import FEW, checked
+from convscope.progress import Progress, Reporter, ShouldStop
+from convscope.randomness import NUMPY_MAX_SEED, check_seed
 from convscope.results import Cell, Chart, Table, recipe_for
 
-GRID, MOST, HELD_OUT, LEAST = 2, 4000, 5, 10
+GRID, MAX_PHOTOGRAPHS, FOLDS, MIN_PHOTOGRAPHS = 2, 4000, 5, 10
 COLUMNS = ("layer", "features", "accuracy", "on training photographs")
 
 
@@ -31,7 +31,7 @@ def linear_probe(
     source: Any,
     *,
     layers: str | Sequence[str] | None = None,
-    most: int = MOST,
+    most: int = MAX_PHOTOGRAPHS,
     seed: int = 0,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
@@ -69,14 +69,13 @@ def linear_probe(
         >>> cs.linear_probe(net, data, layers=["conv:1", "conv:8"]).column("layer")
         ['pixels', 'conv:1', 'conv:8']
     """
-    checked(seed, FEW)
+    check_seed(seed, NUMPY_MAX_SEED)
     photos = photographs(source)
     named = resolve_layers(net, layers)
     features, labels = _features(net, photos, named, most, progress, should_stop)
     rows: list[tuple[Cell, ...]] = []
-    for done, (layer, values) in enumerate(features.items()):
-        if progress:
-            progress(done, len(features), f"fitting {layer}")
+    fits = Reporter(len(features), "layers", progress)
+    for layer, values in fits.each(features.items(), lambda item: f"fitting {item[0]}"):
         rows.append((layer, values.shape[1], *_accuracy(values, labels, seed)))
     recipe = recipe_for(
         net, "linear_probe", None, seed=seed, place=photos.place, photographs=len(labels)
@@ -84,17 +83,17 @@ def linear_probe(
     return Table(COLUMNS, rows, recipe)
 
 
-def probe_chart(found: Table) -> Chart:
+def probe_chart(result: Table) -> Chart:
     """The accuracy of `linear_probe` by depth."""
-    deep = list(range(len(found.rows)))
+    deep = list(range(len(result.rows)))
     lines = {
-        "held out": (deep, [float(v or 0) for v in found.column("accuracy")]),
-        "training": (deep, [float(v or 0) for v in found.column("on training photographs")]),
+        "held out": (deep, [float(v or 0) for v in result.column("accuracy")]),
+        "training": (deep, [float(v or 0) for v in result.column("on training photographs")]),
     }
-    best = max(found.records(), key=lambda row: float(row["accuracy"] or 0))
+    best = max(result.records(), key=lambda row: float(row["accuracy"] or 0))
     words = f"A linear classifier does best on {best['layer']}: {float(best['accuracy'] or 0):.1%}."
-    names = f"layer, from {found.rows[0][0]} to {found.rows[-1][0]}"
-    return Chart({"what a linear classifier finds": lines}, names, "accuracy", found.recipe, words)
+    names = f"layer, from {result.rows[0][0]} to {result.rows[-1][0]}"
+    return Chart({"what a linear classifier finds": lines}, names, "accuracy", result.recipe, words)
 
 
 def _features(
@@ -106,28 +105,26 @@ def _features(
     should_stop: ShouldStop | None,
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Pixels and layers averaged over quarters, (N, 4C) each, and N labels."""
-    numbers = _chosen(photos, most)
-    found: dict[str, list[Tensor]] = {name: [] for name in ("pixels", *layers)}
+    numbers = _choose(photos, most)
+    result: dict[str, list[Tensor]] = {name: [] for name in ("pixels", *layers)}
     labels: list[str] = []
 
     def look(name: str, maps: Tensor) -> None:
         if name in layers:
-            found[name].append(_quarters(maps))
+            result[name].append(_quarters(maps))
 
+    reporter = Reporter(len(numbers), "photographs", progress, should_stop)
     for batch in batches(net, photos, numbers, BATCH):
         if batch.pixels is not None:
-            found["pixels"].append(_quarters(batch.pixels))
+            result["pixels"].append(_quarters(batch.pixels))
             forward_with_readers(net, batch.pixels, layers, look, whole=False)
             labels += [photos.items[n].label or "" for n in batch.numbers]
-        if progress:
-            progress(len(labels), len(numbers), "looking at photographs")
-        if should_stop and should_stop():
-            msg = f"Stopped after {len(labels)} photographs, before there was a result."
-            raise StoppedError(msg)
-    return {name: torch.cat(parts) for name, parts in found.items()}, labels
+        reporter.advance(len(batch.numbers) + len(batch.skipped), "looking at photographs")
+        reporter.raise_if_stopped()
+    return {name: torch.cat(parts) for name, parts in result.items()}, labels
 
 
-def _chosen(photos: Photographs, most: int) -> list[int]:
+def _choose(photos: Photographs, most: int) -> list[int]:
     known = [k for k, item in enumerate(photos.items) if item.label is not None]
     classes = {photos.items[k].label for k in known}
     if len(classes) < 2:
@@ -139,8 +136,8 @@ def _chosen(photos: Photographs, most: int) -> list[int]:
             0, len(known) - 1, min(max(most, 0), len(known)), dtype=torch.float32
         )
     ]
-    if len(chosen) < LEAST or len({photos.items[k].label for k in chosen}) < 2:
-        msg = f"A probe needs at least {LEAST} photographs of two classes; it was given {len(chosen)}."
+    if len(chosen) < MIN_PHOTOGRAPHS or len({photos.items[k].label for k in chosen}) < 2:
+        msg = f"A probe needs at least {MIN_PHOTOGRAPHS} photographs of two classes; it was given {len(chosen)}."
         raise NotApplicableError(msg)
     return chosen
 
@@ -157,11 +154,11 @@ def _accuracy(values: Tensor, labels: Sequence[str], seed: int) -> tuple[float, 
     from sklearn.preprocessing import StandardScaler
 
     x: NDArray[np.float32] = values.numpy()
-    enough = len(labels) >= HELD_OUT * len(set(labels))  # one of each class held out, and more left
+    enough = len(labels) >= FOLDS * len(set(labels))  # one of each class held out, and more left
     often = min(labels.count(c) for c in set(labels)) > 1
     stratify = labels if enough and often else None
     fit_x, test_x, fit_y, test_y = train_test_split(
-        x, labels, test_size=1 / HELD_OUT, random_state=seed, stratify=stratify
+        x, labels, test_size=1 / FOLDS, random_state=seed, stratify=stratify
     )
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
     model.fit(fit_x, fit_y)

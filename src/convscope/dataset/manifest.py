@@ -48,7 +48,7 @@ class Manifest:
     Attributes:
         network: what `load` was given, or the network's name.
         fingerprint: of its weights.
-        said: its answer to a fixed pattern, which changes with anything that changes its answers:
+        output_fingerprint: its answer to a fixed pattern, which changes with anything that changes its answers:
             mean and deviation, an activation function.
         input_size: (height, width) of the photographs it takes.
         reading: how photographs are resized and scaled for it.
@@ -68,7 +68,7 @@ class Manifest:
 
     network: str
     fingerprint: str
-    said: Sequence[float]
+    output_fingerprint: Sequence[float]
     input_size: tuple[int, int]
     reading: str
     place: str
@@ -127,22 +127,25 @@ class Manifest:
             LoadError: if another version wrote it.
             ValueError: if it is damaged, or none.
         """
-        found = json.loads(content)
-        if not isinstance(found, dict):
+        result = json.loads(content)
+        if not isinstance(result, dict):
             msg = "It is not a JSON object."
             raise ValueError(msg)  # noqa: TRY004 - a file of another kind, not a type
-        ours = {"format", "fingerprint", "photographs"} <= found.keys()
-        if ours and found["format"] != FORMAT and is_intact(content) >= is_sealed(content):
-            raise LoadError(_other_format(found["format"]))
+        ours = {"format", "fingerprint", "photographs"} <= result.keys()
+        if ours and result["format"] != FORMAT and is_intact(content) >= is_sealed(content):
+            raise LoadError(_other_format(result["format"]))
         if not is_intact(content):
             msg = "Its digest does not match."
             raise ValueError(msg)
         try:
-            found.pop("digest")
-            found.pop("format")
-            found["items"] = [Item(**item) for item in found["items"]]
-            found["part"], found["input_size"] = tuple(found["part"]), tuple(found["input_size"])
-            return cls(**found)
+            result.pop("digest")
+            result.pop("format")
+            result["items"] = [Item(**item) for item in result["items"]]
+            result["part"], result["input_size"] = (
+                tuple(result["part"]),
+                tuple(result["input_size"]),
+            )
+            return cls(**result)
         except (KeyError, TypeError) as error:
             raise ValueError(str(error)) from None
 
@@ -162,7 +165,7 @@ def _other_format(there: Any) -> str:
 _SAID = {
     "network": "its network is {mine}, not {theirs}",
     "fingerprint": "its network has other weights ({mine}, not {theirs})",
-    "said": "its network gives other outputs, as with another mean and standard deviation or other activation functions",
+    "output_fingerprint": "its network gives other outputs, as with another mean and standard deviation or other activation functions",
     "input_size": "its photographs were read at {mine}, not at {theirs}",
     "reading": "its photographs were read {mine}, not {theirs}",
     "photographs": "its photographs in {place} are different, or were changed since",
@@ -177,26 +180,26 @@ _SAID = {
 }
 
 
-def differences(there: Manifest, wanted: Manifest, without: Iterable[str] = ()) -> list[str]:
+def differences(there: Manifest, expected: Manifest, without: Iterable[str] = ()) -> list[str]:
     """What two surveys differ in, as people say it."""
-    mine, theirs = ({**one.facts, "part": one.part} for one in (there, wanted))
-    return different_facts(mine, theirs, without, place=wanted.place)
+    mine, theirs = ({**one.facts, "part": one.part} for one in (there, expected))
+    return different_facts(mine, theirs, without, place=expected.place)
 
 
 def different_facts(
     there: Mapping[str, Any],
-    wanted: Mapping[str, Any],
+    expected: Mapping[str, Any],
     without: Iterable[str] = (),
     place: str = "",
 ) -> list[str]:
     """The same for what parts carry."""
-    found = []
-    for name in wanted:
-        mine, theirs = there.get(name), wanted[name]
+    results = []
+    for name in expected:
+        mine, theirs = there.get(name), expected[name]
         if name not in without and not _alike(mine, theirs):
             words = _SAID[name]
-            found.append(words.format(mine=_brief(mine), theirs=_brief(theirs), place=place))
-    return found
+            results.append(words.format(mine=_brief(mine), theirs=_brief(theirs), place=place))
+    return results
 
 
 def _alike(mine: Any, theirs: Any) -> bool:

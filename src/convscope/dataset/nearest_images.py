@@ -36,14 +36,14 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
         >>> cs.embedding(cs.load(), "sample:china").shape
         torch.Size([1, 240])
     """
-    found: dict[str, Tensor] = {}
+    result: dict[str, Tensor] = {}
 
     def look(name: str, value: Tensor) -> None:
         if name == CODE:
-            found[name] = value
+            result[name] = value
 
     forward_with_readers(net, net.as_pixels(images), (), look, head=classifier_head(net))
-    return found[CODE].clone()
+    return result[CODE].clone()
 
 
 @takes_network

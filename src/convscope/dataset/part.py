@@ -84,7 +84,7 @@ class Part:
                 number=int(about["number"]),
                 seen=int(about["seen"]),
                 images=below.pop("", {}),
-                layers={layer: ChannelStatistics.read(found) for layer, found in below.items()},
+                layers={layer: ChannelStatistics.read(result) for layer, result in below.items()},
                 skipped=_by_number(about["skipped"]),
                 reduced=_by_number(about["reduced"]),
             )
@@ -133,8 +133,8 @@ def facts_of(content: bytes) -> dict[str, Any]:
         raise DamagedError(msg)
     try:
         length = int.from_bytes(content[:8], "little")
-        found = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["convscope"])
-        return {name: found[name] for name in ("survey", "number", "seen", "skipped", "reduced")}
+        result = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["convscope"])
+        return {name: result[name] for name in ("survey", "number", "seen", "skipped", "reduced")}
     except (ValueError, LookupError, TypeError) as error:
         raise DamagedError(str(error)) from None
 

@@ -119,11 +119,11 @@ class FromDataset:
     def read(self, net: Network, number: int, decode: Decode = decode_file) -> Tensor:
         """One of them as `net` takes it."""
         try:
-            found = self.dataset[number]
+            result = self.dataset[number]
         except Exception as error:
             msg = f"Item {number} cannot be read ({error})."
             raise ImageError(msg) from error
-        photo = found[0] if isinstance(found, tuple | list) else found
+        photo = result[0] if isinstance(result, tuple | list) else result
         return net.read(photo, decode=decode)
 
 

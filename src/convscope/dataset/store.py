@@ -30,7 +30,7 @@ from convscope.dataset.seal import UNSEALED, is_intact, seal
 from convscope.dataset.source import digest
 from convscope.errors import ArgumentError, LoadError
 
-MANIFEST, UNFINISHED, TOGETHER, SUMMARY = (
+MANIFEST, UNFINISHED, MERGED, SUMMARY = (
     *("manifest.json", "unfinished.safetensors"),
     *("survey.safetensors", "summary.json"),
 )
@@ -74,7 +74,7 @@ class Store:
             raise LoadError(msg) from None
 
     @contextmanager
-    def taken_up(self, wanted: Manifest) -> Iterator[Manifest]:
+    def taken_up(self, expected: Manifest) -> Iterator[Manifest]:
         """Begin the survey that is wanted, or go on with it, while this run alone works in the folder.
 
         A manifest that is missing or damaged is made again where whole parts prove that they are
@@ -88,17 +88,17 @@ class Store:
                 written there, or another run works in it.
             LoadError: if another version wrote it, or it is damaged and nothing proves what it was.
         """
-        self._judge(wanted)
+        self._judge(expected)
         with only_run_in(self.folder) as alone:
-            there = self._judge(wanted)  # again: a moment ago another run may have worked here
+            there = self._judge(expected)  # again: a moment ago another run may have worked here
             if alone:
                 for draft in filter(is_draft, self._inside()):
                     draft.unlink(missing_ok=True)
             if there is None:
-                write_atomically(self.folder / MANIFEST, wanted.content())
-            yield replace(there or wanted, place=wanted.place)
+                write_atomically(self.folder / MANIFEST, expected.content())
+            yield replace(there or expected, place=expected.place)
 
-    def _judge(self, wanted: Manifest) -> Manifest | None:
+    def _judge(self, expected: Manifest) -> Manifest | None:
         """What the folder holds of the survey that is wanted; None where its manifest is to be made."""
         try:
             there, damaged = self._manifest(), False
@@ -107,11 +107,11 @@ class Store:
         except ValueError:
             there, damaged = None, True
         if there is not None:
-            if differing := differences(there, wanted):
+            if differing := differences(there, expected):
                 raise ArgumentError(self._another(differing))
             return there
         self._refuse_foreign()
-        if self._prove(wanted):
+        if self._prove(expected):
             return None
         if damaged:
             msg = f"{self.folder / MANIFEST} is damaged, or not a survey's, and no intact part shows what it was; choose another folder with --out."
@@ -120,7 +120,7 @@ class Store:
             raise ArgumentError(self._foreign())
         return None
 
-    def _prove(self, wanted: Manifest) -> bool:
+    def _prove(self, expected: Manifest) -> bool:
         """Whether a whole part shows that this is the survey that is wanted.
 
         Raises:
@@ -132,7 +132,7 @@ class Store:
                 facts = facts_of(file.read_bytes())["survey"]
             except (DamagedError, OSError):
                 continue
-            if differing := different_facts(facts, wanted.facts, place=wanted.place):
+            if differing := different_facts(facts, expected.facts, place=expected.place):
                 raise ArgumentError(self._another(differing))
             proven = True
         return proven
@@ -171,27 +171,27 @@ class Store:
 
     def _is_own(self, path: Path) -> bool:
         if path.parent == self.folder:
-            own = (MANIFEST, UNFINISHED, TOGETHER, SUMMARY, LOCK, HOLDER)
+            own = (MANIFEST, UNFINISHED, MERGED, SUMMARY, LOCK, HOLDER)
             return path.name in own or is_draft(path)
         return _SHARD.fullmatch(path.name) is not None or is_draft(path)
 
     def _parts(self) -> list[Path]:
         """The files of all parts, the unfinished one's too."""
-        found = sorted(p for p in self.folder.glob("shards/*") if _SHARD.fullmatch(p.name))
+        result = sorted(p for p in self.folder.glob("shards/*") if _SHARD.fullmatch(p.name))
         return [
-            *found,
+            *result,
             *([self.folder / UNFINISHED] if (self.folder / UNFINISHED).exists() else []),
         ]
 
     def _results(self) -> list[Path]:
         """All files of a survey but its manifest."""
-        tables = [self.folder / name for name in (TOGETHER, SUMMARY)]
+        tables = [self.folder / name for name in (MERGED, SUMMARY)]
         return [*self._parts(), *(path for path in tables if path.exists())]
 
     def shard(self, number: int) -> Path:
         """The file of one part, or of all together."""
         if number == TABLE:
-            return self.folder / TOGETHER
+            return self.folder / MERGED
         return self.folder / "shards" / f"{number:05}.safetensors"
 
     def put(self, manifest: Manifest, part: Part) -> None:
@@ -246,10 +246,10 @@ class Store:
         """Whether there is a summary that is whole and of this survey."""
         try:
             content = (self.folder / SUMMARY).read_bytes()
-            found = json.loads(content) if is_intact(content) else None
+            result = json.loads(content) if is_intact(content) else None
         except (OSError, ValueError):
             return False
-        survey = found.get("survey") if isinstance(found, dict) else None
+        survey = result.get("survey") if isinstance(result, dict) else None
         return isinstance(survey, dict) and not different_facts(survey, _identity(manifest))
 
     def damaged(self) -> list[str]:
@@ -263,8 +263,8 @@ class Store:
         except LoadError:
             raise
         except ValueError:
-            found = [MANIFEST, *(self._name(p) for p in self._results() if not _intact(p))]
-            return sorted(found)
+            results = [MANIFEST, *(self._name(p) for p in self._results() if not _intact(p))]
+            return sorted(results)
         if manifest is None and not self._results():
             raise LoadError(no_survey_in(self.folder))
         if manifest is None:
@@ -272,14 +272,14 @@ class Store:
         shards = [n for n in manifest.shards if self.shard(n).exists()]
         if self.shard(TABLE).exists():
             shards = sorted({*shards, *manifest.own, TABLE})
-        found = [self._name(self.shard(n)) for n in shards if self.whole(manifest, n) is None]
+        results = [self._name(self.shard(n)) for n in shards if self.whole(manifest, n) is None]
         for name, whole in (
             (UNFINISHED, self.unfinished(manifest)),
             (SUMMARY, self.has_summary(manifest)),
         ):
             if (self.folder / name).exists() and not whole:
-                found.append(name)
-        return sorted(found)
+                results.append(name)
+        return sorted(results)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -317,11 +317,11 @@ def locate_parts(folders: Sequence[Path]) -> dict[int, tuple[Store, Manifest]]:
         if digest(manifest.items, times=False) != digest(first.items, times=False):
             msg = f"{store.folder} does not belong to {folders[0]}: its photographs are different."
             raise ArgumentError(msg)
-    found = {n: pair for pair in parts for n in first.shards if pair[0].shard(n).exists()}
-    if missing := [n for n in first.shards if n not in found]:
+    results = {n: pair for pair in parts for n in first.shards if pair[0].shard(n).exists()}
+    if missing := [n for n in first.shards if n not in results]:
         msg = f"{len(missing)} of {len(first.shards)} parts are missing (the first is {missing[0]}); finish the runs with --shard first."
         raise ArgumentError(msg)
-    return dict(sorted(found.items()))
+    return dict(sorted(results.items()))
 
 
 def open_manifest(folder: Path) -> Manifest:

@@ -33,10 +33,10 @@ from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT
 from convscope.objectives.scores import Scores
-from convscope.progress import Progress, ShouldStop
+from convscope.progress import Progress, Reporter, ShouldStop
 
-BATCH, LEAST_SHARD, MOST_SHARDS = 32, 256, 128
-FILED_EVERY, FILING_SHARE = 2.0, 0.01  # seconds; share of the time
+BATCH, MIN_SHARD_PHOTOGRAPHS, MAX_SHARDS = 32, 256, 128
+SAVE_INTERVAL, SAVE_TIME_SHARE = 2.0, 0.01  # seconds; share of the time
 ATTRIBUTES = ("brightness", "contrast", "sharpness")
 
 
@@ -93,15 +93,11 @@ def survey(
         ['china.jpg', 'flower.jpg']
     """
     photos = photographs(source)
-    wanted = _manifest(net, photos, layers, top, codes=codes, part=shard)
+    expected = _manifest(net, photos, layers, top, codes=codes, part=shard)
     store = Store(Path(out))
-    with store.taken_up(wanted) as manifest:
-        anew = False
-        for done, total in _work(net, photos, manifest, store, should_stop):
-            anew = True
-            if progress:
-                progress(done, total, "looking at photographs")
-        return _filed(store, manifest, anew=anew)
+    with store.taken_up(expected) as manifest:
+        anew = _work(net, photos, manifest, store, progress, should_stop)
+        return _save_parts(store, manifest, anew=anew)
 
 
 def open_survey(folder: str | Path) -> Survey:
@@ -129,7 +125,7 @@ def open_survey(folder: str | Path) -> Survey:
     if left:
         msg = f"{folder} is not finished: {len(left)} of {len(manifest.own)} parts are missing. Run the same survey again to resume."
         raise ArgumentError(msg)
-    return _read(store, manifest, store.whole(manifest, TABLE) or _together(store, manifest))
+    return _read(store, manifest, store.whole(manifest, TABLE) or _merge_parts(store, manifest))
 
 
 def verify_survey(folder: str | Path) -> list[str]:
@@ -170,13 +166,13 @@ def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
         msg = "Pass the folders of the parts to merge."
         raise ArgumentError(msg)
     paths, store = [Path(folder) for folder in folders], Store(Path(out))
-    found = locate_parts(paths)
+    result = locate_parts(paths)
     with store.taken_up(replace(open_manifest(paths[0]), part=(1, 1))) as manifest:
         left = [n for n in manifest.shards if store.whole(manifest, n) is None]
         for number in left:
-            apart, theirs = found[number]
+            apart, theirs = result[number]
             store.put(manifest, apart.part(theirs, number))
-        return _filed(store, manifest, anew=bool(left))
+        return _save_parts(store, manifest, anew=bool(left))
 
 
 def _manifest(
@@ -192,15 +188,15 @@ def _manifest(
         msg = f"top must be an integer of at least 1, not {top}."
         raise ArgumentError(msg)
     if not (isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]):
-        msg = f"A part is (1, 4) to (4, 4), for example, not {part}."
+        msg = f"shard must be a pair such as (1, 4) or (4, 4), not {part}."
         raise ArgumentError(msg)
     named = resolve_layers(net, layers)
     batch = min(BATCH, net.max_batch_size())
-    per_shard = max(LEAST_SHARD, -(-len(photos.items) // MOST_SHARDS))
+    per_shard = max(MIN_SHARD_PHOTOGRAPHS, -(-len(photos.items) // MAX_SHARDS))
     return Manifest(
         network=net.spec or net.name,
         fingerprint=net.fingerprint,
-        said=output_fingerprint(net),
+        output_fingerprint=output_fingerprint(net),
         input_size=net.input_size,
         reading=_reading(net),
         pixel_range=net.pixel_range,
@@ -233,38 +229,43 @@ def _work(
     photos: Photographs,
     manifest: Manifest,
     store: Store,
+    progress: Progress | None,
     should_stop: ShouldStop | None,
-) -> Iterator[tuple[int, int]]:
-    """Make and file the parts that are missing, telling after each batch how many photographs are done.
+) -> bool:
+    """Compute and save the parts that are missing.
+
+    Returns:
+        Whether any was.
 
     Raises:
-        StoppedError: if `should_stop` says so; all that was looked at is filed then.
+        StoppedError: if `should_stop` says so; all that was computed is saved then.
     """
     left = [n for n in manifest.own if store.whole(manifest, n) is None]
     total, missing = (sum(len(manifest.numbers(n)) for n in some) for some in (manifest.own, left))
     begun = store.unfinished(manifest)
     begun = begun if begun and begun.number in left else None
     done = total - missing + (begun.seen if begun else 0)
-    work, pace = _Part(net, manifest, begun) if begun else None, _Pace()
+    reporter = Reporter(total, "photographs", progress, should_stop, done=done)
+    work, pace = _Part(net, manifest, begun) if begun else None, _SaveThrottle()
     with closing(_batches(net, photos, manifest, left, begun)) as read:
         for batch in read:
             if work is None:
                 number = min((*batch.numbers, *batch.skipped)) // manifest.per_shard
                 work = _Part(net, manifest, Part(number, 0))
             work.take(batch)
-            done += len(batch.numbers) + len(batch.skipped)
-            stop = should_stop is not None and should_stop()
+            reporter.advance(len(batch.numbers) + len(batch.skipped), "looking at photographs")
+            stop = reporter.asks_to_stop()
             if work.seen == len(manifest.numbers(work.number)):
                 store.put(manifest, work.part())
-                work, pace = None, _Pace()
+                work, pace = None, _SaveThrottle()
             elif stop or pace.is_due():
                 with pace.paid():
                     store.put_unfinished(manifest, work.part())
-            yield done, total
-            if stop and done < total:
-                msg = f"Stopped after {done} of {total} photographs; run the same command again to resume."
+            if stop and reporter.done < total:
+                msg = f"Stopped after {reporter.done} of {total} photographs; run the same command again to resume."
                 raise StoppedError(msg)
     store.forget_unfinished()
+    return reporter.done > done
 
 
 def _batches(
@@ -282,14 +283,14 @@ def _batches(
             yield from batches(net, photos, numbers, manifest.batch)
 
 
-class _Pace:
+class _SaveThrottle:
     """How often an unfinished part is filed: seldom enough to cost a hundredth of the time at most.
 
     What comes out does not depend on it.
     """
 
     def __init__(self) -> None:
-        self._next = time.monotonic() + FILED_EVERY
+        self._next = time.monotonic() + SAVE_INTERVAL
 
     def is_due(self) -> bool:
         """Whether it is time."""
@@ -301,7 +302,7 @@ class _Pace:
         began = time.monotonic()
         yield
         ended = time.monotonic()
-        self._next = ended + max(FILED_EVERY, (ended - began) / FILING_SHARE)
+        self._next = ended + max(SAVE_INTERVAL, (ended - began) / SAVE_TIME_SHARE)
 
 
 class _Part:
@@ -376,11 +377,11 @@ def batch_statistics(layer: str, maps: Tensor) -> BatchStatistics:
 
 def _predicted(net: Network, output: Tensor, count: int) -> dict[str, Tensor]:
     """The predicted class and its probability, as `predict` gives them; {} without."""
-    found = Scores.in_output(output, count, net.probability_rule.kind)
-    if found is None or not found.has_probabilities:
+    scores = Scores.in_output(output, count, net.probability_rule.kind)
+    if scores is None or not scores.has_probabilities:
         return {}
-    best = found.predicted()
-    own = found.probabilities().gather(1, best[:, None])[:, 0]
+    best = scores.predicted()
+    own = scores.probabilities().gather(1, best[:, None])[:, 0]
     return {"predicted": best.cpu(), "probability": own.cpu()}
 
 
@@ -391,20 +392,20 @@ def attributes(pixels: Tensor) -> Tensor:
     return torch.stack([grey.mean((1, 2)), grey.std((1, 2)), slope], 1)
 
 
-def _filed(store: Store, manifest: Manifest, *, anew: bool) -> Survey:
+def _save_parts(store: Store, manifest: Manifest, *, anew: bool) -> Survey:
     """Put all parts together and file that, unless it is there already and no part was made anew."""
     table = None if anew else store.whole(manifest, TABLE)
     if fresh := table is None:
         try:
-            table = _together(store, manifest)
+            table = _merge_parts(store, manifest)
         except ImageError:
             store.discard()
             raise
         store.put(manifest, table)
-    found = _read(store, manifest, table)
-    if found.tallies and (fresh or not store.has_summary(manifest)):
-        store.note(manifest, found.summary())
-    return found
+    result = _read(store, manifest, table)
+    if result.tallies and (fresh or not store.has_summary(manifest)):
+        store.note(manifest, result.summary())
+    return result
 
 
 def _read(store: Store, manifest: Manifest, table: Part) -> Survey:
@@ -415,7 +416,7 @@ def _read(store: Store, manifest: Manifest, table: Part) -> Survey:
     return Survey(store, manifest, dict(table.layers), skipped, reduced)
 
 
-def _together(store: Store, manifest: Manifest) -> Part:
+def _merge_parts(store: Store, manifest: Manifest) -> Part:
     """All parts together, one after the other, so that memory holds one of them.
 
     Raises:

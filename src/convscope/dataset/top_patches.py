@@ -147,11 +147,11 @@ def top_activations(
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
     places = survey.strongest(layer, channel)[:top]
-    found = TopActivations(
+    result = TopActivations(
         layer, channel, places, survey.read(net, [p.number for p in places]), net
     )
-    found.check()
-    return found
+    result.check()
+    return result
 
 
 @takes_network
@@ -189,9 +189,9 @@ def top_patches(
         >>> pictures.values.shape  # a cell of conv:3 sees 25 by 25 pixels
         torch.Size([2, 3, 25, 25])
     """
-    found = top_activations(net, survey, layer, channel, top=top)
+    result = top_activations(net, survey, layer, channel, top=top)
     recipe = recipe_for(net, "top_patches", f"{layer}:{channel}", survey=str(survey.folder))
-    return Pictures(found.cut(found.pixels), recipe, captions=found.captions, scale="pixels")
+    return Pictures(result.cut(result.pixels), recipe, captions=result.captions, scale="pixels")
 
 
 def project(maps: Tensor, directions: Tensor) -> Tensor:
@@ -199,12 +199,12 @@ def project(maps: Tensor, directions: Tensor) -> Tensor:
     return torch.einsum("nchw,dc->ndhw", maps.float(), directions.to(maps.device, torch.float32))
 
 
-def draw_boxes(found: TopActivations) -> Tensor:
+def draw_boxes(result: TopActivations) -> Tensor:
     """The photographs with a white frame around what each cell can see, (N, 3, H, W)."""
-    drawn = found.pixels.clone()
+    drawn = result.pixels.clone()
     drawn *= 0.6  # what the cell cannot see is darker
-    for k, (top, left, bottom, right) in enumerate(found.boxes()):
-        inside = found.pixels[k, :, top + 1 : bottom - 1, left + 1 : right - 1]
+    for k, (top, left, bottom, right) in enumerate(result.boxes()):
+        inside = result.pixels[k, :, top + 1 : bottom - 1, left + 1 : right - 1]
         drawn[k, :, top:bottom, left:right] = 1.0
         drawn[k, :, top + 1 : bottom - 1, left + 1 : right - 1] = inside
     return drawn

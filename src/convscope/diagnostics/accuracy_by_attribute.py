@@ -104,8 +104,8 @@ def _classes(
     if not labels:
         msg = "These photographs have no labels: put them into a folder for each class, or write labels into the list."
         raise NotApplicableError(msg)
-    found = {label: _class(net, label, (given or {}).get(label, label)) for label in labels}
-    return torch.tensor([found.get(survey.items[n].label or "", -1) for n in numbers])
+    result = {label: _class(net, label, (given or {}).get(label, label)) for label in labels}
+    return torch.tensor([result.get(survey.items[n].label or "", -1) for n in numbers])
 
 
 def _class(net: Network, label: str, meant: Any) -> int:

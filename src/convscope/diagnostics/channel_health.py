@@ -51,16 +51,16 @@ def channel_health(net: Network, survey: Survey) -> Table:
 
 def _row(net: Network, survey: Survey, layer: str) -> list[Cell]:
     states = survey.states(layer)
-    found: list[Cell] = [layer, len(states), states.count("dead"), states.count("nearly dead")]
+    result: list[Cell] = [layer, len(states), states.count("dead"), states.count("nearly dead")]
     conv = _convolution(net, layer)
     if conv is None:
-        return [*found, None, None, None]
+        return [*result, None, None, None]
     weight = weights_of(net, conv)
     turns, cosines = best_rotation(weight)
     twin = cosines.fill_diagonal_(-1) >= DUPLICATE_COSINE
     noisy = int((noise_scores(weight) >= NOISY).sum()) if conv == "conv:1" else None
     return [
-        *found,
+        *result,
         noisy,
         int((twin & (turns == 0)).any(1).sum()),
         int((twin & (turns > 0)).any(1).sum()),

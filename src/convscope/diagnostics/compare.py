@@ -95,9 +95,9 @@ class Comparison(Result):
         return {"rows": own, "recipe": self.recipe}
 
     @classmethod
-    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
-        rows = [Row(**{**row, "method": CATALOG[row["method"]]}) for row in given["rows"]]
-        return cls(rows, given["recipe"])
+    def _from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        rows = [Row(**{**row, "method": CATALOG[row["method"]]}) for row in fields["rows"]]
+        return cls(rows, fields["recipe"])
 
 
 @takes_network
@@ -208,8 +208,8 @@ def _caption(row: Row) -> str:
 
 
 def _cells(row: Row) -> list[Cell]:
-    found = row.areas or (None, None)
-    return [row.method.name, row.method.family, round(row.seconds, 3), *found, row.note]
+    result = row.areas or (None, None)
+    return [row.method.name, row.method.family, round(row.seconds, 3), *result, row.note]
 
 
 def _by_deletion(cells: Sequence[Cell]) -> float:

@@ -92,22 +92,24 @@ def check(
         msg = f"There is no method {method!r} that makes a map; there are {names}."
         raise ArgumentError(msg)
     pixels = net.as_pixels(photo)[:1]
-    question = net.resolve_target(as_objective(objective).for_images(0, 1), pixels)
+    target = net.resolve_target(as_objective(objective).for_images(0, 1), pixels)
 
     def make(other: Network, images: Tensor) -> Heatmap:
-        found = entry.run(other, images, question)
-        assert isinstance(found, Heatmap)  # noqa: S101 - so are these families defined
-        return found
+        result = entry.run(other, images, target)
+        assert isinstance(result, Heatmap)  # noqa: S101 - so are these families defined
+        return result
 
-    asked = watched(net, question)
-    found = deletion_insertion(net, make(net, pixels), asked, seed=seed)
-    chart = found.chart(recipe_for(net, f"check, {method}", asked.label, seed=seed), asked.label)
+    checked = watched(net, target)
+    curves = deletion_insertion(net, make(net, pixels), checked, seed=seed)
+    chart = curves.chart(
+        recipe_for(net, f"check, {method}", checked.label, seed=seed), checked.label
+    )
     sentences = [chart.sentence]
     if randomize:
         random = randomization_check(net, pixels, make, how=randomize, seed=seed, progress=progress)
         chart = replace(chart, panels={**chart.panels, **random.panels})
         sentences.append(random.sentence)
-    areas = found.areas()
+    areas = curves.areas()
     rows = [(name, *areas[name]) for name in areas]
     table = Table(("order of pixels", "deletion", "insertion"), rows, chart.recipe)
     return Check(chart, table, sentences)

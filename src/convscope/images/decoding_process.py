@@ -236,8 +236,8 @@ def _places() -> list[str]:
 
     Notebooks and Python's prompt have that as "" in `sys.path`; it may be a folder of strangers' files.
     """
-    found = [str(place) for place in sys.path if Path(str(place)).is_absolute()]
-    return list(dict.fromkeys([*found, str(Path(__file__).resolve().parents[1])]))
+    results = [str(place) for place in sys.path if Path(str(place)).is_absolute()]
+    return list(dict.fromkeys([*results, str(Path(__file__).resolve().parents[1])]))
 
 
 def _end_all(children: Sequence[_Child]) -> None:
@@ -289,13 +289,13 @@ def _answer(
     path, fit, ends = request["path"], request["fit"], request["range"]
     file = body if path is None else Path(os.fsdecode(bytes.fromhex(path)))
     try:
-        found = decode_file(
+        result = decode_file(
             file, request["name"], fit and Fit(**fit), ends and tuple(ends), max_bytes=max_bytes
         )
     except ImageError as error:
         return {"error": str(error)}, b""
-    picture = found.picture
-    return {"mode": picture.mode, "size": picture.size, "note": found.note}, picture.tobytes()
+    picture = result.picture
+    return {"mode": picture.mode, "size": picture.size, "note": result.note}, picture.tobytes()
 
 
 def _limit_memory(max_bytes: int) -> None:

@@ -79,15 +79,15 @@ def list_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         msg = f"There is no folder {_name(folder)}."
         raise ImageError(msg)
-    found: list[Path] = []
+    results: list[Path] = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _is_housekeeping(name)]
         paths = (Path(place, name) for name in files if not name.startswith("."))
-        found.extend(path for path in paths if is_picture_name(path))
-    if not found:
+        results.extend(path for path in paths if is_picture_name(path))
+    if not results:
         msg = f"{_name(folder)} holds no pictures."
         raise ImageError(msg)
-    return sorted(found)
+    return sorted(results)
 
 
 def _is_housekeeping(folder: str) -> bool:
@@ -150,14 +150,14 @@ def read(
     if fit not in ("crop", "squash"):
         msg = f"fit must be 'crop' or 'squash', not {fit!r}."
         raise ArgumentError(msg)
-    wanted = None if size is None else Fit.of(size, resize, fit, interpolation)
+    target = None if size is None else Fit.of(size, resize, fit, interpolation)
     ends = checked_range(range)
     file = _file(source)
     if file is None:
-        found, note = _as_picture(source, ends)
-        pixels = _pixels(found, wanted)
+        result, note = _as_picture(source, ends)
+        pixels = _pixels(result, target)
     else:
-        decoded = decode(file, _name(source), wanted, ends)
+        decoded = decode(file, _name(source), target, ends)
         pixels, note = _pixels(decoded.picture), decoded.note
     if note:
         warnings.warn(note, UserWarning, stacklevel=2)
@@ -204,8 +204,8 @@ _Found = tuple[Image.Image | Tensor, str | None]
 def _as_picture(source: Source, ends: Range | None) -> _Found:
     """A picture or pixels, and one sentence where values were clipped."""
     if isinstance(source, Image.Image):
-        found = _from_pillow(source, ends)
-        return found.picture, found.note
+        result = _from_pillow(source, ends)
+        return result.picture, result.note
     if isinstance(source, Tensor):
         return _from_tensor(source, ends)
     if isinstance(source, np.ndarray):
@@ -239,8 +239,8 @@ def _from_array(array: np.ndarray[Any, Any], ends: Range | None) -> _Found:
         raise ImageError(msg)
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if array.dtype == np.uint8 and ends is None:
-        found = upright(Image.fromarray(np.ascontiguousarray(array)), "This array")
-        return found.picture, found.note
+        result = upright(Image.fromarray(np.ascontiguousarray(array)), "This array")
+        return result.picture, result.note
     if array.ndim == 3 and array.shape[2] == 4 and ends is not None:
         msg = "A range is for grey and RGB values; leave out the array's fourth channel."
         raise ImageError(msg)
@@ -287,9 +287,9 @@ def scale_tensor(
             return tensor.float(), None
     values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
     names = [f"{name}[{k}]" for k, _ in enumerate(values)] if len(values) > 1 else [name]
-    found = [scale_to_unit(one, range, its) for one, its in zip(values, names, strict=True)]
-    pixels = torch.from_numpy(np.stack([scaled for scaled, _ in found])).to(tensor.device)
-    notes = [note for _, note in found if note]
+    results = [scale_to_unit(one, range, its) for one, its in zip(values, names, strict=True)]
+    pixels = torch.from_numpy(np.stack([scaled for scaled, _ in results])).to(tensor.device)
+    notes = [note for _, note in results if note]
     more = f" So it is with {len(notes) - 1} more." if len(notes) > 1 else ""
     return pixels, notes[0] + more if notes else None
 
@@ -311,10 +311,10 @@ def _check_size(tensor: Tensor) -> None:
         raise ImageError(msg)
 
 
-def _pixels(picture: Image.Image | Tensor, wanted: Fit | None = None) -> Tensor:
+def _pixels(picture: Image.Image | Tensor, target: Fit | None = None) -> Tensor:
     if isinstance(picture, Tensor):
-        return (resize_and_crop(picture, wanted) if wanted else picture).clone()
-    values = np.array(resize_and_crop(picture, wanted) if wanted else picture)
+        return (resize_and_crop(picture, target) if target else picture).clone()
+    values = np.array(resize_and_crop(picture, target) if target else picture)
     if picture.mode == "F":  # grey; cubic resampling overshoots
         return torch.from_numpy(values).clamp_(0, 1).expand(1, 3, -1, -1).clone()
     return torch.from_numpy(values).permute(2, 0, 1)[None].float().div_(255)

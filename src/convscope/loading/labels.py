@@ -71,11 +71,11 @@ def _from_file(path: Path) -> tuple[str, ...]:
         raise LoadError(msg)
     try:
         text = decode_text(path.read_bytes())
-        found = _parsed(text, path.suffix.lower())
+        result = _parsed(text, path.suffix.lower())
     except (OSError, ValueError, SyntaxError, RecursionError) as error:
         msg = f"{shown} cannot be read as labels ({error})."
         raise LoadError(msg) from None
-    names = _in_order(found, shown)
+    names = _in_order(result, shown)
     if not any(names):
         msg = f"{shown} holds no names."
         raise LoadError(msg)
@@ -129,19 +129,19 @@ def _from_table(rows: list[list[str]]) -> list[str] | dict[int, str]:
     return _by_number(((int(row[numbered[0]]), row[column]) for row in full), "it")
 
 
-def _in_order(found: Any, shown: str) -> tuple[str, ...]:
+def _in_order(result: Any, shown: str) -> tuple[str, ...]:
     """Names in the order of their numbers, out of a list or a mapping.
 
     Raises:
         LoadError: if it is neither.
     """
-    if isinstance(found, Mapping):
-        inner = next((found[key] for key in _MAPPING_KEYS if _holds_names(found.get(key))), None)
-        return _in_order(inner, shown) if inner is not None else _from_mapping(found, shown)
-    if isinstance(found, bytes | set | frozenset) or not isinstance(found, Iterable):
-        msg = f"{shown} must be names in order, or {{number: name}}, not a {type(found).__name__}."
+    if isinstance(result, Mapping):
+        inner = next((result[key] for key in _MAPPING_KEYS if _holds_names(result.get(key))), None)
+        return _in_order(inner, shown) if inner is not None else _from_mapping(result, shown)
+    if isinstance(result, bytes | set | frozenset) or not isinstance(result, Iterable):
+        msg = f"{shown} must be names in order, or {{number: name}}, not a {type(result).__name__}."
         raise LoadError(msg)
-    names = list(found)
+    names = list(result)
     if names and all(isinstance(one, Mapping) and {"id", "name"} <= one.keys() for one in names):
         return _from_mapping({one["id"]: one["name"] for one in names}, shown)
     return tuple(_name(one, shown) for one in names)
@@ -151,9 +151,9 @@ def _holds_names(value: Any) -> bool:
     return isinstance(value, Mapping | list | tuple) and len(value) > 0
 
 
-def _from_mapping(found: Mapping[Any, Any], shown: str) -> tuple[str, ...]:
+def _from_mapping(result: Mapping[Any, Any], shown: str) -> tuple[str, ...]:
     """Names out of {number: name} or {name: number}."""
-    for pairs in (found.items(), [(value, key) for key, value in found.items()]):
+    for pairs in (result.items(), [(value, key) for key, value in result.items()]):
         numbers = [_number(first) for first, _ in pairs]
         if all(number is not None for number in numbers):
             named = [
@@ -170,15 +170,15 @@ def _from_mapping(found: Mapping[Any, Any], shown: str) -> tuple[str, ...]:
 
 
 def _by_number(pairs: Iterable[tuple[int, str]], shown: str) -> dict[int, str]:
-    found: dict[int, str] = {}
+    results: dict[int, str] = {}
     for number, name in pairs:
-        if number in found or number >= _MAX_CLASSES:
-            msg = f"{shown} gives two names to class {number}: {found.get(number)!r} and {name!r}"
+        if number in results or number >= _MAX_CLASSES:
+            msg = f"{shown} gives two names to class {number}: {results.get(number)!r} and {name!r}"
             if number >= _MAX_CLASSES:
                 msg = f"{shown} numbers a class {number}, which no network has"
             raise ValueError(msg)
-        found[number] = name
-    return found
+        results[number] = name
+    return results
 
 
 def _number(value: Any) -> int | None:

@@ -12,7 +12,7 @@ from convscope.render.text import font
 _LINE, _WIDTH, _BAR = 26, 460, (234, 120, 40)
 
 
-def bars(names: Sequence[str], values: Sequence[str], shares: Sequence[float]) -> Image.Image:
+def bar_chart(names: Sequence[str], values: Sequence[str], shares: Sequence[float]) -> Image.Image:
     """Draw names, their values in words, and bars of length `shares` in [0, 1]."""
     image = Image.new("RGB", (_WIDTH, _LINE * len(names) + 12), PAPER)
     draw = ImageDraw.Draw(image)
@@ -24,7 +24,7 @@ def bars(names: Sequence[str], values: Sequence[str], shares: Sequence[float]) -
     return image
 
 
-def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Image.Image:
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Image.Image:
     """Draw a table of words in columns as wide as they need."""
     widths = [max(len(str(row[c])) for row in [header, *rows]) for c in range(len(header))]
     places = [8 + 8 * (sum(widths[:c]) + 2 * c) for c in range(len(header))]

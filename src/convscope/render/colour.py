@@ -29,7 +29,7 @@ _ANCHORS: dict[str, list[tuple[int, int, int]]] = {
 COLOURS = tuple(_ANCHORS)
 
 
-def coloured(values: NDArray[Any], colours: str = "heat") -> Floats:
+def apply_colormap(values: NDArray[Any], colours: str = "heat") -> Floats:
     """(h, w) numbers in [0, 1] -> (h, w, 3) colours in [0, 1].
 
     Args:
@@ -60,12 +60,12 @@ def _by_matplotlib(values: NDArray[Any], colours: str) -> Floats:
     return colormaps[colours](np.asarray(values, dtype=np.float32))[..., :3].astype(np.float32)
 
 
-def grey(photo: Floats) -> Floats:
+def to_grey(photo: Floats) -> Floats:
     """(h, w, 3) colours -> the same in grey, still (h, w, 3) (ITU-R BT.601 luma)."""
     luma = photo @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     return np.repeat(luma[..., None], 3, -1)
 
 
-def as_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """[0, 1] -> 0..255, rounded."""
     return (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -38,15 +38,15 @@ def mp4(frames: Sequence[Image.Image], per_second: int = 15) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as film:
         stream: Any = film.add_stream("libx264", rate=per_second)
-        stream.height, stream.width = _even(frames[0]).shape[:2]
+        stream.height, stream.width = _even_sized(frames[0]).shape[:2]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(_even(frame), format="rgb24")))
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(_even_sized(frame), format="rgb24")))
         film.mux(stream.encode())
     return buffer.getvalue()
 
 
-def _even(frame: Image.Image) -> NDArray[np.uint8]:
+def _even_sized(frame: Image.Image) -> NDArray[np.uint8]:
     """Without the last row or column where there is an odd number; the codec wants it."""
     pixels = np.asarray(frame.convert("RGB"))
     return np.ascontiguousarray(pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2])

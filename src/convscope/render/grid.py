@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from convscope.errors import ArgumentError, printable
-from convscope.render.colour import as_bytes
+from convscope.render.colour import to_uint8
 from convscope.render.text import font
 
 PAPER = (24, 24, 27)
@@ -19,17 +19,17 @@ INK = (212, 212, 216)
 SCALES = ("own", "common", "pixels")
 
 
-def shape_of(count: int, columns: int | None = None) -> tuple[int, int]:
+def grid_shape(count: int, columns: int | None = None) -> tuple[int, int]:
     """Rows and columns of a sheet, square where that is possible.
 
-    >>> shape_of(64), shape_of(512)
+    >>> grid_shape(64), grid_shape(512)
     ((8, 8), (23, 23))
     """
     columns = columns or math.ceil(math.sqrt(count))
     return math.ceil(count / columns), columns
 
 
-def scaled(
+def normalize_tiles(
     tiles: NDArray[Any], scale: str = "own", *, signed: bool = False, clip: float = 1.0
 ) -> NDArray[np.float32]:
     """Bring tiles (n, h, w, c) into [0, 1].
@@ -53,12 +53,12 @@ def scaled(
     axes = (1, 2, 3) if scale == "own" else (0, 1, 2, 3)
     if signed:
         top = np.quantile(np.abs(tiles), clip, axes, keepdims=True)
-        return (0.5 + 0.5 * _divided(tiles, top).clip(-1, 1)).astype(np.float32)
+        return (0.5 + 0.5 * _safe_divide(tiles, top).clip(-1, 1)).astype(np.float32)
     low, high = tiles.min(axes, keepdims=True), tiles.max(axes, keepdims=True)
-    return _divided(tiles - low, high - low).astype(np.float32)
+    return _safe_divide(tiles - low, high - low).astype(np.float32)
 
 
-def _divided(values: NDArray[Any], by: NDArray[Any]) -> NDArray[Any]:
+def _safe_divide(values: NDArray[Any], by: NDArray[Any]) -> NDArray[Any]:
     """`values` / `by`, and 0 where there is nothing to divide by."""
     return np.divide(
         values, by, out=np.zeros_like(values), where=np.broadcast_to(by > 0, values.shape)
@@ -109,38 +109,38 @@ def sheet(
         captions: a line under each tile.
         empty: numbers of tiles that hold nothing; they are crossed out.
     """
-    drawn = [enlarged(as_bytes(t), tile) for t in tiles]
+    drawn = [enlarge_cells(to_uint8(t), tile) for t in tiles]
     wide, tall = max(t.width for t in drawn), max(t.height for t in drawn)
     line = 15 if captions else 0
     cells = np.full((len(drawn), tall + line, wide, 3), PAPER, np.uint8)
     for cell, picture in zip(cells, drawn, strict=True):
         cell[:tall] = np.asarray(picture.resize((wide, tall), Image.Resampling.NEAREST))
-    _, columns = shape_of(len(drawn), columns)
+    _, columns = grid_shape(len(drawn), columns)
     page = Image.fromarray(montage(cells, columns, gap=gap, background=PAPER))
     draw = ImageDraw.Draw(page)
     for i in range(len(drawn)):
         x, y = gap + i % columns * (wide + gap), gap + i // columns * (tall + line + gap)
         if i in empty:
-            _cross(draw, x, y, (wide, tall))
+            _cross_out(draw, x, y, (wide, tall))
         if i < len(captions):
-            draw.text((x + 2, y + tall + 1), _fitting(printable(captions[i]), wide), INK, font(11))
+            draw.text((x + 2, y + tall + 1), _truncate(printable(captions[i]), wide), INK, font(11))
     return page
 
 
-def enlarged(tile: NDArray[np.uint8], least: int) -> Image.Image:
+def enlarge_cells(tile: NDArray[np.uint8], least: int) -> Image.Image:
     """A tile (h, w, 1 or 3) whose longer side is drawn on at least so many pixels, cell by cell."""
     image = Image.fromarray(np.repeat(tile, 3, 2) if tile.shape[2] == 1 else tile)
     zoom = max(1, math.ceil(least / max(image.size)))
     return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
 
 
-def _cross(draw: ImageDraw.ImageDraw, x: int, y: int, size: tuple[int, int]) -> None:
+def _cross_out(draw: ImageDraw.ImageDraw, x: int, y: int, size: tuple[int, int]) -> None:
     box = (x, y, x + size[0] - 1, y + size[1] - 1)
     draw.rectangle(box, fill=PAPER, outline=(82, 82, 91))
     draw.line(box, fill=(82, 82, 91))
 
 
-def _fitting(words: str, width: int) -> str:
+def _truncate(words: str, width: int) -> str:
     while words and font(11).getlength(words) > width - 4:
         words = words[:-2].rstrip(".") + "."
         if len(words) < 3:

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from convscope.errors import ArgumentError
-from convscope.render.colour import Floats, as_bytes, coloured, grey
-from convscope.render.text import stamped
+from convscope.render.colour import Floats, apply_colormap, to_grey, to_uint8
+from convscope.render.text import draw_caption
 
 
 def overlay(
@@ -36,12 +36,12 @@ def overlay(
     if base not in ("colour", "grey"):
         msg = f"base must be 'colour' or 'grey', not {base!r}."
         raise ArgumentError(msg)
-    below = grey(photo) if base == "grey" else photo
-    above = coloured(enlarged(heat, photo.shape[0], photo.shape[1]), colours)
-    return Image.fromarray(as_bytes((1 - opacity) * below + opacity * above))
+    below = to_grey(photo) if base == "grey" else photo
+    above = apply_colormap(resize_heatmap(heat, photo.shape[0], photo.shape[1]), colours)
+    return Image.fromarray(to_uint8((1 - opacity) * below + opacity * above))
 
 
-def enlarged(heat: Floats, height: int, width: int) -> Floats:
+def resize_heatmap(heat: Floats, height: int, width: int) -> Floats:
     """(h, w) -> (height, width), bilinear, which never leaves the range of the values."""
     image = Image.fromarray(np.ascontiguousarray(heat, dtype=np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
@@ -49,11 +49,11 @@ def enlarged(heat: Floats, height: int, width: int) -> Floats:
 
 def without_evidence(photo: Floats, words: str) -> Image.Image:
     """The photograph in grey, with the words that say why nothing is laid over it."""
-    return stamped(Image.fromarray(as_bytes(grey(photo) * 0.6)), words)
+    return draw_caption(Image.fromarray(to_uint8(to_grey(photo) * 0.6)), words)
 
 
 def unplaced(photo: Floats, heat: Floats, words: str, *, colours: str = "heat") -> Image.Image:
     """A map (h, w) alone, cell by cell and as large as the photograph, with words that say why."""
     height, width = photo.shape[:2]
-    drawn = Image.fromarray(as_bytes(coloured(heat, colours)))
-    return stamped(drawn.resize((width, height), Image.Resampling.NEAREST), words)
+    drawn = Image.fromarray(to_uint8(apply_colormap(heat, colours)))
+    return draw_caption(drawn.resize((width, height), Image.Resampling.NEAREST), words)

@@ -10,12 +10,12 @@ def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def stamped(picture: Image.Image, words: str) -> Image.Image:
+def draw_caption(picture: Image.Image, words: str) -> Image.Image:
     """Words in white across the middle of a picture, in lines that fit."""
     picture = picture.copy()
     draw = ImageDraw.Draw(picture)
     size = max(9, min(22, picture.width / 14))
-    lines = wrapped(words, picture.width - 8, size)
+    lines = wrap_text(words, picture.width - 8, size)
     x, y = picture.width / 2, picture.height / 2
     draw.multiline_text(
         (x, y), "\n".join(lines), "white", font(size), "mm", align="center",
@@ -24,7 +24,7 @@ def stamped(picture: Image.Image, words: str) -> Image.Image:
     return picture
 
 
-def wrapped(words: str, width: float, size: float) -> list[str]:
+def wrap_text(words: str, width: float, size: float) -> list[str]:
     """Break words into lines no wider than `width` pixels, where single words allow it."""
     lines: list[str] = []
     for word in words.split():

@@ -33,8 +33,8 @@ def models(word: str = "") -> Table:
         'torchvision:resnet50'
     """
     rows = [_bundled(), *_torchvision(), *_timm(word)]
-    found = [row for row in rows if word.lower() in str(row[0]).lower()]
-    return Table(COLUMNS, found, Recipe("models", "", "", parameters={"word": word}))
+    result = [row for row in rows if word.lower() in str(row[0]).lower()]
+    return Table(COLUMNS, result, Recipe("models", "", "", parameters={"word": word}))
 
 
 def _bundled() -> list[Cell]:

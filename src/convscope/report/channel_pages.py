@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.attribution.pixels import deconv
-from convscope.dataset.channel_statistics import edges
+from convscope.dataset.channel_statistics import bin_edges
 from convscope.dataset.survey_result import Survey
 from convscope.dataset.top_patches import TopActivations, draw_boxes, top_activations
 from convscope.errors import ArgumentError, NotApplicableError
@@ -20,10 +20,10 @@ from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter
 from convscope.render.chart import chart
 from convscope.render.colour import Floats
-from convscope.render.grid import PAPER, montage, scaled
+from convscope.render.grid import PAPER, montage, normalize_tiles
 from convscope.report.page import Chapter, Figure, Page
 from convscope.results import CLIP, Pictures, recipe_for
-from convscope.results.base import as_array
+from convscope.results.base import to_numpy
 from convscope.synthesis.synthesize import synthesize
 
 SIDE = 96  # pixels of a patch on a sheet of one channel
@@ -63,13 +63,17 @@ def channel_page(
         >>> page.save("channel.html").name
         'channel.html'
     """
-    found = top_activations(net, survey, layer, channel)
+    result = top_activations(net, survey, layer, channel)
     row = survey.channel_table(layer).records()[channel]
     lead = (
         f"It is active on {float(row['fires on'] or 0):.0%} of {len(survey.items):,} photographs"
         f"{_for_whom(row)}. Its strongest activation is {float(row['strongest'] or 0):.3g}."
     )
-    chapters = [_real(net, survey, found), _synthetic(net, found, steps), _numbers(survey, found)]
+    chapters = [
+        _patches_figure(net, survey, result),
+        _synthesized_figure(net, result, steps),
+        _statistics(survey, result),
+    ]
     title = f"Channel {layer}:{channel} of {net.name}"
     return Page(title, lead, [c for c in chapters if c], {"Survey": str(survey.folder)})
 
@@ -80,29 +84,29 @@ def _for_whom(row: dict[str, str | int | float | None]) -> str:
     return f", most of all on {row['top class']} (selectivity {float(row['selectivity'] or 0):.2f})"
 
 
-def views(net: Network, found: TopActivations) -> tuple[Tensor, Tensor | None, str]:
+def views(net: Network, result: TopActivations) -> tuple[Tensor, Tensor | None, str]:
     """Patches, their DeconvNet projections, cut alike, and a note on these; none without ReLUs."""
-    patches = found.cut(found.pixels)
+    patches = result.cut(result.pixels)
     try:
-        heat = deconv(net, found.pixels, found.objective, only="max")
+        heat = deconv(net, result.pixels, result.objective, only="max")
     except (NotApplicableError, ArgumentError):
         return patches, None, ""
     projection, note = heat.projection, heat.recipe.note
-    return patches, None if projection is None else found.cut(projection, outside=0.0), note
+    return patches, None if projection is None else result.cut(projection, outside=0.0), note
 
 
-def channel_sheet(net: Network, found: TopActivations) -> Pictures:
+def channel_sheet(net: Network, result: TopActivations) -> Pictures:
     """The strongest patches above, their projections in the middle, the photographs below."""
-    patches, projections, note = views(net, found)
-    rows = [_tiles(patches), _tiles(draw_boxes(found))]
+    patches, projections, note = views(net, result)
+    rows = [_tiles(patches), _tiles(draw_boxes(result))]
     if projections is not None:
-        rows.insert(1, _drawn(projections))
+        rows.insert(1, _draw_projections(projections))
     side = max(SIDE, *(tile.shape[1] for tile in rows))
-    values = torch.cat([torch.from_numpy(enlarged(row, side)) for row in rows])
-    blank = [""] * len(found.places)
-    captions = [*found.captions, *blank * (len(rows) - 2), *(p.item.title for p in found.places)]
+    values = torch.cat([torch.from_numpy(upscale(row, side)) for row in rows])
+    blank = [""] * len(result.places)
+    captions = [*result.captions, *blank * (len(rows) - 2), *(p.item.title for p in result.places)]
     extras: dict[str, Any] = {"note": note} if note else {}
-    recipe = recipe_for(net, "top_patches", f"{found.layer}:{found.channel}", **extras)
+    recipe = recipe_for(net, "top_patches", f"{result.layer}:{result.channel}", **extras)
     return Pictures(values.permute(0, 3, 1, 2), recipe, captions=captions, scale="pixels")
 
 
@@ -159,56 +163,56 @@ def layer_sheet(
 
 
 def direction_sheet(
-    net: Network, found: Sequence[TopActivations], captions: Sequence[str]
+    net: Network, result: Sequence[TopActivations], captions: Sequence[str]
 ) -> Pictures:
     """As `layer_sheet`, for what was found along directions."""
-    blocks = [_block(net, one, both=True) for one in found]
+    blocks = [_block(net, one, both=True) for one in result]
     values = torch.from_numpy(np.stack(blocks)).permute(0, 3, 1, 2)
-    recipe = recipe_for(net, "patches_along_direction", None, layer=found[0].layer)
+    recipe = recipe_for(net, "patches_along_direction", None, layer=result[0].layer)
     return Pictures(values, recipe, captions=captions, scale="pixels")
 
 
-def _block(net: Network, found: TopActivations, *, both: bool) -> Floats:
-    patches, projections = views(net, found)[:2] if both else (found.cut(found.pixels), None)
+def _block(net: Network, result: TopActivations, *, both: bool) -> Floats:
+    patches, projections = views(net, result)[:2] if both else (result.cut(result.pixels), None)
     left = _three_a_row(_tiles(patches))
     if projections is None:
         return left
-    return np.concatenate([left, _three_a_row(_drawn(projections))], axis=1)
+    return np.concatenate([left, _three_a_row(_draw_projections(projections))], axis=1)
 
 
 def _three_a_row(tiles: Floats) -> Floats:
-    return montage(enlarged(tiles, SMALL), 3, gap=1, background=PAPER[0] / 255)
+    return montage(upscale(tiles, SMALL), 3, gap=1, background=PAPER[0] / 255)
 
 
 def _tiles(pixels: Tensor) -> Floats:
-    return as_array(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)).clip(0, 1)
+    return to_numpy(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)).clip(0, 1)
 
 
-def _drawn(projections: Tensor) -> Floats:
-    tiles = as_array(projections.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
-    return scaled(tiles, signed=True, clip=CLIP)
+def _draw_projections(projections: Tensor) -> Floats:
+    tiles = to_numpy(projections.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
+    return normalize_tiles(tiles, signed=True, clip=CLIP)
 
 
-def enlarged(tiles: Floats, side: int) -> Floats:
+def upscale(tiles: Floats, side: int) -> Floats:
     """Tiles (n, h, w, 3) at a height and width of `side`, cells with sharp edges where they grow."""
     small = torch.from_numpy(tiles).permute(0, 3, 1, 2)
     mode = "area" if small.shape[-1] > side else "nearest"
-    return as_array(F.interpolate(small, (side, side), mode=mode).permute(0, 2, 3, 1))
+    return to_numpy(F.interpolate(small, (side, side), mode=mode).permute(0, 2, 3, 1))
 
 
-def _real(net: Network, survey: Survey, found: TopActivations) -> Chapter:
-    drawn = channel_sheet(net, found)
-    name = f"{found.layer}:{found.channel}"
+def _patches_figure(net: Network, survey: Survey, result: TopActivations) -> Chapter:
+    drawn = channel_sheet(net, result)
+    name = f"{result.layer}:{result.channel}"
     figure = Figure(
-        drawn.picture(columns=len(found.places)),
+        drawn.picture(columns=len(result.places)),
         "The photographs that activate it most",
-        f"The {len(found.places)} strongest patches of {name}, projections and photographs",
+        f"The {len(result.places)} strongest patches of {name}, projections and photographs",
         drawn.recipe.annotated(
             "Above, the receptive field with the activation; below it, what in the patch drives the "
             "channel (DeconvNet); at the bottom, the photographs with the patch framed."
         ),
         "The network was run on each photograph again and reproduced the value.",
-        f'top_patches(net, survey, "{found.layer}", {found.channel})',
+        f'top_patches(net, survey, "{result.layer}", {result.channel})',
         drawn.recipe,
         wide=True,
     )
@@ -220,10 +224,10 @@ def _real(net: Network, survey: Survey, found: TopActivations) -> Chapter:
     )
 
 
-def _synthetic(net: Network, found: TopActivations, steps: int | None) -> Chapter | None:
-    name = f"{found.layer}:{found.channel}"
+def _synthesized_figure(net: Network, result: TopActivations, steps: int | None) -> Chapter | None:
+    name = f"{result.layer}:{result.channel}"
     try:
-        made = synthesize(net, [name, f"{name}@centre"], steps=steps)
+        pictures = synthesize(net, [name, f"{name}@centre"], steps=steps)
     except NotApplicableError:
         return None
     whole = "Made for the channel at every position"
@@ -236,21 +240,23 @@ def _synthetic(net: Network, found: TopActivations, steps: int | None) -> Chapte
             "It starts as grey noise and is changed step by step to activate the channel as strongly as possible.",
             "It shows an extreme of what the channel could respond to.",
             f'synthesize(net, "{name}{where}")',
-            made.recipe,
+            pictures.recipe,
         )
-        for picture, words, where in zip(made.frames(), (whole, cell), ("", "@centre"), strict=True)
+        for picture, words, where in zip(
+            pictures.frames(), (whole, cell), ("", "@centre"), strict=True
+        )
     ]
     return Chapter("wants", "Pictures made for it", "", figures)
 
 
-def _numbers(survey: Survey, found: TopActivations) -> Chapter:
-    tally = survey.tally(found.layer)
-    counts = tally.histogram[found.channel].tolist()
+def _statistics(survey: Survey, result: TopActivations) -> Chapter:
+    tally = survey.tally(result.layer)
+    counts = tally.histogram[result.channel].tolist()
     used = [k for k, n in enumerate(counts[1:], 1) if n]
     figures, bars = [], []
     if used:
         first, last = used[0], used[-1] + 1
-        borders = edges().tolist()
+        borders = bin_edges().tolist()
         xs, ys = borders[first - 1 : last], [float(n) for n in counts[first : last + 1]]
         drawn = chart({"": {"photographs": (xs, ys)}}, "strongest activation", "photographs")
         figures = [
@@ -261,7 +267,7 @@ def _numbers(survey: Survey, found: TopActivations) -> Chapter:
                 f"{counts[0]:,} of {sum(counts):,} photographs do not activate it at all.",
             )
         ]
-    if survey.class_means(found.layer) is not None:
-        top = survey.top_classes(found.layer, found.channel)
+    if survey.class_means(result.layer) is not None:
+        top = survey.top_classes(result.layer, result.channel)
         bars = [(str(r[0]), float(r[2] or 0), f"{float(r[1] or 0):.3g}") for r in top.rows]
     return Chapter("numbers", "How often, and for which classes", "", figures, bars)

@@ -8,9 +8,9 @@ from torch import Tensor
 from convscope.attribution.pixels import deconv_strongest
 from convscope.errors import NotApplicableError
 from convscope.network.network import Network
-from convscope.render.colour import as_bytes
+from convscope.render.colour import to_uint8
 from convscope.report.page import Box, Chapter, Figure
-from convscope.results import Table, cell_text
+from convscope.results import Table, format_cell
 from convscope.tracing.depth import at_depth, evenly_spaced, map_stages
 from convscope.tracing.layer_info import LayerInfo
 from convscope.view.filters import filter_table, filters
@@ -19,15 +19,17 @@ from convscope.view.maps import maps
 _KINDS = {"conv": "conv", "act": "conv", "norm": "conv", "pool": "pool", "linear": "linear"}
 
 
-def picture_of(pixels: Tensor) -> Image.Image:
+def to_picture(pixels: Tensor) -> Image.Image:
     """The first of some photographs (N, 3, H, W) as a picture."""
-    return Image.fromarray(as_bytes(pixels[0].permute(1, 2, 0).cpu().numpy()))
+    return Image.fromarray(to_uint8(pixels[0].permute(1, 2, 0).cpu().numpy()))
 
 
-def says(net: Network, pixels: Tensor, said: Table, name: str, *, single: bool) -> Chapter:
+def prediction_chapter(
+    net: Network, pixels: Tensor, predictions: Table, name: str, *, single: bool
+) -> Chapter:
     """The five most probable classes beside what the network sees."""
-    bars = _answer_bars(said)
-    photo = picture_of(pixels)
+    bars = _answer_bars(predictions)
+    photo = to_picture(pixels)
     figure = Figure(
         photo,
         "The photograph as the network sees it",
@@ -54,14 +56,14 @@ def says(net: Network, pixels: Tensor, said: Table, name: str, *, single: bool) 
 def _answer_bars(said: Table) -> list[tuple[str, float, str]]:
     """Label, length and words of each class; scores without probabilities have no length."""
     return [
-        (str(row[2]), 0.0, cell_text(row[4]))
+        (str(row[2]), 0.0, format_cell(row[4]))
         if row[3] is None
         else (str(row[2]), float(row[3]), f"{float(row[3]):.1%}")
         for row in said.rows
     ]
 
 
-def network(net: Network) -> Chapter:
+def network_chapter(net: Network) -> Chapter:
     """The layers as a strip."""
     rows = [*net.layers.stages, *(row for row in net.layers if row.kind == "linear")]
     boxes = [_box(row, rows) for row in rows]
@@ -94,24 +96,24 @@ def _box(row: LayerInfo, rows: list[LayerInfo]) -> Box:
     return Box(label, shape, kind, grid / max(grids), depths[rows.index(row)] / max(depths), note)
 
 
-def first_filters(net: Network) -> Chapter | None:
+def filters_chapter(net: Network) -> Chapter | None:
     """All filters of the first convolution; None without one."""
     if not net.layers.convs:
         return None
     first = net.layers.convs[0]
-    found = filters(net, first.address)
+    result = filters(net, first.address)
     noise = [float(v) for v in filter_table(net, first.address).column("noise") if v is not None]
     smooth = sum(1 for v in noise if v < 0.5)
     figure = Figure(
-        found.picture(tile=56),
-        f"All {len(found.values)} filters of {first.address}",
-        f"A grid of {len(found.values)} filters in colour",
+        result.picture(tile=56),
+        f"All {len(result.values)} filters of {first.address}",
+        f"A grid of {len(result.values)} filters in colour",
         "Each tile is one filter: the colour pattern that activates it most. Mid-grey is zero.",
         f"These are the learnt weights themselves, nothing is estimated. {smooth} of {len(noise)} are "
         "smooth (noise below 0.5, where 1 means random weights); each filter is scaled to its own "
         "range, so a weak filter looks as strong as any other.",
         f'filters(net, "{first.address}")',
-        found.recipe,
+        result.recipe,
         pixels=True,
         wide=True,
     )
@@ -124,7 +126,7 @@ def first_filters(net: Network) -> Chapter | None:
     )
 
 
-def activations(net: Network, pixels: Tensor) -> Chapter | None:
+def activations_chapter(net: Network, pixels: Tensor) -> Chapter | None:
     """The strongest maps of six layers from first to last; None without maps."""
     rows = [row for row in map_stages(net.layers) if row.shape[-1] > 1]
     if not rows:
@@ -142,7 +144,7 @@ def activations(net: Network, pixels: Tensor) -> Chapter | None:
 
 def _maps_figure(net: Network, pixels: Tensor, row: LayerInfo) -> Figure:
     address = f"stage:{row.stage}"
-    found = maps(net, pixels, address, strongest=16)
+    result = maps(net, pixels, address, strongest=16)
     height, width = row.shape[1:]
     sees = (
         f" The receptive field is {row.sees} pixels of the photograph."
@@ -152,39 +154,39 @@ def _maps_figure(net: Network, pixels: Tensor, row: LayerInfo) -> Figure:
         else ""
     )
     return Figure(
-        found.picture(tile=80),
+        result.picture(tile=80),
         f"{address}: {row.shape[0]} maps of {height} by {width}",
         f"The sixteen strongest activation maps of {address}",
-        f"Channels {', '.join(found.captions[:4])} are the most active.{sees}",
+        f"Channels {', '.join(result.captions[:4])} are the most active.{sees}",
         "These are the network's own activations; each map is scaled to its own range.",
         f'maps(net, photo, "{address}", strongest=16)',
-        found.recipe,
+        result.recipe,
         pixels=True,
     )
 
 
-def driven(net: Network, pixels: Tensor) -> Chapter | None:
+def deconv_chapter(net: Network, pixels: Tensor) -> Chapter | None:
     """What in the photograph drives the strongest channels of a middle layer."""
     rows = map_stages(net.layers, min_side=4)
     if len(rows) < 2:
         return None
     address = f"stage:{at_depth(rows, 2 / 3).stage}"
     try:
-        found = deconv_strongest(net, pixels, address, top=12)
+        result = deconv_strongest(net, pixels, address, top=12)
     except NotApplicableError:
         return None
     figure = Figure(
-        found.picture(tile=200, columns=4),
+        result.picture(tile=200, columns=4),
         f"The twelve strongest channels of {address}, projected back",
-        f"DeconvNet projections of {', '.join(found.captions)}",
-        found.recipe.annotated(
+        f"DeconvNet projections of {', '.join(result.captions)}",
+        result.recipe.annotated(
             "Each tile projects the map of one channel back to the pixels and shows what activated "
             "that channel. Grey is zero."
         ),
         "A projection uses the pooling switches of this photograph, so it is sharper than what the "
         "channel encodes; Zeiler & Fergus 2014, with batch norms and additions kept as they are.",
         f'deconv_strongest(net, photo, "{address}", top=12)',
-        found.recipe,
+        result.recipe,
         wide=True,
     )
     return Chapter(

@@ -15,7 +15,7 @@ from convscope.diagnostics.compare import watched
 from convscope.errors import NotApplicableError
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective, as_objective, find_class_id, logit
-from convscope.report.chapters import picture_of
+from convscope.report.chapters import to_picture
 from convscope.report.page import Chapter, Figure
 from convscope.results import FLAT, Heatmap, Table
 
@@ -34,11 +34,11 @@ _PIXEL_MAPS = (
 )
 
 
-def evidence(
+def evidence_chapter(
     net: Network,
     pixels: Tensor,
     shown: Tensor,
-    said: Table,
+    predictions: Table,
     answer: Objective,
     target: Objective | str | int | None,
 ) -> Chapter | None:
@@ -47,7 +47,7 @@ def evidence(
         net.layers.default  # noqa: B018 - asks whether there is one
     except NotApplicableError:
         return None
-    questions = list(_questions(net, said, answer, target))
+    questions = list(_questions(net, predictions, answer, target))
     figures = [_heat_figure(net, pixels, shown, words, asked) for words, asked in questions]
     return Chapter(
         "evidence",
@@ -60,9 +60,9 @@ def evidence(
 
 
 def _questions(
-    net: Network, said: Table, answer: Objective, target: Objective | str | int | None
+    net: Network, predictions: Table, answer: Objective, target: Objective | str | int | None
 ) -> Iterator[tuple[str, Objective]]:
-    classes = [int(row[1] or 0) for row in said.rows]
+    classes = [int(row[1] or 0) for row in predictions.rows]
     yield f"For {_named(net, answer)}, the first choice", answer
     if target is not None:
         objective = as_objective(target)
@@ -79,7 +79,7 @@ def _named(net: Network, objective: Objective) -> str:
     return net.class_label(find_class_id(objective.class_id, net.labels))
 
 
-def _asked(objective: Objective) -> str:
+def _describe_objective(objective: Objective) -> str:
     """The question in words that the toolkit reads."""
     return "predicted" if objective == -logit(0) else objective.label
 
@@ -95,21 +95,23 @@ def _heat_figure(
         title,
         heat.words(),
         _extent(heat) if evidence else _nowhere(plain),
-        _trust(net, plain, objective) if evidence else _coarse(net, heat),
-        f'cam(net, photo, "{_asked(objective)}")',
+        _trust(net, plain, objective) if evidence else _low_resolution_note(net, heat),
+        f'cam(net, photo, "{_describe_objective(objective)}")',
         heat.recipe,
-        under=picture_of(shown) if evidence else None,
+        under=to_picture(shown) if evidence else None,
     )
 
 
 def _trust(net: Network, heat: Heatmap, objective: Objective) -> str:
     asked = watched(net, objective)
     if asked is objective:  # not a class, so no probability that a sentence could quote
-        return _coarse(net, heat)
-    return f"{deletion_insertion(net, heat, asked).sentence(_named(net, objective))} {_coarse(net, heat)}"
+        return _low_resolution_note(net, heat)
+    return f"{deletion_insertion(net, heat, asked).sentence(_named(net, objective))} {_low_resolution_note(net, heat)}"
 
 
-def otherwise(net: Network, pixels: Tensor, shown: Tensor, objective: Objective) -> Chapter | None:
+def other_methods_chapter(
+    net: Network, pixels: Tensor, shown: Tensor, objective: Objective
+) -> Chapter | None:
     """The evidence pixel by pixel, and by covering the photograph."""
     figures = [
         figure
@@ -150,14 +152,14 @@ def _pixel_figure(
         _trust(net, plain, objective),
         _call(name, objective),
         heat.recipe,
-        under=picture_of(shown),
+        under=to_picture(shown),
     )
 
 
 def _call(name: str, objective: Objective) -> str:
     if CATALOG[name].family == "pixels":
-        return f'saliency(net, photo, "{_asked(objective)}", method="{name}")'
-    return f'{name}(net, photo, "{_asked(objective)}")'
+        return f'saliency(net, photo, "{_describe_objective(objective)}", method="{name}")'
+    return f'{name}(net, photo, "{_describe_objective(objective)}")'
 
 
 def _nowhere(heat: Heatmap) -> str:
@@ -172,7 +174,7 @@ def _extent(heat: Heatmap) -> str:
     return f"Half of the positive evidence is in {half / len(positive):.0%} of the picture."
 
 
-def _coarse(net: Network, heat: Heatmap) -> str:
+def _low_resolution_note(net: Network, heat: Heatmap) -> str:
     height, width = heat.values.shape[-2:]
     if height * 2 > net.input_size[0]:
         return "It shows what raised this score, not what the object is."

@@ -15,7 +15,7 @@ from PIL import Image
 from convscope.errors import printable
 from convscope.render.encode import data_uri, encode
 from convscope.results import Recipe
-from convscope.results.base import written
+from convscope.results.base import write_by_suffix
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Page:
         Raises:
             ArgumentError: if it ends otherwise, or cannot be written.
         """
-        return written(Path(path), {".html": lambda: self.html().encode()})
+        return write_by_suffix(Path(path), {".html": lambda: self.html().encode()})
 
 
 def _shown(value: Any) -> Any:

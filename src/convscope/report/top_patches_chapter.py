@@ -13,16 +13,16 @@ from convscope.dataset.top_patches import top_activations
 from convscope.network.network import Network
 from convscope.render.colour import Floats
 from convscope.render.grid import sheet
-from convscope.report.channel_pages import enlarged
+from convscope.report.channel_pages import upscale
 from convscope.report.page import Chapter, Figure
 from convscope.report.synthesis_chapter import fired_in
-from convscope.results.base import as_array
+from convscope.results.base import to_numpy
 from convscope.tracing.depth import at_depth
 
 COUNT, SIDE = 5, 96
 
 
-def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
+def top_patches_chapter(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
     """The most active channels beside the patches of other photographs that activate them most.
 
     None where the survey looked at no layer with maps.
@@ -63,9 +63,9 @@ def seen(net: Network, pixels: Tensor, survey: Survey) -> Chapter | None:
 
 def _row(net: Network, survey: Survey, layer: str, channel: int, fired: Floats) -> list[Floats]:
     """Where it fired, and its patches; always as many tiles as the survey keeps."""
-    found = top_activations(net, survey, layer, channel)
-    tiles = as_array(found.cut(found.pixels).permute(0, 2, 3, 1)).clip(0, 1)
-    own = [enlarged(np.asarray(part, np.float32)[None], SIDE)[0] for part in (fired, *tiles)]
+    result = top_activations(net, survey, layer, channel)
+    tiles = to_numpy(result.cut(result.pixels).permute(0, 2, 3, 1)).clip(0, 1)
+    own = [upscale(np.asarray(part, np.float32)[None], SIDE)[0] for part in (fired, *tiles)]
     blank = np.full((SIDE, SIDE, 3), 0.1, np.float32)
     return [*own, *[blank] * (survey.manifest.top - len(tiles))]
 

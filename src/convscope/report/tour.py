@@ -17,15 +17,21 @@ from convscope.objectives.makers import OUTPUT, Objective, logit, predicted
 from convscope.objectives.objective import check_scores
 from convscope.objectives.scores import Scores
 from convscope.progress import Progress, Reporter
-from convscope.report.chapters import activations, driven, first_filters, network, says
-from convscope.report.evidence_chapter import evidence, otherwise
+from convscope.report.chapters import (
+    activations_chapter,
+    deconv_chapter,
+    filters_chapter,
+    network_chapter,
+    prediction_chapter,
+)
+from convscope.report.evidence_chapter import evidence_chapter, other_methods_chapter
 from convscope.report.page import Chapter, Page
-from convscope.report.synthesis_chapter import wanted
-from convscope.report.top_patches_chapter import seen
-from convscope.results import Table, cell_text
+from convscope.report.synthesis_chapter import synthesis_chapter
+from convscope.report.top_patches_chapter import top_patches_chapter
+from convscope.results import Table, format_cell
 from convscope.view.predict import predict
 
-_PLEASANT = 448  # pixels of a photograph on the page, at least
+_MIN_DISPLAY_SIDE = 448  # pixels of a photograph on the page, at least
 
 
 @takes_network
@@ -69,20 +75,23 @@ def tour(
         acts = net.activations(pixels, (OUTPUT,))
     check_scores(acts)
     single, answer = Scores.of(acts).is_single, predicted().resolve_target(acts)
-    said = predict(net, pixels, top=5)
+    predictions = predict(net, pixels, top=5)
     parts: list[tuple[str, Callable[[], Chapter | None]]] = [
-        ("prediction", lambda: says(net, pixels, said, name, single=single)),
-        ("the network", lambda: network(net)),
-        ("its filters", lambda: first_filters(net)),
-        ("activation maps", lambda: activations(net, pixels)),
-        ("what drives the channels", lambda: driven(net, pixels)),
-        ("pictures made for its channels", lambda: wanted(net, pixels)),
+        ("prediction", lambda: prediction_chapter(net, pixels, predictions, name, single=single)),
+        ("the network", lambda: network_chapter(net)),
+        ("its filters", lambda: filters_chapter(net)),
+        ("activation maps", lambda: activations_chapter(net, pixels)),
+        ("what drives the channels", lambda: deconv_chapter(net, pixels)),
+        ("pictures made for its channels", lambda: synthesis_chapter(net, pixels)),
         (
             "its channels in other photographs",
-            lambda: seen(net, pixels, survey) if survey else None,
+            lambda: top_patches_chapter(net, pixels, survey) if survey else None,
         ),
-        ("where the evidence is", lambda: evidence(net, pixels, shown, said, answer, target)),
-        ("other methods", lambda: otherwise(net, pixels, shown, answer)),
+        (
+            "where the evidence is",
+            lambda: evidence_chapter(net, pixels, shown, predictions, answer, target),
+        ),
+        ("other methods", lambda: other_methods_chapter(net, pixels, shown, answer)),
     ]
     chapters: list[Chapter] = []
     reporter = Reporter(len(parts), "done", progress)
@@ -92,14 +101,14 @@ def tour(
             chapters.append(chapter)
     reporter.advance(0)
     title = "the bundled network" if net.spec == "bundled" else net.name
-    return Page(f"A look into {title}", _lead(said, answer, name), chapters, _facts(net))
+    return Page(f"A look into {title}", _lead(predictions, answer, name), chapters, _facts(net))
 
 
 def _fine(net: Network, photo: Tensor | Source) -> Tensor:
     """The same cut of the photograph in more pixels, to lay maps over; a tensor as it is."""
     if isinstance(photo, Tensor):
         return net.as_pixels(photo)
-    zoom = math.ceil(_PLEASANT / max(net.input_size))
+    zoom = math.ceil(_MIN_DISPLAY_SIDE / max(net.input_size))
     height, width = net.input_size
     resize = net.resize * zoom if net.resize else None
     size, how = (height * zoom, width * zoom), net.interpolation
@@ -108,7 +117,7 @@ def _fine(net: Network, photo: Tensor | Source) -> Tensor:
 
 def _lead(said: Table, objective: Objective, name: str) -> str:
     label, probability = said.rows[0][2:4]
-    share = cell_text(said.rows[0][4]) if probability is None else f"{float(probability):.0%}"
+    share = format_cell(said.rows[0][4]) if probability is None else f"{float(probability):.0%}"
     answer = f"predicts {label} with {share}"
     if objective == -logit(0):
         answer = f"gives {label}, its only class, {share}, so it predicts no"

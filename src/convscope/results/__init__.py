@@ -1,19 +1,18 @@
 """The answers: frozen data with the recipe that made it, which can draw, save and show itself."""
 
-from convscope.results.base import Result, saved_picture
+from convscope.results.base import Result, save_picture
 from convscope.results.chart import Chart
 from convscope.results.film import Film
-from convscope.results.findings import Beside, Findings
+from convscope.results.findings import Findings, SideBySide
 from convscope.results.heatmap import CLIP, FLAT, NO_EVIDENCE, Heatmap
 from convscope.results.pictures import Pictures, Strip
 from convscope.results.recipe import Recipe, recipe_for
-from convscope.results.table import Cell, Table, cell_text
+from convscope.results.table import Cell, Table, format_cell
 
 __all__ = [
     "CLIP",
     "FLAT",
     "NO_EVIDENCE",
-    "Beside",
     "Cell",
     "Chart",
     "Film",
@@ -22,9 +21,10 @@ __all__ = [
     "Pictures",
     "Recipe",
     "Result",
+    "SideBySide",
     "Strip",
     "Table",
-    "cell_text",
+    "format_cell",
     "recipe_for",
-    "saved_picture",
+    "save_picture",
 ]

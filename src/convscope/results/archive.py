@@ -113,7 +113,7 @@ class Writer:
         return self._names[digest]
 
 
-def packed(result: Result) -> bytes:
+def pack(result: Result) -> bytes:
     """A result as the bytes of an .npz file."""
     writer = Writer()
     fields = writer.fields(result)
@@ -126,7 +126,7 @@ def packed(result: Result) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(path: Path, kinds: Mapping[str, type[Result]]) -> Result:
+def unpack(path: Path, kinds: Mapping[str, type[Result]]) -> Result:
     """The result in an .npz file.
 
     Args:
@@ -163,13 +163,13 @@ def _arrays(path: Path) -> dict[str, Array]:
         if f"{_HEADER}.npy" not in file.namelist() or size > path.stat().st_size:
             # Ours are not compressed, so that no small file can fill the memory.
             raise LoadError(_foreign(printable(path.name)))
-        found = {}
+        result = {}
         for name in file.namelist():
             with file.open(name) as entry:
-                found[name.removesuffix(".npy")] = np.lib.format.read_array(
+                result[name.removesuffix(".npy")] = np.lib.format.read_array(
                     entry, allow_pickle=False
                 )
-        return found
+        return result
 
 
 def _header(
@@ -228,8 +228,8 @@ class Reader:
         if isinstance(node, list):
             return [self.unpack(value) for value in node]
         if "texts" in node:
-            found: list[str] = self.arrays[node["texts"]].tolist()
-            return found
+            result: list[str] = self.arrays[node["texts"]].tolist()
+            return result
         return [Image.fromarray(frame) for frame in self.arrays[node["images"]]]
 
 

@@ -20,7 +20,7 @@ from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.render.colour import Floats
 from convscope.render.encode import data_uri, encode
-from convscope.results.archive import packed
+from convscope.results.archive import pack
 from convscope.results.recipe import Recipe
 
 
@@ -58,9 +58,9 @@ class Result:
         return {item.name: getattr(self, item.name) for item in fields(cast("Any", self))}
 
     @classmethod
-    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
-        """The result that `_fields` was read off."""
-        return cls(**given)
+    def _from_fields(cls, values: Mapping[str, Any]) -> Self:
+        """The result that `_values` was read off."""
+        return cls(**values)
 
     def save(self, path: str | Path) -> Path:
         """Write .png (a picture that carries its recipe) or .npz (raw values and recipe).
@@ -68,13 +68,13 @@ class Result:
         Raises:
             ArgumentError: if the suffix is another one.
         """
-        return written(Path(path), {".png": self._png, ".npz": self._npz})
+        return write_by_suffix(Path(path), {".png": self._png, ".npz": self._npz})
 
     def _png(self) -> bytes:
         return _png_of(self.picture(), self.recipe)
 
     def _npz(self) -> bytes:
-        return packed(self)
+        return pack(self)
 
     def __len__(self) -> int:
         """How many images, or what else it has several of: rows, frames, panels."""
@@ -110,15 +110,17 @@ class Result:
             NotApplicableError: if they make no single array.
             ValueError: if a copy is needed but was forbidden.
         """
-        found = self._array()
-        if copy is False and not np.may_share_memory(found, self._array()):
+        result = self._array()
+        if copy is False and not np.may_share_memory(result, self._array()):
             msg = f"The values of a {type(self).__name__} cannot be returned without a copy."
             raise ValueError(msg)
-        same = dtype is None or np.dtype(dtype) == found.dtype
+        same = dtype is None or np.dtype(dtype) == result.dtype
         if copy is False and not same:
-            msg = f"Values of {found.dtype} cannot be returned as {np.dtype(dtype)} without a copy."
+            msg = (
+                f"Values of {result.dtype} cannot be returned as {np.dtype(dtype)} without a copy."
+            )
             raise ValueError(msg)
-        return found.copy() if same and copy else found if same else found.astype(dtype)
+        return result.copy() if same and copy else result if same else result.astype(dtype)
 
     def _some(self, numbers: list[int]) -> Self:
         """The same kind of result of some of the images."""
@@ -140,9 +142,9 @@ class Result:
         return {"text/plain": self.words(), "text/html": self._repr_html_(), "image/png": png}
 
 
-def saved_picture(picture: Image.Image, recipe: Recipe, path: str | Path) -> Path:
+def save_picture(picture: Image.Image, recipe: Recipe, path: str | Path) -> Path:
     """Write a picture drawn with options of one's own as .png, its recipe inside."""
-    return written(Path(path), {".png": lambda: _png_of(picture, recipe)})
+    return write_by_suffix(Path(path), {".png": lambda: _png_of(picture, recipe)})
 
 
 def _png_of(picture: Image.Image, recipe: Recipe) -> bytes:
@@ -151,7 +153,7 @@ def _png_of(picture: Image.Image, recipe: Recipe) -> bytes:
     return encode(picture, "png", pnginfo=info)
 
 
-def written(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:
+def write_by_suffix(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:
     """Write a file in the form its suffix names.
 
     No file is ever half written.
@@ -170,7 +172,7 @@ def written(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:
     return write_atomically(path, make())
 
 
-def stacked(parts: Sequence[Any], what: str) -> NDArray[Any]:
+def stack_arrays(parts: Sequence[Any], what: str) -> NDArray[Any]:
     """Arrays of one shape as one.
 
     Raises:
@@ -184,6 +186,6 @@ def stacked(parts: Sequence[Any], what: str) -> NDArray[Any]:
     return np.stack(parts)
 
 
-def as_array(tensor: Tensor) -> Floats:
+def to_numpy(tensor: Tensor) -> Floats:
     """A tensor for drawing or writing, float32 on the processor."""
     return np.asarray(tensor.detach().float().cpu().numpy(), dtype=np.float32)

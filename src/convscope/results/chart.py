@@ -71,9 +71,9 @@ class Chart(Result):
         return {**super()._fields(), "panels": lines}
 
     @classmethod
-    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
+    def _from_fields(cls, fields: Mapping[str, Any]) -> Self:
         panels = {
             title: {name: tuple(line.tolist()) for name, line in series.items()}
-            for title, series in given["panels"].items()
+            for title, series in fields["panels"].items()
         }
-        return cls(**{**given, "panels": panels})
+        return cls(**{**fields, "panels": panels})

@@ -15,7 +15,7 @@ from PIL import Image
 from convscope.render.encode import data_uri
 from convscope.render.film import gif, mp4
 from convscope.render.grid import sheet
-from convscope.results.base import Result, stacked, written
+from convscope.results.base import Result, stack_arrays, write_by_suffix
 from convscope.results.recipe import Recipe
 
 _SECONDS = 0.5  # a frame stays, so that it can be read
@@ -68,7 +68,7 @@ class Film(Result):
             ArgumentError: if the suffix is another one, or the package for .mp4 is missing.
         """
         forms = {".gif": self.gif, ".mp4": lambda: mp4(self.frames, 2)}
-        return written(Path(path), {**forms, ".png": self._png, ".npz": self._npz})
+        return write_by_suffix(Path(path), {**forms, ".png": self._png, ".npz": self._npz})
 
     def words(self) -> str:
         """What it shows."""
@@ -86,7 +86,7 @@ class Film(Result):
         return replace(self, frames=[self.frames[k] for k in numbers])
 
     def _array(self) -> NDArray[Any]:
-        return stacked([np.asarray(frame) for frame in self.frames], "Frames")
+        return stack_arrays([np.asarray(frame) for frame in self.frames], "Frames")
 
     def _repr_html_(self) -> str:
         return self.html()

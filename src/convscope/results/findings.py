@@ -21,7 +21,7 @@ HEAD, GAP = 24, 16  # pixels over and between sheets
 
 
 @dataclass(frozen=True, eq=False)
-class Beside(Result):
+class SideBySide(Result):
     """Sheets of pictures side by side, to be compared.
 
     Attributes:
@@ -98,18 +98,18 @@ class Findings:
         Raises:
             KeyError: if there are none.
         """
-        found = self.results["table"]
-        if not isinstance(found, Table):
+        result = self.results["table"]
+        if not isinstance(result, Table):
             raise KeyError("table")  # noqa: EM101 - the key, as of any mapping
-        return found
+        return result
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write pictures as .png, their numbers as .npz, tables as .csv and .json."""
         place = Path(folder)
         return [
-            found.save(place / f"{name}{suffix}")
-            for name, found in self.results.items()
-            for suffix in ((".csv", ".json") if isinstance(found, Table) else (".png", ".npz"))
+            result.save(place / f"{name}{suffix}")
+            for name, result in self.results.items()
+            for suffix in ((".csv", ".json") if isinstance(result, Table) else (".png", ".npz"))
         ]
 
     def __repr__(self) -> str:
@@ -117,6 +117,6 @@ class Findings:
         return f"Findings({', '.join(self.results)}: {self.sentence})"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        parts = [found._repr_html_() for found in self.results.values()]
+        parts = [result._repr_html_() for result in self.results.values()]
         text = "".join([f"<p>{html.escape(self.sentence)}</p>", *parts])
         return {"text/plain": self.sentence, "text/html": text}

@@ -16,10 +16,10 @@ from torch import Tensor
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.resize import height_and_width
 from convscope.network.rounding import is_constant
-from convscope.render.colour import as_bytes
-from convscope.render.grid import scaled, sheet
+from convscope.render.colour import to_uint8
+from convscope.render.grid import normalize_tiles, sheet
 from convscope.render.overlay import overlay, unplaced, without_evidence
-from convscope.results.base import Result, as_array
+from convscope.results.base import Result, to_numpy
 from convscope.results.recipe import Recipe
 from convscope.tracing.placement import Axis, Placement
 
@@ -127,8 +127,8 @@ class Heatmap(Result):
             The size of the photograph. A map that is flat or has no positive evidence says so in
             words; one whose place is unknown is drawn alone, not over the photograph, and says so.
         """
-        photo = as_array(_in_colour(self.images[index]))
-        heat = as_array(self.evidence(index))
+        photo = to_numpy(_colour_gradient(self.images[index]))
+        heat = to_numpy(self.evidence(index))
         top = float(heat.max()) if scale is None else scale
         if not self.has_evidence(index) or not top > 0:
             return without_evidence(photo, NO_EVIDENCE)
@@ -137,7 +137,7 @@ class Heatmap(Result):
         share = (heat / top).clip(0, 1)
         if self.placement is None:
             return unplaced(photo, share, UNPLACED, colours=colours)
-        share = as_array(self.placement.enlarge(torch.from_numpy(share), _sides(self.images)))
+        share = to_numpy(self.placement.enlarge(torch.from_numpy(share), _sides(self.images)))
         return overlay(photo, share, opacity=opacity, colours=colours, base=base)
 
     def side_by_side(
@@ -161,10 +161,10 @@ class Heatmap(Result):
         if self.projection is None:
             msg = f"{self.recipe.method} gives no projection in colour; picture() draws its map."
             raise NotApplicableError(msg)
-        found = as_array(_in_colour(self.projection[index]))
-        if not found.any():
-            return without_evidence(as_array(_in_colour(self.images[index])), NO_EVIDENCE)
-        return Image.fromarray(as_bytes(scaled(found[None], signed=True, clip=CLIP)[0]))
+        result = to_numpy(_colour_gradient(self.projection[index]))
+        if not result.any():
+            return without_evidence(to_numpy(_colour_gradient(self.images[index])), NO_EVIDENCE)
+        return Image.fromarray(to_uint8(normalize_tiles(result[None], signed=True, clip=CLIP)[0]))
 
     def resized(self, size: int | tuple[int, int]) -> Heatmap:
         """The maps at another size, signed as they are, for arithmetic at the pixels.
@@ -191,11 +191,11 @@ class Heatmap(Result):
         recipe = replace(self.recipe, parameters=parameters)
         grid, size = _sides(self.values), _sides(self.images)
         if self.placement in (None, Placement.tiling(grid, size)):
-            found = F.interpolate(self.values[:, None], sides, mode="bilinear", antialias=True)
+            result = F.interpolate(self.values[:, None], sides, mode="bilinear", antialias=True)
             after = None if self.placement is None else TILING
-            return replace(self, values=found[:, 0], recipe=recipe, placement=after)
-        found = F.interpolate(self.placed()[:, None], sides, mode="bilinear", antialias=True)[:, 0]
-        return replace(self, values=found, recipe=recipe, placement=TILING)
+            return replace(self, values=result[:, 0], recipe=recipe, placement=after)
+        result = F.interpolate(self.placed()[:, None], sides, mode="bilinear", antialias=True)[:, 0]
+        return replace(self, values=result, recipe=recipe, placement=TILING)
 
     def words(self) -> str:
         """Method, question, where the map is strongest; what else there is to say about it."""
@@ -244,22 +244,22 @@ class Heatmap(Result):
         return {**super()._fields(), "placement": plain}
 
     @classmethod
-    def _from_fields(cls, given: Mapping[str, Any]) -> Heatmap:
-        numbers, placement = given.get("placement"), None
+    def _from_fields(cls, fields: Mapping[str, Any]) -> Heatmap:
+        numbers, placement = fields.get("placement"), None
         if numbers is not None:
-            y, x, grid = Axis(*numbers[:3]), Axis(*numbers[3:6]), _sides(given["values"])
+            y, x, grid = Axis(*numbers[:3]), Axis(*numbers[3:6]), _sides(fields["values"])
             placement = Placement(y, x, grid, numbers[6])
-        return cls(**{**given, "placement": placement})
+        return cls(**{**fields, "placement": placement})
 
     def _array(self) -> NDArray[Any]:
-        return as_array(self.values)
+        return to_numpy(self.values)
 
 
 def _sides(picture: Tensor) -> tuple[int, int]:
     return int(picture.shape[-2]), int(picture.shape[-1])
 
 
-def _in_colour(picture: Tensor) -> Tensor:
+def _colour_gradient(picture: Tensor) -> Tensor:
     """(C, H, W) -> (H, W, 3); other numbers of channels are shown by their mean."""
     if picture.shape[0] != 3:
         picture = picture.mean(0, keepdim=True).expand(3, -1, -1)

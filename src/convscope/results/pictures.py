@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from convscope.render.colour import Floats, as_bytes
+from convscope.render.colour import Floats, to_uint8
 from convscope.render.film import gif, mp4
-from convscope.render.grid import enlarged, scaled, sheet
-from convscope.results.base import Result, as_array, stacked, written
+from convscope.render.grid import enlarge_cells, normalize_tiles, sheet
+from convscope.results.base import Result, stack_arrays, to_numpy, write_by_suffix
 from convscope.results.recipe import Recipe
 
 _GROUND = 0.85  # what is seen through a picture that is not opaque, 0 black to 1 white
@@ -69,7 +69,7 @@ class Pictures(Result):
         """
         tiles = self.tile_arrays(index)
         flat = [i for i, t in enumerate(tiles) if t.min() == t.max()]
-        drawn = scaled(tiles, self.scale, signed=self.signed, clip=self.clip)
+        drawn = normalize_tiles(tiles, self.scale, signed=self.signed, clip=self.clip)
         across = columns or self.columns
         return sheet(
             list(drawn),
@@ -83,9 +83,9 @@ class Pictures(Result):
     def tile_arrays(self, index: int = 0) -> Floats:
         """The tiles' numbers as (n, h, w, 1 or 3)."""
         if self.tiles == "channels":
-            return as_array(self.values[index])[..., None]
+            return to_numpy(self.values[index])[..., None]
         drawn = self.values if self.shown is None else self.shown
-        tiles = as_array(drawn.permute(0, 2, 3, 1))
+        tiles = to_numpy(drawn.permute(0, 2, 3, 1))
         if self.scale == "pixels" and tiles.shape[3] in (2, 4):  # the last channel is opacity
             tiles = tiles[..., :-1] * tiles[..., -1:] + _GROUND * (1 - tiles[..., -1:])
         return tiles
@@ -98,12 +98,12 @@ class Pictures(Result):
         """
         forms = {".png": self._png, ".npz": self._npz}
         films = {".gif": lambda: gif(self.frames()), ".mp4": lambda: mp4(self.frames())}
-        return written(Path(path), {**forms, **films})
+        return write_by_suffix(Path(path), {**forms, **films})
 
     def frames(self, least: int = 128) -> list[Image.Image]:
         """Each tile by itself, its longer side at least so many pixels."""
-        drawn = scaled(self.tile_arrays(), self.scale, signed=self.signed, clip=self.clip)
-        return [enlarged(as_bytes(tile), least) for tile in drawn]
+        drawn = normalize_tiles(self.tile_arrays(), self.scale, signed=self.signed, clip=self.clip)
+        return [enlarge_cells(to_uint8(tile), least) for tile in drawn]
 
     def words(self) -> str:
         """What is shown and how many."""
@@ -130,7 +130,7 @@ class Pictures(Result):
         return replace(self, values=self.values[numbers], shown=shown, captions=captions)
 
     def _array(self) -> NDArray[Any]:
-        return as_array(self.values)
+        return to_numpy(self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +159,9 @@ class Strip(Result):
         self, index: int = 0, *, columns: int | None = None, tile: int = 128
     ) -> Image.Image:
         """Draw one photograph's maps, each in its own range."""
-        tiles = [as_array(value[index])[None, ..., None] for value in self.values]
+        tiles = [to_numpy(value[index])[None, ..., None] for value in self.values]
         flat = [i for i, t in enumerate(tiles) if t.min() == t.max()]
-        drawn = [scaled(t)[0] for t in tiles]
+        drawn = [normalize_tiles(t)[0] for t in tiles]
         return sheet(drawn, columns=columns, tile=tile, captions=self.captions, empty=flat)
 
     def words(self) -> str:
@@ -181,4 +181,4 @@ class Strip(Result):
         return replace(self, values=[self.values[k] for k in numbers], captions=captions)
 
     def _array(self) -> NDArray[Any]:
-        return stacked([as_array(value) for value in self.values], "Maps")
+        return stack_arrays([to_numpy(value) for value in self.values], "Maps")

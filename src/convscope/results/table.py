@@ -17,8 +17,8 @@ from PIL import Image
 
 from convscope.errors import ArgumentError, printable
 from convscope.html_table import html_table
-from convscope.render.bars import bars, lines
-from convscope.results.base import Result, written
+from convscope.render.bars import bar_chart, text_table
+from convscope.results.base import Result, write_by_suffix
 from convscope.results.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -65,10 +65,12 @@ class Table(Result):
     def picture(self) -> Image.Image:
         """Draw it, with bars where there is a column for them."""
         if self.bar is None:
-            return lines(self.columns, [[cell_text(cell) for cell in row] for row in self.rows])
+            return text_table(
+                self.columns, [[format_cell(cell) for cell in row] for row in self.rows]
+            )
         shares = [float(cell or 0) for cell in self.column(self.bar)]
         names = [printable(str(cell)) for cell in self.column("label")]
-        return bars(names, [f"{share:.1%}" for share in shares], shares)
+        return bar_chart(names, [f"{share:.1%}" for share in shares], shares)
 
     def save(self, path: str | Path) -> Path:
         """Write .png, .npz, .json or .csv.
@@ -77,11 +79,11 @@ class Table(Result):
             ArgumentError: if the suffix is another one.
         """
         forms = {".png": self._png, ".npz": self._npz, ".json": self._json, ".csv": self._csv}
-        return written(Path(path), forms)
+        return write_by_suffix(Path(path), forms)
 
     def words(self) -> str:
         """The first rows as text."""
-        rows = [", ".join(cell_text(cell) for cell in row) for row in self.rows[:5]]
+        rows = [", ".join(format_cell(cell) for cell in row) for row in self.rows[:5]]
         more = f"; and {len(self.rows) - 5} more" if len(self.rows) > 5 else ""
         scores = self._scores_in_words()
         return f"{', '.join(self.columns)}: {'; '.join(rows)}{more}{'. ' if scores else ''}{scores}"
@@ -117,9 +119,9 @@ class Table(Result):
             gaps = {frozenset({int, type(None)}): "Int64", frozenset({bool, type(None)}): "boolean"}
             kind = gaps.get(kinds)
             series.append(pd.Series(cells, dtype=kind))
-        found: DataFrame = pd.DataFrame(dict(enumerate(series)), index=range(len(self.rows)))
-        found.columns = pd.Index(list(self.columns))
-        return found
+        result: DataFrame = pd.DataFrame(dict(enumerate(series)), index=range(len(self.rows)))
+        result.columns = pd.Index(list(self.columns))
+        return result
 
     def __len__(self) -> int:
         """How many rows."""
@@ -137,7 +139,7 @@ class Table(Result):
 
     def _repr_html_(self) -> str:
         """A real table, which can be read, copied and searched."""
-        rows = [[cell_text(cell) for cell in row] for row in self.rows]
+        rows = [[format_cell(cell) for cell in row] for row in self.rows]
         places = range(len(self.columns))
         numbers = [k for k in places if not any(isinstance(row[k], str) for row in self.rows)]
         scores = self._scores_in_words()
@@ -157,40 +159,40 @@ class Table(Result):
 
         A column of several types is kept as texts in JSON.
         """
-        found: dict[str, Any] = {"column": {}, "missing": {}, "mixed": []}
+        result: dict[str, Any] = {"column": {}, "missing": {}, "mixed": []}
         for place, name in enumerate(self.columns):
             key = name
-            while key in found["column"]:  # of two columns of one name the second is `name_`
+            while key in result["column"]:  # of two columns of one name the second is `name_`
                 key += "_"
             cells = [_plain(row[place]) for row in self.rows]
             empty = [cell is None for cell in cells]
-            found["column"][key], mixed = as_column(cells)
+            result["column"][key], mixed = to_column(cells)
             if mixed:
-                found["mixed"].append(key)
+                result["mixed"].append(key)
             elif any(empty):
-                found["missing"][key] = np.array(empty)
+                result["missing"][key] = np.array(empty)
         own = {"columns": self.columns, "rows": len(self.rows), "bar": self.bar}
-        return {**own, "recipe": self.recipe, **found}
+        return {**own, "recipe": self.recipe, **result}
 
     @classmethod
-    def _from_fields(cls, given: Mapping[str, Any]) -> Self:
+    def _from_fields(cls, fields: Mapping[str, Any]) -> Self:
         columns: list[list[Cell]] = []
-        for key, array in given["column"].items():
+        for key, array in fields["column"].items():
             cells = array.tolist()
-            if key in given["mixed"]:
+            if key in fields["mixed"]:
                 cells = [json.loads(cell) for cell in cells]
-            if key in given["missing"]:
-                empty = given["missing"][key].tolist()
+            if key in fields["missing"]:
+                empty = fields["missing"][key].tolist()
                 cells = [None if e else cell for cell, e in zip(cells, empty, strict=True)]
             columns.append(cells)
-        rows = list(zip(*columns, strict=True)) if columns else [()] * given["rows"]
-        return cls(given["columns"], rows, given["recipe"], given["bar"])
+        rows = list(zip(*columns, strict=True)) if columns else [()] * fields["rows"]
+        return cls(fields["columns"], rows, fields["recipe"], fields["bar"])
 
 
 _TYPES: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, str: np.str_}
 
 
-def as_column(cells: Sequence[Cell]) -> tuple[NDArray[Any], bool]:
+def to_column(cells: Sequence[Cell]) -> tuple[NDArray[Any], bool]:
     """Cells as an array of one type, and whether they are of several, each then kept in JSON.
 
     Cells that hold nothing are False, 0, NaN or "".
@@ -213,14 +215,14 @@ def _fits(cell: Cell) -> bool:
 
 def _plain(cell: Any) -> Cell:
     """A cell without NumPy's types."""
-    found: Cell = cell.item() if isinstance(cell, np.generic) else cell
-    return found
+    result: Cell = cell.item() if isinstance(cell, np.generic) else cell
+    return result
 
 
-def cell_text(cell: Cell) -> str:
+def format_cell(cell: Cell) -> str:
     """A cell as people read it.
 
-    >>> cell_text(0.12345), cell_text(None), cell_text(14714688)
+    >>> format_cell(0.12345), format_cell(None), format_cell(14714688)
     ('0.123', '', '14,714,688')
     """
     if cell is None:

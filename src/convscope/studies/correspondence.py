@@ -78,11 +78,11 @@ def read_marks(file: str | Path) -> list[MarkedPoints]:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path} cannot be read as a table of boxes ({error})."
         raise ArgumentError(msg) from None
-    found: dict[str, dict[str, Box]] = {}
+    result: dict[str, dict[str, Box]] = {}
     for number, row in enumerate(rows, 2):
         photo, part, box = _cells(path, number, row)
-        found.setdefault(photo, {})[part] = box
-    return [MarkedPoints(path.parent / photo, parts, photo) for photo, parts in found.items()]
+        result.setdefault(photo, {})[part] = box
+    return [MarkedPoints(path.parent / photo, parts, photo) for photo, parts in result.items()]
 
 
 def _cells(path: Path, number: int, row: Mapping[str, str | None]) -> tuple[str, str, Box]:
@@ -155,7 +155,7 @@ def correspondence(
     names = [net.layers.find(name).name for name in names]
     whole = [read(one.source, range=net.range_of(one.source)) for one in marked]
     _check_boxes(marked, whole)
-    found: dict[str, dict[str, list[float]]] = {}
+    result: dict[str, dict[str, list[float]]] = {}
     reporter = Reporter(len(parts) + 1, "parts", progress, should_stop)
     for part in reporter.each([*parts, RANDOM], "covering {}".format):
         boxes = _boxes(marked, whole, parts, part, draws, seed)
@@ -165,13 +165,13 @@ def correspondence(
             "boxes": boxes,
             "layers": names,
         }
-        found[part] = cached(state, part, terms, partial(_pairs, net, whole, boxes, names))
-    if not found:
+        result[part] = cached(state, part, terms, partial(_pairs, net, whole, boxes, names))
+    if not result:
         msg = "The study was stopped before its first part was done."
         raise StoppedError(msg)
     recipe = recipe_for(net, "correspondence", layers=names, draws=draws, seed=seed)
     covered = _covered(net, marked, whole, parts, recipe)
-    return _findings(net, found, covered, recipe)
+    return _findings(net, result, covered, recipe)
 
 
 def _parts(marked: Sequence[MarkedPoints], draws: int) -> list[str]:
@@ -228,14 +228,14 @@ def _pairs(
     net: Network, whole: Sequence[Tensor], boxes: Sequence[Sequence[Box]], layers: Sequence[str]
 ) -> dict[str, list[float]]:
     """Layer -> share of differing signs, of every pair of every round."""
-    found: dict[str, list[float]] = {layer: [] for layer in layers}
+    result: dict[str, list[float]] = {layer: [] for layer in layers}
     for turn in boxes:
         changes = [
             _changes(net, pixels, box, layers) for pixels, box in zip(whole, turn, strict=True)
         ]
         for layer in layers:
-            found[layer] += sign_changes([change[layer] for change in changes])
-    return found
+            result[layer] += sign_changes([change[layer] for change in changes])
+    return result
 
 
 @torch.no_grad()
@@ -277,16 +277,17 @@ def _covered(
 
 
 def _findings(
-    net: Network, found: Mapping[str, Mapping[str, list[float]]], covered: Pictures, recipe: Recipe
+    net: Network, result: Mapping[str, Mapping[str, list[float]]], covered: Pictures, recipe: Recipe
 ) -> Findings:
-    layers = list(next(iter(found.values())))
+    layers = list(next(iter(result.values())))
     depths = [float(k) for k in range(1, len(layers) + 1)]
     lines = {
-        part: (depths, [_mean(values[layer]) for layer in layers]) for part, values in found.items()
+        part: (depths, [_mean(values[layer]) for layer in layers])
+        for part, values in result.items()
     }
     rows: list[list[Cell]] = [
         [part, net.layers.find(layer).address, _mean(pairs), _deviation(pairs), len(pairs)]
-        for part, values in found.items()
+        for part, values in result.items()
         for layer, pairs in values.items()
     ]
     title = f"signs that differ when a part is covered, {net.name}"
@@ -295,7 +296,7 @@ def _findings(
         "covered": covered,
         "table": Table(("part", "layer", "mean", "deviation", "pairs"), rows, recipe),
     }
-    return Findings(results, _sentence(net, found, layers))
+    return Findings(results, _sentence(net, result, layers))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -306,13 +307,13 @@ def _deviation(values: Sequence[float]) -> float:
     return float(torch.tensor(values, dtype=torch.float64).std(correction=0))
 
 
-def _sentence(net: Network, found: Mapping[str, Any], layers: Sequence[str]) -> str:
+def _sentence(net: Network, result: Mapping[str, Any], layers: Sequence[str]) -> str:
     """At how many layers each part is below the random boxes."""
-    if RANDOM not in found:
+    if RANDOM not in result:
         return ""
     counts = [
-        f"{part} at {sum(_mean(values[layer]) < _mean(found[RANDOM][layer]) for layer in layers)}"
-        for part, values in found.items()
+        f"{part} at {sum(_mean(values[layer]) < _mean(result[RANDOM][layer]) for layer in layers)}"
+        for part, values in result.items()
         if part != RANDOM
     ]
     return f"Fewer signs differ than for random boxes at these many of {len(layers)} layers of {net.name}: {', '.join(counts)}."

@@ -16,7 +16,7 @@ from typing import Any
 
 from convscope.dataset.manifest import output_fingerprint
 from convscope.network.network import Network
-from convscope.results.base import written
+from convscope.results.base import write_by_suffix
 
 
 def cached(
@@ -40,9 +40,9 @@ def cached(
     file = Path(folder) / f"{plain}-{mark[:12]}.json"
     if (before := _read(file)) is not None:
         return before
-    found = make()
-    written(file, {".json": lambda: json.dumps(found).encode()})
-    return found
+    result = make()
+    write_by_suffix(file, {".json": lambda: json.dumps(result).encode()})
+    return result
 
 
 def _read(file: Path) -> Any:

@@ -19,8 +19,8 @@ from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Cell, Chart, Findings, Pictures, Recipe, Result, Table, recipe_for
+from convscope.studies.channel_maxima import ChannelMaximum, channel_maxima, view
 from convscope.studies.disk_cache import cached, network_key
-from convscope.studies.top_activations import ChannelMaximum, channel_maxima, view
 
 COLUMNS = ("channel", "checkpoint", "activation", "photograph", "row", "column")
 
@@ -86,12 +86,12 @@ def evolution(
         msg = f"There is no file {printable(str(absent[0]))}."
         raise ImageError(msg)
     titles = _titles(files)
-    found: list[tuple[Path, Network, list[ChannelMaximum]]] = []
+    result: list[tuple[Path, Network, list[ChannelMaximum]]] = []
     reporter = Reporter(len(files) * len(photographs), "photographs", progress, should_stop)
     for k, file in enumerate(files):
         if reporter.asks_to_stop():
             break
-        trained = at(net, file)
+        trained = load_checkpoint(net, file)
         reporter.done, reporter.what = k * len(photographs), f"photographs for {file.name}"
         terms = {
             **network_key(trained),
@@ -102,11 +102,11 @@ def evolution(
         best = cached(
             state, file.stem, terms, partial(_found, trained, photographs, layer, chosen, reporter)
         )
-        found.append((file, trained, [ChannelMaximum(**one) for one in best]))
-    if not found:
+        result.append((file, trained, [ChannelMaximum(**one) for one in best]))
+    if not result:
         msg = "The study was stopped before its first checkpoint was done."
         raise StoppedError(msg)
-    return _findings(found, titles[: len(found)], photographs, layer, chosen)
+    return _findings(result, titles[: len(result)], photographs, layer, chosen)
 
 
 def _as_list(files: str | Path | Sequence[str | Path]) -> list[str | Path]:
@@ -129,7 +129,7 @@ def _channels(net: Network, layer: str, channels: Sequence[int] | None) -> list[
     return chosen
 
 
-def at(net: Network, file: Path) -> Network:
+def load_checkpoint(net: Network, file: Path) -> Network:
     """The network with the weights of a checkpoint, beside the one that was given.
 
     Raises:
@@ -155,39 +155,39 @@ def _found(
 
 
 def _findings(
-    found: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
+    result: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
     titles: Sequence[str],
     photographs: Sequence[str | Path],
     layer: str,
     channels: Sequence[int],
 ) -> Findings:
-    recipe = recipe_for(found[-1][1], "evolution", layer=layer, channels=list(channels))
+    recipe = recipe_for(result[-1][1], "evolution", layer=layer, channels=list(channels))
     views = [
         [
             view(net, photographs[best[k].photograph], layer, channels[k], best[k])
-            for _, net, best in found
+            for _, net, best in result
         ]
         for k in range(len(channels))
     ]
     captions = [f"{k} after {title}" for k in channels for title in titles]
-    shared: dict[str, Any] = {"captions": captions, "columns": len(found)}
+    shared: dict[str, Any] = {"captions": captions, "columns": len(result)}
     flat = [view for row in views for view in row]
     patches = Pictures(torch.cat([v[0] for v in flat]), recipe, scale="pixels", **shared)
     results: dict[str, Result] = {"patches": patches}
     projected = [projection for _, projection in flat if projection is not None]
     if len(projected) == len(flat):
         results["projections"] = Pictures(torch.cat(projected), recipe, signed=True, **shared)
-    results["activation"] = _chart(found, titles, layer, channels, recipe)
-    results["table"] = _table(found, titles, photographs, channels, recipe)
-    return Findings(results, _sentence(found, titles, layer, channels))
+    results["activation"] = _chart(result, titles, layer, channels, recipe)
+    results["table"] = _table(result, titles, photographs, channels, recipe)
+    return Findings(results, _sentence(result, titles, layer, channels))
 
 
 def _titles(files: Sequence[Path]) -> list[str]:
     """The checkpoints by the last number in their names, else by their names."""
     numbers = [re.findall(r"\d+", file.stem) for file in files]
     short = [
-        str(int(found[-1])) if found else file.stem
-        for file, found in zip(files, numbers, strict=True)
+        str(int(result[-1])) if result else file.stem
+        for file, result in zip(files, numbers, strict=True)
     ]
     titles = short if len(set(short)) == len(short) else [file.stem for file in files]
     if len(set(titles)) != len(titles):
@@ -197,7 +197,7 @@ def _titles(files: Sequence[Path]) -> list[str]:
 
 
 def _chart(
-    found: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
+    result: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
     titles: Sequence[str],
     layer: str,
     channels: Sequence[int],
@@ -206,14 +206,14 @@ def _chart(
     numbered = all(title.isdecimal() for title in titles)
     xs = [float(title) if numbered else float(k) for k, title in enumerate(titles, 1)]
     lines = {
-        f"channel {k}": (xs, [best[place].value for _, _, best in found])
+        f"channel {k}": (xs, [best[place].value for _, _, best in result])
         for place, k in enumerate(channels)
     }
     return Chart({f"strongest answer of {layer}": lines}, "checkpoint", "activation", recipe)
 
 
 def _table(
-    found: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
+    result: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
     titles: Sequence[str],
     photographs: Sequence[str | Path],
     channels: Sequence[int],
@@ -221,7 +221,7 @@ def _table(
 ) -> Table:
     rows: list[list[Cell]] = []
     for place, k in enumerate(channels):
-        for title, (_, _, best) in zip(titles, found, strict=True):
+        for title, (_, _, best) in zip(titles, result, strict=True):
             one = best[place]
             name = Path(photographs[one.photograph]).name
             rows.append([k, title, one.value, name, one.row, one.column])
@@ -229,7 +229,7 @@ def _table(
 
 
 def _sentence(
-    found: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
+    result: Sequence[tuple[Path, Network, list[ChannelMaximum]]],
     titles: Sequence[str],
     layer: str,
     channels: Sequence[int],
@@ -237,7 +237,7 @@ def _sentence(
     """From which checkpoint on each channel's strongest photograph stays the same."""
     settled = []
     for place, k in enumerate(channels):
-        photos = [best[place].photograph for _, _, best in found]
+        photos = [best[place].photograph for _, _, best in result]
         since = len(photos) - 1
         while since and photos[since - 1] == photos[-1]:
             since -= 1

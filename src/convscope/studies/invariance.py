@@ -89,26 +89,26 @@ def invariance(
     places = net.layers.as_addresses(layers) or _three(net)
     places = [net.layers.find(place).address for place in places]
     titles = list(names) or [f"photograph {k + 1}" for k in range(len(photographs))]
-    found: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Any]] = {}
     reporter = Reporter(len(titles), "photographs", progress, should_stop)
     targets = [as_class(target) for target in classes] if classes else [None] * len(titles)
     photos = zip(titles, photographs, targets, strict=True)
     for title, source, target in reporter.each(photos, lambda one: f"moving {one[0]}"):
-        found[title] = _one(net, source, places, target, state)
-    if not found:
+        result[title] = _cached_measurement(net, source, places, target, state)
+    if not result:
         msg = "The study was stopped before its first photograph was done."
         raise StoppedError(msg)
     first = net.as_pixels(photographs[0])[:1]
-    return _findings(net, found, places, first)
+    return _findings(net, result, places, first)
 
 
 def _check(photographs: Sequence[Any], classes: Sequence[Any] | None, names: Sequence[str]) -> None:
     if not photographs:
         msg = "The study needs at least one photograph; the paper has five."
         raise ArgumentError(msg)
-    for given, what in ((classes, "class"), (names or None, "name")):
-        if given is not None and len(given) != len(photographs):
-            msg = f"Give one {what} for each photograph: there are {len(given)} for {len(photographs)}."
+    for sequence, what in ((classes, "class"), (names or None, "name")):
+        if sequence is not None and len(sequence) != len(photographs):
+            msg = f"Give one {what} for each photograph: there are {len(sequence)} for {len(photographs)}."
             raise ArgumentError(msg)
     if len(set(names)) != len(names):
         msg = "Each photograph needs a name of its own."
@@ -121,23 +121,23 @@ def _three(net: Network) -> list[str]:
     return list(dict.fromkeys(at_depth(stages, depth) for depth in (0, 1 / 2, 1)))
 
 
-def _one(
-    net: Network, source: Source, layers: list[str], wanted: int | str | None, state: str | None
+def _cached_measurement(
+    net: Network, source: Source, layers: list[str], target: int | str | None, state: str | None
 ) -> dict[str, Any]:
     pixels = net.as_pixels(source)[:1]
     terms = {
         "photograph": pixel_digest(pixels),
         **network_key(net),
         "layers": layers,
-        "class": wanted,
+        "class": target,
         "moves": dict(MOVES),
     }
-    return dict(cached(state, "invariance", terms, lambda: measured(net, pixels, layers, wanted)))
+    return dict(cached(state, "invariance", terms, lambda: measure(net, pixels, layers, target)))
 
 
 @torch.no_grad()
-def measured(
-    net: Network, pixels: Tensor, layers: Sequence[str], wanted: int | str | None = None
+def measure(
+    net: Network, pixels: Tensor, layers: Sequence[str], target: int | str | None = None
 ) -> dict[str, Any]:
     """Distances and probabilities of one photograph, (1, 3, H, W).
 
@@ -145,20 +145,20 @@ def measured(
         "class": its number; and change -> layer or "probability" -> a number a step.
     """
     own = net.run(pixels, (*layers, OUTPUT))
-    c = int(Scores.of(own).predicted()[0]) if wanted is None else resolve_class(own, wanted)
-    found: dict[str, Any] = {"class": c}
+    c = int(Scores.of(own).predicted()[0]) if target is None else resolve_class(own, target)
+    result: dict[str, Any] = {"class": c}
     for change, amounts in MOVES.items():
-        parts = [_apart(net, moved(pixels, change, by), own, layers, c) for by in amounts]
-        found[change] = {name: [part[name] for part in parts] for name in parts[0]}
-    return found
+        parts = [_apart(net, move(pixels, change, by), own, layers, c) for by in amounts]
+        result[change] = {name: [part[name] for part in parts] for name in parts[0]}
+    return result
 
 
 def _apart(
     net: Network, pixels: Tensor, own: Activations, layers: Sequence[str], c: int
 ) -> dict[str, float]:
     acts = net.run(pixels, (*layers, OUTPUT))
-    found = {layer: distance(acts[layer], own[layer]) for layer in layers}
-    return {**found, "probability": float(Scores.of(acts).probabilities()[0, c])}
+    result = {layer: distance(acts[layer], own[layer]) for layer in layers}
+    return {**result, "probability": float(Scores.of(acts).probabilities()[0, c])}
 
 
 def distance(features: Tensor, own: Tensor) -> float:
@@ -168,7 +168,7 @@ def distance(features: Tensor, own: Tensor) -> float:
     return apart / length if length else math.inf if apart else 0.0
 
 
-def moved(pixels: Tensor, change: str, by: float) -> Tensor:
+def move(pixels: Tensor, change: str, by: float) -> Tensor:
     """A photograph (N, C, H, W) moved down, enlarged or turned to the left about its centre."""
     height, width = pixels.shape[-2:]
     cos, sin, zoom, down = 1.0, 0.0, 1.0, 0.0
@@ -190,29 +190,33 @@ def moved(pixels: Tensor, change: str, by: float) -> Tensor:
 
 
 def _findings(
-    net: Network, found: Mapping[str, dict[str, Any]], layers: Sequence[str], first: Tensor
+    net: Network, result: Mapping[str, dict[str, Any]], layers: Sequence[str], first: Tensor
 ) -> Findings:
     recipe = recipe_for(net, "invariance", layers=list(layers))
-    results: dict[str, Result] = {change: _chart(found, layers, change, recipe) for change in MOVES}
-    results["probability"] = _probabilities(found, recipe)
+    results: dict[str, Result] = {
+        change: _chart(result, layers, change, recipe) for change in MOVES
+    }
+    results["probability"] = _probabilities(result, recipe)
     results["changes"] = _shown(first, recipe)
-    results["table"] = _table(net, found, layers, recipe)
-    return Findings(results, _sentence(found, layers))
+    results["table"] = _table(net, result, layers, recipe)
+    return Findings(results, _sentence(result, layers))
 
 
 def _chart(
-    found: Mapping[str, dict[str, Any]], layers: Sequence[str], change: str, recipe: Recipe
+    result: Mapping[str, dict[str, Any]], layers: Sequence[str], change: str, recipe: Recipe
 ) -> Chart:
     panels: dict[str, dict[str, Line]] = {
-        layer: {title: (list(MOVES[change]), one[change][layer]) for title, one in found.items()}
+        layer: {title: (list(MOVES[change]), one[change][layer]) for title, one in result.items()}
         for layer in layers
     }
     return Chart(panels, _AXES[change], "distance of the features", recipe)
 
 
-def _probabilities(found: Mapping[str, dict[str, Any]], recipe: Recipe) -> Chart:
+def _probabilities(result: Mapping[str, dict[str, Any]], recipe: Recipe) -> Chart:
     panels: dict[str, dict[str, Line]] = {
-        change: {title: (list(amounts), one[change]["probability"]) for title, one in found.items()}
+        change: {
+            title: (list(amounts), one[change]["probability"]) for title, one in result.items()
+        }
         for change, amounts in MOVES.items()
     }
     return Chart(panels, "share moved, factor, degrees", "probability of the class", recipe)
@@ -225,31 +229,31 @@ def _shown(first: Tensor, recipe: Recipe) -> Pictures:
         for change, amounts in MOVES.items()
         for by in (amounts[0], amounts[3 * len(amounts) // 4], amounts[-1])
     ]
-    pixels = torch.cat([moved(first, change, by) for change, by in chosen])
+    pixels = torch.cat([move(first, change, by) for change, by in chosen])
     captions = [f"{change} {by:g}" for change, by in chosen]
     return Pictures(pixels, recipe, captions=captions, scale="pixels", columns=3)
 
 
 def _table(
-    net: Network, found: Mapping[str, dict[str, Any]], layers: Sequence[str], recipe: Recipe
+    net: Network, result: Mapping[str, dict[str, Any]], layers: Sequence[str], recipe: Recipe
 ) -> Table:
     rows: list[list[Cell]] = [
         [title, net.class_label(one["class"]), change, by, one[change]["probability"][k]]
         + [one[change][layer][k] for layer in layers]
-        for title, one in found.items()
+        for title, one in result.items()
         for change, amounts in MOVES.items()
         for k, by in enumerate(amounts)
     ]
     return Table((*COLUMNS, *layers), rows, recipe)
 
 
-def _sentence(found: Mapping[str, dict[str, Any]], layers: Sequence[str]) -> str:
+def _sentence(result: Mapping[str, dict[str, Any]], layers: Sequence[str]) -> str:
     """The largest mean distance by depth and change."""
     parts = []
     for change in MOVES:
         means = {
             layer: max(
-                sum(one[change][layer][k] for one in found.values()) / len(found)
+                sum(one[change][layer][k] for one in result.values()) / len(result)
                 for k in range(len(MOVES[change]))
             )
             for layer in layers

@@ -29,14 +29,14 @@ from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.ascent import ascend
-from convscope.synthesis.forward_backward import computed
+from convscope.synthesis.forward_backward import precision_options
 from convscope.synthesis.presets import Preset, between
 from convscope.synthesis.priors import Within
 
 ROUNDS = 100
-BOUNDS, ASCENT = 8, 24  # lengths tried for a shorter change, and steps at each
+NUM_RADII, STEPS_PER_RADIUS = 8, 24  # lengths tried for a shorter change, and steps at each
 OVERSHOOT = 1.02  # a step past the border; the way back to it is taken later
-CERTAIN = 0.999
+TARGET_PROBABILITY = 0.999
 FOOLING = Preset(
     "fooling_image",
     between(120, 136),
@@ -93,14 +93,14 @@ def adversarial(
     """
     pixels = net.as_pixels(image)[:1]
     acts = net.activations(pixels, (OUTPUT,))
-    wanted = resolve_class(acts, as_class(target))
-    if int(Scores.of(acts).predicted()[0]) == wanted:
-        msg = f"{net.name} already predicts {net.class_label(wanted)!r} for this photograph; choose another class."
+    class_id = resolve_class(acts, as_class(target))
+    if int(Scores.of(acts).predicted()[0]) == class_id:
+        msg = f"{net.name} already predicts {net.class_label(class_id)!r} for this photograph; choose another class."
         raise NotApplicableError(msg)
-    what = f"changing it into {net.class_label(wanted)}"
-    reporter = Reporter(ROUNDS + BOUNDS * ASCENT, what, progress, should_stop)
-    changed = _Search(net, pixels, wanted, reporter).found()
-    return _panels(net, pixels, changed, wanted)
+    what = f"changing it into {net.class_label(class_id)}"
+    reporter = Reporter(ROUNDS + NUM_RADII * STEPS_PER_RADIUS, what, progress, should_stop)
+    changed = _Search(net, pixels, class_id, reporter).result()
+    return _panels(net, pixels, changed, class_id)
 
 
 @takes_network
@@ -108,7 +108,7 @@ def fooling_image(
     net: Network,
     target: Objective | int | str,
     *,
-    certain: float = CERTAIN,
+    certain: float = TARGET_PROBABILITY,
     seed: int = 0,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
@@ -139,17 +139,17 @@ def fooling_image(
         >>> picture.captions[0].split()[0]
         'church'
     """
-    wanted = find_class_id(as_class(target), net.labels)
+    class_id = find_class_id(as_class(target), net.labels)
     share, values = 0.0, torch.zeros(0)
-    for step in ascend(net, logit(wanted), preset=FOOLING, seed=seed, precision="float32"):
-        values = _in_bytes(step.pictures.values)
-        share = _share(net, values, wanted)
-        if progress:
-            progress(step.step, FOOLING.steps, f"{net.class_label(wanted)}: {share:.1%}")
-        if share >= certain or (should_stop and should_stop()):
+    reporter = Reporter(FOOLING.steps, "steps", progress, should_stop)
+    for step in ascend(net, logit(class_id), preset=FOOLING, seed=seed, precision="float32"):
+        values = _quantized(step.pictures.values)
+        share = _probability(net, values, class_id)
+        reporter.advance(1, f"{net.class_label(class_id)}: {share:.1%}")
+        if share >= certain or reporter.asks_to_stop():
             break
-    caption = f"{net.class_label(wanted)} {share:.1%}"
-    label = logit(wanted).label
+    caption = f"{net.class_label(class_id)} {share:.1%}"
+    label = logit(class_id).label
     recipe = recipe_for(
         net,
         "fooling_image",
@@ -158,7 +158,7 @@ def fooling_image(
         certain=certain,
         steps=step.step,
         probability=round(share, 5),
-        **computed(net, "float32"),
+        **precision_options(net, "float32"),
     )
     return Pictures(values, recipe, captions=[caption], scale="pixels")
 
@@ -170,23 +170,23 @@ class _Search:
     Attributes:
         net: the network.
         pixels: the photograph, (1, C, H, W).
-        wanted: the class.
+        class_id: the class.
         reporter: counts the rounds.
     """
 
     net: Network
     pixels: Tensor
-    wanted: int
+    class_id: int
     reporter: Reporter
 
-    def found(self) -> Tensor:
+    def result(self) -> Tensor:
         """The changed photograph in whole bytes; where this was stopped, as far as it came."""
         change = self._across()
         if not self.reporter.stopped:
             change = self._least(change)
             self.reporter.done = ROUNDS
             change = self._least(self._shorter(change))
-        return _in_bytes(self.pixels + change)
+        return _quantized(self.pixels + change)
 
     def _across(self) -> Tensor:
         """A change that does it, (1, C, H, W)."""
@@ -198,32 +198,32 @@ class _Search:
                 return change
             reach = max(-ahead, 1e-3) / float(towards.square().sum().clamp(min=1e-20))
             change = self._inside(change + OVERSHOOT * reach * towards)
-        msg = f"No change was found in {ROUNDS} rounds that makes the network predict {self.net.class_label(self.wanted)!r}."
+        msg = f"No change was found in {ROUNDS} rounds that makes the network predict {self.net.class_label(self.class_id)!r}."
         raise NotApplicableError(msg)
 
     def _shorter(self, change: Tensor) -> Tensor:
         """The shortest change that ascents within ever closer bounds of its length find."""
         low, high = 0.0, float(change.norm())
-        for _ in range(BOUNDS):
+        for _ in range(NUM_RADII):
             middle = (low + high) / 2
-            found = None if self.reporter.stopped else self._within(middle, change)
-            change = change if found is None else found
-            low, high = (middle, high) if found is None else (low, middle)
+            result = None if self.reporter.stopped else self._within(middle, change)
+            change = change if result is None else result
+            low, high = (middle, high) if result is None else (low, middle)
         return change
 
     def _within(self, length: float, change: Tensor) -> Tensor | None:
         """A change no longer than `length` that holds in whole bytes, begun at `change`."""
         change = self._no_longer(change, length)
-        for number in range(ASCENT):
+        for number in range(STEPS_PER_RADIUS):
             ahead, towards = self._ahead(change)
             if ahead > 0 and self._holds(change):
                 return change
-            self.reporter.advance(1, f"a smaller change into {self.net.class_label(self.wanted)}")
+            self.reporter.advance(1, f"a smaller change into {self.net.class_label(self.class_id)}")
             if self.reporter.asks_to_stop():
                 return None
-            step = 0.3 * length * (1 - number / ASCENT)
-            uphill = towards / towards.norm().clamp(min=1e-20)
-            change = self._no_longer(self._inside(change + step * uphill), length)
+            step = 0.3 * length * (1 - number / STEPS_PER_RADIUS)
+            gradient = towards / towards.norm().clamp(min=1e-20)
+            change = self._no_longer(self._inside(change + step * gradient), length)
         return None
 
     def _least(self, change: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ class _Search:
         low, high = 0.0, 1.0
         while not self._holds(high * change):
             if high > 4:  # rounding to bytes would undo it
-                msg = f"The change into {self.net.class_label(self.wanted)!r} is too small to be saved in 8-bit pixels."
+                msg = f"The change into {self.net.class_label(self.class_id)!r} is too small to be saved in 8-bit pixels."
                 raise NotApplicableError(msg)
             low, high = high, high * 1.1
         for _ in range(12):
@@ -241,15 +241,15 @@ class _Search:
 
     def _ahead(self, change: Tensor) -> tuple[float, Tensor]:
         """By how much the class is ahead of the strongest other, and the gradient of that."""
-        label = f"class:{self.wanted} ahead"
-        ahead = Objective(label, (OUTPUT,), Margin(self.wanted), kind="margin")
+        label = f"class:{self.class_id} ahead"
+        ahead = Objective(label, (OUTPUT,), Margin(self.class_id), kind="margin")
         value, gradient = self.net.pixel_gradients(ahead, self.pixels + change)
         return float(value), gradient
 
     def _holds(self, change: Tensor) -> bool:
         with torch.no_grad():
-            acts = self.net.run(_in_bytes(self.pixels + change), (OUTPUT,))
-        return int(Scores.of(acts).predicted()[0]) == self.wanted
+            acts = self.net.run(_quantized(self.pixels + change), (OUTPUT,))
+        return int(Scores.of(acts).predicted()[0]) == self.class_id
 
     def _inside(self, change: Tensor) -> Tensor:
         """Of a change what leaves pixels in [0, 1]."""
@@ -273,7 +273,7 @@ class Margin:
         return scores[:, self.number] - others.amax(1)
 
 
-def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictures:
+def _panels(net: Network, pixels: Tensor, changed: Tensor, class_id: int) -> Pictures:
     change = changed - pixels
     loud = 0.45 / max(float(change.abs().flatten().quantile(0.999)), 1e-6)
     before, after = (_predicted(net, x) for x in (pixels, changed))
@@ -285,7 +285,7 @@ def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictu
     recipe = recipe_for(
         net,
         "adversarial",
-        logit(wanted).label,
+        logit(class_id).label,
         photograph=pixel_digest(pixels),
         l2=round(float(change.norm()), 4),
         largest=round(255 * float(change.abs().max()), 2),
@@ -296,7 +296,7 @@ def _panels(net: Network, pixels: Tensor, changed: Tensor, wanted: int) -> Pictu
     return Pictures(values, recipe, captions=captions, scale="pixels")
 
 
-def _in_bytes(pixels: Tensor) -> Tensor:
+def _quantized(pixels: Tensor) -> Tensor:
     return (pixels.clamp(0, 1) * 255).round() / 255
 
 
@@ -308,10 +308,10 @@ def _class_and_share(net: Network, pixels: Tensor, number: int) -> str:
     """A class and its probability in words, or its score where there are none."""
     label = net.class_label(number)
     if net.probability_rule.kind != "none":
-        return f"{label} {_share(net, pixels, number):.1%}"
+        return f"{label} {_probability(net, pixels, number):.1%}"
     return f"{label} {float(net.score(logit(number), pixels)):.3g}"
 
 
 @torch.no_grad()
-def _share(net: Network, pixels: Tensor, wanted: int) -> float:
-    return float(Scores.of(net.run(pixels, (OUTPUT,))).probabilities()[0, wanted])
+def _probability(net: Network, pixels: Tensor, class_id: int) -> float:
+    return float(Scores.of(net.run(pixels, (OUTPUT,))).probabilities()[0, class_id])

@@ -50,10 +50,10 @@ class AnySize:
 
     def _run_at(self, size: Size, images: Tensor, layers: Sequence[str]) -> Activations:
         own = (images.shape[-2], images.shape[-1])
-        seen = images if size == own else F.interpolate(images, size, mode="bilinear")
-        found = self.net.run(seen.contiguous(memory_format=torch.channels_last), layers)
+        resized = images if size == own else F.interpolate(images, size, mode="bilinear")
+        result = self.net.run(resized.contiguous(memory_format=torch.channels_last), layers)
         self.taken[own] = size
-        return found
+        return result
 
     def _candidates(self, own: Size) -> list[Size]:
         """As it is; its shorter side as long as that of a photograph; the size of photographs."""

@@ -30,11 +30,11 @@ from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.randomness import seeded
 from convscope.results import Pictures, Recipe, recipe_for
-from convscope.synthesis.batch_objective import Asking, BatchObjective, as_batch_objective
-from convscope.synthesis.forward_backward import ForwardBackward, batch_for, computed
+from convscope.synthesis.batch_objective import BatchObjective, ObjectiveLike, as_batch_objective
+from convscope.synthesis.forward_backward import ForwardBackward, batch_for, precision_options
 from convscope.synthesis.parametrizations import Canvas, Start
-from convscope.synthesis.presets import Preset, box_blurred
-from convscope.synthesis.transforms import Crops, Drawn, Moment, RandomBackground, over
+from convscope.synthesis.presets import Preset, box_blur
+from convscope.synthesis.transforms import Crops, Drawn, Moment, RandomBackground, composite
 from convscope.synthesis.validate import resolve_preset, resolve_size, scale_to_side
 
 REDIRECTED = 16  # steps in which gradients find a way through shut ReLUs
@@ -69,7 +69,7 @@ class AscentStep:
 @takes_network
 def ascend(
     net: Network,
-    objective: Asking | Sequence[Asking],
+    objective: ObjectiveLike | Sequence[ObjectiveLike],
     *,
     preset: str | Preset = "fourier",
     size: int | tuple[int, int] | None = None,
@@ -112,15 +112,15 @@ def ascend(
         2 (1, 3, 64, 64)
         3 (1, 3, 64, 64)
     """
-    plan = resolve_preset(preset, steps)
-    asked = as_batch_objective(objective, count)
-    extent = resolve_size(net, plan, size)
-    return Ascent(net, asked, plan, extent, seed, precision).steps()
+    preset = resolve_preset(preset, steps)
+    batch_objective = as_batch_objective(objective, count)
+    extent = resolve_size(net, preset, size)
+    return Ascent(net, batch_objective, preset, extent, seed, precision).steps()
 
 
-def starting(
+def initial_pictures(
     net: Network,
-    objective: Asking,
+    objective: ObjectiveLike,
     preset: str | Preset = "fourier",
     *,
     size: int | tuple[int, int] | None = None,
@@ -128,9 +128,9 @@ def starting(
     precision: str = "auto",
 ) -> Pictures:
     """The noise from which `ascend` starts."""
-    plan = resolve_preset(preset, None)
-    asked = as_batch_objective(objective, 1)
-    ascent = Ascent(net, asked, plan, resolve_size(net, plan, size), seed, precision)
+    preset = resolve_preset(preset, None)
+    batch_objective = as_batch_objective(objective, 1)
+    ascent = Ascent(net, batch_objective, preset, resolve_size(net, preset, size), seed, precision)
     ascent.alive[:] = True
     return ascent.pictures(ascent.pixels())
 
@@ -142,22 +142,24 @@ class Ascent:
     def __init__(
         self,
         net: Network,
-        asked: BatchObjective,
-        plan: Preset,
+        objective: BatchObjective,
+        preset: Preset,
         size: tuple[int, int],
         seed: int,
         precision: str,
     ) -> None:
         """Get ready; nothing is computed yet."""
-        self.net, self.asked, self.plan, self.seed = net, asked, plan, seed
-        self.sizes = [scale_to_side(size, side) for side in plan.sides(max(size))]
-        views = max([t.count for t in plan.transforms if isinstance(t, Crops)], default=1)
+        self.net, self.objective, self.preset, self.seed = net, objective, preset, seed
+        self.sizes = [scale_to_side(size, side) for side in preset.sides(max(size))]
+        views = max([t.count for t in preset.transforms if isinstance(t, Crops)], default=1)
         batch = batch_for(net, size, views)
-        self.passes = ForwardBackward(net, asked, precision, batch=batch, distinct=plan.distinct)
+        self.passes = ForwardBackward(
+            net, objective, precision, batch=batch, rival_penalty=preset.rival_penalty
+        )
         self.recipe = self._recipe(size)
         self.generator = seeded(seed)
         self.canvas = self._first_canvas()
-        self.alive = torch.zeros(asked.count, dtype=torch.bool)
+        self.alive = torch.zeros(objective.count, dtype=torch.bool)
         self.best: tuple[Tensor, Tensor] | None = None  # scores and raw pixels
 
     def steps(self) -> Iterator[AscentStep]:
@@ -166,7 +168,7 @@ class Ascent:
         for turn, size in enumerate(self.sizes):
             with deferred_signals(), torch.inference_mode(mode=False):
                 self.canvas = self._enlarged(size) if turn else self.canvas
-                optimizer = self.plan.optimizer(self.canvas.parameters())
+                optimizer = self.preset.optimizer(self.canvas.parameters())
             for _ in range(self._steps_of(turn)):
                 number += 1
                 yield self._advanced(optimizer, number)
@@ -184,7 +186,7 @@ class Ascent:
     def pictures(self, pixels: Tensor) -> Pictures:
         """Pixels as a result; a picture that no gradient reached is left grey and crossed out."""
         alive = self.alive.view(-1, 1, 1, 1).to(pixels.device)
-        finish = self.plan.finish
+        finish = self.preset.finish
         shown = finish(pixels) if finish else pixels
         values = torch.where(alive, pixels.clamp(0, 1), 0.5)
         return Pictures(
@@ -209,8 +211,10 @@ class Ascent:
     def _step(self, optimizer: torch.optim.Optimizer, number: int) -> Tensor:
         with torch.enable_grad():
             pixels = self.canvas()
-            score, uphill = self._uphill(pixels.detach(), number)
-            cost = -(pixels * uphill).sum() + sum(p(pixels, score).sum() for p in self.plan.priors)
+            score, gradient = self._score_and_gradient(pixels.detach(), number)
+            cost = -(pixels * gradient).sum() + sum(
+                p(pixels, score).sum() for p in self.preset.priors
+            )
             parameters = list(self.canvas.parameters())
             for parameter, grad in zip(
                 parameters, torch.autograd.grad(cost, parameters), strict=True
@@ -220,105 +224,104 @@ class Ascent:
             self._correct(number)
         return score
 
-    def _uphill(self, pixels: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        moment = Moment(self.generator, (number - 1) / self.plan.steps, self.net.input_size)
-        drawn = [transform.draw(moment) for transform in self.plan.transforms]
+    def _score_and_gradient(self, pixels: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        moment = Moment(self.generator, (number - 1) / self.preset.steps, self.net.input_size)
+        drawn = [transform.draw(moment) for transform in self.preset.transforms]
         redirect = number <= REDIRECTED
-        score, uphill = self.passes.uphill(pixels, drawn, redirect=redirect)
+        score, gradient = self.passes.score_and_gradient(pixels, drawn, redirect=redirect)
         if redirect and not bool(self.alive.all()):
-            self.alive |= self._reached(pixels, drawn, uphill)
+            self.alive |= self._reached(pixels, drawn, gradient)
         self._watch_over(score, number)
-        return score, uphill
+        return score, gradient
 
-    def _reached(self, pixels: Tensor, drawn: Sequence[Drawn], uphill: Tensor) -> Tensor:
+    def _reached(self, pixels: Tensor, drawn: Sequence[Drawn], gradient: Tensor) -> Tensor:
         """Which pictures their own objective draws: pleasing others less is no picture of it."""
-        if self.plan.distinct:
-            _, uphill = self.passes.uphill(pixels, drawn, redirect=True, alone=True)
-        return uphill.flatten(1).any(1).cpu()
+        if self.preset.rival_penalty:
+            _, gradient = self.passes.score_and_gradient(pixels, drawn, redirect=True, alone=True)
+        return gradient.flatten(1).any(1).cpu()
 
     def _watch_over(self, score: Tensor, number: int) -> None:
         """Refuse what cannot become a picture."""
         if not bool(score.isfinite().all()):
-            msg = f"The score of {self.asked.label!r} is no longer a finite number after {number - 1} steps; try another preset, or precision float32."
+            msg = f"The score of {self.objective.label!r} is no longer a finite number after {number - 1} steps; try another preset, or precision float32."
             raise NotApplicableError(msg)
-        if number == min(REDIRECTED, self.plan.steps) and not bool(self.alive.any()):
-            msg = f"No gradient of {self.asked.label!r} reaches the picture: its value does not depend on the picture, as for a channel that is never active. Try an earlier layer, or the convolution before its ReLU."
+        if number == min(REDIRECTED, self.preset.steps) and not bool(self.alive.any()):
+            msg = f"No gradient of {self.objective.label!r} reaches the picture: its value does not depend on the picture, as for a channel that is never active. Try an earlier layer, or the convolution before its ReLU."
             raise NoGradientError(msg)
 
     @torch.no_grad()
     def _correct(self, number: int) -> None:
-        bare = self.canvas.bare
-        if bare is not None and self.plan.corrections:
-            cost = bare.raw.grad
-            gradient = torch.zeros_like(bare.raw) if cost is None else -cost
-            for correction in self.plan.corrections:
-                correction(bare, gradient, number)
+        pixel_canvas = self.canvas.pixel_canvas
+        if pixel_canvas is not None and self.preset.corrections:
+            cost = pixel_canvas.raw.grad
+            gradient = torch.zeros_like(pixel_canvas.raw) if cost is None else -cost
+            for correction in self.preset.corrections:
+                correction(pixel_canvas, gradient, number)
 
     def _check(self) -> None:
         """Score the pictures as they are and keep the best of each."""
         pixels = self.pixels()
-        seen = pixels.clamp(0, 1)
-        seen = (
-            over(seen)
-            if any(isinstance(t, RandomBackground) for t in self.plan.transforms)
-            else seen
-        )
-        found = self.passes.scores(seen)
-        if not self.passes.agrees(seen, found):
+        images = pixels.clamp(0, 1)
+        if any(isinstance(t, RandomBackground) for t in self.preset.transforms):
+            images = composite(images)
+        scores = self.passes.scores(images)
+        if not self.passes.agrees(images, scores):
             self.passes.half = False
         if self.best is None:
-            self.best = (found, pixels)
+            self.best = (scores, pixels)
             return
-        kept, kept_pixels = self.best
-        better = found >= kept
+        best_scores, best_pixels = self.best
+        better = scores >= best_scores
         self.best = (
-            torch.where(better, found, kept),
-            torch.where(better.view(-1, 1, 1, 1), pixels, kept_pixels),
+            torch.where(better, scores, best_scores),
+            torch.where(better.view(-1, 1, 1, 1), pixels, best_pixels),
         )
 
     def _is_check(self, number: int) -> bool:
         """At times in the last round, and at the end."""
-        last_round = number > self.plan.steps - self._steps_of(len(self.sizes) - 1)
-        every = max(1, self.plan.steps // CHECKS)
-        return last_round and (number % every == 0 or number == self.plan.steps)
+        last_round = number > self.preset.steps - self._steps_of(len(self.sizes) - 1)
+        every = max(1, self.preset.steps // CHECKS)
+        return last_round and (number % every == 0 or number == self.preset.steps)
 
-    def _steps_of(self, turn: int) -> int:
+    def _steps_of(self, round_index: int) -> int:
         """Steps of a round; the last takes what cannot be divided."""
-        share, rest = divmod(self.plan.steps, len(self.sizes))
-        return share + (rest if turn == len(self.sizes) - 1 else 0)
+        share, rest = divmod(self.preset.steps, len(self.sizes))
+        return share + (rest if round_index == len(self.sizes) - 1 else 0)
 
     def _first_canvas(self) -> Canvas:
-        count = self.asked.count
+        count = self.objective.count
         seeds = (
-            [self.seed] * count if self.asked.apart else list(range(self.seed, self.seed + count))
+            [self.seed] * count
+            if self.objective.per_image
+            else list(range(self.seed, self.seed + count))
         )
         colours = self.net.channels or 3
-        return self.plan.canvas(Start(seeds, self.sizes[0], colours, self.net.device))
+        return self.preset.canvas(Start(seeds, self.sizes[0], colours, self.net.device))
 
     def _enlarged(self, size: tuple[int, int]) -> Canvas:
         larger = self.canvas.resized(size)
-        if self.plan.blur and larger.bare is not None:
+        if self.preset.blur and larger.pixel_canvas is not None:
             with torch.no_grad():
-                larger.bare.raw.copy_(box_blurred(larger.bare.raw, self.plan.blur))
+                larger.pixel_canvas.raw.copy_(box_blur(larger.pixel_canvas.raw, self.preset.blur))
         return larger
 
     def _recipe(self, size: tuple[int, int]) -> Recipe:
-        plan = self.plan
+        preset = self.preset
         return recipe_for(
             self.net,
             "synthesize",
-            self.asked.label,
+            self.objective.label,
             seed=self.seed,
-            preset=plan.name,
+            preset=preset.name,
             size=size,
-            steps=plan.steps,
-            **({} if self.asked.apart else {"count": self.asked.count}),
-            **plan.changed(),
-            **computed(self.net, self.passes.precision),
+            steps=preset.steps,
+            **({} if self.objective.per_image else {"count": self.objective.count}),
+            **preset.changed(),
+            **precision_options(self.net, self.passes.precision),
         )
 
     def _captions(self) -> list[str]:
         return [
             label if alive else f"{label}: no gradient"
-            for label, alive in zip(self.asked.labels, self.alive.tolist(), strict=True)
+            for label, alive in zip(self.objective.labels, self.alive.tolist(), strict=True)
         ]

@@ -11,7 +11,7 @@ from torch import Tensor
 _ROOT = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 
 
-def mixing(colours: int) -> Tensor:
+def mixing_matrix(colours: int) -> Tensor:
     """(C, C): independent colours -> red, green, blue, its longest column of length one.
 
     Pictures of other than three channels have no known colours; theirs stay as they are.
@@ -22,12 +22,14 @@ def mixing(colours: int) -> Tensor:
     return root / root.norm(dim=0).max()
 
 
-def mixed(independent: Tensor) -> Tensor:
+def mix_colours(independent: Tensor) -> Tensor:
     """Independent colours (N, C, H, W) as red, green and blue of the same shape."""
-    return torch.einsum("rc,nchw->nrhw", mixing(independent.shape[1]).to(independent), independent)
+    return torch.einsum(
+        "rc,nchw->nrhw", mixing_matrix(independent.shape[1]).to(independent), independent
+    )
 
 
-def separated(colours: Tensor) -> Tensor:
+def separate_colours(colours: Tensor) -> Tensor:
     """The inverse of `mixed`."""
-    inverse = torch.linalg.inv(mixing(colours.shape[1])).to(colours)
+    inverse = torch.linalg.inv(mixing_matrix(colours.shape[1])).to(colours)
     return torch.einsum("cr,nrhw->nchw", inverse, colours)

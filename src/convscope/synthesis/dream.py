@@ -22,16 +22,16 @@ from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Activations, Objective, as_objective, layer_energy
 from convscope.objectives.objective import FrozenTensor
-from convscope.progress import Progress, ShouldStop
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Pictures, recipe_for
 from convscope.synthesis.batch_objective import BatchObjective
-from convscope.synthesis.forward_backward import ForwardBackward, computed
+from convscope.synthesis.forward_backward import ForwardBackward, precision_options
 from convscope.synthesis.synthesize import Look
 from convscope.synthesis.tiled_gradient import tiled_gradient
 from convscope.tracing.depth import at_depth, map_stages, not_empty
 
-SMALLEST = 64  # pixels of the smallest octave's shorter side
+MIN_OCTAVE_SIDE = 64  # pixels of the smallest octave's shorter side
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class DreamConfig:
     def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
         """The sizes of the octaves, the smallest first; none is too small for a network."""
         scales = [self.ratio**-k for k in range(self.octaves)]
-        found = [(round(height * s), round(width * s)) for s in reversed(scales)]
-        return [size for size in found if min(size) >= SMALLEST] or [(height, width)]
+        result = [(round(height * s), round(width * s)) for s in reversed(scales)]
+        return [size for size in result if min(size) >= MIN_OCTAVE_SIDE] or [(height, width)]
 
 
 @takes_network
@@ -144,28 +144,28 @@ def dream(
     config = _configured(
         config, octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile
     )
-    pixels = _sized(read(photograph, range=net.range_of(photograph)), side).to(net.device)
-    asked = dream_objective(net, objective, guide)
+    pixels = _resize_to_side(read(photograph, range=net.range_of(photograph)), side).to(net.device)
+    target = dream_objective(net, objective, guide)
     options = _recorded(net, pixels, config, side, precision)
     if guide is not None:
         options["guide"] = _named(net, guide)
-    recipe = recipe_for(net, "dream", asked.label, seed=seed, **options)
+    recipe = recipe_for(net, "dream", target.label, seed=seed, **options)
 
     def shown(frame: Tensor) -> Pictures:
-        whole = _at(frame, pixels.shape[-2:]).clamp(0, 1)
-        return Pictures(whole, recipe, captions=[asked.label], scale="pixels")
+        whole = _resize(frame, pixels.shape[-2:]).clamp(0, 1)
+        return Pictures(whole, recipe, captions=[target.label], scale="pixels")
 
     last = pixels
-    frames = _dreaming(
-        ForwardBackward(net, BatchObjective((asked,), 1), precision), pixels, config, seed
+    frames = _octave_steps(
+        ForwardBackward(net, BatchObjective((target,), 1), precision), pixels, config, seed
     )
     total = config.steps * len(config.sizes(*pixels.shape[-2:]))
-    for number, last in enumerate(frames, 1):
-        if progress:
-            progress(number, total, f"dreaming of {asked.label}")
+    reporter = Reporter(total, f"dreaming of {target.label}", progress, should_stop)
+    for last in frames:
+        reporter.advance()
         if look:
             look(shown(last))
-        if should_stop and should_stop():
+        if reporter.asks_to_stop():
             break
     return shown(last)
 
@@ -239,30 +239,32 @@ def dream_zoom(
     config = _configured(
         config, octaves=octaves, ratio=ratio, steps=steps, jitter=jitter, tile=tile
     )
-    pixels = current = _sized(read(photograph, range=net.range_of(photograph)), side).to(net.device)
-    asked, found = dream_objective(net, objective, None), []
-    passes = ForwardBackward(net, BatchObjective((asked,), 1), precision)
+    pixels = current = _resize_to_side(read(photograph, range=net.range_of(photograph)), side).to(
+        net.device
+    )
+    target, result = dream_objective(net, objective, None), []
+    passes = ForwardBackward(net, BatchObjective((target,), 1), precision)
+    reporter = Reporter(frames, f"dreaming of {target.label}", progress, should_stop)
     for number in range(frames):
-        (current,) = deque(_dreaming(passes, current, config, seed + number), maxlen=1)
-        found.append(current.clamp(0, 1).cpu())
-        if progress:
-            progress(number + 1, frames, f"dreaming of {asked.label}")
-        if should_stop and should_stop():
+        (current,) = deque(_octave_steps(passes, current, config, seed + number), maxlen=1)
+        result.append(current.clamp(0, 1).cpu())
+        reporter.advance()
+        if reporter.asks_to_stop():
             break
-        current = _closer(current, rate)
+        current = _zoom_in(current, rate)
     options = {
-        "frames": len(found),
+        "frames": len(result),
         "closer": rate,
         **_recorded(net, pixels, config, side, precision),
     }
-    recipe = recipe_for(net, "dream_zoom", asked.label, seed=seed, **options)
-    return Pictures(torch.cat(found), recipe, scale="pixels")
+    recipe = recipe_for(net, "dream_zoom", target.label, seed=seed, **options)
+    return Pictures(torch.cat(result), recipe, scale="pixels")
 
 
 def _configured(config: DreamConfig | None, **options: float | None) -> DreamConfig:
     """A config with those options replaced that are given."""
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    return replace(config or DreamConfig(), **given)
+    changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return replace(config or DreamConfig(), **changes)
 
 
 def _recorded(
@@ -270,7 +272,7 @@ def _recorded(
 ) -> dict[str, Any]:
     """For recipes: all that a dream depends on."""
     seen = {"photograph": pixel_digest(pixels), "side": side}
-    return {**seen, **how.__dict__, **computed(net, precision)}
+    return {**seen, **how.__dict__, **precision_options(net, precision)}
 
 
 def _named(net: Network, guide: Source) -> str:
@@ -302,12 +304,12 @@ def _guided(net: Network, layer: str, guide: Source) -> Objective:
     """Each cell is drawn to the cell of the guide that it resembles most."""
     with torch.no_grad():
         seen = net.activations(net.read(guide), [layer])[layer]
-    read = LikestCells(layer, FrozenTensor.of(seen[0].flatten(1)))
+    read = NearestGuideCells(layer, FrozenTensor.of(seen[0].flatten(1)))
     return Objective(f"guided {layer}", (layer,), read, kind="guided")
 
 
 @dataclass(frozen=True)
-class LikestCells:
+class NearestGuideCells:
     """Product of each cell of a layer with the cell of a guide that it resembles most."""
 
     layer: str
@@ -319,51 +321,51 @@ class LikestCells:
         with torch.no_grad():
             features = self.guide.value.to(cells)
             best = (features.T @ cells).argmax(1)  # (N, cells)
-            wanted = features[:, best].transpose(0, 1)
-        return (cells * wanted).sum(1).mean(1)
+            nearest = features[:, best].transpose(0, 1)
+        return (cells * nearest).sum(1).mean(1)
 
 
-def _dreaming(
+def _octave_steps(
     passes: ForwardBackward, pixels: Tensor, how: DreamConfig, seed: int
 ) -> Iterator[Tensor]:
     """The photograph after each step, at the size of its octave."""
     generator = seeded(seed)
     detail: Tensor | None = None
     for size in how.sizes(*pixels.shape[-2:]):
-        base = _at(pixels, size)
-        current = base if detail is None else base + _at(detail, size)
+        base = _resize(pixels, size)
+        current = base if detail is None else base + _resize(detail, size)
         for _ in range(how.steps):
-            current = _stepped(passes, current, how, generator)
+            current = _step(passes, current, how, generator)
             yield current
         detail = current - base  # what was lost by making the photograph smaller is put back
 
 
-def _stepped(
+def _step(
     passes: ForwardBackward, current: Tensor, how: DreamConfig, generator: torch.Generator
 ) -> Tensor:
     down, across = (
         int(torch.randint(-how.jitter, how.jitter + 1, (), generator=generator)) for _ in range(2)
     )
     shifted = current.roll((down, across), (-2, -1))
-    uphill = tiled_gradient(
-        lambda tile: passes.uphill(tile, (), redirect=False)[1], shifted, how.tile
+    gradient = tiled_gradient(
+        lambda tile: passes.score_and_gradient(tile, (), redirect=False)[1], shifted, how.tile
     )
-    mean = uphill.abs().mean()
+    mean = gradient.abs().mean()
     if not mean > 0:
-        msg = f"No gradient of {passes.asked.label!r} reaches the photograph: nothing would change."
+        msg = f"No gradient of {passes.objective.label!r} reaches the photograph: nothing would change."
         raise NotApplicableError(msg)
-    changed = (shifted + how.rate * uphill / mean).clamp(0, 1)
+    changed = (shifted + how.rate * gradient / mean).clamp(0, 1)
     return changed.roll((-down, -across), (-2, -1))
 
 
-def _at(pixels: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+def _resize(pixels: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     if pixels.shape[-2:] == torch.Size(size):
         return pixels
     smaller = size[0] < pixels.shape[-2]
     return F.interpolate(pixels, tuple(size), mode="bilinear", antialias=smaller)
 
 
-def _sized(pixels: Tensor, side: int | None) -> Tensor:
+def _resize_to_side(pixels: Tensor, side: int | None) -> Tensor:
     if side is None:
         return pixels
     if side < 1:
@@ -371,12 +373,12 @@ def _sized(pixels: Tensor, side: int | None) -> Tensor:
         raise ArgumentError(msg)
     scale = side / max(pixels.shape[-2:])
     height, width = (max(1, round(length * scale)) for length in pixels.shape[-2:])
-    return _at(pixels, (height, width))
+    return _resize(pixels, (height, width))
 
 
-def _closer(pixels: Tensor, rate: float) -> Tensor:
+def _zoom_in(pixels: Tensor, rate: float) -> Tensor:
     """The middle of a picture, enlarged to its size."""
     height, width = pixels.shape[-2:]
     top, left = round(height * rate / 2), round(width * rate / 2)
     inner = pixels[..., top : height - top, left : width - left]
-    return _at(inner, (height, width))
+    return _resize(inner, (height, width))

@@ -22,11 +22,11 @@ from convscope.synthesis.transforms import Drawn
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 MAX_BATCH = 32  # pictures a pass
-CACHE = 24 << 20  # bytes of the largest layer's maps in a pass
-AGREE = 0.05  # by how much a score in bfloat16 may miss the one in float32
+CACHE_BYTES = 24 << 20  # bytes of the largest layer's maps in a pass
+AGREEMENT_TOLERANCE = 0.05  # by how much a score in bfloat16 may miss the one in float32
 
 
-def redirected(gradient: Tensor, gate: Gate) -> Tensor:
+def redirected_gradient(gradient: Tensor, gate: Gate) -> Tensor:
     """A way back through ReLUs that are shut for a whole picture.
 
     Where nothing of a picture's gradient gets through the ReLU, what would open it does; the rule
@@ -40,7 +40,7 @@ def redirected(gradient: Tensor, gate: Gate) -> Tensor:
     return torch.where(shut, gate.redirected_gradient(gradient), through)
 
 
-def gains_by_bfloat16(device: torch.device) -> bool:
+def is_bfloat16_faster(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -54,28 +54,28 @@ class ForwardBackward:
 
     Attributes:
         net: the network.
-        asked: what each picture is to please.
+        objective: what each picture is to please.
         precision: "float32" or "bfloat16"; "auto" takes the latter where the device gains by it,
             until a score shows that it does not do.
         batch: pictures a pass at most.
-        distinct: on the way up, how much of what the strongest other channel is ahead is taken off.
+        rival_penalty: on the way up, how much of what the strongest other channel is ahead is taken off.
         sizes: the network for pictures of all sizes.
     """
 
     net: Network
-    asked: BatchObjective
+    objective: BatchObjective
     precision: str = "auto"
     batch: int = 8
-    distinct: float = 0.0
+    rival_penalty: float = 0.0
     sizes: AnySize = field(init=False)
     _safe: bool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Settle the precision."""
         self.sizes = AnySize(self.net)
-        self.half = computed(self.net, self.precision)["precision"] == "bfloat16"
+        self.half = precision_options(self.net, self.precision)["precision"] == "bfloat16"
 
-    def uphill(
+    def score_and_gradient(
         self, images: Tensor, drawn: Sequence[Drawn], *, redirect: bool, alone: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Scores (N,) and their gradient at the pixels (N, C, H, W).
@@ -87,19 +87,23 @@ class ForwardBackward:
             alone: of the objective itself, whatever other channels do.
         """
         redirect = redirect and self._redirects(images[:1], drawn)
-        distinct = 0.0 if alone else self.distinct
-        found = [
-            self._uphill(images[a:b], drawn, self.asked.part(a, b), distinct, redirect=redirect)
+        rival_penalty = 0.0 if alone else self.rival_penalty
+        results = [
+            self._score_and_gradient(
+                images[a:b], drawn, self.objective.part(a, b), rival_penalty, redirect=redirect
+            )
             for a, b in self._chunks(len(images))
         ]
-        return torch.cat([score for score, _ in found]), torch.cat([g for _, g in found])
+        return torch.cat([score for score, _ in results]), torch.cat([g for _, g in results])
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
         """Scores in float32 of pictures as they are, (N,)."""
         chunks = self._chunks(len(images))
-        found = [self._score(images[a:b], self.asked.part(a, b), half=False) for a, b in chunks]
-        return torch.cat(found)
+        results = [
+            self._score(images[a:b], self.objective.part(a, b), half=False) for a, b in chunks
+        ]
+        return torch.cat(results)
 
     def agrees(self, images: Tensor, exact: Tensor) -> bool:
         """Whether scores in the precision in use are those in float32, `exact`."""
@@ -107,34 +111,36 @@ class ForwardBackward:
             return True
         with torch.no_grad():
             chunks = self._chunks(len(images))
-            parts = [self._score(images[a:b], self.asked.part(a, b), half=True) for a, b in chunks]
+            parts = [
+                self._score(images[a:b], self.objective.part(a, b), half=True) for a, b in chunks
+            ]
         off = (torch.cat(parts) - exact).abs()
-        return bool((off <= AGREE * exact.abs().max()).all())
+        return bool((off <= AGREEMENT_TOLERANCE * exact.abs().max()).all())
 
     @retry_without_cudnn
-    def _uphill(
+    def _score_and_gradient(
         self,
         images: Tensor,
         drawn: Sequence[Drawn],
-        asked: BatchObjective,
-        distinct: float,
+        objective: BatchObjective,
+        rival_penalty: float,
         *,
         redirect: bool,
     ) -> tuple[Tensor, Tensor]:
         with self.net.exclusive(), torch.inference_mode(mode=False), torch.enable_grad():
             x = images.detach().clone().requires_grad_()
-            seen = changed(x, drawn)
-            with modified_relu(redirected) if redirect else nullcontext():
-                activations = self._acts(seen, asked, half=self.half)
-            score = asked.read(activations, distinct)  # whose ReLUs are not the network's
-            return score.detach(), _gradient(score, x, asked.label)
+            views = transformed(x, drawn)
+            with modified_relu(redirected_gradient) if redirect else nullcontext():
+                activations = self._acts(views, objective, half=self.half)
+            score = objective.read(activations, rival_penalty)  # whose ReLUs are not the network's
+            return score.detach(), _gradient(score, x, objective.label)
 
-    def _score(self, images: Tensor, asked: BatchObjective, *, half: bool) -> Tensor:
-        return asked.read(self._acts(images, asked, half=half))
+    def _score(self, images: Tensor, objective: BatchObjective, *, half: bool) -> Tensor:
+        return objective.read(self._acts(images, objective, half=half))
 
-    def _acts(self, images: Tensor, asked: BatchObjective, *, half: bool) -> Activations:
+    def _acts(self, images: Tensor, objective: BatchObjective, *, half: bool) -> Activations:
         with self._autocast(half=half):
-            return self.sizes.run(images, asked.layers)
+            return self.sizes.run(images, objective.layers)
 
     def _autocast(self, *, half: bool) -> AbstractContextManager[object]:
         kind = self.net.device.type
@@ -144,23 +150,23 @@ class ForwardBackward:
         """Whether the network computes the same with its ReLUs rewritten; asked once."""
         if self._safe is None:
             with torch.no_grad():
-                plain = self._plain(changed(image, drawn))
-                with modified_relu(redirected):
-                    other = self._plain(changed(image, drawn))
+                plain = self._plain(transformed(image, drawn))
+                with modified_relu(redirected_gradient):
+                    other = self._plain(transformed(image, drawn))
             self._safe = torch.allclose(plain, other, rtol=1e-4, atol=1e-6)
         return self._safe
 
     def _plain(self, image: Tensor) -> Tensor:
-        acts = self._acts(image, self.asked, half=False)
+        acts = self._acts(image, self.objective, half=False)
         return torch.cat([value.flatten() for value in acts.values()])
 
     def _chunks(self, count: int) -> list[tuple[int, int]]:
-        if not self.asked.apart:
+        if not self.objective.per_image:
             return [(0, count)]
         return [(a, min(a + self.batch, count)) for a in range(0, count, self.batch)]
 
 
-def computed(net: Network, precision: str) -> dict[str, str | int]:
+def precision_options(net: Network, precision: str) -> dict[str, str | int]:
     """For recipes: the precision in which passes begin, and how many threads share them.
 
     Raises:
@@ -169,9 +175,9 @@ def computed(net: Network, precision: str) -> dict[str, str | int]:
     if precision not in PRECISIONS:
         msg = f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}."
         raise ArgumentError(msg)
-    half = precision == "bfloat16" or (precision == "auto" and gains_by_bfloat16(net.device))
-    found = "bfloat16" if half and net.dtype == torch.float32 else "float32"
-    return {"precision": found, "threads": torch.get_num_threads()}
+    half = precision == "bfloat16" or (precision == "auto" and is_bfloat16_faster(net.device))
+    result = "bfloat16" if half and net.dtype == torch.float32 else "float32"
+    return {"precision": result, "threads": torch.get_num_threads()}
 
 
 def batch_for(net: Network, size: tuple[int, int], views: int = 1) -> int:
@@ -187,11 +193,11 @@ def batch_for(net: Network, size: tuple[int, int], views: int = 1) -> int:
     fit = net.max_batch_size() / (3 * max(1.0, larger))
     if net.device.type == "cpu":
         largest = 4 * max(math.prod(row.shape) for row in net.layers)
-        fit = min(fit, CACHE / (largest * larger))
+        fit = min(fit, CACHE_BYTES / (largest * larger))
     return max(1, min(MAX_BATCH, round(fit)) // views)
 
 
-def changed(images: Tensor, drawn: Sequence[Drawn]) -> Tensor:
+def transformed(images: Tensor, drawn: Sequence[Drawn]) -> Tensor:
     """Pictures after all changes, one after the other."""
     for change in drawn:
         images = change(images)
@@ -199,11 +205,11 @@ def changed(images: Tensor, drawn: Sequence[Drawn]) -> Tensor:
 
 
 def _gradient(score: Tensor, pixels: Tensor, label: str) -> Tensor:
-    (found,) = optional_gradients(score.sum(), [pixels])
-    if found is None:
+    (gradient,) = optional_gradients(score.sum(), [pixels])
+    if gradient is None:
         msg = (
             f"{label!r} does not depend on the picture, or only through steps without gradients, as the "
             "integers of a quantized network, so no picture can be made for it."
         )
         raise NoGradientError(msg)
-    return found
+    return gradient

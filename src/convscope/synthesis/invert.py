@@ -16,9 +16,9 @@ from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective
 from convscope.objectives.objective import Scaled
 from convscope.objectives.similarity import activation_distance, activation_similarity
-from convscope.progress import Progress, ShouldStop
+from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Pictures, recipe_for
-from convscope.synthesis.forward_backward import computed
+from convscope.synthesis.forward_backward import precision_options
 from convscope.synthesis.parametrizations import Fourier
 from convscope.synthesis.presets import Preset
 from convscope.synthesis.priors import TotalVariation
@@ -92,29 +92,29 @@ def invert(
     """
     pixels = net.as_pixels(photograph)[:1]
     chosen = _through(net) if layers is None else net.layers.as_addresses(layers)
-    plan = resolve_preset(INVERSION, steps)
+    preset = resolve_preset(INVERSION, steps)
     recipe = recipe_for(
         net,
         "invert",
         ", ".join(chosen),
         seed=seed,
         photograph=pixel_digest(pixels),
-        steps=plan.steps,
-        **computed(net, precision),
+        steps=preset.steps,
+        **precision_options(net, precision),
     )
-    found = Pictures(pixels, recipe, captions=["photograph"], scale="pixels")
-    for number, layer in enumerate(chosen, 1):
-        made = _inverted(net, pixels, layer, plan, seed, precision, should_stop).values
-        caption = f"{layer}: {_missed(net, pixels, made, layer):.0%} missed"
-        captions = [*found.captions, caption]
-        found = replace(found, values=_beside(found.values, made), captions=captions)
-        if progress:
-            progress(number, len(chosen), f"inverting {layer}")
+    result = Pictures(pixels, recipe, captions=["photograph"], scale="pixels")
+    reporter = Reporter(len(chosen), "layers", progress, should_stop)
+    for layer in chosen:
+        inverted = _invert_layer(net, pixels, layer, preset, seed, precision, should_stop).values
+        caption = f"{layer}: {_relative_error(net, pixels, inverted, layer):.0%} missed"
+        captions = [*result.captions, caption]
+        result = replace(result, values=_side_by_side(result.values, inverted), captions=captions)
+        reporter.advance(1, f"inverting {layer}")
         if look:
-            look(found)
-        if should_stop and should_stop():
+            look(result)
+        if reporter.asks_to_stop():
             break
-    return found
+    return result
 
 
 @takes_network
@@ -163,10 +163,10 @@ def caricature(
         ['photograph', 'conv:4']
     """
     pixels = net.as_pixels(photograph)[:1]
-    asked = activation_similarity(layer, _of(net, pixels, layer), power=power)
-    found = synthesize(
+    batch_objective = activation_similarity(layer, _of(net, pixels, layer), power=power)
+    result = synthesize(
         net,
-        asked,
+        batch_objective,
         preset=resolve_preset(CARICATURE, steps),
         size=(pixels.shape[-2], pixels.shape[-1]),
         seed=seed,
@@ -175,30 +175,30 @@ def caricature(
         should_stop=should_stop,
     )
     parameters = {
-        **found.recipe.parameters,
+        **result.recipe.parameters,
         "photograph": pixel_digest(pixels),
         "layer": layer,
         "power": power,
     }
-    recipe = replace(found.recipe, method="caricature", parameters=parameters)
-    values = _beside(pixels, found.values)
+    recipe = replace(result.recipe, method="caricature", parameters=parameters)
+    values = _side_by_side(pixels, result.values)
     return Pictures(values, recipe, captions=["photograph", layer], scale="pixels")
 
 
-def _inverted(
+def _invert_layer(
     net: Network,
     pixels: Tensor,
     layer: str,
-    plan: Preset,
+    resolved: Preset,
     seed: int,
     precision: str,
     should_stop: ShouldStop | None,
 ) -> Pictures:
-    asked = relative_distance(layer, _of(net, pixels, layer))
+    batch_objective = relative_distance(layer, _of(net, pixels, layer))
     return synthesize(
         net,
-        asked,
-        preset=plan,
+        batch_objective,
+        preset=resolved,
         size=(pixels.shape[-2], pixels.shape[-1]),
         seed=seed,
         precision=precision,
@@ -218,17 +218,17 @@ def _of(net: Network, pixels: Tensor, layer: str) -> Tensor:
     return net.run(pixels, [layer])[layer]
 
 
-def _missed(net: Network, pixels: Tensor, found: Tensor, layer: str) -> float:
+def _relative_error(net: Network, pixels: Tensor, result: Tensor, layer: str) -> float:
     """The distance to the photograph's values, as a share of a grey picture's."""
     target = _of(net, pixels, layer)
     grey = _of(net, torch.full_like(pixels, 0.5), layer)
-    off = (_of(net, found, layer) - target).norm() / (grey - target).norm().clamp(min=1e-12)
+    off = (_of(net, result, layer) - target).norm() / (grey - target).norm().clamp(min=1e-12)
     return float(off)
 
 
-def _beside(photographs: Tensor, made: Tensor) -> Tensor:
+def _side_by_side(photographs: Tensor, inverted: Tensor) -> Tensor:
     """Pictures after photographs; what was made for a network of one colour is shown in theirs."""
-    return torch.cat([photographs, made.expand(-1, photographs.shape[1], -1, -1)])
+    return torch.cat([photographs, inverted.expand(-1, photographs.shape[1], -1, -1)])
 
 
 def _through(net: Network) -> list[str]:

@@ -38,19 +38,19 @@ class Normalised(Optimizer):
 
 def _length(gradient: Tensor, by: str) -> Tensor:
     flat = gradient.abs().flatten(1)
-    found = flat.mean(1) if by == "mean" else flat.square().mean(1).sqrt()
-    return found.view(-1, *[1] * (gradient.dim() - 1))
+    result = flat.mean(1) if by == "mean" else flat.square().mean(1).sqrt()
+    return result.view(-1, *[1] * (gradient.dim() - 1))
 
 
 class Progress(Optimizer):
-    """Steps that should raise the score by `wanted`, none longer than `most` times the gradient.
+    """Steps that should raise the score by `target_rise`, none longer than `most` times the gradient.
 
     The second policy of Yosinski et al. 2015, arXiv:1506.06579.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], most: float, wanted: float) -> None:
-        """Walk as far as the gradient says that `wanted` needs."""
-        super().__init__(parameters, {"most": most, "wanted": wanted})
+    def __init__(self, parameters: Iterable[nn.Parameter], most: float, target_rise: float) -> None:
+        """Walk as far as the gradient says that `target_rise` needs."""
+        super().__init__(parameters, {"most": most, "target_rise": target_rise})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -58,4 +58,4 @@ class Progress(Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 rise = p.grad.flatten(1).square().sum(1).view(-1, *[1] * (p.dim() - 1))
-                p.sub_(p.grad * (group["wanted"] / rise).clamp(max=group["most"]))
+                p.sub_(p.grad * (group["target_rise"] / rise).clamp(max=group["most"]))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
 from convscope.randomness import seeded
-from convscope.synthesis.colour import mixed, separated
+from convscope.synthesis.colour import mix_colours, separate_colours
 from convscope.synthesis.spectrum import frequencies
 
 Size = tuple[int, int]
@@ -49,7 +49,7 @@ class Canvas(nn.Module):
     """A picture as numbers to be changed; `forward` gives its pixels (N, C, H, W)."""
 
     @property
-    def bare(self) -> Pixels | None:
+    def pixel_canvas(self) -> Pixels | None:
         """The canvas of pixels inside, where there is one: what corrections change."""
         return None
 
@@ -83,7 +83,7 @@ class Pixels(Canvas):
         self.raw = nn.Parameter((pixels - self.centre) / self.spread)
 
     @property
-    def bare(self) -> Pixels:
+    def pixel_canvas(self) -> Pixels:
         """Itself."""
         return self
 
@@ -127,7 +127,7 @@ class Fourier(Canvas):
     def forward(self) -> Tensor:
         """The pixels."""
         waves = torch.view_as_complex(self.spectrum) * self.scale
-        return mixed(torch.fft.irfft2(waves, s=self.size, norm="ortho") / 4).sigmoid()
+        return mix_colours(torch.fft.irfft2(waves, s=self.size, norm="ortho") / 4).sigmoid()
 
     @torch.no_grad()
     def resized(self, size: Size) -> Fourier:
@@ -135,7 +135,7 @@ class Fourier(Canvas):
         count, colours = self.spectrum.shape[:2]
         larger = Fourier(Start([0] * count, size, colours, self.spectrum.device), decay=self.decay)
         values = F.interpolate(self().logit(1e-6), size, mode="bicubic", align_corners=False)
-        waves = torch.fft.rfft2(4 * separated(values), norm="ortho") / larger.scale
+        waves = torch.fft.rfft2(4 * separate_colours(values), norm="ortho") / larger.scale
         larger.spectrum.copy_(torch.view_as_real(waves))
         return larger
 
@@ -169,7 +169,7 @@ class Phase(Canvas):
     def forward(self) -> Tensor:
         """The pixels."""
         waves = torch.polar(self.magnitude.expand_as(self.phase), _standard(self.phase))
-        return mixed(_standard(torch.fft.irfft2(waves, s=self.size))).sigmoid()
+        return mix_colours(_standard(torch.fft.irfft2(waves, s=self.size))).sigmoid()
 
 
 class Grey(Canvas):
@@ -181,9 +181,9 @@ class Grey(Canvas):
         self.canvas, self.colours = canvas, colours
 
     @property
-    def bare(self) -> Pixels | None:
+    def pixel_canvas(self) -> Pixels | None:
         """The pixels that are shown in all colours."""
-        return self.canvas.bare
+        return self.canvas.pixel_canvas
 
     def forward(self) -> Tensor:
         """The pixels."""
@@ -203,9 +203,9 @@ class WithAlpha(Canvas):
         self.colours, self.opacity = colours, opacity
 
     @property
-    def bare(self) -> Pixels | None:
+    def pixel_canvas(self) -> Pixels | None:
         """The pixels of the colours; the opacity is nobody's to correct."""
-        return self.colours.bare
+        return self.colours.pixel_canvas
 
     def forward(self) -> Tensor:
         """Colours and opacity."""

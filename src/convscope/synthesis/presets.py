@@ -56,7 +56,7 @@ class Preset:
         first: side of the first round, where the picture is enlarged between rounds.
         factor: by how much it is enlarged.
         blur: side in pixels of the squares over which it is averaged after that; 0 for none.
-        distinct: how much of what the strongest other channel is ahead is taken off the score.
+        rival_penalty: how much of what the strongest other channel is ahead is taken off the score.
         finish: how the source brings the pixels into [0, 1] to show them; None: cut off.
 
     Example:
@@ -79,7 +79,7 @@ class Preset:
     first: int | None = None
     factor: float = 1.2
     blur: int = 0
-    distinct: float = 0.0
+    rival_penalty: float = 0.0
     finish: Callable[[Tensor], Tensor] | None = None
 
     def sides(self, last: int) -> list[int]:
@@ -102,10 +102,12 @@ class Preset:
             side = int(side * self.factor)
 
 
-def _in_words(plan: Preset) -> dict[str, str]:
-    """What a plan does that is not told elsewhere in a recipe; no places in memory."""
-    told = ("name", "source", "steps", "size")
-    values = {item.name: getattr(plan, item.name) for item in fields(plan) if item.name not in told}
+def _in_words(preset: Preset) -> dict[str, str]:
+    """What a preset does that is not told elsewhere in a recipe; no places in memory."""
+    skipped = ("name", "source", "steps", "size")
+    values = {
+        item.name: getattr(preset, item.name) for item in fields(preset) if item.name not in skipped
+    }
     return {name: re.sub(r" at 0x\w+", "", repr(value)) for name, value in values.items()}
 
 
@@ -156,21 +158,21 @@ def with_contrast(pixels: Tensor) -> Tensor:
     return (grey + 2 * (full - grey)).clamp(0, 1)
 
 
-def standardised(pixels: Tensor) -> Tensor:
+def standardize(pixels: Tensor) -> Tensor:
     """Mean 0.5 and deviation 0.1 (Chollet 2016), cut off at [0, 1]."""
     mean = pixels.mean((1, 2, 3), keepdim=True)
     deviation = pixels.flatten(1).std(1, correction=0).view(-1, 1, 1, 1)
     return (0.5 + 0.1 * (pixels - mean) / (deviation + 1e-5)).clamp(0, 1)
 
 
-def centred(pixels: Tensor) -> Tensor:
+def center(pixels: Tensor) -> Tensor:
     """The mean colour at mid-grey, and what differs from it most at black or white."""
     mean = _MEAN if pixels.shape[1] == 3 else (sum(_MEAN) / 3,)
     off = pixels - pixels.new_tensor(mean).view(-1, 1, 1)
     return 0.5 + 0.5 * off / off.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
 
 
-def box_blurred(pixels: Tensor, side: int) -> Tensor:
+def box_blur(pixels: Tensor, side: int) -> Tensor:
     """The mean over squares of `side` pixels; edges are continued."""
     before, after = (side - 1) // 2, side // 2
     wide = F.pad(pixels, [before, after, before, after], mode="replicate")
@@ -203,17 +205,17 @@ def _yosinski(name: str, optimizer: Maker, steps: int, *corrections: Correction)
         _YOSINSKI,
         size=227,
         corrections=(*corrections, Within()),
-        finish=centred,
+        finish=center,
     )
 
 
-def _plans() -> list[Preset]:
+def _presets() -> list[Preset]:
     adam = partial(Adam, lr=0.1, weight_decay=1e-6)
     slow, fast = partial(Adam, lr=0.05), partial(Adam, lr=0.1)
     straight = partial(SGD, lr=100.0)
     chollet = "Chollet 2016, blog.keras.io: how convolutional neural networks see the world"
     return [
-        Preset("fourier", Fourier, fast, 192, _OLAH, transforms=_FOURIER, distinct=0.5),
+        Preset("fourier", Fourier, fast, 192, _OLAH, transforms=_FOURIER, rival_penalty=0.5),
         Preset("lucid", Fourier, slow, 512, _OLAH, size=128, transforms=_LUCID),
         Preset(
             "maco",
@@ -249,11 +251,11 @@ def _plans() -> list[Preset]:
             20,
             chollet,
             size=128,
-            finish=standardised,
+            finish=standardize,
         ),
         _yosinski(
             "yosinski1",
-            partial(Progress, most=100.0, wanted=2.0),
+            partial(Progress, most=100.0, target_rise=2.0),
             500,
             BlurEvery(0.5, 4),
             ClipSmallNorm(50),
@@ -262,7 +264,7 @@ def _plans() -> list[Preset]:
         _yosinski("yosinski3", straight, 1000, Decay(1e-4), BlurEvery(1.0, 4)),
         _yosinski(
             "yosinski4",
-            partial(Progress, most=1e8, wanted=2.0),
+            partial(Progress, most=1e8, target_rise=2.0),
             1000,
             BlurEvery(0.5, 4),
             ClipSmallContribution(90),
@@ -271,7 +273,7 @@ def _plans() -> list[Preset]:
 
 
 PRESETS: Mapping[str, Preset] = DocumentedMapping(
-    {plan.name: plan for plan in _plans()},
+    {preset.name: preset for preset in _presets()},
     """The presets by name: ways of making a picture, as their sources describe them.
 
     `synthesize` and its relatives take the name or the `Preset`; `preset.source` says who

@@ -16,9 +16,9 @@ from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Activations
 from convscope.results import Cell, Chart, Pictures, Table, recipe_for
 from convscope.synthesis.any_size import AnySize
-from convscope.synthesis.batch_objective import Asking, BatchObjective, as_batch_objective
+from convscope.synthesis.batch_objective import BatchObjective, ObjectiveLike, as_batch_objective
 from convscope.synthesis.spectrum import power_slope
-from convscope.synthesis.transforms import Moment, Move, Shift, Transform, over
+from convscope.synthesis.transforms import Moment, Move, Shift, Transform, composite
 
 COPIES = 50
 COLUMNS = (
@@ -46,7 +46,7 @@ class Real:
 def quality(
     net: Network,
     pictures: Pictures | Tensor,
-    objective: Asking | Sequence[Asking],
+    objective: ObjectiveLike | Sequence[ObjectiveLike],
     *,
     photographs: Iterable[Source] | Real | None = None,
 ) -> Table:
@@ -83,20 +83,24 @@ def quality(
         [96]
     """
     pixels = pictures.values if isinstance(pictures, Pictures) else pictures
-    pixels = over(pixels) if pixels.shape[1] == (net.channels or 3) + 1 else pixels
-    asked = as_batch_objective(objective, 1)
-    if len(asked.objectives) not in (1, len(pixels)):
+    pixels = composite(pixels) if pixels.shape[1] == (net.channels or 3) + 1 else pixels
+    batch_objective = as_batch_objective(objective, 1)
+    if len(batch_objective.objectives) not in (1, len(pixels)):
         msg = (
-            f"There are {len(asked.objectives)} objectives for {len(pixels)} pictures; give one for "
+            f"There are {len(batch_objective.objectives)} objectives for {len(pixels)} pictures; give one for "
             "all, or one for each."
         )
         raise ArgumentError(msg)
-    asked = BatchObjective(asked.objectives, len(pixels))
-    real = photographs if isinstance(photographs, Real) else real_scores(net, asked, photographs)
+    batch_objective = BatchObjective(batch_objective.objectives, len(pixels))
+    real = (
+        photographs
+        if isinstance(photographs, Real)
+        else real_scores(net, batch_objective, photographs)
+    )
     sizes = AnySize(net)
-    rows = [_row(sizes, asked, pixels, i, real) for i in range(len(pixels))]
-    agreement = _agreement(sizes, asked, pixels)
-    label = asked.label
+    rows = [_row(sizes, batch_objective, pixels, i, real) for i in range(len(pixels))]
+    agreement = _agreement(sizes, batch_objective, pixels)
+    label = batch_objective.label
     return Table(COLUMNS, [[*row, agreement] for row in rows], recipe_for(net, "quality", label))
 
 
@@ -108,11 +112,11 @@ def quality_chart(table: Table) -> Chart:
     shown = ("gain", "rank", "kept shifted", "power slope")
     panels = {}
     for name in shown:
-        found = [float(v) for v in table.column(name) if isinstance(v, int | float)]
-        found.sort(reverse=name not in ("rank", "power slope"))
-        some = "" if len(found) == len(table.rows) else f", {len(found)} of {len(table.rows)}"
-        if found:
-            panels[f"{name}{some}"] = {name: (list(range(1, len(found) + 1)), found)}
+        result = [float(v) for v in table.column(name) if isinstance(v, int | float)]
+        result.sort(reverse=name not in ("rank", "power slope"))
+        some = "" if len(result) == len(table.rows) else f", {len(result)} of {len(table.rows)}"
+        if result:
+            panels[f"{name}{some}"] = {name: (list(range(1, len(result) + 1)), result)}
     return Chart(panels, "pictures, in order", "", table.recipe, _sentence(table))
 
 
@@ -142,7 +146,7 @@ def _of_one(row: dict[str, Cell]) -> str:
 @torch.no_grad()
 def real_scores(
     net: Network,
-    asked: BatchObjective,
+    objective: BatchObjective,
     photographs: Iterable[Source] | None = None,
     batch: int = 16,
 ) -> Real:
@@ -154,35 +158,35 @@ def real_scores(
     for source in sources:
         waiting.append(net.as_pixels(source))
         if sum(len(w) for w in waiting) >= batch:
-            _add(net, asked, waiting, scores, live)
+            _add(net, objective, waiting, scores, live)
             waiting = []
     if waiting:
-        _add(net, asked, waiting, scores, live)
+        _add(net, objective, waiting, scores, live)
     return Real(torch.cat(scores), torch.cat(live).float().mean(0) >= 0.01)
 
 
 def _add(
     net: Network,
-    asked: BatchObjective,
+    objective: BatchObjective,
     waiting: list[Tensor],
     scores: list[Tensor],
     live: list[Tensor],
 ) -> None:
-    acts = net.run(torch.cat(waiting), asked.layers)
-    scores.append(torch.stack([o.read(acts) for o in asked.objectives], 1))
+    acts = net.run(torch.cat(waiting), objective.layers)
+    scores.append(torch.stack([o.read(acts) for o in objective.objectives], 1))
     parts = [
         o.spatial_map(acts) if o.spatial_map else o.read(acts)[:, None, None]
-        for o in asked.objectives
+        for o in objective.objectives
     ]
     live.append(torch.stack([part.amax((-2, -1)) > 0 for part in parts], 1))
 
 
 @torch.no_grad()
 def _row(
-    sizes: AnySize, asked: BatchObjective, pixels: Tensor, i: int, real: Real
+    sizes: AnySize, batch_objective: BatchObjective, pixels: Tensor, i: int, real: Real
 ) -> list[str | int | float | None]:
-    place = i if asked.apart else 0
-    objective, one = asked.objectives[place], pixels[i : i + 1]
+    place = i if batch_objective.per_image else 0
+    objective, one = batch_objective.objectives[place], pixels[i : i + 1]
     acts = sizes.run(one, objective.layers)
     score = float(objective.read(acts).mean())
     others = real.scores[:, place]
@@ -190,11 +194,13 @@ def _row(
     gain = score / strongest if strongest > 0 and score > 0 else None
     rivals = _means(objective.all_scores(acts)) if objective.all_scores else None
     rank, margin = _rank(score, rivals)
-    kept = [_kept(sizes, asked.part(i, i + 1), one, score, how) for how in (_SHIFTED, _TURNED)]
+    robustness = [
+        _kept(sizes, batch_objective.part(i, i + 1), one, score, how) for how in (_SHIFTED, _TURNED)
+    ]
     count = None if rivals is None else len(rivals)
     beaten = float((others < score).float().mean())
     saturated = float(((one < 0.02) | (one > 0.98)).float().mean())
-    found: list[str | int | float | None] = [
+    result: list[str | int | float | None] = [
         objective.label,
         score,
         strongest,
@@ -204,7 +210,7 @@ def _row(
         count,
         margin,
     ]
-    return [*found, *kept, float(power_slope(one)[0]), saturated]
+    return [*result, *robustness, float(power_slope(one)[0]), saturated]
 
 
 def _means(rivals: Tensor) -> Tensor:
@@ -223,7 +229,7 @@ def _rank(score: float, rivals: Tensor | None) -> tuple[int | None, float | None
 
 
 def _kept(
-    sizes: AnySize, asked: BatchObjective, one: Tensor, score: float, change: Transform
+    sizes: AnySize, batch_objective: BatchObjective, one: Tensor, score: float, change: Transform
 ) -> float | None:
     """Mean share of the score that changed copies keep."""
     generator = torch.Generator().manual_seed(0)
@@ -231,18 +237,18 @@ def _kept(
     if score <= 0:
         return None
     copies = torch.cat([change.draw(moment)(one) for _ in range(COPIES)])
-    objective = asked.objectives[0]
-    found = [objective.read(sizes.run(part, asked.layers)) for part in copies.split(10)]
-    return float(torch.cat(found).mean()) / score
+    objective = batch_objective.objectives[0]
+    result = [objective.read(sizes.run(part, batch_objective.layers)) for part in copies.split(10)]
+    return float(torch.cat(result).mean()) / score
 
 
 @torch.no_grad()
-def _agreement(sizes: AnySize, asked: BatchObjective, pixels: Tensor) -> float | None:
+def _agreement(sizes: AnySize, objective: BatchObjective, pixels: Tensor) -> float | None:
     """Mean cosine between what pictures of one objective do to its layer's channels."""
-    if asked.apart or len(pixels) < 2:
+    if objective.per_image or len(pixels) < 2:
         return None
-    acts: Activations = sizes.run(pixels, asked.layers)
-    value = acts[asked.layers[0]]
+    acts: Activations = sizes.run(pixels, objective.layers)
+    value = acts[objective.layers[0]]
     codes = F.normalize(value.flatten(2).mean(2) if value.dim() > 2 else value)
     alike = codes @ codes.T
     count = len(codes)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convscope.images.read import SAMPLES, read
-from convscope.synthesis.colour import separated
+from convscope.synthesis.colour import separate_colours
 
 
 def frequencies(size: tuple[int, int]) -> Tensor:
@@ -36,8 +36,8 @@ def mean_magnitude(
     Returns:
         (C, H, W // 2 + 1), in independent colours, upright and mirrored photographs alike.
     """
-    found = [_magnitude(photograph, size) for photograph in photographs]
-    return _for_colours(torch.stack(found).mean(0), colours)
+    results = [_magnitude(photograph, size) for photograph in photographs]
+    return _for_colours(torch.stack(results).mean(0), colours)
 
 
 def _for_colours(magnitude: Tensor, colours: int) -> Tensor:
@@ -49,7 +49,7 @@ def _for_colours(magnitude: Tensor, colours: int) -> Tensor:
 
 def _magnitude(photograph: Tensor, size: tuple[int, int]) -> Tensor:
     small = F.interpolate(photograph, size, mode="bilinear", antialias=True)
-    both = separated(torch.cat([small, small.flip(-1)]))
+    both = separate_colours(torch.cat([small, small.flip(-1)]))
     return torch.fft.rfft2(both).abs().mean(0)
 
 
@@ -77,8 +77,8 @@ def sample_magnitude(size: tuple[int, int], colours: int = 3) -> Tensor:
     down = torch.fft.fftfreq(size[0], dtype=torch.float32)[:, None] * 2
     across = torch.fft.rfftfreq(size[1], dtype=torch.float32)[None] * 4 - 1
     grid = torch.stack(torch.broadcast_tensors(across, down), -1)[None].to(rows)
-    found = F.grid_sample(rows[None].log(), grid, align_corners=True, padding_mode="border")[0]
-    return _for_colours(found.exp(), colours)
+    result = F.grid_sample(rows[None].log(), grid, align_corners=True, padding_mode="border")[0]
+    return _for_colours(result.exp(), colours)
 
 
 def power_slope(pixels: Tensor) -> Tensor:

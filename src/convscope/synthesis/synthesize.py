@@ -17,10 +17,10 @@ from convscope.objectives.similarity import diversity
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results import Pictures
 from convscope.synthesis.ascent import Ascent, AscentStep
-from convscope.synthesis.batch_objective import Asking, BatchObjective, as_batch_objective
+from convscope.synthesis.batch_objective import BatchObjective, ObjectiveLike, as_batch_objective
 from convscope.synthesis.forward_backward import ForwardBackward
 from convscope.synthesis.presets import Preset
-from convscope.synthesis.transforms import over
+from convscope.synthesis.transforms import composite
 from convscope.synthesis.validate import resolve_preset, resolve_size
 
 Look = Callable[[Pictures], None]
@@ -31,7 +31,7 @@ GROUP = 16  # pictures that are finished together; an interrupted sheet keeps wh
 @takes_network
 def synthesize(
     net: Network,
-    objective: Asking | Sequence[Asking],
+    objective: ObjectiveLike | Sequence[ObjectiveLike],
     *,
     preset: str | Preset = "fourier",
     size: int | tuple[int, int] | None = None,
@@ -79,11 +79,11 @@ def synthesize(
         >>> cs.synthesize(cs.load(), ["class:church", "class:tench"], size=64, steps=4).captions
         ['class:church', 'class:tench']
     """
-    asked = as_batch_objective(objective, count)
+    batch_objective = as_batch_objective(objective, count)
     return _synthesized(
         net,
-        asked,
-        GROUP if asked.apart else asked.count,
+        batch_objective,
+        GROUP if batch_objective.per_image else batch_objective.count,
         preset=preset,
         size=size,
         steps=steps,
@@ -96,7 +96,7 @@ def synthesize(
 
 def _synthesized(
     net: Network,
-    asked: BatchObjective,
+    objective: BatchObjective,
     group: int,
     *,
     preset: str | Preset = "fourier",
@@ -108,24 +108,26 @@ def _synthesized(
     should_stop: ShouldStop | None = None,
 ) -> Pictures:
     """Pictures, `group` of them at a time; those that no gradient reaches stay grey beside others."""
-    plan = resolve_preset(preset, steps)
-    extent = resolve_size(net, plan, size)
-    groups = -(-asked.count // group)
-    reporter = Reporter(groups * plan.steps, f"making {asked.label}", progress, should_stop)
-    found: list[Pictures] = []
+    resolved = resolve_preset(preset, steps)
+    extent = resolve_size(net, resolved, size)
+    groups = -(-objective.count // group)
+    reporter = Reporter(groups * resolved.steps, f"making {objective.label}", progress, should_stop)
+    result: list[Pictures] = []
     dead: list[NoGradientError] = []
-    while len(found) < groups and not reporter.stopped:
-        start = len(found) * group
-        ascent = Ascent(net, asked.part(start, start + group), plan, extent, seed, precision)
+    while len(result) < groups and not reporter.stopped:
+        start = len(result) * group
+        ascent = Ascent(
+            net, objective.part(start, start + group), resolved, extent, seed, precision
+        )
         try:
-            found.append(_last(ascent.steps(), reporter).best)
+            result.append(_last(ascent.steps(), reporter).best)
         except NoGradientError as error:
             dead.append(error)
-            found.append(ascent.blank())
-        reporter.done = len(found) * plan.steps
-    if len(dead) == len(found):
+            result.append(ascent.blank())
+        reporter.done = len(result) * resolved.steps
+    if len(dead) == len(result):
         raise dead[0]
-    return _joined(found, asked)
+    return _joined(result, objective)
 
 
 def _last(steps: Iterator[AscentStep], reporter: Reporter) -> AscentStep:
@@ -137,12 +139,18 @@ def _last(steps: Iterator[AscentStep], reporter: Reporter) -> AscentStep:
     return step
 
 
-def _joined(parts: list[Pictures], asked: BatchObjective) -> Pictures:
+def _joined(parts: list[Pictures], batch_objective: BatchObjective) -> Pictures:
     """Groups as one result, whose recipe names every picture that was asked for."""
     first = parts[0].recipe
-    every = {"objectives": asked.labels} if asked.apart and asked.count > 1 else {}
+    every = (
+        {"objectives": batch_objective.labels}
+        if batch_objective.per_image and batch_objective.count > 1
+        else {}
+    )
     shown = [part.shown for part in parts if part.shown is not None]
-    recipe = replace(first, objective=asked.label, parameters={**first.parameters, **every})
+    recipe = replace(
+        first, objective=batch_objective.label, parameters={**first.parameters, **every}
+    )
     return replace(
         parts[0],
         values=torch.cat([part.values for part in parts]),
@@ -190,25 +198,33 @@ def synthesize_layer(
         raise ArgumentError(msg)
     count = net.layers.find(layer).shape[0]
     chosen = range(count) if channels is None else channels
-    asked = [channel(layer, k) for k in chosen]
-    found = synthesize(net, asked, **options)
-    return found if best is None else _strongest(net, found, asked, best)
+    objective = [channel(layer, k) for k in chosen]
+    result = synthesize(net, objective, **options)
+    return result if best is None else _strongest(net, result, objective, best)
 
 
-def _strongest(net: Network, found: Pictures, asked: Sequence[Objective], best: int) -> Pictures:
+def _strongest(
+    net: Network, result: Pictures, objective: Sequence[Objective], best: int
+) -> Pictures:
     """Those with the highest scores, the highest first; what no gradient reached is none of them."""
-    made = len(found.values)  # fewer than were asked for where it was stopped
-    seen = over(found.values) if found.values.shape[1] == (net.channels or 3) + 1 else found.values
-    scores = ForwardBackward(net, as_batch_objective(asked[:made], 1), "float32").scores(seen)
-    flat = (found.values == found.values[:, :1, :1, :1]).flatten(1).all(1)
+    count = len(result.values)  # fewer than were asked for where it was stopped
+    composited = (
+        composite(result.values)
+        if result.values.shape[1] == (net.channels or 3) + 1
+        else result.values
+    )
+    scores = ForwardBackward(net, as_batch_objective(objective[:count], 1), "float32").scores(
+        composited
+    )
+    flat = (result.values == result.values[:, :1, :1, :1]).flatten(1).all(1)
     order = scores.masked_fill(flat, -torch.inf).argsort(descending=True, stable=True)
     first = order[: min(best, int((~flat).sum()))]
-    recipe = found.recipe
+    recipe = result.recipe
     return replace(
-        found,
-        values=found.values[first],
-        shown=None if found.shown is None else found.shown[first],
-        captions=[found.captions[i] for i in first.tolist()],
+        result,
+        values=result.values[first],
+        shown=None if result.shown is None else result.shown[first],
+        captions=[result.captions[i] for i in first.tolist()],
         recipe=replace(recipe, parameters={**recipe.parameters, "best": best}),
         gap=MARGIN,
     )
@@ -245,10 +261,10 @@ def synthesize_across_layers(
     if not chosen:
         msg = f"No convolution of {net.name} has a channel {k}."
         raise ArgumentError(msg)
-    asked = as_batch_objective([channel(layer, k) for layer in chosen], 1)
-    found = _synthesized(net, asked, 1, **options)  # one by one, each no deeper than its layer
-    parameters = {**found.recipe.parameters, "across": k, "layers": chosen}
-    return replace(found, recipe=replace(found.recipe, parameters=parameters))
+    objective = as_batch_objective([channel(layer, k) for layer in chosen], 1)
+    result = _synthesized(net, objective, 1, **options)  # one by one, each no deeper than its layer
+    parameters = {**result.recipe.parameters, "across": k, "layers": chosen}
+    return replace(result, recipe=replace(result.recipe, parameters=parameters))
 
 
 def refuse_count(options: dict[str, Any]) -> None:
@@ -260,7 +276,7 @@ def refuse_count(options: dict[str, Any]) -> None:
 
 @takes_network
 def synthesize_diverse(
-    net: Network, objective: Asking, count: int = 4, *, weight: float = 0.5, **options: Any
+    net: Network, objective: ObjectiveLike, count: int = 4, *, weight: float = 0.5, **options: Any
 ) -> Pictures:
     """Several different pictures made for one objective (Olah et al. 2017).
 
@@ -283,16 +299,18 @@ def synthesize_diverse(
         >>> pictures.values.shape
         torch.Size([2, 3, 64, 64])
     """
-    asked = as_objective(objective)
-    if asked.layers[0] in (INPUT, OUTPUT):
-        msg = f"Diversity is measured in a layer, but {asked.label!r} reads none; choose a channel."
+    target = as_objective(objective)
+    if target.layers[0] in (INPUT, OUTPUT):
+        msg = (
+            f"Diversity is measured in a layer, but {target.label!r} reads none; choose a channel."
+        )
         raise NotApplicableError(msg)
-    read = WithDiversity(asked.read, diversity(asked.layers[0]).read, weight)
-    together = replace(asked, read=read, spatial_map=None, all_scores=None, kind="diverse")
-    found = synthesize(net, together, count=count, **options)
-    recipe = found.recipe
+    read = WithDiversity(target.read, diversity(target.layers[0]).read, weight)
+    together = replace(target, read=read, spatial_map=None, all_scores=None, kind="diverse")
+    result = synthesize(net, together, count=count, **options)
+    recipe = result.recipe
     parameters = {**recipe.parameters, "diversity": weight}
-    return replace(found, recipe=replace(recipe, parameters=parameters))
+    return replace(result, recipe=replace(recipe, parameters=parameters))
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.progress import ShouldStop
 from convscope.results import Pictures
-from convscope.synthesis.ascent import ascend, starting
-from convscope.synthesis.batch_objective import Asking
+from convscope.synthesis.ascent import ascend, initial_pictures
+from convscope.synthesis.batch_objective import ObjectiveLike
 from convscope.synthesis.synthesize import refuse_count
 from convscope.synthesis.validate import resolve_preset
 
@@ -23,7 +23,7 @@ from convscope.synthesis.validate import resolve_preset
 @takes_network
 def timelapse(
     net: Network,
-    objective: Asking,
+    objective: ObjectiveLike,
     *,
     at: Sequence[int] = (1, 4, 16, 64),
     should_stop: ShouldStop | None = None,
@@ -76,16 +76,16 @@ def _of_one_size(frames: list[Tensor]) -> Tensor:
 
 def _frames(
     net: Network,
-    objective: Asking,
+    objective: ObjectiveLike,
     at: Sequence[int],
     should_stop: ShouldStop,
     options: dict[str, Any],
 ) -> Iterator[tuple[str, Pictures]]:
-    plan = resolve_preset(options.pop("preset", "fourier"), options.pop("steps", None))
-    yield "start", starting(net, objective, plan, **options)
-    for step in ascend(net, objective, preset=plan, **options):
+    resolved = resolve_preset(options.pop("preset", "fourier"), options.pop("steps", None))
+    yield "start", initial_pictures(net, objective, resolved, **options)
+    for step in ascend(net, objective, preset=resolved, **options):
         stopped = should_stop()
-        if step.step in at or step.step == plan.steps or stopped:
+        if step.step in at or step.step == resolved.steps or stopped:
             yield f"step {step.step}", step.pictures
         if stopped:
             return

@@ -165,7 +165,7 @@ class Move:
             ratio = x.shape[-2] / x.shape[-1]  # turn pixels, not a stretched square
             cos, sin = float(angle.cos()) / zoom, float(angle.sin()) / zoom
             rows = [[cos, -sin * ratio, way[0]], [sin / ratio, cos, way[1]]]
-            return resampled(
+            return resample(
                 x, torch.tensor([rows], dtype=torch.float32), (x.shape[-2], x.shape[-1])
             )
 
@@ -189,12 +189,12 @@ class RandomBackground:
 
         def behind(x: Tensor) -> Tensor:
             ground = F.interpolate(coarse.to(x), x.shape[-2:], mode="bicubic").clamp(0, 1)
-            return over(x, ground)
+            return composite(x, ground)
 
         return behind
 
 
-def over(pictures: Tensor, ground: Tensor | float = GREY) -> Tensor:
+def composite(pictures: Tensor, ground: Tensor | float = GREY) -> Tensor:
     """Pictures with opacity (N, C + 1, H, W) laid over a ground: (N, C, H, W)."""
     opacity = pictures[:, -1:]
     return pictures[:, :-1] * opacity + ground * (1 - opacity)
@@ -244,7 +244,7 @@ class Crops:
 
         def cropped(x: Tensor) -> Tensor:
             pieces = x.repeat_interleave(self.count, 0)
-            return resampled(pieces, boxes.repeat(len(x), 1, 1), moment.seen)
+            return resample(pieces, boxes.repeat(len(x), 1, 1), moment.seen)
 
         return cropped
 
@@ -257,7 +257,7 @@ class Crops:
         return [[share, 0.0, places[0]], [0.0, share, places[1]]]
 
 
-def resampled(x: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
+def resample(x: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
     """Pictures seen through affine maps (1 or N, 2, 3) on a grid of `size`.
 
     Outside they are reflected: a frame of another colour would be an edge to respond to.

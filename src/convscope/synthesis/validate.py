@@ -9,7 +9,7 @@ from convscope.errors import ArgumentError
 from convscope.network.network import Network
 from convscope.synthesis.presets import PRESETS, Preset
 
-SMALLEST, LARGEST = 8, 4096  # pixels of a side
+MIN_SIDE, MAX_SIDE = 8, 4096  # pixels of a side
 
 
 def resolve_preset(preset: str | Preset, steps: int | None) -> Preset:
@@ -21,29 +21,31 @@ def resolve_preset(preset: str | Preset, steps: int | None) -> Preset:
     if isinstance(preset, str) and preset not in PRESETS:
         msg = f"There is no preset {preset!r}; there are {', '.join(PRESETS)}."
         raise ArgumentError(msg)
-    plan = PRESETS[preset] if isinstance(preset, str) else preset
+    resolved = PRESETS[preset] if isinstance(preset, str) else preset
     if steps is not None and (not isinstance(steps, Integral) or steps < 1):
         msg = f"steps must be at least 1, not {steps}."
         raise ArgumentError(msg)
-    return plan if steps is None else replace(plan, steps=steps)
+    return resolved if steps is None else replace(resolved, steps=steps)
 
 
-def resolve_size(net: Network, plan: Preset, size: int | tuple[int, int] | None) -> tuple[int, int]:
+def resolve_size(
+    net: Network, preset: Preset, size: int | tuple[int, int] | None
+) -> tuple[int, int]:
     """(height, width) of the picture in pixels.
 
     Raises:
         ArgumentError: if it is none that can be made.
     """
-    asked = (plan.size or net.input_size) if size is None else size
-    sides = tuple(asked) if isinstance(asked, tuple | list) else (asked, asked)
+    objective = (preset.size or net.input_size) if size is None else size
+    sides = tuple(objective) if isinstance(objective, tuple | list) else (objective, objective)
     if len(sides) != 2 or not all(_is_side(side) for side in sides):
-        msg = f"The size of a picture must be from {SMALLEST} to {LARGEST} pixels, as 224 or (240, 320), not {size!r}."
+        msg = f"The size of a picture must be from {MIN_SIDE} to {MAX_SIDE} pixels, as 224 or (240, 320), not {size!r}."
         raise ArgumentError(msg)
     return int(sides[0]), int(sides[1])
 
 
-def _is_side(given: object) -> bool:
-    return isinstance(given, Integral) and SMALLEST <= int(given) <= LARGEST
+def _is_side(side: object) -> bool:
+    return isinstance(side, Integral) and MIN_SIDE <= int(side) <= MAX_SIDE
 
 
 def scale_to_side(size: tuple[int, int], side: int) -> tuple[int, int]:

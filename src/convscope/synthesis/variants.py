@@ -19,11 +19,11 @@ from convscope.synthesis.transforms import RandomBackground
 Finish = Callable[[Tensor], Tensor]
 
 
-def with_opacity(plan: Preset, weight: float = 0.5) -> Preset:
+def with_opacity(preset: Preset, weight: float = 0.5) -> Preset:
     """A preset whose pictures are opaque only where that raises the score.
 
     Args:
-        plan: on any canvas.
+        preset: on any canvas.
         weight: share of the score that a wholly opaque picture loses.
 
     Returns:
@@ -37,15 +37,15 @@ def with_opacity(plan: Preset, weight: float = 0.5) -> Preset:
     """
 
     def canvas(start: Start) -> Canvas:
-        return WithAlpha(plan.canvas(start), Fourier(replace(start, colours=1)))
+        return WithAlpha(preset.canvas(start), Fourier(replace(start, colours=1)))
 
     return replace(
-        plan,
-        name=f"{plan.name} with opacity",
+        preset,
+        name=f"{preset.name} with opacity",
         canvas=canvas,
-        transforms=(RandomBackground(), *plan.transforms),
-        priors=(*plan.priors, AlphaPenalty(weight)),
-        finish=plan.finish and _of_colours(plan.finish),
+        transforms=(RandomBackground(), *preset.transforms),
+        priors=(*preset.priors, AlphaPenalty(weight)),
+        finish=preset.finish and _of_colours(preset.finish),
     )
 
 
@@ -54,17 +54,17 @@ def _of_colours(finish: Finish) -> Finish:
     return lambda pixels: torch.cat([finish(pixels[:, :-1]), pixels[:, -1:]], 1)
 
 
-def in_grey(plan: Preset) -> Preset:
+def in_grey(preset: Preset) -> Preset:
     """A preset that makes pictures without colours, for a network that takes colours.
 
     Args:
-        plan: a preset for pictures with colours.
+        preset: a preset for pictures with colours.
 
     Returns:
         A preset whose pictures have three equal colours.
 
     Raises:
-        ArgumentError: if the plan has opacity, which is no colour.
+        ArgumentError: if the preset has opacity, which is no colour.
 
     Example:
         >>> import convscope as cs
@@ -73,15 +73,15 @@ def in_grey(plan: Preset) -> Preset:
         >>> (pictures.values[:, 0] == pictures.values[:, 2]).all()  # red is blue
         tensor(True)
     """
-    if any(isinstance(transform, RandomBackground) for transform in plan.transforms):
+    if any(isinstance(transform, RandomBackground) for transform in preset.transforms):
         msg = "A picture with opacity cannot be made grey afterwards; write with_opacity(in_grey(preset))."
         raise ArgumentError(msg)
 
     def canvas(start: Start) -> Canvas:
-        return Grey(plan.canvas(replace(start, colours=1)), start.colours)
+        return Grey(preset.canvas(replace(start, colours=1)), start.colours)
 
-    finish = plan.finish and _of_grey(plan.finish)
-    return replace(plan, name=f"{plan.name} in grey", canvas=canvas, finish=finish)
+    finish = preset.finish and _of_grey(preset.finish)
+    return replace(preset, name=f"{preset.name} in grey", canvas=canvas, finish=finish)
 
 
 def _of_grey(finish: Finish) -> Finish:
@@ -109,11 +109,11 @@ def with_spectrum(photographs: Sequence[Tensor]) -> Preset:
         >>> cs.synthesize(cs.load(), "conv:3:17", preset=preset, size=64, steps=1).values.shape
         torch.Size([1, 3, 64, 64])
     """
-    kept = list(photographs)
-    if not kept:
+    pixels = list(photographs)
+    if not pixels:
         msg = "with_spectrum needs at least one photograph, (1, 3, h, w) pixels."
         raise ArgumentError(msg)
-    canvas = phases(lambda start: mean_magnitude(kept, start.size, start.colours))
-    marks = pixel_digest(torch.cat([photograph.flatten() for photograph in kept]))
+    canvas = phases(lambda start: mean_magnitude(pixels, start.size, start.colours))
+    marks = pixel_digest(torch.cat([photograph.flatten() for photograph in pixels]))
     name = f"maco under photographs {marks}"
     return replace(PRESETS["maco"], name=name, canvas=canvas)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
-from convscope.results import Cell, Table, cell_text, recipe_for
+from convscope.results import Cell, Table, format_cell, recipe_for
 from convscope.tracing.layer_info import LayerInfo, PerAxis
 
 COLUMNS = (
@@ -55,4 +55,6 @@ def _cells(row: LayerInfo) -> list[Cell]:
 def _number(value: PerAxis) -> str | None:
     if value is None:
         return None
-    return "x".join(cell_text(v) for v in value) if isinstance(value, tuple) else cell_text(value)
+    return (
+        "x".join(format_cell(v) for v in value) if isinstance(value, tuple) else format_cell(value)
+    )

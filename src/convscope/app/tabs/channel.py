@@ -13,7 +13,7 @@ from convscope.app.tabs.layers import receptive_field_of, values
 from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.objectives.makers import channel
-from convscope.results.base import as_array
+from convscope.results.base import to_numpy
 from convscope.tracing.depth import at_depth, map_stages
 from convscope.tracing.receptive_field import pixel_box
 
@@ -52,7 +52,7 @@ def _strongest(state: SharedState, photo: Photograph) -> Answer:
 
 def _map(state: SharedState, photo: Photograph, layer: str, plane: torch.Tensor) -> str:
     placed = enlarge(state.net, layer, plane.clamp(min=0), photo.pixels)
-    return encode_heatmap(as_array(placed), photo.view.size)
+    return encode_heatmap(to_numpy(placed), photo.view.size)
 
 
 def projection(state: SharedState, request: PageRequest) -> Answer:
@@ -99,8 +99,8 @@ def no_such_channel(layer: str, k: int, maps: torch.Tensor) -> str:
 def _box(state: SharedState, photo: Photograph, layer: str, row: int, column: int) -> list[int]:
     """The pixels that a cell sees: top, left, bottom, right."""
     field, size = state.net.layers.patch(layer), photo.pixels.shape[-2:]
-    found = pixel_box(field, row, column, *size) if field else (0, 0, *size)
-    return list(found)
+    result = pixel_box(field, row, column, *size) if field else (0, 0, *size)
+    return list(result)
 
 
 def _similar_channels(maps: torch.Tensor, k: int) -> list[int]:
@@ -115,11 +115,11 @@ def _projection(state: SharedState, photo: Photograph, layer: str, k: int) -> An
     code = f'convscope.deconv(net, photo, "{layer}:{k}")'
     try:
         with state.network() as net:
-            found = deconv(net, photo.pixels, channel(layer, k))
+            result = deconv(net, photo.pixels, channel(layer, k))
     except NotApplicableError as error:
         return {"picture": "", "words": str(error), "code": code}
-    if not found.has_evidence():
+    if not result.has_evidence():
         return {"picture": "", "words": "Nothing in this photograph activates it.", "code": code}
-    large = found.projected().resize(photo.view.size, Image.Resampling.BICUBIC)
-    note = found.recipe.note
-    return {"picture": encode_jpeg(large), "words": found.words(), "note": note, "code": code}
+    large = result.projected().resize(photo.view.size, Image.Resampling.BICUBIC)
+    note = result.recipe.note
+    return {"picture": encode_jpeg(large), "words": result.words(), "note": note, "code": code}

@@ -22,7 +22,7 @@ from convscope.dataset.top_patches import TopActivations, top_activations
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, printable
 from convscope.network.network import Network
 from convscope.progress import ShouldStop
-from convscope.render.grid import scaled
+from convscope.render.grid import normalize_tiles
 from convscope.results import CLIP, Pictures
 
 TOP, NEAR = 9, 8
@@ -30,20 +30,20 @@ MAP_WIDTH = 1000  # pixels of a map, about
 MAX_PHOTOS = 2500  # photographs on a map
 
 
-def open_survey_for(net: Network, given: Survey | str | Path | None) -> Survey | None:
+def open_survey_for(net: Network, survey_: Survey | str | Path | None) -> Survey | None:
     """A survey, or the folder of one, as the survey of this network; None stays None.
 
     Raises:
         ArgumentError: if it is one of another network, or its name is empty.
         LoadError: if the folder holds none.
     """
-    if isinstance(given, str) and not given.strip():
-        msg = f"--survey must be the folder that convscope survey made, not {given!r}."
+    if isinstance(survey_, str) and not survey_.strip():
+        msg = f"--survey must be the folder that convscope survey made, not {survey_!r}."
         raise ArgumentError(msg)
-    found = open_survey(given) if isinstance(given, str | Path) else given
-    if found is not None:
-        found.check(net)
-    return found
+    result = open_survey(survey_) if isinstance(survey_, str | Path) else survey_
+    if result is not None:
+        result.check(net)
+    return result
 
 
 def channel(state: SharedState, request: PageRequest) -> Answer:
@@ -59,11 +59,11 @@ def nearest(state: SharedState, request: PageRequest) -> Answer:
     photo, survey = request.photo, _require_survey(state)
     with state.network() as net:
         near = nearest_images(net, survey, photo.pixels, top=NEAR)
-    found = near.results.get("pictures")
-    if not isinstance(found, Pictures):
+    result = near.results.get("pictures")
+    if not isinstance(result, Pictures):
         raise ImageError(near.sentence)
-    pictures = [encode_jpeg(frame) for frame in found.frames()[1:]]
-    pairs = zip(pictures, found.captions[1:], strict=True)
+    pictures = [encode_jpeg(frame) for frame in result.frames()[1:]]
+    pairs = zip(pictures, result.captions[1:], strict=True)
     return {
         "parts": [{"picture": picture, "label": label} for picture, label in pairs],
         "code": "convscope.nearest_images(net, survey, photo)",
@@ -78,7 +78,7 @@ def embedding_map_job(
     survey, method = _require_survey(state), request.text("method", "tsne")
     key = ("map", method)
     if not state.is_cached(key):
-        found = yield from stream_job(
+        result = yield from stream_job(
             state,
             lambda _net, progress, _stop: embedding_map(
                 survey, method=method, most=MAX_PHOTOS, progress=progress
@@ -86,7 +86,7 @@ def embedding_map_job(
             lambda: False,
             needs_network=False,
         )
-        state.cached(key, lambda: _map_answer(found))
+        state.cached(key, lambda: _map_answer(result))
     yield {**state.cached(key, dict), "method": method, "done": True}
 
 
@@ -110,14 +110,14 @@ def _layer(net: Network, survey: Survey, layer: str) -> str:
 
 def _channel(state: SharedState, survey: Survey, layer: str, k: int) -> Answer:
     with state.network() as net:
-        found = top_activations(net, survey, layer, k, top=TOP)
-        driven = _projections(net, found)
-    parts = found.cut(found.pixels).permute(0, 2, 3, 1).cpu()
+        result = top_activations(net, survey, layer, k, top=TOP)
+        driven = _projections(net, result)
+    parts = result.cut(result.pixels).permute(0, 2, 3, 1).cpu()
     return {
         "layer": layer,
         "patches": encode_tiles(parts),
         "driven": driven,
-        "captions": found.captions,
+        "captions": result.captions,
         "classes": _classes(survey, layer, k),
         "histogram": survey.tally(layer).histogram[k].tolist(),
         "photographs": int(survey.tally(layer).images),
@@ -126,14 +126,14 @@ def _channel(state: SharedState, survey: Survey, layer: str, k: int) -> Answer:
     }
 
 
-def _projections(net: Network, found: TopActivations) -> Any:
+def _projections(net: Network, result: TopActivations) -> Any:
     """What in each patch drives the channel; None where nothing can be projected."""
     try:
-        projected = deconv(net, found.pixels, found.objective, only="max").projection
+        projected = deconv(net, result.pixels, result.objective, only="max").projection
     except NotApplicableError:
         return None
-    parts: Tensor = found.cut(projected, 0.0) if projected is not None else torch.zeros(0)
-    drawn = scaled(parts.permute(0, 2, 3, 1).cpu().numpy(), signed=True, clip=CLIP)
+    parts: Tensor = result.cut(projected, 0.0) if projected is not None else torch.zeros(0)
+    drawn = normalize_tiles(parts.permute(0, 2, 3, 1).cpu().numpy(), signed=True, clip=CLIP)
     return encode_tiles(torch.from_numpy(drawn))
 
 
@@ -148,15 +148,15 @@ def _classes(survey: Survey, layer: str, k: int) -> list[Answer]:
     ]
 
 
-def _map_answer(found: EmbeddingMap) -> Answer:
+def _map_answer(result: EmbeddingMap) -> Answer:
     return {
         "picture": encode_jpeg(
-            found.picture("each", tile=min(48, max(16, MAP_WIDTH // found.side)))
+            result.picture("each", tile=min(48, max(16, MAP_WIDTH // result.side)))
         ),
-        "side": found.side,
-        "grid": found.each().flatten().tolist(),
-        "names": [printable(Path(name).name) for name in found.names],
-        "labels": list(map(printable, found.labels)),
-        "words": found.words(),
-        "code": f'convscope.embedding_map(survey, method="{found.recipe.parameters["method"]}")',
+        "side": result.side,
+        "grid": result.each().flatten().tolist(),
+        "names": [printable(Path(name).name) for name in result.names],
+        "labels": list(map(printable, result.labels)),
+        "words": result.words(),
+        "code": f'convscope.embedding_map(survey, method="{result.recipe.parameters["method"]}")',
     }

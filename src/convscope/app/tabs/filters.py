@@ -8,7 +8,7 @@ from convscope.app.image_encoding import encode_tiles
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.shared_state import SharedState
 from convscope.network.weights import filters_are_missing
-from convscope.render.grid import scaled
+from convscope.render.grid import normalize_tiles
 from convscope.view.duplicates import duplicates
 from convscope.view.filters import filter_table, filters
 
@@ -24,9 +24,9 @@ def weights(state: SharedState, request: PageRequest) -> Answer:
 
 def _weights(state: SharedState, layer: str, inputs: str | int) -> Answer:
     with state.network() as net:
-        found = filters(net, layer, inputs=inputs)
+        result = filters(net, layer, inputs=inputs)
         table, pairs = filter_table(net, layer), duplicates(net, layer)
-    shown = scaled(found.tile_arrays(), found.scale, signed=found.signed)
+    shown = normalize_tiles(result.tile_arrays(), result.scale, signed=result.signed)
     return {
         **encode_tiles(torch.from_numpy(shown)),
         "layer": layer,

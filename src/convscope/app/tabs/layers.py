@@ -32,8 +32,8 @@ def values(state: SharedState, photo: Photograph, layer: str) -> Tensor:
     if layer in known and layer != OUTPUT:  # the scores are known as well, but they are no layer
         return known[layer][0]
     with state.network() as net:
-        found = net.activations(photo.pixels, (layer,))[layer]
-        return net.to_nchw(found, layer, photo.pixels)[0].detach().cpu()
+        result = net.activations(photo.pixels, (layer,))[layer]
+        return net.to_nchw(result, layer, photo.pixels)[0].detach().cpu()
 
 
 def _sheet(state: SharedState, photo: Photograph, layer: str) -> Answer:

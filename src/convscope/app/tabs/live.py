@@ -17,7 +17,7 @@ from convscope.errors import ImageError
 from convscope.network.network import Network
 from convscope.objectives.makers import predicted
 from convscope.objectives.scores import Scores
-from convscope.results.base import as_array
+from convscope.results.base import to_numpy
 
 SIDE = (320, 320)
 TILES = 24
@@ -56,7 +56,7 @@ def _forward_and_gradcam(net: Network, pixels: torch.Tensor, layer: str) -> tupl
         with torch.no_grad():
             acts[layer] = net.run(pixels, (layer,))[layer]
     warm = gradcam(acts[last].detach(), gradient)[0].clamp(min=0)
-    return acts, encode_heatmap(as_array(enlarge(net, last, warm, pixels)), SIDE)
+    return acts, encode_heatmap(to_numpy(enlarge(net, last, warm, pixels)), SIDE)
 
 
 def _tiles(
@@ -76,4 +76,4 @@ def _tiles(
 
 
 def _followed(net: Network, layer: str, plane: torch.Tensor, pixels: torch.Tensor) -> str:
-    return encode_heatmap(as_array(enlarge(net, layer, plane.clamp(min=0), pixels)), SIDE)
+    return encode_heatmap(to_numpy(enlarge(net, layer, plane.clamp(min=0), pixels)), SIDE)

@@ -32,7 +32,7 @@ from convscope.objectives.scores import Scores
 from convscope.progress import ShouldStop
 from convscope.render.colour import Floats
 from convscope.results import FLAT, NO_EVIDENCE, Heatmap
-from convscope.results.base import as_array
+from convscope.results.base import to_numpy
 
 TOP = 5
 METHODS = (*CAMS, *PERTURBATION_CAMS, *SALIENCIES)
@@ -54,7 +54,7 @@ def sample(state: SharedState, request: PageRequest) -> Answer:
 
 def describe(state: SharedState, photo: Photograph) -> Answer:
     """A photograph and its most probable classes, as the page keeps them."""
-    found = Scores.of(state.activations(photo))
+    result = Scores.of(state.activations(photo))
     return {
         "token": photo.token,
         "name": photo.name,
@@ -62,7 +62,7 @@ def describe(state: SharedState, photo: Photograph) -> Answer:
         "height": photo.pixels.shape[-2],
         "width": photo.pixels.shape[-1],
         "note": photo.note,
-        "classes": top_classes(state.net, found),
+        "classes": top_classes(state.net, result),
         "rule": state.net.probability_rule.words,
     }
 
@@ -88,11 +88,11 @@ def upload(state: SharedState, sent: Any) -> Answer:
     Raises:
         ImageError: if there is not exactly one.
     """
-    found = list(getattr(sent, "files", []))
-    if len(found) != 1:
+    result = list(getattr(sent, "files", []))
+    if len(result) != 1:
         msg = "Upload one photograph at a time."
         raise ImageError(msg)
-    name, data = found[0]
+    name, data = result[0]
     return photograph(state, data, str(name)[-80:])
 
 
@@ -110,8 +110,8 @@ def explain_job(state: SharedState, request: PageRequest, stop: ShouldStop) -> I
     for target in filter(None, (first, request.text("rival"))):
         key = ("map", photo.token, target, method)
         if not state.is_cached(key):
-            found = yield from _compute_map(state, photo, target, method, stop)
-            state.cached(key, lambda found=found: found)  # type: ignore[misc]
+            result = yield from _compute_map(state, photo, target, method, stop)
+            state.cached(key, lambda result=result: result)  # type: ignore[misc]
         maps.append(_draw(state, photo, target, method))
         yield {"maps": maps}
     yield {"maps": maps, "checked": _check_map(state, photo, first, method), "done": True}
@@ -151,28 +151,28 @@ def _map(state: SharedState, photo: Photograph, target: str, method: str) -> Hea
 
 
 def _draw(state: SharedState, photo: Photograph, target: str, method: str) -> Answer:
-    found = _map(state, photo, target, method)
-    is_flat = found.is_flat()
-    picture = "" if is_flat else encode_heatmap(_evidence(found), photo.view.size)
+    result = _map(state, photo, target, method)
+    is_flat = result.is_flat()
+    picture = "" if is_flat else encode_heatmap(_evidence(result), photo.view.size)
     call = _call(method, target)
-    note = found.recipe.note
-    empty = FLAT if is_flat and found.has_evidence() else NO_EVIDENCE
+    note = result.recipe.note
+    empty = FLAT if is_flat and result.has_evidence() else NO_EVIDENCE
     return {
         "heat": picture,
         "empty": empty,
-        "words": found.words(),
+        "words": result.words(),
         "note": note,
         "code": call,
         "target": target,
     }
 
 
-def _evidence(found: Heatmap) -> Floats:
+def _evidence(result: Heatmap) -> Floats:
     """The positive part of a map, each cell where it lies; 0 where that is unknown."""
-    evidence = found.evidence()
-    if found.placement is None:
-        return as_array(torch.zeros_like(evidence))
-    return as_array(replace(found, values=evidence[None]).placed()[0])
+    evidence = result.evidence()
+    if result.placement is None:
+        return to_numpy(torch.zeros_like(evidence))
+    return to_numpy(replace(result, values=evidence[None]).placed()[0])
 
 
 def attribution_map(
@@ -198,15 +198,15 @@ def check(state: SharedState, request: PageRequest) -> Answer:
 @torch.no_grad()
 def _check_map(state: SharedState, photo: Photograph, target: str, method: str) -> Answer:
     with state.network() as net:
-        asked = net.resolve_target(as_objective(target), photo.pixels)
-        question, name = _checked_objective(net, asked, photo.pixels)
-    found = _map(state, photo, target if asked.class_id is None else asked.label, method)
+        resolved = net.resolve_target(as_objective(target), photo.pixels)
+        checked, name = _checked_objective(net, resolved, photo.pixels)
+    result = _map(state, photo, target if resolved.class_id is None else resolved.label, method)
     with state.network() as net:
-        tried = deletion_insertion(net, found, question)
+        curves = deletion_insertion(net, result, checked)
     return {
-        "sentence": tried.sentence(name),
-        "checkable": tried.is_checkable,
-        "holds": tried.holds,
+        "sentence": curves.sentence(name),
+        "checkable": curves.is_checkable,
+        "holds": curves.holds,
     }
 
 

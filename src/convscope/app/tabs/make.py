@@ -20,7 +20,7 @@ from convscope.errors import ArgumentError, StoppedError
 from convscope.images.read import read
 from convscope.objectives.makers import parse
 from convscope.progress import ShouldStop
-from convscope.render.colour import as_bytes
+from convscope.render.colour import to_uint8
 from convscope.render.encode import data_uri
 from convscope.results import Pictures
 from convscope.synthesis.ascent import AscentStep, ascend
@@ -93,8 +93,8 @@ def _progress_answer(step: AscentStep, total: int) -> Answer:
 
 
 def _final_answer(state: SharedState, key: str) -> Answer:
-    found = state.downloads[key].picture
-    return {"picture": encode_picture(found), "words": found.words(), "key": key, "done": True}
+    result = state.downloads[key].picture
+    return {"picture": encode_picture(result), "words": result.words(), "key": key, "done": True}
 
 
 def dream_job(state: SharedState, request: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
@@ -105,14 +105,14 @@ def dream_job(state: SharedState, request: PageRequest, stop: ShouldStop) -> Ite
         octaves=request.integer("octaves", 3, 1, 8), steps=request.integer("steps", 8, 1, 100)
     )
     other = read(state.photos[guide].view) if guide else None
-    latest = LatestValue(lambda made: {"picture": encode_picture(made)})
+    latest = LatestValue(lambda pictures: {"picture": encode_picture(pictures)})
     recorder = TimelapseRecorder()
 
-    def look(made: Pictures) -> None:
-        recorder.add(made)
-        latest.put(made)
+    def look(pictures: Pictures) -> None:
+        recorder.add(pictures)
+        latest.put(pictures)
 
-    found = yield from stream_job(
+    result = yield from stream_job(
         state,
         lambda net, progress, should_stop: dream(
             *(net, photo.view, layer),
@@ -125,10 +125,10 @@ def dream_job(state: SharedState, request: PageRequest, stop: ShouldStop) -> Ite
         stop,
         latest=latest,
     )
-    reached, total = recorder.count, config.steps * len(config.sizes(*found.values.shape[-2:]))
-    made = mark_stopped(found, reached, total)
+    reached, total = recorder.count, config.steps * len(config.sizes(*result.values.shape[-2:]))
+    pictures = mark_stopped(result, reached, total)
     key = _key("dream", photo.token, layer, guide, config, reached)
-    state.save_download(key, Download(made, recorder.timelapse(made)))
+    state.save_download(key, Download(pictures, recorder.timelapse(pictures)))
     code = _dream_call(state, layer, config, guided=bool(guide)) + stopped_comment(reached, total)
     yield {**_final_answer(state, key), "code": code}
 
@@ -148,7 +148,7 @@ def invert_job(state: SharedState, request: PageRequest, stop: ShouldStop) -> It
     """What each of six layers keeps of a photograph."""
     photo, steps = request.photo, request.integer("steps", 128, 1, 1024)
     latest = LatestValue(_layer_strip)
-    found = yield from stream_job(
+    result = yield from stream_job(
         state,
         lambda net, progress, should_stop: invert(
             *(net, photo.pixels),
@@ -160,17 +160,23 @@ def invert_job(state: SharedState, request: PageRequest, stop: ShouldStop) -> It
         stop,
         latest=latest,
     )
-    layers, early = len(found.captions) - 1, stop()
-    made = mark_stopped(found, layers, layers + early)
+    layers, early = len(result.captions) - 1, stop()
+    pictures = mark_stopped(result, layers, layers + early)
     key = _key("invert", photo.token, steps, layers, early)
-    state.save_download(key, Download(made))
+    state.save_download(key, Download(pictures))
     code = f"convscope.invert(net, photo, steps={steps})" + ("  # here stopped early" * early)
-    yield {**_layer_strip(made), "words": made.words(), "key": key, "code": code, "done": True}
+    yield {
+        **_layer_strip(pictures),
+        "words": pictures.words(),
+        "key": key,
+        "code": code,
+        "done": True,
+    }
 
 
-def _layer_strip(found: Pictures) -> Answer:
+def _layer_strip(result: Pictures) -> Answer:
     """The pictures of the layers, side by side."""
-    pairs = zip(found.frames(), found.captions, strict=True)
+    pairs = zip(result.frames(), result.captions, strict=True)
     return {
         "parts": [{"picture": encode_jpeg(frame, 92), "label": label} for frame, label in pairs]
     }
@@ -180,11 +186,11 @@ def download(state: SharedState, request: PageRequest) -> Answer:
     """Something that was made, as a file: the picture, config it grew, or its recipe."""
     key, suffix = request.text("key"), request.text("suffix", ".png")
     part = "timelapse" if suffix == ".gif" else "picture"
-    found = getattr(state.downloads.get(key), part, None)
-    if found is None or suffix not in MEDIA_TYPES:
+    result = getattr(state.downloads.get(key), part, None)
+    if result is None or suffix not in MEDIA_TYPES:
         msg = "This picture is no longer stored here; make it again."
         raise ArgumentError(msg)
-    data = found.recipe.json().encode() if suffix == ".json" else _file(found, suffix)
+    data = result.recipe.json().encode() if suffix == ".json" else _file(result, suffix)
     return {"uri": data_uri(data, MEDIA_TYPES[suffix]), "name": f"convscope{suffix}"}
 
 
@@ -193,14 +199,14 @@ def _key(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
-def _file(found: Any, suffix: str) -> bytes:
+def _file(result: Any, suffix: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        return bytes(found.save(Path(folder) / f"made{suffix}").read_bytes())
+        return bytes(result.save(Path(folder) / f"made{suffix}").read_bytes())
 
 
-def encode_picture(found: Pictures) -> str:
+def encode_picture(result: Pictures) -> str:
     """The first picture for the page."""
-    return encode_jpeg(Image.fromarray(as_bytes(found.tile_arrays()[0])), 92)
+    return encode_jpeg(Image.fromarray(to_uint8(result.tile_arrays()[0])), 92)
 
 
 def list_presets() -> list[list[str]]:

@@ -9,8 +9,8 @@ from torch import nn
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.shared_state import SharedState
 from convscope.errors import NotApplicableError
-from convscope.report.chapters import network as chapter
-from convscope.results import cell_text
+from convscope.report.chapters import network_chapter as chapter
+from convscope.results import format_cell
 from convscope.view.convolution_arithmetic import Sweep, convolution_arithmetic, summary
 from convscope.view.table import layer_table
 
@@ -22,12 +22,12 @@ def strip(state: SharedState, _request: PageRequest) -> Answer:
 
 def _strip(state: SharedState) -> Answer:
     with state.network() as net:
-        told, table = chapter(net), layer_table(net)
+        texts, table = chapter(net), layer_table(net)
     return {
-        "intro": told.intro,
-        "boxes": [asdict(box) for box in told.boxes],
+        "intro": texts.intro,
+        "boxes": [asdict(box) for box in texts.boxes],
         "columns": list(table.columns),
-        "rows": [[cell_text(cell) for cell in row] for row in table.rows],
+        "rows": [[format_cell(cell) for cell in row] for row in table.rows],
         "code": "convscope.layer_table(net)",
     }
 

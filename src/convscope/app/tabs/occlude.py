@@ -17,7 +17,7 @@ from convscope.errors import ArgumentError
 from convscope.objectives.scores import Scores
 from convscope.progress import ShouldStop
 from convscope.results import Heatmap
-from convscope.results.base import as_array
+from convscope.results.base import to_numpy
 
 TOP = 5
 MAX_WINDOWS = 4096  # windows; a finer stride shows no more
@@ -31,14 +31,14 @@ def occlude_job(state: SharedState, request: PageRequest, stop: ShouldStop) -> I
     fill = request.text("fill", "grey")
     _check(side, window, stride, fill)
     options: dict[str, Any] = {"window": window, "stride": stride, "fill": fill}
-    found = yield from stream_job(
+    result = yield from stream_job(
         state,
         lambda net, progress, should_stop: occlusion_by_class(
             net, photo.pixels, top=TOP, **options, progress=progress, should_stop=should_stop
         ),
         stop,
     )
-    yield {**_answer(state, photo, found), **options, "done": True}
+    yield {**_answer(state, photo, result), **options, "done": True}
 
 
 def _check(side: int, window: int, stride: int, fill: str) -> None:
@@ -50,25 +50,25 @@ def _check(side: int, window: int, stride: int, fill: str) -> None:
         raise ArgumentError(msg)
 
 
-def _answer(state: SharedState, photo: Photograph, found: Heatmap) -> Answer:
+def _answer(state: SharedState, photo: Photograph, result: Heatmap) -> Answer:
     scored = Scores.of(state.activations(photo))
     clean, classes = scored.probabilities()[0], scored.ranked(TOP)[0].tolist()
-    drops = clean[classes, None, None] - found.values.cpu()  # how much a window takes away
+    drops = clean[classes, None, None] - result.values.cpu()  # how much a window takes away
     top = drops.clamp(min=0).amax()
-    lost = replace(found, values=drops).placed()
-    words = found.recipe.parameters
+    lost = replace(result, values=drops).placed()
+    words = result.recipe.parameters
     return {
-        "grid": list(found.values.shape[-2:]),
+        "grid": list(result.values.shape[-2:]),
         "classes": [
             {
                 "number": c,
                 "label": state.net.class_label(c),
                 "share": float(clean[c]),
-                "shares": [round(v, 4) for v in found.values[place].flatten().tolist()],
+                "shares": [round(v, 4) for v in result.values[place].flatten().tolist()],
                 "heat": encode_heatmap(
-                    as_array(lost[place].clamp(min=0)), photo.view.size, float(top)
+                    to_numpy(lost[place].clamp(min=0)), photo.view.size, float(top)
                 ),
-                "worst": float(found.values[place].min()),
+                "worst": float(result.values[place].min()),
             }
             for place, c in enumerate(classes)
         ],

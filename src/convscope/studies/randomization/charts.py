@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from convscope.results import Beside, Chart, Pictures, Recipe, Result
+from convscope.results import Chart, Pictures, Recipe, Result, SideBySide
 from convscope.studies.randomization import corruptions as inputs
 from convscope.studies.randomization.networks import SIDE
-from convscope.studies.randomization.train import SMALL, Run
+from convscope.studies.randomization.train import FITTED_LOSS, Run
 
 Curves = Mapping[tuple[str, str], Run]  # (network, input) -> run
 Points = Mapping[
@@ -21,13 +21,13 @@ _MOST_FILTERS = 64
 
 def charts(curves: Curves, points: Points, recipe: Recipe) -> dict[str, Chart]:
     """Loss against steps; and, where labels were corrupted, time to fit and error against it."""
-    found = {"loss": _losses(curves, recipe)}
+    result = {"loss": _losses(curves, recipe)}
     shares = {share for _, share in points}
     if len(shares) > 1:
         if any(run.steps_to_fit is not None for run, _ in points.values()):
-            found["time-to-fit"] = _times(points, recipe)
-        found["test-error"] = _errors(points, recipe)
-    return found
+            result["time-to-fit"] = _times(points, recipe)
+        result["test-error"] = _errors(points, recipe)
+    return result
 
 
 def _losses(curves: Curves, recipe: Recipe) -> Chart:
@@ -35,7 +35,7 @@ def _losses(curves: Curves, recipe: Recipe) -> Chart:
     for (network, title), run in curves.items():
         steps = [float(k * run.steps) for k in range(1, len(run.loss) + 1)]
         panels.setdefault(network, {})[title] = (steps, run.loss)
-    return Chart(panels, "training step", "training loss", recipe, told_in_words(curves))
+    return Chart(panels, "training step", "training loss", recipe, describe_curves(curves))
 
 
 def _times(points: Points, recipe: Recipe) -> Chart:
@@ -45,7 +45,7 @@ def _times(points: Points, recipe: Recipe) -> Chart:
             xs, ys = lines.setdefault(network, ([], []))
             xs.append(share)
             ys.append(float(run.steps_to_fit))
-    panel = {f"time until the loss is {SMALL:g}": lines}
+    panel = {f"time until the loss is {FITTED_LOSS:g}": lines}
     return Chart(panel, "share of random labels", "training steps", recipe)
 
 
@@ -64,7 +64,7 @@ def first_layers(curves: Curves, recipe: Recipe) -> dict[str, Result]:
     true, random = inputs.TITLES[inputs.TRUE], inputs.TITLES[inputs.LABELS]
     networks = dict.fromkeys(network for network, _ in curves)
     return {
-        f"filters-{network.replace(' ', '-').lower()}": Beside(
+        f"filters-{network.replace(' ', '-').lower()}": SideBySide(
             {
                 f"{network}, {title}": Pictures(
                     first_filters(curves[network, title].module), recipe, signed=True
@@ -87,7 +87,7 @@ def first_filters(module: nn.Module) -> Tensor:
     return torch.empty_like(weight, memory_format=torch.contiguous_format).copy_(weight)
 
 
-def told_in_words(curves: Curves) -> str:
+def describe_curves(curves: Curves) -> str:
     """Which input was fitted first and which last, network by network, and which never."""
     sentences = []
     for network in dict.fromkeys(name for name, _ in curves):
@@ -96,6 +96,6 @@ def told_in_words(curves: Curves) -> str:
         fitted = sorted((steps, title) for title, steps in times.items() if steps is not None)
         never = [title for title, steps in times.items() if steps is None]
         order = " < ".join(f"{title} ({steps})" for steps, title in fitted)
-        words = f"{network}: steps until the loss is {SMALL:g}: {order or 'none got there'}"
+        words = f"{network}: steps until the loss is {FITTED_LOSS:g}: {order or 'none got there'}"
         sentences.append(f"{words}; not yet: {', '.join(never)}." if never else f"{words}.")
     return " ".join(sentences)

@@ -42,7 +42,9 @@ class Samples:
         return len(self.labels)
 
 
-def made(name: str, samples: Samples, corruption: float, seed: int, *, held_out: bool) -> Samples:
+def make_input(
+    name: str, samples: Samples, corruption: float, seed: int, *, held_out: bool
+) -> Samples:
     """One of the six inputs.
 
     Args:
@@ -61,11 +63,11 @@ def made(name: str, samples: Samples, corruption: float, seed: int, *, held_out:
     own = torch.Generator().manual_seed(2 * seed + 1 + held_out)
     if name in (PARTLY, LABELS):
         share = 1.0 if name == LABELS else corruption
-        return samples if held_out else corrupted(samples, share, own)
+        return samples if held_out else corrupt_labels(samples, share, own)
     if name == SHUFFLED:
-        return replace(samples, pixels=shuffled(samples.pixels, shared))
+        return replace(samples, pixels=shuffle_pixels(samples.pixels, shared))
     if name == PIXELS:
-        return replace(samples, pixels=scattered(samples.pixels, own))
+        return replace(samples, pixels=permute_each(samples.pixels, own))
     if name == GAUSSIAN:
         return replace(samples, pixels=noise_like(samples.pixels, own))
     return samples
@@ -82,20 +84,20 @@ def check_input(name: str) -> None:
         raise ArgumentError(msg)
 
 
-def corrupted(samples: Samples, share: float, generator: torch.Generator) -> Samples:
+def corrupt_labels(samples: Samples, share: float, generator: torch.Generator) -> Samples:
     """Each label is drawn anew with probability `share`, evenly from all classes."""
     drawn = torch.randint(samples.classes, samples.labels.shape, generator=generator)
     chosen = torch.rand(samples.labels.shape, generator=generator, dtype=torch.float32) < share
     return replace(samples, labels=torch.where(chosen, drawn, samples.labels))
 
 
-def shuffled(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def shuffle_pixels(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """The places of the pixels change, in all pictures in the same way."""
     order = torch.randperm(pixels[0, 0].numel(), generator=generator)
     return pixels.flatten(2)[:, :, order].view_as(pixels)
 
 
-def scattered(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def permute_each(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """The places of the pixels change, in each picture in its own way."""
     places = pixels[0, 0].numel()
     orders = torch.stack([torch.randperm(places, generator=generator) for _ in pixels])
@@ -110,7 +112,7 @@ def noise_like(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return mean + deviation * torch.randn(pixels.shape, generator=generator, dtype=torch.float32)
 
 
-def whitened(pixels: Tensor) -> Tensor:
+def whiten(pixels: Tensor) -> Tensor:
     """Each picture by itself to mean 0 and deviation 1, as the paper's networks are fed.
 
     A picture of one colour becomes zeros: no deviation is taken below that of a single bright

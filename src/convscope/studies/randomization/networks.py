@@ -54,9 +54,9 @@ def inception(classes: int = 10, *, norm: bool = True) -> nn.Sequential:
     """
 
     def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-        found = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+        result = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
         norms = [nn.BatchNorm2d(outputs, affine=False)] if norm else []
-        return nn.Sequential(found, *norms, nn.ReLU())
+        return nn.Sequential(result, *norms, nn.ReLU())
 
     def mixed(inputs: int, ones: int, threes: int) -> nn.Module:
         return Beside(conv(inputs, ones, 1), conv(inputs, threes, 3))

@@ -77,14 +77,14 @@ def _read(folder: Path, count: int, seed: int, said: str = "") -> Samples:
 
 
 def _classes(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    if len(found) < 2:
+    result = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if len(result) < 2:
         msg = (
             f"{folder} must hold a folder of photographs for each of at least two classes, or "
             f"train/CLASS and val/CLASS, or {CIFAR} as CIFAR-10 is unpacked."
         )
         raise ImageError(msg)
-    return found
+    return result
 
 
 def _cifar(folder: Path, count: int, *, train: bool) -> Samples:
@@ -92,15 +92,15 @@ def _cifar(folder: Path, count: int, *, train: bool) -> Samples:
     from torchvision.datasets import CIFAR10
 
     try:
-        found = CIFAR10(folder, train=train)
+        result = CIFAR10(folder, train=train)
     except RuntimeError as error:
         msg = f"{folder / CIFAR} is incomplete ({error}); unpack cifar-10-python.tar.gz again."
         raise ImageError(msg) from None
-    if len(found.data) < count:
-        msg = f"CIFAR-10 holds {len(found.data)} photographs of this kind, not {count}."
+    if len(result.data) < count:
+        msg = f"CIFAR-10 holds {len(result.data)} photographs of this kind, not {count}."
         raise ArgumentError(msg)
-    pixels = torch.from_numpy(found.data[:count]).permute(0, 3, 1, 2).float() / 255
-    return Samples(centre(pixels), torch.tensor(found.targets[:count]), len(found.classes))
+    pixels = torch.from_numpy(result.data[:count]).permute(0, 3, 1, 2).float() / 255
+    return Samples(centre(pixels), torch.tensor(result.targets[:count]), len(result.classes))
 
 
 def centre(pixels: Tensor) -> Tensor:

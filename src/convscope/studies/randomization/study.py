@@ -12,13 +12,13 @@ import torch
 from convscope.errors import ArgumentError, StoppedError, closest
 from convscope.interrupts import deferred_signals
 from convscope.progress import Progress, Reporter, ShouldStop
-from convscope.randomness import FEW, checked
+from convscope.randomness import NUMPY_MAX_SEED, check_seed
 from convscope.results import Cell, Findings, Recipe, Table
 from convscope.studies.randomization import corruptions as inputs
-from convscope.studies.randomization.charts import charts, first_layers, told_in_words
+from convscope.studies.randomization.charts import charts, describe_curves, first_layers
 from convscope.studies.randomization.networks import DESIGNS
 from convscope.studies.randomization.photographs import photographs
-from convscope.studies.randomization.train import Run, Task, accuracy, learn
+from convscope.studies.randomization.train import Run, Task, accuracy, fit
 
 COLUMNS = (
     *("network", "parameters", "input", "corruption", "steps", "steps to fit", "loss"),
@@ -118,7 +118,7 @@ def randomization_study(
     """
     cases, place = _cases(networks, given, corruptions), _device(device)
     _check(most, decay)
-    checked(seed, FEW)
+    check_seed(seed, NUMPY_MAX_SEED)
     samples, tests = photographs(folder, count, held_out, seed)
     setup = {"count": count, "classes": samples.classes, "photographs": _mark(samples)}
     runs: dict[Case, tuple[Run, float]] = {}
@@ -128,9 +128,9 @@ def randomization_study(
             break
         reporter.done, reporter.what = k * most, f"{DESIGNS[case.design].title}, {case.title}"
         task = Task(case.name, case.design, most, seed, decay, setup)
-        seen = inputs.made(case.given, samples, case.corruption, seed, held_out=False)
-        run = learn(task, seen, Path(state), reporter, device=place)
-        test = inputs.made(case.given, tests, case.corruption, seed, held_out=True)
+        inputs_ = inputs.make_input(case.given, samples, case.corruption, seed, held_out=False)
+        run = fit(task, inputs_, Path(state), reporter, device=place)
+        test = inputs.make_input(case.given, tests, case.corruption, seed, held_out=True)
         runs[case] = run, accuracy(run, test)
     if not runs:
         msg = "The study was stopped before its first epoch ended."
@@ -205,7 +205,7 @@ def _findings(runs: dict[Case, tuple[Run, float]], recipe: Recipe) -> Findings:
     }
     table = Table(COLUMNS, rows, replace(recipe, method="randomization_study table"))
     drawn = {**charts(curves, points, recipe), **first_layers(curves, recipe)}
-    return Findings({**drawn, "table": table}, told_in_words(curves))
+    return Findings({**drawn, "table": table}, describe_curves(curves))
 
 
 def _row(case: Case, run: Run, test: float) -> list[Cell]:

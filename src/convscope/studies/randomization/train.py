@@ -18,17 +18,17 @@ from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError, LoadError
 from convscope.progress import Reporter
 from convscope.randomness import forked_generator
-from convscope.studies.randomization.corruptions import Samples, whitened
+from convscope.studies.randomization.corruptions import Samples, whiten
 from convscope.studies.randomization.networks import DESIGNS
-from convscope.synthesis.forward_backward import gains_by_bfloat16
+from convscope.synthesis.forward_backward import is_bfloat16_faster
 
 CPU = torch.device("cpu")
 BATCH = 128
 MOMENTUM = 0.9
 DECAY = 0.95  # of the learning rate, for every EPOCH photographs seen
 EPOCH = 50_000  # photographs in an epoch of the paper, which trains on all of CIFAR-10
-SMALL = 0.1  # the loss at which an input counts as fitted
-ZERO = 0.01  # the loss at which there is nothing left to learn
+FITTED_LOSS = 0.1  # the loss at which an input counts as fitted
+ZERO_LOSS = 0.01  # the loss at which there is nothing left to learn
 PATIENT = 10  # epochs at this loss after which it is done although not all are right: a photograph
 # that is in the set twice, with two random labels, cannot be answered right both times
 SAVE_EVERY = 10.0  # seconds
@@ -86,19 +86,19 @@ class Run:
 
         Also where the loss has long been nothing.
         """
-        done = bool(self.loss) and self.accuracy[-1] == 1 and self.loss[-1] <= ZERO
+        done = bool(self.loss) and self.accuracy[-1] == 1 and self.loss[-1] <= ZERO_LOSS
         last = self.loss[-PATIENT:]
-        return done or (len(last) == PATIENT and max(last) <= ZERO)
+        return done or (len(last) == PATIENT and max(last) <= ZERO_LOSS)
 
     @property
     def steps_to_fit(self) -> int | None:
         """Steps until the mean loss of an epoch was small; None where it never was."""
-        small = (k for k, loss in enumerate(self.loss, 1) if loss <= SMALL)
+        small = (k for k, loss in enumerate(self.loss, 1) if loss <= FITTED_LOSS)
         first = next(small, None)
         return None if first is None else first * self.steps
 
 
-def learn(
+def fit(
     task: Task,
     samples: Samples,
     folder: Path,
@@ -119,7 +119,7 @@ def learn(
     _resume(run, task, file)
     reporter = reporter or Reporter(task.most, task.name)
     reporter.done += len(run.loss)
-    images, labels = whitened(samples.pixels).to(device), samples.labels.to(device)
+    images, labels = whiten(samples.pixels).to(device), samples.labels.to(device)
     saved = time.monotonic()
     while not run.learnt and len(run.loss) < task.most:
         _epoch(run, task, images, labels)
@@ -164,9 +164,9 @@ def _epoch(run: Run, task: Task, images: Tensor, labels: Tensor) -> None:
     run.seconds += time.monotonic() - start
 
 
-def _set_rate(run: Run, task: Task, seen: int) -> None:
+def _set_rate(run: Run, task: Task, images_seen: int) -> None:
     for group in run.optimizer.param_groups:
-        group["lr"] = DESIGNS[task.design].rate * DECAY ** (seen // EPOCH)
+        group["lr"] = DESIGNS[task.design].rate * DECAY ** (images_seen // EPOCH)
 
 
 def _step(run: Run, images: Tensor, labels: Tensor) -> tuple[float, int]:
@@ -182,7 +182,7 @@ def _step(run: Run, images: Tensor, labels: Tensor) -> tuple[float, int]:
 
 def _fast(device: torch.device) -> AbstractContextManager[Any]:
     """bfloat16 where the device gains by it."""
-    if gains_by_bfloat16(device):
+    if is_bfloat16_faster(device):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
@@ -192,7 +192,7 @@ def accuracy(run: Run, samples: Samples) -> float:
     """Share of photographs whose class comes first."""
     run.module.eval()
     device = next(run.module.parameters()).device
-    parts = whitened(samples.pixels).to(device).split(500)
+    parts = whiten(samples.pixels).to(device).split(500)
     scores = torch.cat([run.module(part) for part in parts]).cpu()
     return float((scores.argmax(1) == samples.labels).float().mean())
 

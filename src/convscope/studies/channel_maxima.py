@@ -52,8 +52,8 @@ def channel_maxima(
         maps = net.run(pixels, (layer,))[layer][:, list(channels)]
         return last - first, [_highest(maps[:, k], first) for k in range(len(channels))]
 
-    for count, found in in_batches(len(photographs), min(64, net.max_batch_size()), highest):
-        best = list(map(_better, best, found))
+    for count, result in in_batches(len(photographs), min(64, net.max_batch_size()), highest):
+        best = list(map(_better, best, result))
         if reporter:
             reporter.advance(count)
     return [one for one in best if one is not None]
