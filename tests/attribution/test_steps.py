@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import convscope as cs
+from convscope.attribution.fullgrad import decompose_score
 from convscope.errors import NotApplicableError
 
 SIZE, CLASSES = 16, 4
@@ -95,6 +96,17 @@ def test_ablation_cam_says_that_it_cannot_exchange_them():
     _, net = loaded("steps first", 3)
     with pytest.raises(NotApplicableError, match="has 3 maps of each image in its batch"):
         cs.cam(net, torch.rand(1, 3, SIZE, SIZE), 1, method="ablationcam")
+
+
+@pytest.mark.parametrize(("kind", "steps"), KINDS)
+def test_the_parts_of_fullgrad_have_their_places_and_sum_to_the_score(kind, steps):
+    _, net = loaded(kind, steps)
+    pixels = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    inputs, maps, rest = decompose_score(net, pixels, cs.logit(1))
+    assert [(2, 5 * steps, 16, 16), (2, 6 * steps, 8, 8)] == [tuple(m.shape) for m in maps]
+    total = inputs.flatten(1).sum(1) + sum(m.flatten(1).sum(1) for m in maps) + rest
+    torch.testing.assert_close(total, net.score(cs.logit(1), pixels), rtol=1e-4, atol=1e-5)
+    assert (2, SIZE, SIZE) == cs.cam(net, pixels, 1, method="fullgrad").values.shape
 
 
 class Windows(nn.Module):

@@ -399,7 +399,7 @@ def finercam(net: Network, pixels: Tensor, objective: Objective, layer: str) -> 
 @torch.no_grad()
 def eigencam_map(net: Network, pixels: Tensor, _objective: Objective, layer: str) -> Tensor:
     """`eigencam` of the activations alone: the pass ends at the layer, and no score is needed."""
-    a = net.layers.to_nchw(net.run(pixels, (layer,))[layer], layer)
+    a = net.to_nchw(net.run(pixels, (layer,))[layer], layer, pixels)
     if not a.isfinite().all():
         msg = f"{net.name} gives activations at {layer} that are not finite (NaN or infinity)."
         raise NotApplicableError(msg)

@@ -103,13 +103,20 @@ def _decompose_batch(
         if gradient is None:
             continue
         contribution = _bias_contribution(gradient, bias).float()
-        if len(contribution) != len(input_part):  # windows, all of one photograph
+        if _has_steps(net, run):
+            maps[run] = net.to_nchw(contribution, run, pixels)
+        elif len(contribution) != len(input_part):  # windows, all of one photograph
             spaceless = spaceless + contribution.sum()
         elif contribution.dim() == 4:
             maps[run] = contribution
         else:
             spaceless = spaceless + contribution.flatten(1).sum(1)
     return input_part, maps, spaceless
+
+
+def _has_steps(net: Network, run: str) -> bool:
+    layout = net.layers.layout(run)
+    return layout is not None and layout.steps > 1
 
 
 def window_layers(net: Network) -> list[str]:
