@@ -91,3 +91,30 @@ def test_two_required_inputs():
 
     with pytest.raises(NotApplicableError, match=r"mine needs 2 inputs, forward\(x, y\)"):
         _ = convscope.Network(Two(), name="mine", input_size=(24, 24)).layers
+
+
+def test_an_inner_module_that_lacks_an_input_is_named():
+    class Masked(nn.Module):
+        def forward(this, x, *, mask):  # noqa: N805 - as some write it
+            return x * mask
+
+    class Outer(Refusing):
+        def __init__(self):
+            super().__init__()
+            self.masked = Masked()
+
+        def forward(this, x):  # noqa: N805
+            return this.masked(x)
+
+    with pytest.raises(NotApplicableError) as caught:
+        _ = convscope.Network(Outer(), name="mine", input_size=(24, 24)).layers
+    sentence = str(caught.value)
+    assert sentence.startswith("mine fails in its own forward pass (TypeError: ")
+    assert "missing 1 required keyword-only argument: 'mask'; in masked; test_module" in sentence
+
+
+@pytest.mark.parametrize("key", ["shape", "24"])
+def test_words_that_only_look_like_a_size(key):
+    net = convscope.Network(Refusing(KeyError(key)), name="mine", input_size=(24, 24))
+    with pytest.raises(NotApplicableError, match="mine fails in its own forward pass .KeyError: "):
+        _ = net.layers

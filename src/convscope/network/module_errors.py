@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from convscope.errors import ConvscopeError, NotApplicableError
 
 _OF_SIZE = re.compile(
-    r"\b(sizes?|shapes?|pixels?|px|resolution|height|width|dimensions?|divisible|multiple of|kernel)\b",
+    r"\b(sizes?|shapes?|pixels?|px|resolution|height|width|divisible|multiple of|kernel)\b",
     re.IGNORECASE,
 )
 Place = tuple[FrameType, int]  # a frame of the traceback and the line that it had reached
@@ -83,10 +83,9 @@ def _sentence(
             "passes fixed values for the rest."
         )
     reason = _reason(error)
-    of_size = bool(_OF_SIZE.search(words)) or {str(height), str(width)} & set(
-        re.findall(r"\d+", words)
-    )
-    if of_size:
+    numbers = set(re.findall(r"\d+", words))
+    names_size = bool(_OF_SIZE.search(words)) or not numbers.isdisjoint((str(height), str(width)))
+    if names_size and isinstance(error, RuntimeError | ValueError | AssertionError):
         return (
             f"{name} cannot compute on pictures of {height} by {width} pixels ({reason}{place}); "
             "if it takes another size, give that as size=."
@@ -120,7 +119,7 @@ def _users_line(frames: list[Place]) -> list[str]:
 
 def _innermost_module(frames: list[Place], module: nn.Module) -> str:
     names = {child: name for name, child in module.named_modules()}
-    called = [frame.f_locals.get("self") for frame, _ in frames]
+    called = [_receiver(frame) for frame, _ in frames]
     inside = [names[one] for one in called if isinstance(one, nn.Module) and one in names]
     return inside[-1] if inside else ""
 
@@ -128,9 +127,14 @@ def _innermost_module(frames: list[Place], module: nn.Module) -> str:
 def _inside_forward(frames: list[Place], module: nn.Module) -> bool:
     """Whether the network's own forward was reached."""
     return any(
-        frame.f_locals.get("self") is module and frame.f_code.co_name == "forward"
-        for frame, _ in frames
+        _receiver(frame) is module and frame.f_code.co_name == "forward" for frame, _ in frames
     )
+
+
+def _receiver(frame: FrameType) -> object:
+    """The first argument of a call, which need not be named self."""
+    code = frame.f_code
+    return frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
 
 
 def _signature(module: nn.Module) -> str:
