@@ -106,6 +106,24 @@ def test_a_projection_is_no_head(tmp_path):
         loaded("resnet18", state, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("inception_v3", {"aux_logits": False, "init_weights": False}),
+        ("googlenet", {"aux_logits": False, "init_weights": False}),
+        ("deeplabv3_mobilenet_v3_large", {"aux_loss": False, "weights_backbone": None}),
+        ("ssdlite320_mobilenet_v3_large", {"weights_backbone": None}),
+    ],
+)
+def test_extra_heads_and_heads_of_several_layers(name, options, tmp_path):
+    expected = models.get_model(name, weights=None, num_classes=3, **options).state_dict()
+    net, said = loaded(name, expected, tmp_path)
+    found = net.module.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert f"w.pth has 3 classes, so {name} was built with as many outputs" in said[0]
+
+
 def hidden_layers():
     module = models.resnet18()
     module.fc = nn.Sequential(nn.Linear(512, 8), nn.ReLU(), nn.Linear(8, 2))

@@ -89,7 +89,8 @@ def _fit_to_file(
     module = _build_model(name, entry)
     own = module.state_dict()
     options: dict[str, Any] = {}
-    if any(".aux" in f".{key}" for key in own) and not any("aux" in key for key in state_dict):
+    has_aux = any(".aux" in f".{key}".lower() for key in own)
+    if has_aux and not any("aux" in key.lower() for key in state_dict):
         options["aux_loss" if "aux_classifier.0.weight" in own else "aux_logits"] = False
         module = _build_model(name, entry, **options)
     state_dict = with_own_head_names(state_dict, module, own_classes, file, partial=partial)
