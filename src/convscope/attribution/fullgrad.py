@@ -70,9 +70,9 @@ def _decompose(
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """The same with the maps by the runs of modules, `name#run`, that they come from."""
     net.check_weights_loaded(objective.layers)
-    if len(pixels) == 1 or not window_layers(net):
+    if len(pixels) == 1 or not (net.repeatability.alone or window_layers(net)):
         return _decompose_batch(net, pixels, objective)
-    each = [  # which windows are whose is not known
+    each = [  # which windows are whose is not known, or images change each other's answers
         _decompose_batch(net, image, objective.for_images(i, i + 1))
         for i, image in enumerate(pixels.split(1))
     ]
@@ -155,7 +155,7 @@ def _captured(
             biases |= dict.fromkeys(runs, Bias(bias, channels_last=isinstance(module, nn.Linear)))
     inner_layers = [name for name in objective.layers if name not in (INPUT, OUTPUT)]
     locations |= {name: net.layers.location(name) for name in inner_layers}
-    with capture(locations) as values:
+    with net.one_pass(), capture(locations) as values:
         values[OUTPUT] = net.forward(x)
     # What comes from weights alone, as the position biases of Swin V2, has no gradient.
     return values, {

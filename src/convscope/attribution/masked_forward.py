@@ -24,11 +24,15 @@ def masked_scores(
 ) -> Tensor:
     """Score of one input (1, C, H, W) of the module under each of (B, 1, H, W) masks, (B,)."""
     net.check_weights_loaded(objective.layers)
+    if len(masks) > 1 and net.repeatability.alone:
+        return torch.cat(
+            [masked_scores(net, objective, x, mask, precision=precision) for mask in masks.split(1)]
+        )
     locations = {n: net.layers.location(n) for n in objective.layers if n not in (INPUT, OUTPUT)}
     autocast = autocast_context(x.device, precision)
     with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad(), autocast:
         masked = (x * masks.to(x)).contiguous(memory_format=net.memory_format)
-        with capture(locations, stop=OUTPUT not in objective.layers) as captured:
+        with net.one_pass(), capture(locations, stop=OUTPUT not in objective.layers) as captured:
             captured[OUTPUT] = net.forward(masked)
     values = {INPUT: masked, **captured}
     read = {n: as_float32(values[n]) for n in objective.layers}
@@ -44,6 +48,8 @@ def preprocessed(net: Network, image: Tensor) -> Tensor:
 
 def masked_batch_size(net: Network, image: Tensor) -> int:
     """How many masked versions of a photograph are run at once."""
+    if net.repeatability.alone:
+        return 1
     scale = image[0, 0].numel() / (net.input_size[0] * net.input_size[1])
     fitting = int(ACTIVATION_BYTES / max(1.0, scale * net.layers.bytes_per_image))
     on_gpu = net.device.type == "cuda"

@@ -94,7 +94,9 @@ class OcclusionPanels(Result):
     def words(self) -> str:
         """A description of the figure."""
         low = float(self.probability.min())
-        return f"Five panels: with a window in the worst place {low:.0%} is left of the class"
+        return self.recipe.annotated(
+            f"Five panels: with a window in the worst place {low:.0%} is left of the class"
+        )
 
     def __len__(self) -> int:
         """One photograph."""

@@ -32,6 +32,7 @@ def print_path(path: Path) -> None:
 def save_and_print(result: Pictures, path: Path) -> Path:
     """Write pictures and print where."""
     print_path(path := result.save(path))
+    _print_note(result)
     return path
 
 
@@ -44,6 +45,15 @@ def print_scores(result: Table, title: str) -> None:
     named = zip(list(result.columns)[1:], lines, strict=True)
     turned = Turned(columns, [[name, *cells] for name, cells in named], result.recipe)
     _print(turned, title)
+    _print_note(result)
+
+
+def _print_note(result: Pictures | Table) -> None:
+    """Print what a result says about its network, where it says anything."""
+    from convscope.errors import printable
+
+    if result.recipe.note:
+        typer.echo(printable(result.recipe.note), err=True)
 
 
 @contextmanager
@@ -113,6 +123,7 @@ def table(result: Table, out: Path | None, *, as_json: bool, title: str) -> None
     if out is not None:
         path = result.save(out)
         typer.echo(printable(str(path)), err=as_json)
+    _print_note(result)
 
 
 def _print(result: Table, title: str) -> None:

@@ -156,7 +156,9 @@ class EmbeddingMap(Result):
 
     def words(self) -> str:
         """A description of the map."""
-        return f"{len(self.names)} photographs as {self.recipe.network} sees them ({self.recipe.method})"
+        return self.recipe.annotated(
+            f"{len(self.names)} photographs as {self.recipe.network} sees them ({self.recipe.method})"
+        )
 
     def __repr__(self) -> str:
         """How many, from where."""

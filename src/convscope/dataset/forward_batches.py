@@ -117,6 +117,13 @@ def forward_with_readers(
     net.check_weights_loaded(layers)
     if head is not None and not _is_input_loaded(net, head):
         net.check_weights_loaded()
+    if len(pixels) > 1 and net.repeatability.alone:
+        each = [
+            _read_values(net, image, layers, head=head, whole=whole) for image in pixels.split(1)
+        ]
+        for name in each[0]:
+            reader(name, torch.cat([values[name] for values in each]))
+        return
 
     def look(name: str, value: Tensor) -> None:
         value = value.dequantize() if value.is_quantized else value
@@ -129,7 +136,7 @@ def forward_with_readers(
     inputs_of = {CODE: head} if head is not None else {}
     with net.exclusive(), torch.inference_mode():
         x = net.preprocess(pixels)
-        with inspect(locations, look, inputs_of=inputs_of, stop=not whole):
+        with net.one_pass(), inspect(locations, look, inputs_of=inputs_of, stop=not whole):
             scores = as_float32(net.forward(x))
             if net.layers.all_loaded:
                 reader(OUTPUT, scores)
@@ -140,6 +147,19 @@ def _is_input_loaded(net: Network, module: nn.Module) -> bool:
         return True
     rows = (row for row in net.layers if net.layers.location(row.name).source is module)
     return net.layers.is_input_loaded(next(rows), module)
+
+
+def _read_values(
+    net: Network, image: Tensor, layers: Sequence[str], *, head: nn.Module | None, whole: bool
+) -> dict[str, Tensor]:
+    """What a reader is shown for one photograph, (1, ...) each."""
+    values: dict[str, Tensor] = {}
+
+    def keep(name: str, value: Tensor) -> None:
+        values[name] = value.clone()
+
+    forward_with_readers(net, image, layers, keep, head=head, whole=whole)
+    return values
 
 
 def as_maps(value: Tensor, layers: Layers, layer: str) -> Tensor:

@@ -111,6 +111,8 @@ class PartialForward:
     @property
     def batch_size(self) -> int:
         """How many variants are run at once."""
+        if self.net.repeatability.alone:
+            return 1
         if not self.uses_replay:
             return min(MAX_BATCH_SIZE, self.net.max_batch_size())
         free_memory = free_bytes(self.net.device) // 8
@@ -127,6 +129,10 @@ class PartialForward:
             Everything in `read_layers`, B of each, in float32 (float64 for a network in float64:
             differences of scores need full precision).
         """
+        if len(variants) > 1 and self.net.repeatability.alone:
+            each = [self.run(variant) for variant in variants.split(1)]
+            joined = {name: torch.cat([one[name] for one in each]) for name in self.read_layers}
+            return self.net.wrap_activations(joined, len(variants))
         with self._eval_no_grad():
             # In-place layers cannot write into what was made in inference mode.
             variants_copy = variants.clone() if variants.is_inference() else variants
@@ -149,7 +155,12 @@ class PartialForward:
 
     @contextmanager
     def _eval_no_grad(self) -> Iterator[None]:
-        with self.net.exclusive(), torch.inference_mode(mode=False), torch.no_grad():
+        with (
+            self.net.exclusive(),
+            torch.inference_mode(mode=False),
+            torch.no_grad(),
+            self.net.one_pass(),
+        ):
             yield
 
     def _record_pass(self, earlier: PartialForward | None) -> tuple[Recording, dict[str, Tensor]]:
@@ -206,10 +217,11 @@ class PartialForward:
 
     def _matches_full_pass(self) -> bool:
         """Whether replaying the layer's own value, twice in a batch, gives what the plain pass gave."""
+        count = 1 if self.net.repeatability.alone else 2
         try:
             with self._eval_no_grad():
-                values = self._replay_pass(torch.cat([self.value, self.value]))
-                replayed = self._activations(values, 2)
+                values = self._replay_pass(torch.cat([self.value] * count))
+                replayed = self._activations(values, count)
         except Exception:  # noqa: BLE001 - a network that cannot be run in part is run whole
             return False
         return all(

@@ -49,7 +49,7 @@ def without_each_channel(partial: PartialForward) -> tuple[PartialForward, Tenso
         without each of the C channels, (C, outputs). None where what follows the layer does not
         begin with a linear layer.
     """
-    if not partial.uses_replay or partial.value.dim() != 4:
+    if not partial.uses_replay or partial.value.dim() != 4 or partial.net.repeatability.alone:
         return None
     probes, kept_channels = _probe_values(partial.value)
     path = _PathToLinear(probes)

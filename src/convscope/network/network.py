@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Self, TypeVar, overload
@@ -28,11 +28,12 @@ from convscope.network.module import (
     convert_channels,
     expected_channels,
     has_lazy_modules,
-    preferred_memory_format,
     run_lazy_modules,
     unwrap,
 )
 from convscope.network.module_errors import explain_module_errors
+from convscope.network.module_state import registered_restored
+from convscope.network.repeatability import FirstPasses, Repeatability
 from convscope.network.rounding import RESCALE_FACTOR, may_be_rounding, zero_if_rounding
 from convscope.network.weights import cached_fingerprint, weights_by_name
 from convscope.objectives.makers import (
@@ -52,6 +53,7 @@ from convscope.objectives.outputs import (
     with_image_axis,
 )
 from convscope.objectives.scores import PROBABILITIES, ProbabilityRule
+from convscope.randomness import seeded_generators
 from convscope.tracing.folded_batch import fold_orders
 from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.layers import Layers
@@ -207,12 +209,10 @@ class Network:
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
             scores = partial(scores_in, selector=self.output)
             x = self.preprocess(image)
-            if x.shape[-2:] == image.shape[-2:]:
-                layers = Layers(trace(self.module, x, unloaded=unloaded, scores_in=scores))
-            else:
-                layers = Layers(
-                    trace(self.module, image, self.preprocess, unloaded, scores_in=scores)
-                )
+            moved = None if x.shape[-2:] == image.shape[-2:] else self.preprocess
+            with self.one_pass():
+                start = image if moved else x
+                layers = Layers(trace(self.module, start, moved, unloaded, scores_in=scores))
         layers.find_orders_with(partial(self._fold_orders, size))
         return layers
 
@@ -225,7 +225,8 @@ class Network:
         with self._exclusive_pass(), torch.no_grad():
             noise = self.preprocess(self._noise(size))
             try:
-                return fold_orders(self.module, locations, noise)
+                with self.one_pass():
+                    return fold_orders(self.module, locations, noise)
             except torch.OutOfMemoryError:
                 raise
             except Exception:  # noqa: BLE001 - one that takes no two images has no such layers
@@ -308,7 +309,7 @@ class Network:
         """
         if not (isinstance(images, Tensor) and images.dim() == 4):
             return self.read(images)
-        if images.shape[1] not in (3, self.channels):
+        if images.shape[1] != 3 and images.shape[1] != self.channels:  # which may take a pass
             msg = (
                 f"Photographs for {self.name} have the shape (N, {self.channels or 3}, H, W), but "
                 f"these have {tuple(images.shape)}."
@@ -326,8 +327,8 @@ class Network:
         """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
         return self._normalize(images).contiguous(memory_format=self.memory_format)
 
-    def _noise(self, size: tuple[int, int]) -> Tensor:
-        shape, generator = (1, 3, *size), torch.Generator().manual_seed(0)
+    def _noise(self, size: tuple[int, int], count: int = 1) -> Tensor:
+        shape, generator = (count, 3, *size), torch.Generator().manual_seed(0)
         return torch.rand(shape, generator=generator, dtype=torch.float32).to(self.device)
 
     def _grey_image(self) -> Tensor:
@@ -352,25 +353,59 @@ class Network:
         image = self._grey_image()
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
             self._run_lazy_modules()
+            with registered_restored(self.module):
+                return self._expected_channels()
+
+    def _expected_channels(self) -> int | None:
+        with seeded_generators(self.device):
             return expected_channels(self.module, self._grey_input())
 
-    @cached_per_network
+    @property
     def memory_format(self) -> torch.memory_format:
         """The memory format in which the module runs batches fastest."""
-        noise = self._noise(self.input_size)
-        with self._exclusive_pass(), torch.no_grad(), self.explain_errors(noise):
-            x = self._normalize(noise).contiguous()
-            try:
-                return preferred_memory_format(
-                    lambda x: as_float32(self._noted(scores_in(self.module(x), self.output))), x
-                )
-            except NotApplicableError:  # no scores by which formats could be compared
-                return torch.contiguous_format
+        return self._first_passes.memory_format
 
-    def _noted(self, output: Tensor) -> Tensor:
-        """The output for one image, whose shape tells which axis is that of the images."""
-        self.__dict__[_ONE_IMAGE] = output.shape
-        return output
+    @property
+    def repeatability(self) -> Repeatability:
+        """What a pass needs so that the answer depends on its photograph alone."""
+        return self._first_passes.repeatability
+
+    @property
+    def repeatability_note(self) -> str:
+        """What a result says where an answer depends on more than its photograph; "" elsewhere.
+
+        Also "" where nothing has run the network yet, as for its filters.
+        """
+        found: FirstPasses | None = self.__dict__.get("_first_passes")
+        return found.repeatability.words(self.name) if found else ""
+
+    @cached_per_network
+    def _first_passes(self) -> FirstPasses:
+        noise = self._noise(self.input_size, 3)
+        # The second reaches further than the first on both sides, the third less far.
+        noise = torch.stack([0.3 + 0.4 * noise[0], noise[1] ** 2, 0.4 + 0.2 * noise[2]])
+        with self._exclusive_pass(), torch.no_grad(), self.explain_errors(noise):
+            self._run_lazy_modules()
+            with registered_restored(self.module) as state:
+                if "channels" not in self.__dict__:
+                    self.__dict__["channels"] = self._expected_channels()
+                images = self._normalize(noise)
+                return FirstPasses.of(state, images, self._module_scores)
+
+    def _module_scores(self, x: Tensor) -> Tensor:
+        """What the module returns as scores, as it is, in a type of floats."""
+        scores = scores_in(self.module(x), self.output)
+        if len(x) == 1:  # whose shape tells which axis is that of the images
+            self.__dict__[_ONE_IMAGE] = scores.shape
+        scores = scores.dequantize() if scores.is_quantized else scores
+        return scores if scores.is_floating_point() else scores.float()
+
+    @contextmanager
+    def one_pass(self) -> Iterator[None]:
+        """Around each pass: seed and state for it, where its answer would else be another each time."""
+        needs = self.repeatability
+        with nullcontext() if needs.is_ordinary else needs.one_pass(self.device):
+            yield
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores for a batch of the module's own input, in the network's precision.
@@ -495,6 +530,8 @@ class Network:
         self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float = 1
     ) -> tuple[Activations, Tensor, list[Tensor]]:
         """Activations, the objective's scores, and their gradients times `scale`."""
+        if len(pixels) > 1 and self.repeatability.alone:
+            return self._gradients_one_by_one(objective, pixels, layers, scale)
         addresses = dict.fromkeys((*layers, *objective.layers))
         with self._exclusive_pass():  # to the end: checkpointed modules run again on the way back
             captured = self._capture(pixels, tuple(addresses), start_gradients=True)
@@ -513,6 +550,18 @@ class Network:
                 self._check_differentiable(objective, pixels)
                 raise
         return acts, scores.detach(), list(grads)
+
+    def _gradients_one_by_one(
+        self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float
+    ) -> tuple[Activations, Tensor, list[Tensor]]:
+        each = [
+            self._gradients(objective.for_images(i, i + 1), image, layers, scale)
+            for i, image in enumerate(pixels.split(1))
+        ]
+        activations, scores, grads = zip(*each, strict=True)
+        joined = {name: torch.cat([a[name] for a in activations]) for name in activations[0]}
+        at_layers = [torch.cat(of_layer) for of_layer in zip(*grads, strict=True)]
+        return self.wrap_activations(joined, len(pixels)), torch.cat(scores), at_layers
 
     def pixel_gradients(
         self, objective: Objective, pixels: Tensor, loss: Loss | None = None
@@ -584,7 +633,12 @@ class Network:
         return Activations(values, self.labels, layouts, probabilities=kind, count=count)
 
     def max_batch_size(self, memory_fraction: float = 0.25) -> int:
-        """How many photographs of `input_size` fit into a fraction of the free memory."""
+        """How many photographs of `input_size` fit into a fraction of the free memory.
+
+        One where images of a batch would change each other's answers.
+        """
+        if self.repeatability.alone:
+            return 1
         bytes_per_image = max(1, 2 * self.layers.bytes_per_image)
         return max(1, int(memory_fraction * free_bytes(self.device) / bytes_per_image))
 
@@ -601,11 +655,21 @@ class Network:
         locations = self._locations(layers)
         if not locations and OUTPUT not in layers:
             return {INPUT: pixels}
+        if len(pixels) > 1 and self.repeatability.alone:
+            each = [
+                self._capture(image, layers, start_gradients=start_gradients)
+                for image in pixels.split(1)
+            ]
+            joined = {name: torch.cat([one[name] for one in each]) for name in each[0]}
+            return {**joined, INPUT: pixels}
         with self._exclusive_pass(), self.explain_errors(pixels):
             x = self.preprocess(pixels)  # may run the module itself, so not inside `capture`
-            with capture(
-                locations, stop=OUTPUT not in layers, start_gradients=start_gradients
-            ) as captured:
+            with (
+                self.one_pass(),
+                capture(
+                    locations, stop=OUTPUT not in layers, start_gradients=start_gradients
+                ) as captured,
+            ):
                 captured[OUTPUT] = self.forward(x)
         self._check_all_ran(locations, captured)
         return {INPUT: pixels, **captured}

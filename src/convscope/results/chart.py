@@ -48,7 +48,8 @@ class Chart(Result):
 
     def words(self) -> str:
         """What it says, or what it shows."""
-        return self.sentence or f"{self.y} against {self.x}: {', '.join(self.panels)}"
+        shown = f"{self.y} against {self.x}: {', '.join(self.panels)}"
+        return self.recipe.annotated(self.sentence or shown)
 
     def __repr__(self) -> str:
         """What it says."""

@@ -72,7 +72,7 @@ class Film(Result):
 
     def words(self) -> str:
         """What it shows."""
-        return f"{self.sentence} ({len(self.frames)} frames)"
+        return self.recipe.annotated(f"{self.sentence} ({len(self.frames)} frames)")
 
     def __repr__(self) -> str:
         """What it shows."""

@@ -46,7 +46,7 @@ class SideBySide(Result):
 
     def words(self) -> str:
         """What stands beside what."""
-        return f"{self.recipe.method}: {' beside '.join(self.sheets)}"
+        return self.recipe.annotated(f"{self.recipe.method}: {' beside '.join(self.sheets)}")
 
     def __len__(self) -> int:
         """How many sheets."""

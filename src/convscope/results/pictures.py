@@ -166,7 +166,9 @@ class Strip(Result):
 
     def words(self) -> str:
         """What is shown and how many."""
-        return f"{self.recipe.method}: {len(self.values)} maps ({self.recipe.network})"
+        return self.recipe.annotated(
+            f"{self.recipe.method}: {len(self.values)} maps ({self.recipe.network})"
+        )
 
     def __repr__(self) -> str:
         """Count and origin."""

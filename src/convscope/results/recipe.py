@@ -93,6 +93,9 @@ def recipe_for(
     reads_scores = method in _OF_ALL_CLASSES or _asks_class(objective)
     reads_scores = reads_scores and not method.endswith(_OF_ACTIVATIONS)
     scores = net.probability_rule.words if reads_scores else None
+    notes = [str(parameters.get("note", "")), net.repeatability_note]
+    if any(notes):
+        parameters["note"] = " ".join(filter(None, notes))
     return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own, scores)
 
 

@@ -86,7 +86,10 @@ class Table(Result):
         rows = [", ".join(format_cell(cell) for cell in row) for row in self.rows[:5]]
         more = f"; and {len(self.rows) - 5} more" if len(self.rows) > 5 else ""
         scores = self._scores_in_words()
-        return f"{', '.join(self.columns)}: {'; '.join(rows)}{more}{'. ' if scores else ''}{scores}"
+        shown = (
+            f"{', '.join(self.columns)}: {'; '.join(rows)}{more}{'. ' if scores else ''}{scores}"
+        )
+        return self.recipe.annotated(shown)
 
     def __repr__(self) -> str:
         """The first rows."""
@@ -142,9 +145,9 @@ class Table(Result):
         rows = [[format_cell(cell) for cell in row] for row in self.rows]
         places = range(len(self.columns))
         numbers = [k for k in places if not any(isinstance(row[k], str) for row in self.rows)]
-        scores = self._scores_in_words()
-        return html_table(self.columns, rows, numbers) + (
-            f"<p>{escape(scores)}</p>" if scores else ""
+        sentences = (self._scores_in_words(), self.recipe.note)
+        return html_table(self.columns, rows, numbers) + "".join(
+            f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence
         )
 
     def _scores_in_words(self) -> str:

@@ -82,6 +82,9 @@ def _incremental(
     if algorithm == "batched" or not len(windows):
         msg = "as requested" if len(windows) else "there are no windows"
         raise NotTraceableError(msg)
+    if not net.repeatability.is_ordinary:
+        msg = "the network's answer depends on more than the photograph"
+        raise NotTraceableError(msg)
     if layers != (OUTPUT,):
         msg = "the objective reads inner layers"
         raise NotTraceableError(msg)

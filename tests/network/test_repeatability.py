@@ -1,0 +1,448 @@
+"""Networks whose answer is no function of one image: each result is right for one photograph, and says so."""
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import convscope
+from convscope.dataset.forward_batches import forward_with_readers
+from convscope.execution.partial_forward import PartialForward
+from convscope.network.repeatability import Repeatability
+from convscope.objectives.outputs import scores_in
+
+PHOTOGRAPHS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+class Plain(nn.Module):
+    """Maps, their means, and a head; members of the kind add something on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU()
+        )
+        self.head = nn.Linear(8, 4)
+
+    def start(self, x):
+        return x
+
+    def middle(self, x):
+        return x
+
+    def forward(self, x):
+        return self.head(self.middle(self.features(self.start(x)).mean((2, 3))))
+
+
+class Dropout(Plain):
+    def middle(self, x):
+        return F.dropout(x, 0.5)  # `training=True` is its default
+
+
+class AlwaysTraining(nn.Dropout):
+    def forward(self, x):
+        return F.dropout(x, self.p, True)
+
+
+class MonteCarlo(Plain):
+    def __init__(self):
+        super().__init__()
+        self.drop = AlwaysTraining(0.5)
+
+    def middle(self, x):
+        return self.drop(x)
+
+
+class Noise(Plain):
+    def start(self, x):
+        return x + 0.1 * torch.randn(x.shape[1:])
+
+
+class NumpyNoise(Plain):
+    def middle(self, x):
+        return x + torch.from_numpy(np.random.rand(8)).to(x)  # noqa: NPY002 - as networks have it
+
+
+class PythonChoice(Plain):
+    def middle(self, x):
+        return x * random.choice((0.5, 1, 2))  # noqa: S311 - as networks have it
+
+
+class Pooled(Plain):
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.FractionalMaxPool2d(2, output_ratio=0.7)
+
+    def start(self, x):
+        return self.pool(x)
+
+
+RANDOM = (Dropout, MonteCarlo, Noise, NumpyNoise, PythonChoice, Pooled)
+
+
+class BatchNorm(Plain):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3, track_running_stats=False)
+
+    def start(self, x):
+        return self.norm(x)
+
+
+class Centred(Plain):
+    def start(self, x):
+        return x - 0.5 * x.mean(0)
+
+
+class LargestOfBatch(Plain):
+    def start(self, x):
+        return x / x.amax()
+
+
+class Deviation(Plain):
+    def middle(self, x):
+        return x + x.std(0, unbiased=False)
+
+
+MIXING = (BatchNorm, Centred, LargestOfBatch, Deviation)
+
+
+class Counter(Plain):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+
+    def middle(self, x):
+        self.passes += 1
+        return x / self.passes
+
+
+class Rebound(Counter):
+    def middle(self, x):
+        self.passes = self.passes + 1
+        return x / self.passes
+
+
+class MovingMean(Plain):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(8))
+
+    def middle(self, x):
+        self.mean.mul_(0.5).add_(0.5 * x.detach().mean(0))
+        return x - self.mean.clone()
+
+
+class PowerIteration(Plain):
+    def __init__(self):
+        super().__init__()
+        self.u = nn.Parameter(F.normalize(torch.randn(4), dim=0), requires_grad=False)
+
+    def middle(self, x):
+        v = F.normalize(self.head.weight.t() @ self.u, dim=0)
+        self.u.data = F.normalize(self.head.weight @ v, dim=0)
+        return x / (self.u @ self.head.weight @ v)
+
+
+class Remembering(Plain):
+    def __init__(self):
+        super().__init__()
+        self.before = None
+
+    def middle(self, x):
+        before, self.before = self.before, x.detach()[:1]
+        return x if before is None else x + before
+
+
+class History(Plain):
+    def __init__(self):
+        super().__init__()
+        self.history = []
+
+    def middle(self, x):
+        self.history.append(x.detach()[:1])
+        return x + sum(self.history[:-1], torch.zeros(1, 8))
+
+
+class OwnGenerator(Plain):
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(3)
+
+    def middle(self, x):
+        return x + torch.rand(8, generator=self.generator)
+
+
+STATEFUL = (Counter, Rebound, PowerIteration, Remembering, History, OwnGenerator)
+
+
+def network(kind):
+    torch.manual_seed(0)
+    return convscope.Network(kind().eval(), name="mine", input_size=(16, 16))
+
+
+def once(net, run, x):
+    """The right value: a fresh copy of the module, the same seed, one photograph."""
+    module = copy.deepcopy(net.module)
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+    return run(module, net.preprocess(x))
+
+
+def one_by_one(net, run, images):
+    return torch.cat([once(net, run, image) for image in images.split(1)])
+
+
+def gradcam(module, x):
+    values = []
+    module.features.register_forward_hook(lambda _m, _x, value: values.append(value))
+    score = module(x)[:, 1].sum()
+    (gradient,) = torch.autograd.grad(score, values[0])
+    return (gradient.mean((2, 3), keepdim=True) * values[0]).sum(1).detach()
+
+
+def gradient(module, x):
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(module(x)[:, 1].sum(), x)[0]
+
+
+@torch.no_grad()
+def scores(module, x):
+    return module(x)
+
+
+def left_out(k):
+    def run(module, x):
+        module.features.register_forward_hook(
+            lambda _m, _x, value: value.index_fill(1, torch.tensor([k]), 0)
+        )
+        return scores(module, x)[:, 1]
+
+    return run
+
+
+KINDS = (*RANDOM, *MIXING, *STATEFUL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_are_those_of_one_photograph(kind):
+    """Against passes by hand over a fresh copy of the module."""
+    net = network(kind)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    weights = copy.deepcopy(net.module.state_dict())
+    maps = convscope.cam(net, PHOTOGRAPHS, 1, layer="features")
+    heat = convscope.saliency(net, PHOTOGRAPHS, 1)
+    found = net.activations(PHOTOGRAPHS, ["output"])["output"]
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == random.getstate()
+    assert np.array_equal(states[2], np.random.get_state()[1])  # noqa: NPY002
+    for name, value in net.module.state_dict().items():
+        assert torch.equal(weights[name], value), name
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(found, one_by_one(net, scores, PHOTOGRAPHS), **close)
+    torch.testing.assert_close(maps.values, one_by_one(net, gradcam, PHOTOGRAPHS), **close)
+    torch.testing.assert_close(heat.projection, one_by_one(net, gradient, PHOTOGRAPHS), **close)
+
+
+@pytest.mark.parametrize("kind", [Dropout, Noise, BatchNorm, Centred, Counter, Remembering])
+def test_methods_of_many_passes_equal_passes_one_by_one(kind):
+    net, image = network(kind), PHOTOGRAPHS[:1]
+    clean = once(net, scores, image)[:, 1]
+    ablation = convscope.cam(net, image, 1, method="ablationcam", layer="features")
+    a = once(net, lambda module, x: module.features(module.start(x)).detach(), image)
+    drops = torch.cat([clean - once(net, left_out(k), image) for k in range(8)])
+    expected = torch.einsum("k,khw->hw", drops / clean.abs(), a[0])
+    torch.testing.assert_close(ablation.values[0], expected, rtol=1e-3, atol=1e-5)
+    windows = convscope.occlusion(net, image, 1, window=8, stride=8)
+    for top in (0, 8):
+        covered = image.clone()
+        covered[..., top : top + 8, 8:16] = 0.5
+        drop = clean - once(net, scores, covered)[:, 1]
+        torch.testing.assert_close(windows.values[:, top, 12], drop, rtol=1e-3, atol=1e-6)
+    for method in (
+        lambda: convscope.rise(net, image, 1, masks=8),
+        lambda: convscope.cam(net, image, 1, method="scorecam", layer="features"),
+        lambda: convscope.cam(net, image, 1, method="fullgrad"),
+        lambda: convscope.saliency(net, image, 1, method="guided"),
+        lambda: convscope.saliency(net, image, 1, method="smoothgrad", samples=4),
+        lambda: convscope.saliency(net, image, 1, method="integrated", samples=4),
+        lambda: convscope.deconv(net, image, "conv:2:1"),
+        lambda: convscope.synthesize(net, 1, steps=2, seed=0),
+    ):
+        first, second = method(), method()
+        assert net.repeatability.words("mine") == first.recipe.note
+        assert torch.equal(first.values, second.values)
+    assert convscope.predict(net, image).words().endswith(net.repeatability.words("mine"))
+
+
+def test_two_reasons_are_two_sentences():
+    net = network(MovingMean)
+    found = net.activations(PHOTOGRAPHS, ["output"])["output"]
+    torch.testing.assert_close(found, one_by_one(net, scores, PHOTOGRAPHS), rtol=1e-4, atol=1e-6)
+    words = net.repeatability.words("mine")
+    assert words.startswith("Each pass of mine changes mean, and so the next answer; ")
+    assert "What mine answers for a photograph depends on the others in its batch" in words
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_result_says_it(kind):
+    net = network(kind)
+    heat = convscope.cam(net, PHOTOGRAPHS, 1, layer="features")
+    words = {
+        **dict.fromkeys(RANDOM, "mine draws random numbers in each pass"),
+        **dict.fromkeys(MIXING, "What mine answers for a photograph depends on the others"),
+        **dict.fromkeys(STATEFUL, "Each pass of mine changes "),
+    }
+    assert heat.recipe.note.startswith(words[kind])
+    assert heat.words().endswith(heat.recipe.note)
+    assert 1 == heat.recipe.note.count(". ") + 1
+
+
+def test_the_whole_sentences():
+    assert network(Dropout).repeatability.words("mine") == (
+        "mine draws random numbers in each pass, as dropout does that is left on; every photograph "
+        "ran alone and from the same seed, so this is one of many answers."
+    )
+    assert network(BatchNorm).repeatability.words("mine") == (
+        "What mine answers for a photograph depends on the others in its batch, as with batch norm "
+        "without running statistics and dynamic quantization; every photograph ran alone."
+    )
+    assert network(Counter).repeatability.words("mine") == (
+        "Each pass of mine changes passes, and so the next answer; it was put back after every pass."
+    )
+
+
+class Hidden:
+    """State that no attribute of a module shows."""
+
+    passes = 0
+
+
+class Unexplained(Plain):
+    def __init__(self):
+        super().__init__()
+        self.hidden = Hidden()
+
+    def middle(self, x):
+        self.hidden.passes += 1
+        return x / self.hidden.passes
+
+
+def test_what_cannot_be_explained_is_said():
+    note = convscope.predict(network(Unexplained), PHOTOGRAPHS[:1]).recipe.note
+    assert note.startswith("mine answers differently by about ")
+    assert note.endswith("so this result cannot be repeated exactly.")
+
+
+class Single(Plain):
+    def forward(self, x):
+        if len(x) != 1:
+            msg = "one at a time"
+            raise ValueError(msg)
+        return super().forward(x)
+
+
+def test_a_network_that_takes_one_photograph_runs_one_by_one():
+    net = network(Single)
+    maps = convscope.cam(net, PHOTOGRAPHS, 1, layer="features")
+    torch.testing.assert_close(maps.values, one_by_one(net, gradcam, PHOTOGRAPHS))
+    assert not maps.recipe.note
+
+
+class Caching(Plain):
+    """Keeps what it computed, as people's modules do for plots, and never reads it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.calls = None, 0
+
+    def middle(self, x):
+        self.seen, self.calls = x, self.calls + 1
+        return x
+
+
+class Normed(Plain):
+    def __init__(self):
+        super().__init__()
+        self.norms = nn.Sequential(nn.InstanceNorm2d(3), nn.BatchNorm2d(3), nn.GroupNorm(1, 3))
+        self.drop = nn.Dropout(0.5)
+
+    def start(self, x):
+        return self.norms(x)
+
+    def middle(self, x):
+        return self.drop(x)
+
+
+class SqueezedAtTheEnd(Plain):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+
+class StepsFirst(Plain):
+    def forward(self, x):
+        return super().forward(x)[None].repeat(2, 1, 1)  # (T, N, K)
+
+
+class Sparse(Plain):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.eye(3).to_sparse()
+        self.register_buffer("mask", torch.eye(3).to_sparse())
+
+
+def buffer_of_nan():
+    module = Plain()
+    module.register_buffer("empty", torch.full((3,), float("nan")))
+    return module
+
+
+ORDINARY = (Plain, Caching, Normed, SqueezedAtTheEnd, StepsFirst, Sparse, buffer_of_nan)
+
+
+@pytest.mark.parametrize("kind", ORDINARY)
+def test_a_function_of_one_image_runs_as_it_is(kind):
+    torch.manual_seed(0)
+    net = convscope.Network(kind(), input_size=(16, 16))
+    assert Repeatability() == net.repeatability
+
+
+def test_an_ordinary_network_takes_no_further_passes():
+    """One pass in each memory format and one of a batch; nothing later."""
+    net, sizes = network(Plain), []
+    net.module.register_forward_pre_hook(lambda _m, inputs: sizes.append(len(inputs[0])))
+    assert net.repeatability.is_ordinary
+    assert [1, 1, 1, 2] == sizes  # the first of them looks at the channels
+    convscope.cam(net, PHOTOGRAPHS, 1, layer="features")
+    sizes.clear()
+    convscope.cam(net, PHOTOGRAPHS, 1, layer="features")
+    assert [3] == sizes
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, Dropout])
+def test_surveys_read_photographs_one_by_one(kind):
+    net, seen = network(kind), {}
+    forward_with_readers(
+        net, PHOTOGRAPHS, ["features"], lambda name, value: seen.update({name: value.clone()})
+    )
+    expected = one_by_one(net, scores, PHOTOGRAPHS)
+    torch.testing.assert_close(seen["output"], expected, rtol=1e-4, atol=1e-6)
+    assert (3, 8, 16, 16) == seen["features"].shape
+
+
+def test_variants_of_a_layer_run_one_by_one():
+    net = network(Deviation)
+    partial = PartialForward(net, PHOTOGRAPHS[:1], "features")
+    assert partial.uses_replay
+    variants = torch.rand(3, 8, 16, 16)
+    with torch.no_grad():
+        expected = torch.cat(
+            [net.module.head(net.module.middle(v.mean((2, 3)))) for v in variants.split(1)]
+        )
+    torch.testing.assert_close(partial.scores(variants), expected)
+    torch.testing.assert_close(scores_in(partial.run(variants)["output"]), expected)
