@@ -145,6 +145,16 @@ class SwinOfHuggingFace(nn.Module):
         return self.head(self.norm(self.second(x)).mean(1))
 
 
+class SwinOfTimm(SwinOfHuggingFace):
+    """The same patches, put side by side by reshaping."""
+
+    def forward(self, x):
+        x = self.first(self.stem(x).flatten(2).transpose(1, 2)).unflatten(1, (8, 8))
+        patches = x.reshape(len(x), 4, 2, 4, 2, 8).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        x = self.merge(F.layer_norm(patches, (32,)).flatten(1, 2))
+        return self.head(self.norm(self.second(x)).mean(1))
+
+
 class Branch(nn.Module):
     """A residual branch ends in a layer; the sum of branch and skip is no layer's."""
 
@@ -186,6 +196,7 @@ CASES = {
     "mixer": (lambda: Tokens(mixer=True), "norm"),
     "pooled tokens": (lambda: Tokens(pooled=True), "norm"),
     "merged tokens": (SwinOfHuggingFace, "norm"),
+    "merged by reshaping": (SwinOfTimm, "norm"),
     "residual branch": (Branch, "body.3"),
     "back to a map": (BackToMap, "stage"),
 }

@@ -141,6 +141,21 @@ class Cells:
             return True
         return bool((self.ids == self.ids.narrow(dim, 0, 1)).all())
 
+    def merged(self) -> Cells | None:
+        """One cell for each row of the last axis, over which a function sums.
+
+        Where patches of cells were put side by side along it, each has cells of its own, and the
+        first stands for all, as when patches are concatenated. Where tokens are mixed, every row has
+        the same cells, and none stands for them.
+        """
+        last = self.ids.dim() - 1
+        if self.is_constant(last):
+            return self
+        first = self.ids.narrow(last, 0, 1)
+        if len(first.unique()) != first.numel():
+            return None
+        return Cells(first.expand(self.ids.shape), self.width)
+
     def resized(self, shape: torch.Size) -> Cells | None:
         """The same for a result that differs along axes on which the cell does not change."""
         if self.ids.dim() != len(shape):
@@ -184,7 +199,8 @@ def cells_after(
         return [_on_another_grid(known[0], value) for value in results]
     if name in _WEIGHTED_LAST:
         first = cells_of(inputs[0])
-        if first is None or not first.is_constant(first.ids.dim() - 1):
+        first = first and first.merged()
+        if first is None:
             return [None] * len(results)
         known = [first]
     return [_first(cells.resized(value.shape) for cells in known) for value in results]
