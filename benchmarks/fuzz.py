@@ -323,7 +323,9 @@ def _occlusion(net: cs.Network, module: RandomNetwork, images: Tensor, c: int) -
                 drop = clean - module.scores(covered)[:, c]
                 drops[:, top : top + window, left : left + window] += drop[:, None, None]
                 counts[top : top + window, left : left + window] += 1
-    rounding = 40 * torch.finfo(torch.float32).eps * float(clean.abs().max())  # smaller drops are zero
+    rounding = (
+        40 * torch.finfo(torch.float32).eps * float(clean.abs().max())
+    )  # smaller drops are zero
     return _compare("occlusion", heat, (drops / counts).float(), rounding)
 
 

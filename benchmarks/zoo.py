@@ -11,6 +11,7 @@ ended goes on from there. The report counts tracebacks, wrong numbers and refusa
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -35,6 +37,7 @@ class Subject:
     """A network under test, one photograph and a class."""
 
     def __init__(self, address: str) -> None:
+        self.address = address
         self.module, side = make(address)
         generator = torch.Generator().manual_seed(1)
         self.image = torch.rand(1, 3, side, side, generator=generator)
@@ -57,6 +60,13 @@ def _state(module: nn.Module) -> dict[str, object]:
     }
 
 
+@cache
+def _default_layers() -> dict[str, str]:
+    table = Path(__file__).parents[1] / "tests" / "tracing" / "default_layers.csv"
+    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
+    return {row["network"]: row["layer"] for row in rows}
+
+
 def _difference(found: Tensor, expected: Tensor) -> str | None:
     """What is wrong, in words; None if nothing is."""
     if found.shape != expected.shape:
@@ -75,9 +85,10 @@ def check_table(subject: Subject) -> str | None:
 
 
 def check_default_layer(subject: Subject) -> str | None:
-    """A default layer is found; which one is printed in the report."""
-    _ = subject.net.layers.default
-    return None
+    """The default layer is that of the table, for networks that are in it."""
+    name = subject.net.layers.default.name
+    expected = _default_layers().get(subject.address, name)
+    return None if name == expected else f"{name}, expected {expected}"
 
 
 def check_filters(subject: Subject) -> str | None:

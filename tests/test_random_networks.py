@@ -34,7 +34,7 @@ def test_a_fault_is_found_and_made_small(fuzz, monkeypatch):
     """A Grad-CAM that takes the sum of gradients for their mean."""
     from convscope.attribution import cam, formulas
 
-    wrong = lambda a, g: (g.sum((-2, -1), keepdim=True) * a).sum(1)  # noqa: E731
+    wrong = lambda a, g: (g.sum((-2, -1), keepdim=True) * a).sum(1)
     monkeypatch.setitem(formulas.FORMULAS, "gradcam", wrong)
     monkeypatch.setitem(cam.CAMS, "gradcam", cam.formula_cam(wrong))
     steps, nested = fuzz.draw(0)

@@ -1,0 +1,48 @@
+"""The default layers of networks of torchvision and timm, as the table beside this file says."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+import convscope as cs
+
+TABLE = Path(__file__).with_name("default_layers.csv")
+ROWS = list(csv.DictReader(TABLE.read_text(encoding="utf-8").splitlines()))
+SAMPLE = [
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s"),
+    *("googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"),
+    *("regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnet50", "shufflenet_v2_x0_5"),
+    *("squeezenet1_1", "swin_t", "swin_v2_t", "vit_b_32", "lraspp_mobilenet_v3_large"),
+    *("fasterrcnn_mobilenet_v3_large_320_fpn", "deeplabv3_mobilenet_v3_large"),
+    *("mixer_s32_224", "swin_tiny_patch4_window7_224", "focalnet_tiny_srf"),
+]
+
+
+def make(address):
+    torch.manual_seed(0)
+    family, name = address.split(":")
+    if family == "timm":
+        return pytest.importorskip("timm").create_model(name).eval()
+    from torchvision import models
+
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if family in ("segmentation", "detection"):
+        options["weights_backbone"] = None
+    return models.get_model(name, weights=None, **options).eval()
+
+
+def test_the_table_names_at_least_80_networks_once():
+    assert len(ROWS) == len({row["network"] for row in ROWS}) >= 80
+    assert all(row["why"] for row in ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SAMPLE)
+def test_the_default_layer_is_the_one_of_the_table(name):
+    row = next(row for row in ROWS if row["network"].endswith(f":{name}"))
+    side = int(row["side"])
+    net = cs.Network(make(row["network"]), input_size=(side, side))
+    assert row["layer"] == net.layers.default.name
