@@ -173,7 +173,10 @@ class Layers(Sequence[LayerInfo]):
         return self._last_map([value for value in values if value is not None], scores=False)
 
     def _last_map(self, targets: Sequence[int], *, scores: bool) -> LayerInfo:
-        chosen = last_map(self._graph, targets, set(self._names), self._norms, scores=scores)
+        folded = {self._values[name]: own for name, own in self._folded_layouts().items()}
+        known = {number: own for number, own in folded.items() if number is not None}
+        graph = self._graph.with_layouts(known) if known else self._graph
+        chosen = last_map(graph, targets, set(self._names), self._norms, scores=scores)
         if chosen is None:
             msg = "The last activation map of this network cannot be determined automatically; name the layer. The command 'convscope layers' and net.layers list them."
             raise NotApplicableError(msg)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -47,6 +47,15 @@ class ValueGraph:
     def __getitem__(self, number: int) -> Value:
         """The value of a number."""
         return self._values[number]
+
+    def with_layouts(self, layouts: Mapping[int, Layout]) -> ValueGraph:
+        """The same graph, in which some values are known to hold maps."""
+        known = ValueGraph()
+        known._values = [
+            replace(value, layout=layouts.get(number, value.layout))
+            for number, value in enumerate(self._values)
+        ]
+        return known
 
     def __len__(self) -> int:
         return len(self._values)
