@@ -107,7 +107,7 @@ def weights_of(net: Network, layer: str) -> Tensor:
     Raises:
         NotApplicableError: if the layer is not a convolution, or its weights were not loaded.
     """
-    if layer.startswith("conv:") and not net.layers.convs:
+    if str(layer).startswith("conv:") and not net.layers.convs:
         quantized = any(row.kind == "conv" for row in net.layers)
         which = " whose weights are floats" if quantized else ""
         msg = f"{net.name} has no convolutions{which}, so it has no filters."
