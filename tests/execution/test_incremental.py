@@ -180,7 +180,7 @@ def test_a_network_that_cannot_be_traced_is_run_whole():
     assert reason(net).startswith("batched (it cannot be traced: ")
 
 
-def test_hooks_of_the_users_own_are_obeyed():
+def test_capture_of_the_users_own_are_obeyed():
     net = made(TRAPS["in place"])
     net.module.a.register_forward_hook(lambda _m, _i, out: out * 2)
     assert reason(net) == "batched (its modules carry hooks)"

@@ -12,7 +12,7 @@ from convscope.errors import NotApplicableError
 from convscope.execution import partial_forward
 from convscope.execution.partial_forward import PartialForward
 from convscope.execution.partial_forward_linear import without_each_channel
-from convscope.tracing.hooks import function_kind
+from convscope.tracing.capture import function_kind
 from tests.conftest import assert_untouched, state_of
 
 

@@ -18,7 +18,7 @@ from convscope.network.gradients import no_gradient_message, optional_gradients
 from convscope.network.network import Network
 from convscope.network.rounding import zero_if_cancelled
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, sum_over_images
-from convscope.tracing.hooks import ValueLocation, capture
+from convscope.tracing.capture import ValueLocation, capture
 from convscope.tracing.placement import Placement
 
 Decomposition = tuple[Tensor, list[Tensor], Tensor]

@@ -10,7 +10,7 @@ from convscope.network.module import as_float32
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Objective
 from convscope.objectives.objective import finite_values
-from convscope.tracing.hooks import capture
+from convscope.tracing.capture import capture
 
 MIN_BATCH_SIZE = 16
 """Masked photographs in a batch where memory allows; more save a large network no time."""

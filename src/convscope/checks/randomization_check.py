@@ -24,7 +24,7 @@ from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
 from convscope.results import Chart, Heatmap, recipe_for
-from convscope.tracing.hooks import named_layers
+from convscope.tracing.capture import named_layers
 
 Method = Callable[[Network, Tensor], Heatmap]
 ORDERS = ("cascading", "single")

@@ -16,7 +16,7 @@ from convscope.images.decoding_process import Decoder
 from convscope.network.module import as_float32
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
-from convscope.tracing.hooks import Reader, inspect
+from convscope.tracing.capture import Reader, inspect
 from convscope.tracing.layers import Layers
 
 READERS = 2  # processes that decode files while the network computes

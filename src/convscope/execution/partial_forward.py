@@ -23,7 +23,7 @@ from convscope.network.module import as_float32
 from convscope.network.network import Network
 from convscope.objectives.makers import INPUT, OUTPUT, Activations, Objective
 from convscope.objectives.scores import Scores
-from convscope.tracing.hooks import ValueLocation, capture
+from convscope.tracing.capture import ValueLocation, capture
 
 MAX_BATCH_SIZE = 512
 """Variants in a batch; more would save no time."""

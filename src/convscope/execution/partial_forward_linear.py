@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.execution.partial_forward import PartialForward, at_least_float32
-from convscope.tracing.hooks import FUNCTION_KINDS, trace_calls
+from convscope.tracing.capture import FUNCTION_KINDS, trace_calls
 
 _ELEMENTWISE = frozenset(FUNCTION_KINDS) - {"prelu", "rrelu", "rrelu_"}
 _PER_CHANNEL = _ELEMENTWISE | frozenset(

@@ -43,7 +43,7 @@ from convscope.execution.tensor_tree import (
     nbytes,
     with_batch_variants,
 )
-from convscope.tracing.hooks import ValueLocation, function_kind
+from convscope.tracing.capture import ValueLocation, function_kind
 
 Forward = Callable[..., Any]
 FunctionCall = partial[Any]  # a torch function with its arguments

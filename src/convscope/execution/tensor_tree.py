@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from convscope.tracing.hooks import replace_first_tensor
+from convscope.tracing.capture import replace_first_tensor
 
 
 def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:

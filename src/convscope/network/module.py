@@ -15,7 +15,7 @@ from convscope.network.exclusive import frozen
 from convscope.network.module_errors import explain_module_errors
 from convscope.randomness import forked_generator
 from convscope.suppress_warnings import suppress_warnings
-from convscope.tracing.hooks import first_channels
+from convscope.tracing.capture import first_channels
 
 MAX_CHANNELS = 16  # that are tried where no layer says how many it takes
 MIN_SECONDS = 0.05  # a pass that is faster gains nothing from being timed

@@ -54,8 +54,8 @@ from convscope.objectives.outputs import (
 )
 from convscope.objectives.scores import PROBABILITIES, ProbabilityRule
 from convscope.randomness import seeded_generators
+from convscope.tracing.capture import ValueLocation, capture
 from convscope.tracing.folded_batch import fold_orders
-from convscope.tracing.hooks import ValueLocation, capture
 from convscope.tracing.layers import Layers
 from convscope.tracing.layouts import Layout, to_nchw
 from convscope.tracing.output_activation import OutputActivationRecorder

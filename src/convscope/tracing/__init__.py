@@ -1,1 +1,1 @@
-"""What runs in a network: hooks, the table of layers, receptive fields."""
+"""What runs in a network: captured values, the table of layers, receptive fields."""

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convscope.tracing.hooks import ValueLocation, capture
+from convscope.tracing.capture import ValueLocation, capture
 
 MAX_STEPS = 64  # more rows an image are boxes or windows
 STEPS_FIRST, IMAGES_FIRST = "TNCHW", "NTCHW"

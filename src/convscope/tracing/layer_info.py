@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from convscope.tracing.hooks import computes_weight
+from convscope.tracing.capture import computes_weight
 from convscope.tracing.placement import Axis
 from convscope.tracing.receptive_field import ReceptiveField
 from convscope.tracing.trace import Call, Run

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.html_table import html_table
+from convscope.tracing.capture import ValueLocation
 from convscope.tracing.default_layer import last_map
-from convscope.tracing.hooks import ValueLocation
 from convscope.tracing.layer_info import (
     LayerInfo,
     format_number,

@@ -27,14 +27,14 @@ from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
 from convscope.randomness import forked_generator
-from convscope.tracing.cells import Cells, cells_after
-from convscope.tracing.hooks import (
+from convscope.tracing.capture import (
     FUNCTION_KINDS,
     ValueLocation,
     first_tensor,
     function_kind,
     trace_calls,
 )
+from convscope.tracing.cells import Cells, cells_after
 from convscope.tracing.placement import Axis, Placement
 from convscope.tracing.rearrangement import (
     CELLWISE_FUNCTIONS,

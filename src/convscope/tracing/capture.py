@@ -1,4 +1,4 @@
-"""What touches a live forward pass.
+"""Values captured from a live forward pass, and the pass stopped after the last of them.
 
 `trace_calls` reports everything that runs. `capture` keeps chosen values; it can stop the pass after
 the last of them, or start gradients there. `inspect` shows values and keeps none. All leave the

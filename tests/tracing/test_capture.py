@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from convscope.tracing.hooks import ValueLocation, capture, first_tensor, function_kind, inspect
+from convscope.tracing.capture import ValueLocation, capture, first_tensor, function_kind, inspect
 
 
 def test_keeps_the_value_before_an_in_place_relu(module, images):
