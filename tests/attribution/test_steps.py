@@ -109,6 +109,20 @@ def test_the_parts_of_fullgrad_have_their_places_and_sum_to_the_score(kind, step
     assert (2, SIZE, SIZE) == cs.cam(net, pixels, 1, method="fullgrad").values.shape
 
 
+def test_a_strip_of_steps_is_that_of_each_layer():
+    _, net = loaded("steps first", 3)
+    pixels = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    strip = cs.cam_across_layers(net, pixels, 1)
+    for values, layer in zip(strip.values, ("conv:1", "conv:2"), strict=True):
+        torch.testing.assert_close(values, cs.cam(net, pixels, 1, layer=layer).values)
+
+
+def test_rows_of_steps_are_no_embeddings_of_images():
+    _, net = loaded("steps first", 3)
+    with pytest.raises(NotApplicableError, match="has 6 rows for 2 images"):
+        cs.embedding(net, torch.rand(2, 3, SIZE, SIZE))
+
+
 class Windows(nn.Module):
     """Four windows of the picture in the batch."""
 

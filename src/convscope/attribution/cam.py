@@ -222,7 +222,11 @@ def cam_across_layers(
 def _conv_maps(net: Network) -> list[str]:
     """Convolutions whose values are maps of photographs, and not of windows of them."""
     addresses = [row.address for row in net.layers.convs]
-    return [address for address in addresses if net.layers.is_batch_first(address)]
+    maps = [address for address in addresses if net.layers.layout(address) is not None]
+    if not maps:
+        msg = f"{net.name} has no convolution with a map for each image; name the layers."
+        raise NotApplicableError(msg)
+    return maps
 
 
 def fuse_maps(

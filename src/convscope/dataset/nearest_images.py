@@ -7,7 +7,7 @@ from torch import Tensor
 
 from convscope.dataset.forward_batches import CODE, classifier_head, forward_with_readers
 from convscope.dataset.survey_result import Survey
-from convscope.errors import ArgumentError, ImageError
+from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
@@ -42,7 +42,15 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
         if name == CODE:
             result[name] = value
 
-    forward_with_readers(net, net.as_pixels(images), (), look, head=classifier_head(net))
+    pixels = net.as_pixels(images)
+    forward_with_readers(net, pixels, (), look, head=classifier_head(net))
+    rows, count = len(result[CODE]), len(pixels)
+    if rows != count:
+        msg = (
+            f"What enters the classifier of {net.name} has {rows} rows for {count} "
+            f"image{'' if count == 1 else 's'}, so there is no embedding of each."
+        )
+        raise NotApplicableError(msg)
     return result[CODE].clone()
 
 
