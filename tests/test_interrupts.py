@@ -67,7 +67,7 @@ def test_a_block_cut_at_any_place_leaves_nothing(block, module):
     assert cuts > 50
 
 
-def test_capture_of_a_pass_cut_at_any_place_are_gone(net, images):
+def test_hooks_of_a_pass_cut_at_any_place_are_gone(net, images):
     _ = net.layers
     before = state_of(net.module)
     for _number in at_every_call(lambda: net.activations(images[:1], ("conv:1",)), 31):

@@ -191,7 +191,7 @@ def test_a_network_scores_whatever_it_returns(wrap, output, images):
 
 def test_a_network_that_needs_a_choice_says_so(images):
     net = convscope.Network(Returns(lambda f, s: (f, s)), input_size=(16, 16))
-    message = r"^The network returns a tuple of 2 tensors \(0 \(1, 4\), 1 \(1, 5\)\); say which"
+    message = r"^The network returns a tuple of 2 tensors \(0 \(3, 4\), 1 \(3, 5\)\); say which"
     with pytest.raises(NotApplicableError, match=message):
         convscope.predict(net, images)
 
