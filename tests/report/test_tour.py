@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 import convscope
@@ -45,6 +46,19 @@ def test_every_picture_has_words(page):
     assert html.count("<figure") == len(figures)
     assert "prefers-color-scheme: dark" in html
     assert "@media print" in html
+
+
+def test_heat_lies_where_the_library_draws_it(bundled, page):
+    """The page shows the photograph in more pixels than the network takes."""
+    places = []
+    heat = convscope.cam(bundled, "sample:china", "class:church")
+    [chapter] = [c for c in page.chapters if c.anchor == "evidence"]
+    for picture in (chapter.figures[0].picture, heat.picture(opacity=1.0)):
+        light = np.asarray(picture.convert("L"), dtype=float)
+        rows, columns = np.indices(light.shape)
+        place = ((light * axis).sum() / light.sum() / len(light) for axis in (rows, columns))
+        places.append(tuple(place))
+    assert places[0] == pytest.approx(places[1], abs=0.02)
 
 
 def test_the_page_says_what_the_network_says(bundled, page):

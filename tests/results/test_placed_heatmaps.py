@@ -56,6 +56,18 @@ def test_without_padding_a_square_is_drawn_where_it_is(net, row, column):
         assert centre_of(stretched.numpy()) != pytest.approx(found, abs=0.3)
 
 
+@pytest.mark.parametrize("side", [16, 64, 97])
+def test_over_another_copy_of_the_photograph_cells_stay_where_they_lie(net, side):
+    heat = convscope.cam(net, square(19, 12), 0, method="eigencam", layer="features.5")
+    copy = F.interpolate(heat.images, (side, side), mode="bilinear")
+    found = centre_of(heat.over(copy).picture(opacity=1, colours="grey"))
+    expected = [
+        (c + 0.5) * side / 32 - 0.5 for c in centre_of(heat.picture(opacity=1, colours="grey"))
+    ]
+    assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) < 0.02 * side
+    assert heat.over(copy).words() == heat.words()
+
+
 def test_words_name_the_place_on_the_photograph(net):
     heat = convscope.cam(net, square(24, 24), 0, method="eigencam", layer="features.5")
     peak = divmod(int(heat.values[0].argmax()), 5)

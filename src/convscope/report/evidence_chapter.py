@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -88,7 +87,7 @@ def _heat_figure(
     net: Network, pixels: Tensor, shown: Tensor, title: str, objective: Objective
 ) -> Figure:
     plain = cam(net, pixels, objective)
-    heat, evidence = replace(plain, images=shown), plain.has_evidence() and not plain.is_flat()
+    heat, evidence = plain.over(shown), plain.has_evidence() and not plain.is_flat()
     drawn = heat.picture(opacity=1.0 if evidence else 0.5)
     return Figure(
         drawn,
@@ -143,7 +142,7 @@ def _pixel_figure(
         return None
     if not isinstance(plain, Heatmap) or not plain.has_evidence() or plain.is_flat():
         return None
-    heat = replace(plain, images=shown)
+    heat = plain.over(shown)
     return Figure(
         heat.picture(opacity=1.0),
         title,

@@ -166,6 +166,24 @@ class Heatmap(Result):
             return without_evidence(to_numpy(_colour_gradient(self.images[index])), NO_EVIDENCE)
         return Image.fromarray(to_uint8(normalize_tiles(result[None], signed=True, clip=CLIP)[0]))
 
+    def over(self, images: Tensor) -> Heatmap:
+        """The same maps over the same photographs in another number of pixels.
+
+        Every cell stays where it lies in the picture. `dataclasses.replace(heat, images=...)` would
+        leave it at its old pixel.
+
+        Args:
+            images: (N, 3, H, W), the same part of each photograph.
+
+        >>> import torch
+        >>> from convscope import Recipe
+        >>> heat = Heatmap(torch.eye(2)[None], torch.zeros(1, 3, 8, 8), Recipe("m", "n", ""))
+        >>> heat.over(torch.zeros(1, 3, 16, 16)).placed().shape
+        torch.Size([1, 16, 16])
+        """
+        place = self.placement and self.placement.rescaled(_sides(self.images), _sides(images))
+        return replace(self, images=images, placement=place)
+
     def resized(self, size: int | tuple[int, int]) -> Heatmap:
         """The maps at another size, signed as they are, for arithmetic at the pixels.
 

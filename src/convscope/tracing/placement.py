@@ -156,6 +156,21 @@ class Placement:
         """
         return self.move(maps, Placement(Axis(), Axis(), size))
 
+    def rescaled(self, before: Pair, after: Pair) -> Placement:
+        """The same places on a picture that was brought from one size to another.
+
+        >>> Placement.tiling((2, 2), (8, 8)).rescaled((8, 8), (16, 16)).centre(0, 1)
+        (3.5, 11.5)
+        """
+        y, x = (
+            Axis(axis.size * zoom, axis.stride * zoom, (axis.offset + 0.5) * zoom - 0.5)
+            for axis, zoom in (
+                (self.y, after[0] / before[0]),
+                (self.x, after[1] / before[1]),
+            )
+        )
+        return replace(self, y=y, x=x)
+
     def covers(self, size: Pair) -> Tensor:
         """Whether each pixel of a picture (H, W) is seen by a cell."""
         return self.enlarge(torch.ones(self.grid, dtype=torch.float32), size) > 0
