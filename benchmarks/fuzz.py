@@ -213,8 +213,8 @@ class _Deconv(torch.autograd.Function):
 
 
 def _pixel_gradient(module: RandomNetwork, images: Tensor, c: int, relu: Relu = F.relu) -> Tensor:
-    x = images.double().requires_grad_()
-    module.relu = relu
+    x = images.double().contiguous(memory_format=torch.channels_last).requires_grad_()
+    module.relu = relu  # where maxima tie, as at zeros, the memory format decides which is taken
     try:
         (gradient,) = torch.autograd.grad(module.scores(x)[:, c].sum(), x)
     finally:

@@ -90,7 +90,7 @@ def test_a_target_in_the_address_may_be_a_name_or_a_channel(page, address):
     page.wait_for_selector(".cards h3 >> text=For tench")
     assert page.locator(".complaint").is_hidden()
     opened(page, address + "?again#tab=look&target=conv:3:5")
-    page.wait_for_selector(".complaint:visible")  # this method is about classes
+    page.wait_for_selector(".cards h3 >> text=For conv:3:5")  # at a layer that the channel reads
     page.get_by_label("Method").select_option("gradient")
     page.wait_for_selector(".cards h3 >> text=For conv:3:5")
     assert "conv:3:5" == page.get_by_label("Class", exact=True).input_value()
