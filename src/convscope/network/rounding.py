@@ -53,15 +53,15 @@ def zero_if_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.
         terms: (N, ...) the sums of the absolute values of what was summed.
         dtype: in which it was computed.
     """
-    info = torch.finfo(dtype)
-    tolerance = min((MAX_EPS if info.bits >= 32 else MAX_EPS_HALF) * info.eps, MAX_RELATIVE_ERROR)
+    factor = MAX_EPS if torch.finfo(dtype).bits >= 32 else MAX_EPS_HALF
+    tolerance = min(factor * _eps(dtype), MAX_RELATIVE_ERROR)
     largest, bound = (t.flatten(1).abs().amax(1) for t in (values, terms))
     return _zero_where(values, largest <= tolerance * bound)
 
 
 def may_have_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """(N,), which maps (N, ...) are so small for their terms that they should be computed twice."""
-    tolerance = min(RECHECK_EPS * torch.finfo(dtype).eps, MAX_RELATIVE_ERROR)
+    tolerance = min(RECHECK_EPS * _eps(dtype), MAX_RELATIVE_ERROR)
     largest, bound = (t.flatten(1).abs().amax(1) for t in (values, terms))
     return largest <= tolerance * bound
 
@@ -69,7 +69,12 @@ def may_have_cancelled(values: Tensor, terms: Tensor, dtype: torch.dtype = torch
 def is_constant(values: Sequence[float], dtype: torch.dtype = torch.float32) -> bool:
     """Whether numbers differ by no more than their rounding."""
     size = max(abs(value) for value in values)
-    return max(values) - min(values) <= MAX_EPS * torch.finfo(dtype).eps * size
+    return max(values) - min(values) <= MAX_EPS * _eps(dtype) * size
+
+
+def _eps(dtype: torch.dtype) -> float:
+    """A rounding error of what a network of this dtype gives: float32, or coarser, for any."""
+    return max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
 
 
 def _zero_where(values: Tensor, where: Tensor) -> Tensor:
