@@ -1,5 +1,7 @@
 """Heat maps are drawn where their cells lie on the photograph."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 import convscope
 from convscope.attribution.fullgrad import decompose_score
+from convscope.errors import ArgumentError
 from convscope.tracing.placement import Axis, Placement
 
 
@@ -66,6 +69,8 @@ def test_over_another_copy_of_the_photograph_cells_stay_where_they_lie(net, side
     ]
     assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) < 0.02 * side
     assert heat.over(copy).words() == heat.words()
+    with pytest.raises(ArgumentError, match=r"on photographs of \(32, 32\).*heat.over"):
+        replace(heat, images=copy)
 
 
 def test_words_name_the_place_on_the_photograph(net):

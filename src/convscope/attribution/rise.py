@@ -80,11 +80,11 @@ def rise(
     _check(masks, cells, keep)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
-    given = objective if isinstance(objective, list | tuple) else [objective] * len(pixels)
+    originals = objective if isinstance(objective, list | tuple) else [objective] * len(pixels)
     own = [target.for_images(i, i + 1) for i in range(len(pixels))]
     scored = [
         one if isinstance(plain, Objective) else _as_probability(one)
-        for one, plain in zip(own, given, strict=True)
+        for one, plain in zip(own, originals, strict=True)
     ]
     objectives = [
         net.resolve_target(one, image) for one, image in zip(scored, pixels.split(1), strict=True)

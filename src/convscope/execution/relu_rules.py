@@ -86,14 +86,14 @@ class modified_relu(TorchFunctionMode):  # noqa: N801 - used like a function
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace ReLUs, pass on all else."""
         kwargs = kwargs or {}
-        found = None if self._is_suspended else self._spellings.find(func, args, kwargs)
-        if found is None:
+        call = None if self._is_suspended else self._spellings.find(func, args, kwargs)
+        if call is None:
             self.leaky_calls += getattr(func, "__name__", "").rstrip("_") == "leaky_relu"
             result = func(*args, **kwargs)
             self._spellings.remember(func, args, result)
             return result
         self.calls += 1
-        return ModifiedReLU.apply(found.x, found.maximum, self.rule, found.is_inplace)
+        return ModifiedReLU.apply(call.x, call.maximum, self.rule, call.is_inplace)
 
 
 class ModifiedReLU(torch.autograd.Function):

@@ -53,11 +53,11 @@ class ReLUSpellings:
         def arguments(*names: str) -> list[Any]:
             return [args[i] if i < len(args) else kwargs.get(n) for i, n in enumerate(names)]
 
-        found = recognize(self, arguments)
-        if found is None or not found[0].is_floating_point():
+        call = recognize(self, arguments)
+        if call is None or not call[0].is_floating_point():
             return None
         is_inplace = name.endswith("_") or _has_inplace_flag(name, args, kwargs)
-        return ReLUCall(*found, is_inplace)
+        return ReLUCall(*call, is_inplace)
 
     def remember(self, func: Any, args: Sequence[Any], result: Any) -> None:
         """Note a result that is a mask of signs."""

@@ -146,9 +146,9 @@ _REFUSALS: tuple[tuple[str, type], ...] = (
 def _dummy_for(message: str) -> tuple[str, Any]:
     """Which class torch does not allow, by its own message, and what its dummy must be."""
     for pattern, base in _REFUSALS:
-        found = re.search(pattern, message)
-        if found:
-            return (found[1] if "." in found[1] else f"builtins.{found[1]}"), base
+        match = re.search(pattern, message)
+        if match:
+            return (match[1] if "." in match[1] else f"builtins.{match[1]}"), base
     return "", NoneType
 
 

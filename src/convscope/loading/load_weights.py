@@ -142,8 +142,8 @@ def _say_what_was_taken(
             if others
             else ""
         )
-        found = f"under {match.prefix!r}" if match.prefix else "under no key"
-        sentences.append(f"the weights {found} were taken{also}")
+        place = f"under {match.prefix!r}" if match.prefix else "under no key"
+        sentences.append(f"the weights {place} were taken{also}")
     foreign = [*match.foreign, *passed_over]
     if foreign:
         count = f"{len(foreign)} tensors" if foreign[1:] else "1 tensor"

@@ -70,9 +70,9 @@ def match_names(state: Mapping[str, Any], own: Mapping[str, Any]) -> NameMatch:
     for patterns in ((_WRAPPERS,), (_WRAPPERS, _PARALLEL)):
         for own_names in _without_common_roots({_without(patterns, key): key for key in own}):
             names = {name: _without(patterns, name.replace(NESTING, ".")) for name in state}
-            found = _best_candidate(names, own_names, state, own)
-            if found.fits > best.fits:
-                best = found
+            candidate = _best_candidate(names, own_names, state, own)
+            if candidate.fits > best.fits:
+                best = candidate
     return _described(best, state)
 
 
@@ -113,8 +113,8 @@ def _best_candidate(
                 pairs.setdefault(prefix, {})[name] = own_names[rest]
     fits = Counter(
         {
-            prefix: sum(1 + 1e-6 * _same_shape(state[n], own[k]) for n, k in found.items())
-            for prefix, found in pairs.items()
+            prefix: sum(1 + 1e-6 * _same_shape(state[n], own[k]) for n, k in of_prefix.items())
+            for prefix, of_prefix in pairs.items()
         }
     )
     if not fits:

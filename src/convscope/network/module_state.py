@@ -280,19 +280,19 @@ def _copied(value: Any) -> Any:
         return value.clone_state()
     if isinstance(value, _GENERATORS):
         return copy.deepcopy(value)
-    found = copy.copy(value) if isinstance(value, _CONTAINERS) else value
-    if isinstance(found, dict):
-        found.update({key: _copied(item) for key, item in value.items()})
-    elif isinstance(found, list | deque):
-        found.clear()
-        found.extend(_copied(item) for item in value)
-    return found
+    copied = copy.copy(value) if isinstance(value, _CONTAINERS) else value
+    if isinstance(copied, dict):
+        copied.update({key: _copied(item) for key, item in value.items()})
+    elif isinstance(copied, list | deque):
+        copied.clear()
+        copied.extend(_copied(item) for item in value)
+    return copied
 
 
 def _copied_tensor(tensor: Tensor) -> Tensor:
-    found = tensor.detach().clone()
+    copied = tensor.detach().clone()
     is_parameter = isinstance(tensor, nn.Parameter)
-    return nn.Parameter(found, requires_grad=tensor.requires_grad) if is_parameter else found
+    return nn.Parameter(copied, requires_grad=tensor.requires_grad) if is_parameter else copied
 
 
 def _refilled(value: Any, content: Any) -> Any:

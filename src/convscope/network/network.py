@@ -178,8 +178,8 @@ class Network:
         """
         size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         layers = self.layers if size == self.input_size else self._layers_at(size)
-        found = layers.placement(layer) if layer in layers.addresses else None
-        return found if found and found.grid == tuple(maps.shape[-2:]) else None
+        placement = layers.placement(layer) if layer in layers.addresses else None
+        return placement if placement and placement.grid == tuple(maps.shape[-2:]) else None
 
     def to_nchw(self, value: Tensor, layer: str, pixels: Tensor) -> Tensor:
         """A layer's value or gradient, from a pass over `pixels` (..., H, W), as (N, C, h, w).
@@ -376,8 +376,8 @@ class Network:
 
         Also "" where nothing has run the network yet, as for its filters.
         """
-        found: FirstPasses | None = self.__dict__.get("_first_passes")
-        return found.repeatability.words(self.name) if found else ""
+        passes: FirstPasses | None = self.__dict__.get("_first_passes")
+        return passes.repeatability.words(self.name) if passes else ""
 
     @cached_per_network
     def _first_passes(self) -> FirstPasses:
@@ -488,7 +488,7 @@ class Network:
         Args:
             pixels: (N, 3, H, W) on the network's device.
             layers: addresses to capture.
-            start_gradients: at the first of them (see `hooks.capture`).
+            start_gradients: at the first of them (see `capture`).
         """
         return self._as_activations(
             self._capture(pixels, layers, start_gradients=start_gradients), layers
@@ -626,8 +626,8 @@ class Network:
             size: (H, W) of the images; None: `input_size`.
         """
         inner = [name for name in values if name not in (INPUT, OUTPUT)]
-        found = {name: self._layout(name, size or self.input_size) for name in inner}
-        layouts = {name: own for name, own in found.items() if own and own[0] != "NCHW"}
+        every = {name: self._layout(name, size or self.input_size) for name in inner}
+        layouts = {name: own for name, own in every.items() if own and own[0] != "NCHW"}
         kind = self.probability_rule.kind if OUTPUT in values else "auto"
         values = {name: with_image_axis(value, count) for name, value in values.items()}
         return Activations(values, self.labels, layouts, probabilities=kind, count=count)

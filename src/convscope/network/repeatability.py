@@ -171,48 +171,48 @@ def _examine(run: _WatchedRun, images: Tensor, state: ModuleState) -> Repeatabil
     is_same = row is not None and _same(row, single, BATCH_ROUNDING)
     if is_same and not changed and not run.draws:
         return Repeatability()
-    found = Repeatability(draws=run.draws, alone=run.draws or pair is None)
+    needs = Repeatability(draws=run.draws, alone=run.draws or pair is None)
     if changed:
-        found = _with_state(found, run, images, state)
-    found = replace(found, scatter=_scatter(found, run, images))
-    if found.scatter:
-        return replace(found, alone=True)
-    mixes = pair is not None and _mixes(found, run, images)
-    return replace(found, mixes=mixes, alone=found.alone or mixes)
+        needs = _with_state(needs, run, images, state)
+    needs = replace(needs, scatter=_scatter(needs, run, images))
+    if needs.scatter:
+        return replace(needs, alone=True)
+    mixes = pair is not None and _mixes(needs, run, images)
+    return replace(needs, mixes=mixes, alone=needs.alone or mixes)
 
 
 def _with_state(
-    found: Repeatability, run: Run, images: Tensor, state: ModuleState
+    needs: Repeatability, run: Run, images: Tensor, state: ModuleState
 ) -> Repeatability:
     """What passes change is put back: buffers in any case, attributes if the next answer reads them."""
     state.restore(state.changed())
-    depends = bool(_scatter(found, run, images))
+    depends = bool(_scatter(needs, run, images))
     slots = [slot for slot in state.changed() if slot.is_registered or depends]
     state.restore(slots)
-    return replace(found, slots=tuple(slots), depends_on_past=depends)
+    return replace(needs, slots=tuple(slots), depends_on_past=depends)
 
 
-def _scatter(found: Repeatability, run: Run, images: Tensor) -> float:
+def _scatter(needs: Repeatability, run: Run, images: Tensor) -> float:
     """By how much an image's scores are others after another image; 0 if only by rounding."""
-    first, _, again = (_run_once(found, run, images[i : i + 1]) for i in (0, 1, 0))
+    first, _, again = (_run_once(needs, run, images[i : i + 1]) for i in (0, 1, 0))
     if _same(first, again, BATCH_ROUNDING):
         return 0.0
     return _distance(first, again) / max(_size(first), _size(again))
 
 
-def _mixes(found: Repeatability, run: Run, images: Tensor) -> bool:
+def _mixes(needs: Repeatability, run: Run, images: Tensor) -> bool:
     """Whether the scores of an image are others beside another image, in batches of one size."""
-    single = _run_once(found, run, images[:1])
-    beside_second = _first_row(_run_once(found, run, images[:2]), single)
+    single = _run_once(needs, run, images[:1])
+    beside_second = _first_row(_run_once(needs, run, images[:2]), single)
     other_pair = torch.cat([images[:1], images[2:]])  # in the same memory format
-    beside_third = _first_row(_run_once(found, run, other_pair), single)
+    beside_third = _first_row(_run_once(needs, run, other_pair), single)
     if beside_second is None or beside_third is None:
         return False
     return not _same(beside_second, beside_third, ROUNDING)
 
 
-def _run_once(found: Repeatability, run: Run, x: Tensor) -> Tensor:
-    with found.one_pass(x.device):
+def _run_once(needs: Repeatability, run: Run, x: Tensor) -> Tensor:
+    with needs.one_pass(x.device):
         return run(x)
 
 

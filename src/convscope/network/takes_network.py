@@ -41,13 +41,13 @@ def takes_network(function: Callable[P, T]) -> Callable[P, T]:
     return checked
 
 
-def _sentence(function: str, given: object) -> str:
+def _sentence(function: str, value: object) -> str:
     way = (
         "pass convscope.load(module) instead of the module itself"
-        if isinstance(given, nn.Module)
-        else f"load it first, as convscope.load({given!r})"
-        if isinstance(given, str)
+        if isinstance(value, nn.Module)
+        else f"load it first, as convscope.load({value!r})"
+        if isinstance(value, str)
         else "convscope.load makes one of a module or a name"
     )
-    article = "an" if type(given).__name__[0] in "AEIOUaeiou" else "a"
-    return f"{function} takes a Network, not {article} {type(given).__name__}; {way}."
+    article = "an" if type(value).__name__[0] in "AEIOUaeiou" else "a"
+    return f"{function} takes a Network, not {article} {type(value).__name__}; {way}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class Heatmap(Result):
         zero: (N,), the value that stands for no evidence; None: 0.
         placement: where the cells of the maps lie on the photographs; None: unknown, and the maps
             are not laid over them. Left out, the cells tile the photographs.
+        size: (H, W) of the photographs on which they are placed, so that `dataclasses.replace` with
+            photographs of another size is refused; left out, that of `images`.
 
     Example:
         >>> import convscope as cs
@@ -62,14 +64,19 @@ class Heatmap(Result):
     projection: Tensor | None = None
     zero: Tensor | None = None
     placement: Placement | None = TILING
+    size: tuple[int, int] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Cells tile the photographs where nothing else is said.
 
         Raises:
-            ArgumentError: if the placement is that of maps of another size.
+            ArgumentError: if the placement is that of maps or photographs of another size.
         """
         grid, size = _sides(self.values), _sides(self.images)
+        if self.size not in (None, size):
+            msg = f"These maps lie on photographs of {self.size}, not of {size}; heat.over(images) lays them over another copy."
+            raise ArgumentError(msg)
+        object.__setattr__(self, "size", size)
         if self.placement is TILING:
             object.__setattr__(self, "placement", Placement.tiling(grid, size))
         if self.placement is not None and self.placement.grid != grid:
@@ -169,8 +176,7 @@ class Heatmap(Result):
     def over(self, images: Tensor) -> Heatmap:
         """The same maps over the same photographs in another number of pixels.
 
-        Every cell stays where it lies in the picture. `dataclasses.replace(heat, images=...)` would
-        leave it at its old pixel.
+        Every cell stays where it lies in the picture.
 
         Args:
             images: (N, 3, H, W), the same part of each photograph.
@@ -182,7 +188,7 @@ class Heatmap(Result):
         torch.Size([1, 16, 16])
         """
         place = self.placement and self.placement.rescaled(_sides(self.images), _sides(images))
-        return replace(self, images=images, placement=place)
+        return replace(self, images=images, placement=place, size=None)
 
     def resized(self, size: int | tuple[int, int]) -> Heatmap:
         """The maps at another size, signed as they are, for arithmetic at the pixels.
@@ -259,7 +265,9 @@ class Heatmap(Result):
     def _fields(self) -> Mapping[str, Any]:
         place = self.placement
         plain = None if place is None else [*astuple(place.y), *astuple(place.x), place.sees_all]
-        return {**super()._fields(), "placement": plain}
+        fields = {**super()._fields(), "placement": plain}
+        del fields["size"]  # that of `images`
+        return fields
 
     @classmethod
     def _from_fields(cls, fields: Mapping[str, Any]) -> Heatmap:

@@ -163,14 +163,14 @@ class _Search:
 
     def score_maps(self, targets: Iterable[int]) -> set[int]:
         """The targets, where they are maps, back to the convolution that gives them."""
-        found: set[int] = set()
+        reached: set[int] = set()
         stack = [k for k in targets if self.graph[k].layout is not None]
         while stack:
             k = stack.pop()
-            if k in self.inputs and k not in found:
-                found.add(k)
+            if k in self.inputs and k not in reached:
+                reached.add(k)
                 stack.extend([] if self.graph[k].function in _WEIGHTED else self.inputs[k])
-        return found
+        return reached
 
     def carries(self, start: int, without: int | None = None) -> bool:
         """Whether the cells of a map, not its class token alone, reach a target."""

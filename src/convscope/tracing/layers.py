@@ -319,11 +319,11 @@ class Layers(Sequence[LayerInfo]):
 
     def _folded_layouts(self) -> Mapping[str, Layout]:
         if self._folded is None and self._find_orders is not None:
-            found = self._find_orders(self.folded())
-            shapes = {name: self.find(name).shape for name in found}
+            orders = self._find_orders(self.folded())
+            shapes = {name: self.find(name).shape for name in orders}
             self._folded = {
                 name: Layout(order, (shapes[name][1], shapes[name][2]), steps)
-                for name, (order, steps) in found.items()
+                for name, (order, steps) in orders.items()
             }
         return self._folded or {}
 

@@ -95,22 +95,22 @@ class ValueGraph:
 
     def ancestors(self, numbers: Iterable[int]) -> set[int]:
         """The values that some values depend on, and themselves."""
-        found: set[int] = set()
+        reached: set[int] = set()
         stack = list(numbers)
         while stack:
             number = stack.pop()
-            if number not in found:
-                found.add(number)
+            if number not in reached:
+                reached.add(number)
                 stack.extend(self._values[number].sources)
-        return found
+        return reached
 
     def descendants(self, number: int) -> set[int]:
         """The values that depend on one, and itself."""
-        found = {number}
+        reached = {number}
         for k, value in enumerate(self._values):
-            if any(source in found for source in value.sources):
-                found.add(k)
-        return found
+            if any(source in reached for source in value.sources):
+                reached.add(k)
+        return reached
 
 
 def is_differentiable(value: Tensor) -> bool:

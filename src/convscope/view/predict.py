@@ -51,11 +51,11 @@ def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
     scores = Scores.of(net.activations(images, (OUTPUT,)))
     check_finite(scores.values.sum(1), "output")
     ranked = scores.ranked(top)
-    shares = scores.probabilities().tolist() if scores.has_probabilities else None
+    probabilities = scores.probabilities().tolist() if scores.has_probabilities else None
     rows: list[tuple[Cell, ...]] = []
     for photo, row in enumerate(ranked.tolist()):
         for c in row:
-            share = shares[photo][c] if shares else None
-            rows.append((photo, c, net.class_label(c), share, float(scores.values[photo, c])))
+            probability = probabilities[photo][c] if probabilities else None
+            rows.append((photo, c, net.class_label(c), probability, float(scores.values[photo, c])))
     recipe = recipe_for(net, "predict", top=top)
-    return Table(COLUMNS, rows, recipe, bar="probability" if shares else None)
+    return Table(COLUMNS, rows, recipe, bar="probability" if probabilities else None)

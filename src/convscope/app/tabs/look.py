@@ -70,12 +70,12 @@ def describe(state: SharedState, photo: Photograph) -> Answer:
 def top_classes(net: Network, scores: Scores) -> list[Answer]:
     """The highest classes of one photograph; of scores without probabilities the share is null."""
     values = scores.values[0].tolist()
-    shares = scores.probabilities()[0].tolist() if scores.has_probabilities else None
+    probabilities = scores.probabilities()[0].tolist() if scores.has_probabilities else None
     return [
         {
             "number": c,
             "label": net.class_label(c),
-            "share": shares[c] if shares else None,
+            "share": probabilities[c] if probabilities else None,
             "score": values[c],
         }
         for c in scores.ranked(TOP)[0].tolist()

@@ -128,8 +128,8 @@ def randomization_study(
             break
         reporter.done, reporter.what = k * most, f"{DESIGNS[case.design].title}, {case.title}"
         task = Task(case.name, case.design, most, seed, decay, setup)
-        inputs_ = inputs.make_input(case.given, samples, case.corruption, seed, held_out=False)
-        run = fit(task, inputs_, Path(state), reporter, device=place)
+        training = inputs.make_input(case.given, samples, case.corruption, seed, held_out=False)
+        run = fit(task, training, Path(state), reporter, device=place)
         test = inputs.make_input(case.given, tests, case.corruption, seed, held_out=True)
         runs[case] = run, accuracy(run, test)
     if not runs:
