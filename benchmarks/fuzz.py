@@ -303,9 +303,14 @@ def _layers(net: cs.Network, module: RandomNetwork, images: Tensor, c: int) -> l
             "gradcam": (g.mean((2, 3), keepdim=True) * a).sum(1),
             "layercam": (g.relu() * a).sum(1),
         }
+        terms = (g.abs().mean((2, 3), keepdim=True) * a.abs()).sum(1)
+        rounding = 32 * torch.finfo(torch.float32).eps * terms.amax((1, 2))
         for method, expected in twins.items():
             values = cs.cam(net, images, c, method=method, layer=address).values
-            found += _compare(f"{method} at {address}", values, expected.float())
+            # Where its terms cancel up to rounding, a map may be zero, as docs/methods.md says.
+            is_zero = ~values.any((1, 2)) & (expected.abs().amax((1, 2)) <= rounding)
+            allowed = torch.where(is_zero[:, None, None], 0.0, expected).float()
+            found += _compare(f"{method} at {address}", values, allowed)
     return found
 
 
