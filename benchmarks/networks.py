@@ -41,20 +41,30 @@ def _weights(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def make(address: str) -> tuple[nn.Module, int]:
-    """A network in eval mode and the side of its photographs, 64 to 96 pixels where it takes any."""
+def make(address: str, side: int | None = None) -> tuple[nn.Module, int]:
+    """A network in eval mode and the side of its photographs: `side`, or 96 pixels where it can."""
     torch.manual_seed(0)
     family, name = address.split(":", 1)
     if family == "timm":
-        return _from_timm(name)
+        module, own = _from_timm(name)
+        return module, side or own
     options: dict[str, object] = {"weights": None}
     if family in ("segmentation", "detection"):
         options["weights_backbone"] = None
+    if family == "detection":
+        options |= _detector_options(name)
     if name.removeprefix("quantized_") in _WITHOUT_INIT:
         options["init_weights"] = False
     module = models.get_model(name, **options).eval()
     fixed = name.startswith(("vit", "swin", "maxvit"))
-    return module, 224 if fixed else 128 if family == "detection" else 96
+    return module, side or (224 if fixed else 128 if family == "detection" else 96)
+
+
+def _detector_options(name: str) -> dict[str, object]:
+    """Smaller pictures than the usual 800 pixels, and no threshold: random scores are low."""
+    threshold = "box_score_thresh" if "rcnn" in name else "score_thresh"
+    size = {} if name.startswith("ssd") else {"min_size": 256}
+    return {threshold: 0.0, **size}
 
 
 def _from_timm(name: str) -> tuple[nn.Module, int]:

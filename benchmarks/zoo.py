@@ -4,8 +4,9 @@
 
 Networks have random weights. What can be checked is checked against plain torch: activations against
 forward hooks, Grad-CAM and pixel gradients against autograd, occlusion against a loop, the module and
-the random generator against what they were. A line a network is added to the state; a run that was
-ended goes on from there. The report counts tracebacks, wrong numbers and refusals, and prints each.
+the random generator against what they were. A step that takes long is interrupted, which must leave
+the network untouched as well. A line a network is added to the state; a run that was ended goes on
+from there. The report counts tracebacks, wrong numbers and refusals, and prints each.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import signal
 import subprocess
 import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +34,12 @@ from convscope.errors import ConvscopeError
 from networks import MAX_WEIGHTS, enliven, make, names
 
 TOLERANCE = 2e-3  # of the largest value, in float32, at networks of a hundred layers
+STEP_SECONDS = 5.0
 Step = Callable[["Subject"], str | None]
+
+
+class Late(BaseException):
+    """A step has taken its time; like KeyboardInterrupt, nothing that is called catches it."""
 
 
 class Subject:
@@ -38,7 +47,8 @@ class Subject:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.module, side = make(address)
+        row = _default_layers().get(address)
+        self.module, side = make(address, int(row["side"]) if row else None)
         generator = torch.Generator().manual_seed(1)
         self.image = torch.rand(1, 3, side, side, generator=generator)
         is_detector = address.startswith("detection")
@@ -61,10 +71,10 @@ def _state(module: nn.Module) -> dict[str, object]:
 
 
 @cache
-def _default_layers() -> dict[str, str]:
+def _default_layers() -> dict[str, dict[str, str]]:
     table = Path(__file__).parents[1] / "tests" / "tracing" / "default_layers.csv"
     rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
-    return {row["network"]: row["layer"] for row in rows}
+    return {row["network"]: row for row in rows}
 
 
 def _difference(found: Tensor, expected: Tensor) -> str | None:
@@ -87,8 +97,8 @@ def check_table(subject: Subject) -> str | None:
 def check_default_layer(subject: Subject) -> str | None:
     """The default layer is that of the table, for networks that are in it."""
     name = subject.net.layers.default.name
-    expected = _default_layers().get(subject.address, name)
-    return None if name == expected else f"{name}, expected {expected}"
+    row = _default_layers().get(subject.address)
+    return None if row is None or name == row["layer"] else f"{name}, expected {row['layer']}"
 
 
 def check_filters(subject: Subject) -> str | None:
@@ -263,8 +273,32 @@ STEPS: dict[str, Step] = {
 }
 
 
+_LONG = frozenset(
+    ("fullgrad", "cam_across_layers", "integrated", "occlusion", "synthesize", "scorecam")
+)
+
+
+@contextmanager
+def _time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise `Late` when `seconds` have passed; None never does."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Late
+
+    if seconds is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def run_network(address: str, seconds: float) -> Iterator[dict[str, object]]:
-    """Results of all steps, in order: ok, refused, wrong or traceback; late ones are left out."""
+    """Results of all steps, in order: ok, refused, wrong, traceback or late."""
     warnings.simplefilter("ignore")
     start = time.monotonic()
     try:
@@ -276,13 +310,15 @@ def run_network(address: str, seconds: float) -> Iterator[dict[str, object]]:
         yield {"step": "make", "verdict": "not made", "words": "too many weights"}
         return
     for name, step in STEPS.items():
-        if time.monotonic() - start > seconds and name != "untouched":
-            continue
+        left = min(STEP_SECONDS, seconds - (time.monotonic() - start))
         try:
-            wrong = step(subject)
+            with _time_limit(left if name in _LONG else None):
+                wrong = step(subject)
             verdict, words = ("wrong", wrong) if wrong else ("ok", "")
             if name == "default layer":
                 words = subject.net.layers.default.name
+        except Late:
+            verdict, words = "late", ""
         except ConvscopeError as error:
             verdict, words = "refused", str(error)
         except Exception as error:  # noqa: BLE001 - what this script looks for

@@ -235,11 +235,22 @@ def test_the_score_of_a_box():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_nothing_detected_is_said():
-    with pytest.raises(
-        NotApplicableError, match="Nothing was detected in photograph 0, so there is no"
-    ):
-        convscope.cam(detector(0.99), torch.rand(1, 3, 96, 96), "box:0", layer="backbone.body.16")
+@pytest.mark.parametrize("method", ["guided", "gradient"])
+def test_nothing_detected_is_said(method):
+    net, images = detector(0.99), torch.rand(1, 3, 96, 96)
+    said = pytest.raises(NotApplicableError, match="Nothing was detected in photograph 0, so there")
+    with said:
+        convscope.cam(net, images, "box:0", layer="backbone.body.16")
+    with said:
+        convscope.saliency(net, images, method=method)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_operations_of_torchvision_are_no_activations():
+    heat = convscope.saliency(detector(0.0), torch.rand(1, 3, 96, 96), method="guided")
+    assert "Hardswish" in heat.recipe.note
+    assert "roi_align" not in heat.recipe.note
 
 
 @pytest.mark.parametrize("flat", [False, True])

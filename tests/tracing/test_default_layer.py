@@ -71,6 +71,15 @@ class Pyramid(nn.Module):
         return torch.cat([self.head(one).flatten(2) for one in (fine, coarse)], 2)
 
 
+class OneShotDetector(Pyramid):
+    """Its boxes are joined over all sizes, split again and filtered; of a blank picture none are left."""
+
+    def forward(self, x):
+        scores = super().forward(x).transpose(1, 2)
+        parts = scores.split([64, 16], 1)
+        return torch.cat([part[part > 1e4] for part in parts])
+
+
 class Segmenter(nn.Module):
     def __init__(self):
         super().__init__()
@@ -184,6 +193,7 @@ CASES = {
     "prototypes": (Prototypes, "body.3#1"),
     "a head for each size": (Yolo, "body.3"),
     "pyramid": (Pyramid, "coarse.1"),
+    "one-shot detector": (OneShotDetector, "coarse.1"),
     "segmenter": (Segmenter, "body.3"),
     "LayerNorm2d": (
         lambda: nn.Sequential(

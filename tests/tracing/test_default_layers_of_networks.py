@@ -16,6 +16,7 @@ SAMPLE = [
     *("regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnet50", "shufflenet_v2_x0_5"),
     *("squeezenet1_1", "swin_t", "swin_v2_t", "vit_b_32", "lraspp_mobilenet_v3_large"),
     *("fasterrcnn_mobilenet_v3_large_320_fpn", "deeplabv3_mobilenet_v3_large"),
+    *("fcos_resnet50_fpn", "ssdlite320_mobilenet_v3_large"),
     *("mixer_s32_224", "swin_tiny_patch4_window7_224", "focalnet_tiny_srf"),
 ]
 

@@ -126,6 +126,9 @@ def _count_relus(net: Network, pixels: Tensor) -> int:
         plain = net.run(probe, (OUTPUT,))[OUTPUT]
         with modified_relu(guided) as mode:
             modified = net.run(probe, (OUTPUT,))[OUTPUT]
+    relu_count = int(mode.calls + mode.leaky_calls)
+    if not plain.numel():  # a detector that found nothing: checked where it finds something
+        return relu_count
     tolerance = 1e-4 * float(plain.nan_to_num().abs().max())  # of scores that may all be small
     if modified.shape != plain.shape or not torch.allclose(
         plain, modified, rtol=1e-4, atol=tolerance, equal_nan=True
@@ -135,5 +138,5 @@ def _count_relus(net: Network, pixels: Tensor) -> int:
             "random numbers does, so guided backpropagation and DeconvNet are not available."
         )
         raise NotApplicableError(msg)
-    net.__dict__["_relus"] = mode.calls + mode.leaky_calls
-    return int(net.__dict__["_relus"])
+    net.__dict__["_relus"] = relu_count
+    return relu_count

@@ -99,7 +99,8 @@ class Coverage:
 def _activation(node: Any, function: Any) -> str | None:
     """The name of the activation that a node is the backward pass of; None if it is none."""
     if function is not None:
-        return str(function.__name__)
+        name = str(function.__name__).removeprefix("GeneratedBackwardFor_")  # of torch.library
+        return None if name.startswith("torchvision_") else name.removesuffix("_default")
     name = re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])
     if name == "Where":  # one choice between two results, not a mask
         is_choice = all(before is not None for before, _ in node.next_functions)

@@ -123,8 +123,11 @@ class Cells:
 
     @property
     def is_outside(self) -> bool:
-        """Whether no element belongs to a cell, as of a class token."""
-        return bool((self.ids < 0).all())
+        """Whether no element belongs to a cell, as of a class token.
+
+        Nothing is known of a value without elements, as where a detector found nothing.
+        """
+        return self.ids.numel() > 0 and bool((self.ids < 0).all())
 
     @property
     def is_reordered(self) -> bool:
@@ -245,10 +248,15 @@ def _moved(
 def _joined(
     func: Any, args: Any, kwargs: Any, cells_of: Any, results: list[Tensor], known: list[Cells]
 ) -> list[Cells | None]:
-    """Along channels each element keeps the cell of the first value; along tokens its own."""
+    """Along channels each element keeps the cell of the first value; along tokens its own.
+
+    Tokens of several grids, as of a detector's pyramid, have no cells on one of them.
+    """
     along_channels = [cells.resized(results[0].shape) for cells in known]
     if all(along_channels):
         return along_channels[:1]
+    if len({cells.width for cells in known}) > 1:
+        return [None]
 
     def numbers(value: Any) -> Any:
         if not isinstance(value, Tensor):
