@@ -1,5 +1,7 @@
 """The default layer of each kind of network, written small."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -248,3 +250,26 @@ def test_an_inner_objective_has_its_own_default():
     assert "0.2" == heat.recipe.parameters["layer"]
     activations = net.module[0][:3](pixels)[:, 3].detach()
     torch.testing.assert_close(heat.values, activations / activations[0].numel())
+
+
+def test_unclear_scores_are_said_before_a_missing_last_map():
+    @dataclass(slots=True)
+    class Parts:
+        answers: torch.Tensor
+        features: torch.Tensor
+
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = body(), nn.Linear(8, 4)
+
+        def forward(self, x):
+            found = self.body(x)
+            return Parts(self.head(found.mean((2, 3))), found)
+
+    net = cs.Network(Classifier().eval(), input_size=(32, 32))
+    with pytest.raises(NotApplicableError, match="answers") as default:
+        _ = net.layers.default
+    with pytest.raises(NotApplicableError) as predicted:
+        cs.predict(net, torch.rand(1, 3, 32, 32))
+    assert str(default.value) == str(predicted.value)

@@ -58,6 +58,7 @@ class Layers(Sequence[LayerInfo]):
         convs = [run.name for run in first_runs if isinstance(run.module, nn.Conv2d)]
         self._graph = trace.graph
         self._score_values = _numbers(trace.graph, trace.score_keys)
+        self._unclear_scores = trace.unclear_scores
         self._locations: dict[str, ValueLocation] = {}
         self._values: dict[str, int | None] = {}
         self._fields: dict[str, ReceptiveField | None] = {}
@@ -177,6 +178,8 @@ class Layers(Sequence[LayerInfo]):
         known = {number: own for number, own in folded.items() if number is not None}
         graph = self._graph.with_layouts(known) if known else self._graph
         chosen = last_map(graph, targets, set(self._names), self._norms, scores=scores)
+        if chosen is None and scores and self._unclear_scores:
+            raise NotApplicableError(str(self._unclear_scores))
         if chosen is None:
             msg = "The last activation map of this network cannot be determined automatically; name the layer. The command 'convscope layers' and net.layers list them."
             raise NotApplicableError(msg)

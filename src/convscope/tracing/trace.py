@@ -17,7 +17,6 @@ alone could not tell: 32 channels of 32 by 16 cells look like 16 channels of 32 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -132,6 +131,7 @@ class Trace:
         stages: every convolution and pooling, in order.
         graph: every value that depends on the image, and on which others it depends.
         score_keys: of the network's scores; where these are unclear, of all tensors it returned.
+        unclear_scores: why the scores are unclear; None where they are known.
         first_unloaded: the first use of a weight that was not loaded.
     """
 
@@ -140,6 +140,7 @@ class Trace:
     stages: list[Stage] = field(default_factory=list)
     graph: ValueGraph = field(default_factory=ValueGraph)
     score_keys: list[Key] = field(default_factory=list)
+    unclear_scores: NotApplicableError | None = None
     first_unloaded: WeightUse | None = None
 
     def location(self, key: Key) -> ValueLocation | None:
@@ -183,17 +184,14 @@ def trace(
     tracing = trace_calls(module, tracer.on_module, tracer.on_function)
     with forked_generator(devices), torch.no_grad(), tracing:
         output = module(image)
-        scores = _scores(output, scores_in)
+        scores = output
+        try:
+            scores = scores_in(output) if scores_in else output
+        except NotApplicableError as error:  # several tensors: which one is meant is not said yet
+            tracer.trace.unclear_scores = error
     known = [_key(v) for v in _tensors([scores]) if tracer.graph.has(_key(v))]
     tracer.trace.score_keys = known or [_key(v) for v in _tensors([output])]
     return tracer.trace
-
-
-def _scores(output: Any, scores_in: Callable[[Any], Tensor] | None) -> Any:
-    if scores_in is not None:
-        with suppress(NotApplicableError):  # several tensors: which one is meant is not said yet
-            return scores_in(output)
-    return output
 
 
 class _Tracer:
