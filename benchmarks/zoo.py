@@ -56,6 +56,10 @@ class Subject:
             enliven(self.module, torch.rand(4, 3, side, side, generator=generator))
         self.net = cs.Network(self.module, input_size=(side, side))
         self.objective: cs.Objective | int | None = None if is_detector else 3
+        if address.startswith("segmentation"):
+            with torch.no_grad():
+                classes = self.module(self.net.preprocess(self.image))["out"].argmax(1)
+            self.objective = cs.segment(int(classes.mode().values.mode().values))
         self.before = _state(self.module)
 
 
@@ -210,7 +214,8 @@ def check_occlusion(subject: Subject) -> str | None:
     half = side // 2
     if subject.objective is None:
         return None
-    found = cs.occlusion(net, image, 3, window=half, stride=half, fill="black").values[0]
+    objective = subject.objective
+    found = cs.occlusion(net, image, objective, window=half, stride=half, fill="black").values[0]
     expected = torch.zeros(side, side)
     with torch.no_grad():
         whole = subject.module(net.preprocess(image))

@@ -268,7 +268,7 @@ def test_unclear_scores_are_said_before_a_missing_last_map():
             return Parts(self.head(found.mean((2, 3))), found)
 
     net = cs.Network(Classifier().eval(), input_size=(32, 32))
-    with pytest.raises(NotApplicableError, match="answers") as default:
+    with pytest.raises(NotApplicableError, match=r"'answers' \(1, 4\), 'features'") as default:
         _ = net.layers.default
     with pytest.raises(NotApplicableError) as predicted:
         cs.predict(net, torch.rand(1, 3, 32, 32))

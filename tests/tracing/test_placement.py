@@ -275,3 +275,20 @@ def test_preprocessing_that_resizes_is_part_of_the_way():
         module, input_size=(64, 64), normalize=lambda x: F.interpolate(x, (32, 32), mode="bilinear")
     )
     assert (3.5, 11.5) == net.layers.placement("conv:1").centre(0, 1)
+
+
+def test_tokens_lie_on_the_grid_of_all_convolutions_before_them_however_much_these_see():
+    class Hybrid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 8, stride=8)
+            self.local = nn.Conv2d(8, 8, 3, padding=1)
+            self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            tokens = self.local(self.patches(x)).flatten(2).transpose(1, 2)
+            mixed = tokens + F.scaled_dot_product_attention(tokens, tokens, tokens)
+            return self.head(self.norm(mixed).mean(1))
+
+    net = convscope.Network(Hybrid().eval(), input_size=(32, 32))
+    assert (3.5, 11.5) == net.layers.placement("norm").centre(0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -42,12 +43,12 @@ def scores_in(output: Any, selector: Selector = None) -> Tensor:
         return output
     if _is_detection(output):
         return _detections(output)
-    fields = _output_fields(output)
+    parts = _output_fields(output)
     for name in ("logits", "out"):
-        scores = fields.get(name, getattr(output, name, None))
+        scores = parts.get(name, getattr(output, name, None))
         if isinstance(scores, Tensor):
             return scores
-    tensors = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in parts.items() if isinstance(value, Tensor)}
     if len(tensors) == 1:
         return next(iter(tensors.values()))
     raise NotApplicableError(_ambiguous(output, tensors))
@@ -124,6 +125,8 @@ def _output_fields(output: Any) -> dict[Any, Any]:
         return dict(output._asdict())
     if isinstance(output, tuple | list):
         return dict(enumerate(output))
+    if is_dataclass(output):  # also with slots
+        return {one.name: getattr(output, one.name) for one in fields(output)}
     return dict(vars(output)) if hasattr(output, "__dict__") else {}
 
 

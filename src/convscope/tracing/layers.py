@@ -253,8 +253,8 @@ class Layers(Sequence[LayerInfo]):
         if local is not None and not local.is_known:
             return None
         on_grid = [self._fields[conv.name] for conv in self.convs if conv.shape[1:] == layout[1]]
-        places = {f.local.everywhere() for f in on_grid if f and f.local and f.local.is_known}
-        return places.pop() if len(places) == 1 else None
+        places = [f.local.everywhere() for f in on_grid if f and f.local and f.local.is_known]
+        return places[-1] if places and all(map(places[-1].is_at, places)) else None
 
     def layout(self, address: str) -> Layout | None:
         """How a layer's value stores its map, and the map's grid; None if it has no map."""

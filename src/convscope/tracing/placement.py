@@ -121,6 +121,13 @@ class Placement:
         """The same places of cells that see all of the picture."""
         return replace(self, sees_all=True)
 
+    def is_at(self, other: Placement) -> bool:
+        """Whether cells have their centres at the same pixels, however much each sees."""
+        axes = ((self.y, other.y), (self.x, other.x))
+        return self.grid == other.grid and all(
+            (one.stride, one.offset) == (two.stride, two.offset) for one, two in axes
+        )
+
     def hull(self, other: Placement) -> Placement:
         """Of a sum or concatenation; the place of the part that sees least, where they differ."""
         if self.grid != other.grid:  # one is broadcast over the other
