@@ -20,7 +20,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -302,8 +302,10 @@ def _time_limit(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def run_network(address: str, seconds: float) -> Iterator[dict[str, object]]:
-    """Results of all steps, in order: ok, refused, wrong, traceback or late."""
+def run_network(
+    address: str, seconds: float | None = None, steps: Iterable[str] = tuple(STEPS)
+) -> Iterator[dict[str, object]]:
+    """Results of steps, in order: ok, refused, wrong, traceback, or late where time is limited."""
     warnings.simplefilter("ignore")
     start = time.monotonic()
     try:
@@ -314,11 +316,13 @@ def run_network(address: str, seconds: float) -> Iterator[dict[str, object]]:
     if sum(weight.numel() for weight in subject.module.parameters()) > MAX_WEIGHTS:
         yield {"step": "make", "verdict": "not made", "words": "too many weights"}
         return
-    for name, step in STEPS.items():
-        left = min(STEP_SECONDS, seconds - (time.monotonic() - start))
+    for name in steps:
+        limit = None
+        if seconds is not None and name in _LONG:
+            limit = min(STEP_SECONDS, seconds - (time.monotonic() - start))
         try:
-            with _time_limit(left if name in _LONG else None):
-                wrong = step(subject)
+            with _time_limit(limit):
+                wrong = STEPS[name](subject)
             verdict, words = ("wrong", wrong) if wrong else ("ok", "")
             if name == "default layer":
                 words = subject.net.layers.default.name

@@ -118,3 +118,25 @@ def test_a_quantized_head_cuts_the_gradient():
     x = PHOTOGRAPHS.clone().requires_grad_()
     with pytest.raises(NotApplicableError, match="'class:1' does not depend on the pixels, or"):
         gradients_at(module(x)[:, 1], [x], "class:1")
+
+
+def test_a_strip_leaves_out_convolutions_that_the_score_does_not_depend_on():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Conv2d(3, 4, 3, stride=2)
+            self.boxes, self.classes = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 5, 1)
+
+        def forward(self, x):
+            found = self.body(x).relu()
+            boxes = self.boxes(found).detach()
+            scores = self.classes(found) * boxes.mean(1, keepdim=True).sigmoid()
+            return scores.mean((2, 3))
+
+    net = convscope.Network(TwoHeads().eval(), input_size=(32, 32))
+    strip = convscope.cam_across_layers(net, PHOTOGRAPHS, 1)
+    assert ["conv:1", "conv:3"] == list(strip.captions)
+    inner = convscope.cam_across_layers(net, PHOTOGRAPHS, convscope.channel("conv:2", 0))
+    assert ["conv:1", "conv:2"] == list(inner.captions)
+    with pytest.raises(NotApplicableError, match="does not depend on conv:2"):
+        convscope.cam_across_layers(net, PHOTOGRAPHS, 1, layers=["conv:2"])

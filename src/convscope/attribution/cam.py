@@ -166,7 +166,8 @@ def cam_across_layers(
         images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         objective: as in `cam`.
         method: a member of the family that is a formula, see `FORMULAS`.
-        layers: addresses; None takes all convolutions with a map for each photograph.
+        layers: addresses; None takes all convolutions with a map for each photograph that the
+            objective depends on.
 
     Returns:
         Strip of signed maps (N, h, w), each at its own resolution.
@@ -190,7 +191,7 @@ def cam_across_layers(
         raise ArgumentError(msg)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
-    addresses = net.layers.as_addresses(layers) or _conv_maps(net)
+    addresses = net.layers.as_addresses(layers) or _conv_maps(net, None if method in GRADIENT_FREE else target)
 
     def work(start: int, stop: int) -> list[Tensor]:
         if method in GRADIENT_FREE:
@@ -219,12 +220,13 @@ def cam_across_layers(
     )
 
 
-def _conv_maps(net: Network) -> list[str]:
-    """Convolutions whose values are maps of photographs, and not of windows of them."""
-    addresses = [row.address for row in net.layers.convs]
-    maps = [address for address in addresses if net.layers.layout(address) is not None]
+def _conv_maps(net: Network, target: Objective | None) -> list[str]:
+    """Convolutions with maps of photographs, not of windows; with a target those it depends on."""
+    convs = net.layers.convs if target is None else net.layers.read_by(target.layers)
+    maps = [row.address for row in convs if net.layers.layout(row.address) is not None]
     if not maps:
-        msg = f"{net.name} has no convolution with a map for each image; name the layers."
+        read = "" if target is None else f" that {target.label!r} depends on"
+        msg = f"{net.name} has no convolution with a map for each image{read}; name the layers."
         raise NotApplicableError(msg)
     return maps
 

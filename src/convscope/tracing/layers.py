@@ -173,6 +173,21 @@ class Layers(Sequence[LayerInfo]):
         values = [self._values[self.find(address).name] for address in inner]
         return self._last_map([value for value in values if value is not None], scores=False)
 
+    def read_by(self, addresses: Sequence[str]) -> list[LayerInfo]:
+        """The convolutions that an objective depends on.
+
+        Args:
+            addresses: the layers that it reads; "output" is the scores.
+
+        Raises:
+            LayerNotFoundError: if an address names no layer.
+        """
+        targets = set(self._score_values) if OUTPUT in addresses else set()
+        inner = [address for address in addresses if address not in (OUTPUT, INPUT)]
+        values = [self._values[self.find(address).name] for address in inner]
+        reached = self._graph.ancestors([*targets, *(v for v in values if v is not None)])
+        return [row for row in self.convs if self._values[row.name] in reached]
+
     def _last_map(self, targets: Sequence[int], *, scores: bool) -> LayerInfo:
         folded = {self._values[name]: own for name, own in self._folded_layouts().items()}
         known = {number: own for number, own in folded.items() if number is not None}
