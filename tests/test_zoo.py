@@ -13,11 +13,11 @@ SAMPLE = [
     *("torchvision:googlenet", "torchvision:inception_v3", "torchvision:mnasnet0_5"),
     *("torchvision:mobilenet_v2", "torchvision:mobilenet_v3_small", "torchvision:regnet_x_400mf"),
     *("torchvision:regnet_y_400mf", "torchvision:resnet18", "torchvision:shufflenet_v2_x0_5"),
-    *("torchvision:squeezenet1_1", "torchvision:vit_b_32", "quantizable:quantized_resnet18"),
+    *("torchvision:squeezenet1_1", "quantizable:quantized_resnet18"),
     *("segmentation:lraspp_mobilenet_v3_large", "segmentation:deeplabv3_mobilenet_v3_large"),
-    *("detection:fasterrcnn_mobilenet_v3_large_320_fpn", "detection:fcos_resnet50_fpn"),
-    *("detection:ssdlite320_mobilenet_v3_large", "timm:mixer_s32_224", "timm:focalnet_tiny_srf"),
-    *("timm:swin_tiny_patch4_window7_224", "timm:efficientvit_m0", "timm:test_byobnet"),
+    *("detection:fasterrcnn_mobilenet_v3_large_320_fpn", "timm:mixer_s32_224"),
+    *("timm:efficientvit_m0", "timm:test_byobnet", "timm:test_vit", "timm:test_convnext"),
+    *("timm:test_resnet", "timm:test_nfnet", "timm:test_efficientnet"),
 ]
 LONG = ("scorecam",)  # minutes where the default layer has a thousand channels
 

@@ -10,14 +10,10 @@ import convscope as cs
 
 TABLE = Path(__file__).with_name("default_layers.csv")
 ROWS = list(csv.DictReader(TABLE.read_text(encoding="utf-8").splitlines()))
-SAMPLE = [
-    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s"),
-    *("googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"),
-    *("regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnet50", "shufflenet_v2_x0_5"),
-    *("squeezenet1_1", "swin_t", "swin_v2_t", "vit_b_32", "lraspp_mobilenet_v3_large"),
-    *("fasterrcnn_mobilenet_v3_large_320_fpn", "deeplabv3_mobilenet_v3_large"),
-    *("fcos_resnet50_fpn", "ssdlite320_mobilenet_v3_large"),
-    *("mixer_s32_224", "swin_tiny_patch4_window7_224", "focalnet_tiny_srf"),
+SAMPLE = [  # tests/test_zoo.py tries 17 more
+    *("convnext_tiny", "efficientnet_v2_s", "maxvit_t", "resnet50", "swin_t", "swin_v2_t"),
+    *("vit_b_32", "fcos_resnet50_fpn", "ssdlite320_mobilenet_v3_large"),
+    *("swin_tiny_patch4_window7_224", "focalnet_tiny_srf"),
 ]
 
 
