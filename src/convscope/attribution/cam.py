@@ -191,7 +191,9 @@ def cam_across_layers(
         raise ArgumentError(msg)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
-    addresses = net.layers.as_addresses(layers) or _conv_maps(net, None if method in GRADIENT_FREE else target)
+    addresses = net.layers.as_addresses(layers) or _conv_maps(
+        net, None if method in GRADIENT_FREE else target
+    )
 
     def work(start: int, stop: int) -> list[Tensor]:
         if method in GRADIENT_FREE:

@@ -19,6 +19,7 @@ from convscope.tracing.capture import first_channels
 
 MAX_CHANNELS = 16  # that are tried where no layer says how many it takes
 MIN_SECONDS = 0.05  # a pass that is faster gains nothing from being timed
+MAX_SECONDS = 1.0  # a pass that is slower is not timed again: warming up is a small part of it
 SPEEDUP = 1.2  # so much faster must contiguous be, that noise does not decide
 RELATIVE_TOLERANCE = 1e-2  # between scores: above rounding in bfloat16, below a wrong memory format
 _LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
@@ -98,35 +99,37 @@ def preferred_memory_format(
     """
     contiguous = images[:1].contiguous()
     channels_last = images[:1].contiguous(memory_format=torch.channels_last)
-    expected = scores(contiguous).float()
+    others, expected = _timed(scores, contiguous)
     try:
-        actual = scores(channels_last).float()
+        seconds, actual = _timed(scores, channels_last)
     except Exception:  # noqa: BLE001 - a module may refuse a format with any
         return torch.contiguous_format
     if actual.shape != expected.shape:
         return torch.contiguous_format
     if not bool((actual - expected).norm() <= RELATIVE_TOLERANCE * expected.norm()):
         return torch.contiguous_format
+    if min(others, seconds) > MAX_SECONDS:
+        return torch.contiguous_format if SPEEDUP * others < seconds else torch.channels_last
     batch = images.contiguous(memory_format=torch.channels_last)
     try:
-        seconds = _seconds(scores, batch) / len(batch)
+        seconds = _timed(scores, batch)[0] / len(batch)
     except Exception:  # noqa: BLE001 - a network that takes a single image
-        seconds = _seconds(scores, channels_last)
+        seconds = _timed(scores, channels_last)[0]
     if seconds < MIN_SECONDS:
         return torch.channels_last
-    seconds = min(seconds, _seconds(scores, channels_last))
-    others = min(_seconds(scores, contiguous) for _ in range(2))
+    seconds = min(seconds, _timed(scores, channels_last)[0])
+    others = min(_timed(scores, contiguous)[0] for _ in range(2))
     return torch.contiguous_format if SPEEDUP * others < seconds else torch.channels_last
 
 
-def _seconds(scores: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    """How long one pass takes; of the processor's own time, which other programs do not change."""
+def _timed(scores: Callable[[Tensor], Tensor], x: Tensor) -> tuple[float, Tensor]:
+    """How long a pass takes, of the processor's own time, which no other program changes; scores."""
     clock = perf_counter if x.is_cuda else process_time
     start = clock()
-    scores(x)
+    result = scores(x).float()
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
-    return clock() - start
+    return clock() - start, result
 
 
 def expected_channels(module: nn.Module, x: Tensor) -> int | None:
