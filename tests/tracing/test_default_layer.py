@@ -273,3 +273,32 @@ def test_unclear_scores_are_said_before_a_missing_last_map():
     with pytest.raises(NotApplicableError) as predicted:
         cs.predict(net, torch.rand(1, 3, 32, 32))
     assert str(default.value) == str(predicted.value)
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        lambda t: torch.cat([t[:, :0], t], 1),
+        lambda t: torch.cat([t[:, :, :0], t * 2], 2),
+        lambda t: torch.cat([t, t[:0]]),
+        lambda t: t + t[:, :0].sum(1, keepdim=True),
+        lambda t: t + F.linear(t[:, :0], torch.ones(8, 8)).transpose(1, 2).sum(),
+        lambda t: t + t[:, :, :0].unsqueeze(0).permute(0, 2, 3, 1).mean().nan_to_num(),
+        lambda t: t + F.interpolate(t[:0, :, None], (4, 4)).sum(),
+    ],
+)
+def test_empty_parts_of_a_value_change_nothing(empty):
+    """As of tokens before which there are no class tokens."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.norm, self.head = body(), nn.LayerNorm(8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            tokens = self.body(x).flatten(2).transpose(1, 2)
+            return self.head(self.norm(empty(tokens)).mean(1))
+
+    net = cs.Network(Net().eval(), input_size=(32, 32))
+    assert "norm" == net.layers.default.name
+    assert (1, 8, 8) == cs.cam(net, torch.rand(1, 3, 32, 32), 1).values.shape

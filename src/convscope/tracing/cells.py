@@ -76,7 +76,9 @@ class Cells:
     def plane(self, dim_order: str) -> Tensor | None:
         """The cells (h, w) of a map in this order of axes, which may lie anywhere; else None."""
         channels = 1 if dim_order == "NCHW" else 3
-        if self.ids.dim() != 4 or not (self.is_constant(0) and self.is_constant(channels)):
+        if self.ids.dim() != 4 or not self.ids.numel():
+            return None
+        if not (self.is_constant(0) and self.is_constant(channels)):
             return None
         return self.ids[0].select(channels - 1, 0)
 
@@ -104,7 +106,7 @@ class Cells:
         A map may be flipped, rolled or transposed: `placement` knows where its cells lie. Tokens must
         lie row by row, for only then do their numbers say which cells they are.
         """
-        if not self.ids.dim() or self.ids.shape[0] != 1:
+        if not self.ids.numel() or not self.ids.dim() or self.ids.shape[0] != 1:
             return None
         for dim_order in ("NCHW", "NHWC"):
             plane = self.plane(dim_order)
@@ -132,7 +134,9 @@ class Cells:
     @property
     def is_reordered(self) -> bool:
         """Whether one picture's tokens, a cell each, lie in another order than row by row."""
-        if self.ids.dim() != 3 or len(self.ids) != 1 or self.layout or not self.is_constant(2):
+        if not self.ids.numel() or self.ids.dim() != 3 or len(self.ids) != 1:
+            return False
+        if self.layout or not self.is_constant(2):
             return False
         tokens = self.ids[0, :, 0]
         cells = tokens[tokens >= 0]
@@ -140,7 +144,7 @@ class Cells:
 
     def is_constant(self, dim: int) -> bool:
         """Whether the elements along an axis belong to one cell."""
-        if self.ids.shape[dim] == 1 or self.ids.stride(dim) == 0:
+        if self.ids.shape[dim] <= 1 or self.ids.stride(dim) == 0:
             return True
         return bool((self.ids == self.ids.narrow(dim, 0, 1)).all())
 
@@ -164,6 +168,8 @@ class Cells:
         if self.ids.dim() != len(shape):
             return None
         ids = self.ids
+        if not ids.numel():  # no element says to which cell others would belong
+            return self if ids.shape == shape else None
         for dim, size in enumerate(shape):
             if ids.shape[dim] != size:
                 if not self.is_constant(dim):
@@ -252,6 +258,7 @@ def _joined(
 
     Tokens of several grids, as of a detector's pyramid, have no cells on one of them.
     """
+    known = [cells for cells in known if cells.ids.numel()] or known
     along_channels = [cells.resized(results[0].shape) for cells in known]
     if all(along_channels):
         return along_channels[:1]
