@@ -331,8 +331,7 @@ def run_network(
             with _time_limit(limit):
                 wrong = STEPS[name](subject)
             if wrong and name in _NUMBERS:  # float32 rounds much in random networks of many layers
-                subject = Subject(address, double=True)
-                wrong = STEPS[name](subject)
+                wrong = STEPS[name](Subject(address, double=True))
             verdict, words = ("wrong", wrong) if wrong else ("ok", "")
             if name == "default layer":
                 words = subject.net.layers.default.name
