@@ -281,3 +281,33 @@ def test_a_difference_in_words(net, images):
     found = net.score(convscope.parse("class:church - class:tench"), images)
     expected = net.score(convscope.logit(1), images) - net.score(convscope.logit(0), images)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    "method", ["gradcam", "scorecam", "fullgrad", "guided", "maps", "synthesize"]
+)
+def test_layers_inside_a_transform_of_torch_are_refused_in_a_sentence(method):
+    class Mapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+        def one(self, x):
+            return self.head(self.conv(x[None]).relu().mean((2, 3)))[0]
+
+        def forward(self, x):
+            return torch.func.vmap(self.one)(x)
+
+    net, images = convscope.Network(Mapped().eval(), input_size=(8, 8)), torch.rand(2, 3, 8, 8)
+    run = {
+        "guided": lambda: convscope.saliency(net, images, 1, method="guided"),
+        "maps": lambda: convscope.maps(net, images, "conv"),
+        "synthesize": lambda: convscope.synthesize(net, "conv:1:0", steps=1, size=8),
+    }.get(method, lambda: convscope.cam(net, images, 1, layer="conv", method=method))
+    if method == "fullgrad":
+        run = lambda: convscope.cam(net, images, 1, method="fullgrad")
+    with pytest.raises(NotApplicableError, match="inside a transform of torch.func"):
+        run()
+    pixels = images.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(net.module(pixels)[:, 1].sum(), pixels)
+    torch.testing.assert_close(convscope.saliency(net, images, 1).projection, expected)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from convscope.execution.relu_spellings import ReLUSpellings
+from convscope.tracing.capture import check_transformed
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class modified_relu(TorchFunctionMode):  # noqa: N801 - used like a function
             result = func(*args, **kwargs)
             self._spellings.remember(func, args, result)
             return result
+        check_transformed("A ReLU", call.x)
         self.calls += 1
         return ModifiedReLU.apply(call.x, call.maximum, self.rule, call.is_inplace)
 

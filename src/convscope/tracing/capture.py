@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from convscope.errors import NotApplicableError
+
 _ACTIVATIONS = (
     *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu"),
     *("mish", "softplus", "hardswish", "hardtanh", "threshold", "tanh", "sigmoid", "hardsigmoid"),
@@ -257,6 +259,7 @@ class _Capture:
 
     def _take(self, names: list[str], value: Any) -> Any:
         tensor = first_tensor(value)
+        check_transformed(names[0], tensor)
         if self.start_gradients and not tensor.requires_grad and tensor.is_floating_point():
             tensor = tensor.detach().requires_grad_()
             torch.set_grad_enabled(True)
@@ -282,6 +285,7 @@ class _Inspector(_Capture):
 
     def _take(self, names: list[str], value: Any) -> Any:
         for name in names:
+            check_transformed(name, first_tensor(value))
             self.reader(name, first_tensor(value))
         self.remaining.difference_update(names)
         if self.stop and not self.remaining:
@@ -292,6 +296,20 @@ class _Inspector(_Capture):
 def function_kind(func: Any) -> str | None:
     """Name the kind: "act" for relu, relu_, silu and so on, "pool" for a pooling, else None."""
     return FUNCTION_KINDS.get(getattr(func, "__name__", ""))
+
+
+def check_transformed(name: str, value: Tensor) -> None:
+    """Refuse what runs inside `torch.func.vmap` or `grad`, whose tensors end with the transform.
+
+    Raises:
+        NotApplicableError: if `value` is such a tensor.
+    """
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):  # noqa: SLF001 - torch has no public way to ask
+        msg = (
+            f"{name} runs inside a transform of torch.func, as vmap or grad, where no layer can be "
+            "looked at; gradients at the pixels and occlusion need no layer."
+        )
+        raise NotApplicableError(msg)
 
 
 def first_tensor(value: Any) -> Tensor:
