@@ -104,7 +104,10 @@ def _escaped(character: str) -> str:
 
 def no_maps(layer: str, shape: Sequence[int]) -> str:
     """What to say of a layer whose values are no maps of channels."""
-    return f"{layer} gives values of shape {tuple(shape)}, which are not maps of channels."
+    return (
+        f"{layer} gives values of shape {tuple(shape)}, which are not maps of channels (one of each "
+        "for every photograph, with its cells in place)."
+    )
 
 
 def closest(word: str, known: Sequence[str], count: int = 3) -> str:
