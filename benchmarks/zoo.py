@@ -215,14 +215,18 @@ def check_gradient(subject: Subject) -> str | None:
 
 
 def check_occlusion(subject: Subject) -> str | None:
-    """Drops under four windows, against one pass a window."""
+    """Drops under four windows, against one pass a window.
+
+    Covering half of a photograph makes some random networks chaotic: plain torch gives other scores
+    in a batch of two. So a drop may be off by as much as two plain passes differ.
+    """
     net, image, side = subject.net, subject.image, subject.image.shape[-1]
     half = side // 2
     if subject.objective is None:
         return None
     objective = subject.objective
     found = cs.occlusion(net, image, objective, window=half, stride=half, fill="black").values[0]
-    expected = torch.zeros(side, side)
+    expected, spread = torch.zeros(side, side), 0.0
     with torch.no_grad():
         whole = subject.module(net.preprocess(image))
         if not isinstance(whole, Tensor) or whole.dim() != 2:
@@ -231,11 +235,14 @@ def check_occlusion(subject: Subject) -> str | None:
             for left in (0, half):
                 covered = image.clone()
                 covered[..., top : top + half, left : left + half] = 0
-                drop = whole[0, 3] - subject.module(net.preprocess(covered))[0, 3]
-                expected[top : top + half, left : left + half] = drop
+                score = subject.module(net.preprocess(covered))[0, 3]
+                pair = subject.module(net.preprocess(torch.cat([covered, image])))[0, 3]
+                expected[top : top + half, left : left + half] = whole[0, 3] - score
+                spread = max(spread, float((pair - score).abs()))
     # A drop is a difference of two scores, so rounding grows with the scores.
     error = float((found - expected).abs().max())
-    if error > TOLERANCE * float(expected.abs().max()) + 1e-4 * float(whole.abs().max()):
+    allowed = TOLERANCE * float(expected.abs().max()) + 1e-4 * float(whole.abs().max())
+    if error > allowed + 2 * spread:
         return f"off by {error:.1e}; drops up to {float(expected.abs().max()):.1e}"
     return None
 
