@@ -14,18 +14,38 @@ MEMBERS = 2  # of each module of timm
 _WITHOUT_INIT = ("googlenet", "inception_v3")  # their own initialization takes a minute
 
 
-def names() -> Iterator[str]:
-    """Addresses, as "torchvision:resnet18", "segmentation:fcn_resnet50" or "timm:vit_tiny..."."""
-    yield from (f"torchvision:{name}" for name in models.list_models(module=models))
-    yield from (f"segmentation:{name}" for name in models.list_models(module=models.segmentation))
-    yield from (f"detection:{name}" for name in models.list_models(module=models.detection))
-    yield from (f"quantizable:{name}" for name in models.list_models(module=models.quantization))
-    for module in timm.list_modules():
-        yield from (f"timm:{name}" for name in _smallest(module))
+FAMILIES = {
+    "torchvision": models,
+    "segmentation": models.segmentation,
+    "detection": models.detection,
+    "quantizable": models.quantization,
+}
+
+
+def names(prefix: str = "") -> Iterator[str]:
+    """Addresses that start so, as "torchvision:resnet18" or "timm:vit_tiny...".
+
+    To find timm's smallest takes minutes.
+    """
+    for family, module in FAMILIES.items():
+        addresses = [f"{family}:{name}" for name in models.list_models(module=module)]
+        yield from (
+            address for address in addresses if address.startswith(prefix) and _is_small(address)
+        )
+    if prefix.startswith("timm") or "timm:".startswith(prefix):
+        for module in timm.list_modules():
+            addresses = [f"timm:{name}" for name in _smallest(module)]
+            yield from (address for address in addresses if address.startswith(prefix))
+
+
+def _is_small(address: str) -> bool:
+    """Whether torchvision says that a network has few enough weights."""
+    weights = models.get_model_weights(address.partition(":")[2])
+    return int(weights.DEFAULT.meta["num_params"]) <= MAX_WEIGHTS
 
 
 def _smallest(module: str) -> list[str]:
-    """The smallest members of a file of timm, by their numbers of weights."""
+    """The smallest members of a file of timm that have few enough weights."""
     sizes = {}
     for name in timm.list_models(module=module):
         try:
@@ -33,7 +53,8 @@ def _smallest(module: str) -> list[str]:
                 network = timm.create_model(name)
         except (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError):
             continue  # not on the meta device: its size is unknown
-        sizes[name] = _weights(network)
+        if (size := _weights(network)) <= MAX_WEIGHTS:
+            sizes[name] = size
     return sorted(sizes, key=lambda name: sizes[name])[:MEMBERS]
 
 

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 import convscope as cs
 from convscope.errors import ConvscopeError
-from networks import MAX_WEIGHTS, enliven, make, names
+from networks import enliven, make, names
 
 TOLERANCE = 2e-3  # of the largest value, in float32, at networks of a hundred layers
 STEP_SECONDS = 5.0
@@ -327,9 +327,6 @@ def run_network(
     except Exception as error:  # noqa: BLE001 - nothing of ours ran yet, or it raised
         yield {"step": "make", "verdict": "not made", "words": f"{type(error).__name__}: {error}"}
         return
-    if sum(weight.numel() for weight in subject.module.parameters()) > MAX_WEIGHTS:
-        yield {"step": "make", "verdict": "not made", "words": "too many weights"}
-        return
     for name in steps:
         limit = None
         if seconds is not None and name in _LONG:
@@ -393,8 +390,8 @@ def main() -> None:
         return
     lines = options.state.read_text().splitlines() if options.state.exists() else []
     done = {json.loads(line)["network"] for line in lines}
-    for address in names():
-        if address.startswith(options.only) and address not in done:
+    for address in names(options.only):
+        if address not in done:
             record = in_child(address, options.seconds)
             with options.state.open("a") as file:
                 file.write(json.dumps(record) + "\n")
