@@ -82,6 +82,14 @@ class OneShotDetector(Pyramid):
         return torch.cat([part[part > 1e4] for part in parts])
 
 
+class SpaceToDepth(nn.Module):
+    """Blocks of pixels become channels, as at the start of a TResNet."""
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        return x.view(n, c, h // 4, 4, w // 4, 4).permute(0, 3, 5, 1, 2, 4).reshape(n, -1, 8, 8)
+
+
 class Segmenter(nn.Module):
     def __init__(self):
         super().__init__()
@@ -196,6 +204,13 @@ CASES = {
     "a head for each size": (Yolo, "body.3"),
     "pyramid": (Pyramid, "coarse.1"),
     "one-shot detector": (OneShotDetector, "coarse.1"),
+    "space to depth": (
+        lambda: nn.Sequential(
+            *(SpaceToDepth(), nn.Conv2d(48, 8, 3, padding=1), nn.ReLU()),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
+        ),
+        "2",
+    ),
     "segmenter": (Segmenter, "body.3"),
     "LayerNorm2d": (
         lambda: nn.Sequential(

@@ -90,6 +90,19 @@ class Cells:
         rows, columns = (plane >= 0).any(1), (plane >= 0).any(0)
         return _is_grid(plane[rows][:, columns], self.width)
 
+    @property
+    def is_space_to_depth(self) -> bool:
+        """Whether each channel of (N, C, h, w) has rows and columns of its own, all in step.
+
+        So it is where the pixels of a block are moved to channels, by views and without a function.
+        """
+        if self.ids.dim() != 4 or not self.ids.numel() or bool((self.ids < 0).any()):
+            return False
+        if not self.is_constant(0):
+            return False
+        steps = self.ids[0] - self.ids[0, :, :1, :1]
+        return bool((steps == steps[:1]).all()) and _is_grid(self.ids[0, 0], self.width)
+
     def inside(self, view: Tensor, base: Tensor) -> Cells | None:
         """Those of a tensor of which `view` shows a part."""
         if not base.is_contiguous():
@@ -227,7 +240,8 @@ def _on_another_grid(cells: Cells, value: Tensor) -> Cells | None:
         return None
     for dim_order in ("NCHW", "NHWC"):
         grid = value.shape[2:] if dim_order == "NCHW" else value.shape[1:3]
-        if cells.is_map(dim_order) and grid.numel() > 1:
+        is_map = cells.is_map(dim_order) or (dim_order == "NCHW" and cells.is_space_to_depth)
+        if is_map and grid.numel() > 1:
             return Cells.of_map(value, dim_order)
     return None
 
