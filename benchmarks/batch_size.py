@@ -1,4 +1,4 @@
-"""How long an image takes in batches of 1 to 32, relative to a batch of 16.
+"""How long an image takes in batches of 1 to 32, relative to one in a batch of 16.
 
 python benchmarks/batch_size.py [--threads 1]
 """
@@ -31,11 +31,11 @@ def main() -> None:
         for name in ("bundled", "resnet18", "resnet50")
         for with_gradient in (False, True)
     )
-    table("Time an image", ("network", "pass", *map(str, SIZES)), rows)
+    table("Time per image", ("network", "pass", *map(str, SIZES)), rows)
 
 
 def row(name: str, *, with_gradient: bool, rounds: int) -> tuple[object, ...]:
-    """The forward pass of a network, or the pass there and back to the pixels."""
+    """The forward pass of a network, with the backward pass to the pixels or without."""
     if name == "bundled":
         net = convscope.load()
     else:
@@ -51,9 +51,9 @@ def row(name: str, *, with_gradient: bool, rounds: int) -> tuple[object, ...]:
 
     net.module.requires_grad_(False)  # noqa: FBT003 - torch's own way
     works = {str(size): (lambda x=x: run(x)) for size, x in batches.items()}
-    found = ratios(works, base="16", rounds=rounds)
-    each = (found[str(size)] * 16 / size for size in SIZES)
-    return (name, "there and back" if with_gradient else "forward", *each)
+    relative = ratios(works, base="16", rounds=rounds)
+    per_image = (relative[str(size)] * 16 / size for size in SIZES)
+    return (name, "forward and backward" if with_gradient else "forward", *per_image)
 
 
 if __name__ == "__main__":

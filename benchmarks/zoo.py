@@ -5,9 +5,9 @@
 Networks have random weights. What can be checked is checked against plain torch: activations against
 forward hooks, Grad-CAM and pixel gradients against autograd, occlusion against a loop, the module and
 the random generator against what they were. Numbers that differ in float32 are compared in double
-precision, and count as wrong only if they differ there too. A step that takes long is interrupted, which must leave
-the network untouched as well. A line a network is added to the state; a run that was ended goes on
-from there. The report counts tracebacks, wrong numbers and refusals, and prints each.
+precision, and count as wrong only if they differ there too. A step that takes long is interrupted,
+which must leave the network untouched as well. A line a network is added to the state; a run that
+was ended goes on from there. The report counts tracebacks, wrong numbers and refusals, and prints each.
 """
 
 from __future__ import annotations

@@ -90,6 +90,18 @@ class SpaceToDepth(nn.Module):
         return x.view(n, c, h // 4, 4, w // 4, 4).permute(0, 3, 5, 1, 2, 4).reshape(n, -1, 8, 8)
 
 
+class PaddedLast(nn.Module):
+    """A map with channels last is padded, as in a Swin: its blocks are no space to depth."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.norm, self.head = body(), nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        found = self.body(x).permute(0, 2, 3, 1)
+        return self.head(self.norm(F.pad(found, (0, 0, 0, 2, 0, 1))).mean((1, 2)))
+
+
 class Segmenter(nn.Module):
     def __init__(self):
         super().__init__()
@@ -204,13 +216,17 @@ CASES = {
     "a head for each size": (Yolo, "body.3"),
     "pyramid": (Pyramid, "coarse.1"),
     "one-shot detector": (OneShotDetector, "coarse.1"),
-    "space to depth": (
-        lambda: nn.Sequential(
-            *(SpaceToDepth(), nn.Conv2d(48, 8, 3, padding=1), nn.ReLU()),
-            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
-        ),
-        "2",
-    ),
+    **{
+        f"space to depth, then {channels} channels": (
+            lambda channels=channels: nn.Sequential(
+                *(SpaceToDepth(), nn.Conv2d(48, channels, 3, padding=1), nn.ReLU()),
+                *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5)),
+            ),
+            "2",
+        )
+        for channels in (8, 48)
+    },
+    "padded with channels last": (PaddedLast, "norm"),
     "segmenter": (Segmenter, "body.3"),
     "LayerNorm2d": (
         lambda: nn.Sequential(
@@ -235,6 +251,11 @@ def test_the_default_layer(kind):
     torch.manual_seed(0)
     net = cs.Network(make().eval(), input_size=(32, 32))
     assert expected == net.layers.default.name
+
+
+def test_a_padded_map_keeps_its_channels_last():
+    net = cs.Network(PaddedLast().eval(), input_size=(32, 32))
+    assert ("NHWC", (9, 10), 1) == net.layers.layout("norm")
 
 
 def test_tokens_in_another_order_are_no_map():

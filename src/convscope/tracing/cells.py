@@ -92,16 +92,17 @@ class Cells:
 
     @property
     def is_space_to_depth(self) -> bool:
-        """Whether each channel of (N, C, h, w) has rows and columns of its own, all in step.
+        """Whether each channel of (N, C, h, w) has rows and columns of cells of its own, in step.
 
-        So it is where the pixels of a block are moved to channels, by views and without a function.
+        So it is where blocks of pixels are moved to channels by views; a map is none.
         """
-        if self.ids.dim() != 4 or not self.ids.numel() or bool((self.ids < 0).any()):
+        if self.ids.dim() != 4 or not self.ids.numel() or not self.is_constant(0):
             return False
-        if not self.is_constant(0):
+        if self.is_constant(1) or self.is_constant(3):  # a map, with channels first or last
             return False
         steps = self.ids[0] - self.ids[0, :, :1, :1]
-        return bool((steps == steps[:1]).all()) and _is_grid(self.ids[0, 0], self.width)
+        in_step = bool((steps == steps[:1]).all())
+        return in_step and all(_is_grid(plane, self.width) for plane in self.ids[0])
 
     def inside(self, view: Tensor, base: Tensor) -> Cells | None:
         """Those of a tensor of which `view` shows a part."""
@@ -233,14 +234,15 @@ def _first(candidates: Any) -> Cells | None:
 
 
 def _on_another_grid(cells: Cells, value: Tensor) -> Cells | None:
-    same = cells.resized(value.shape)  # also inside windows
+    has_blocks = cells.is_space_to_depth
+    same = None if has_blocks else cells.resized(value.shape)  # also inside windows
     if same is not None:
         return same
     if value.dim() != 4:
         return None
     for dim_order in ("NCHW", "NHWC"):
         grid = value.shape[2:] if dim_order == "NCHW" else value.shape[1:3]
-        is_map = cells.is_map(dim_order) or (dim_order == "NCHW" and cells.is_space_to_depth)
+        is_map = cells.is_map(dim_order) or (has_blocks and dim_order == "NCHW")
         if is_map and grid.numel() > 1:
             return Cells.of_map(value, dim_order)
     return None

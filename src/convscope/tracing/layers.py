@@ -169,12 +169,10 @@ class Layers(Sequence[LayerInfo]):
         """
         if OUTPUT in addresses:
             return self.default
-        inner = [address for address in addresses if address != INPUT]
-        values = [self._values[self.find(address).name] for address in inner]
-        return self._last_map([value for value in values if value is not None], scores=False)
+        return self._last_map(self._targets(addresses), scores=False)
 
-    def read_by(self, addresses: Sequence[str]) -> list[LayerInfo]:
-        """The convolutions that an objective depends on.
+    def convs_before(self, addresses: Sequence[str]) -> list[LayerInfo]:
+        """The convolutions that an objective depends on; all where it is unknown what its scores are.
 
         Args:
             addresses: the layers that it reads; "output" is the scores.
@@ -182,11 +180,17 @@ class Layers(Sequence[LayerInfo]):
         Raises:
             LayerNotFoundError: if an address names no layer.
         """
-        targets = set(self._score_values) if OUTPUT in addresses else set()
+        if OUTPUT in addresses and not self._score_values:
+            return self.convs
+        before = self._graph.ancestors(self._targets(addresses))
+        return [row for row in self.convs if self._values[row.name] in before]
+
+    def _targets(self, addresses: Sequence[str]) -> list[int]:
+        """The values that an objective reads, by their numbers in the graph."""
+        scores = self._score_values if OUTPUT in addresses else []
         inner = [address for address in addresses if address not in (OUTPUT, INPUT)]
         values = [self._values[self.find(address).name] for address in inner]
-        reached = self._graph.ancestors([*targets, *(v for v in values if v is not None)])
-        return [row for row in self.convs if self._values[row.name] in reached]
+        return [*scores, *(value for value in values if value is not None)]
 
     def _last_map(self, targets: Sequence[int], *, scores: bool) -> LayerInfo:
         folded = {self._values[name]: own for name, own in self._folded_layouts().items()}
