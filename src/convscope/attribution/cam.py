@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.attribution.explained import explained_by
 from convscope.attribution.finer_cam import against_rivals
 from convscope.attribution.formulas import FORMULAS, Formula, eigencam, gradcam
 from convscope.attribution.fullgrad import fullgrad, window_layers
@@ -24,6 +25,7 @@ from convscope.network.rounding import (
     zero_if_rounding,
 )
 from convscope.network.takes_network import takes_network
+from convscope.network.watch_scores import watch_scores
 from convscope.objectives.makers import OUTPUT, Objective, Target, as_objective
 from convscope.objectives.per_image import captions
 from convscope.progress import Progress, ShouldStop
@@ -114,20 +116,21 @@ def cam(
         )
         return torch.cat(list(parts))
 
-    if method in GRADIENT_FREE and objective is not None:
-        net.score(target.for_images(0, 1), pixels[:1])  # raises for an invalid objective
-    if method in PERTURBATION_CAMS and OUTPUT not in target.layers:
-        _check_reachable(net, target.for_images(0, 1), pixels[:1], layers)
-    maps = [compute(layer_name) for layer_name in layers]
+    with watch_scores(pixels) as watch:
+        if method in GRADIENT_FREE and objective is not None:
+            net.score(target.for_images(0, 1), pixels[:1])  # raises for an invalid objective
+        if method in PERTURBATION_CAMS and OUTPUT not in target.layers:
+            _check_reachable(net, target.for_images(0, 1), pixels[:1], layers)
+        maps = [compute(layer_name) for layer_name in layers]
+        explained = [] if method in GRADIENT_FREE else explained_by(net, target, watch)
     extras: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
     if method == "fullgrad" and (windows := window_layers(net)):
         extras["note"] = (
             f"Biases of layers that see windows cut out of the maps are left out ({len(windows)}, "
             f"{windows[0]} the first), because where the windows lie is unknown."
         )
-    recipe = recipe_for(
-        net, method, target.label, layer=" + ".join(layers), **extras, **captions(target)
-    )
+    extras |= {"layer": " + ".join(layers), **captions(target)}
+    recipe = recipe_for(net, method, target.label, explained=explained, **extras)
     if method == "fullgrad":
         return Heatmap(maps[0], pixels, recipe)
     places = [net.placement(name, heat, pixels) for name, heat in zip(layers, maps, strict=True)]
@@ -213,13 +216,13 @@ def cam_across_layers(
             for address, gradient in zip(addresses, gradients, strict=True)
         ]
 
-    parts = in_batches(len(pixels), max(1, net.max_batch_size() // 3), work)
+    with watch_scores(pixels) as watch:
+        parts = list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work))
+        explained = [] if method in GRADIENT_FREE else explained_by(net, target, watch)
     maps = [torch.cat(layer_maps) for layer_maps in zip(*parts, strict=True)]
-    return Strip(
-        maps,
-        addresses,
-        recipe_for(net, f"cam_across_layers, {method}", target.label, layers=addresses),
-    )
+    name, options = f"cam_across_layers, {method}", {"layers": addresses}
+    recipe = recipe_for(net, name, target.label, explained=explained, **options)
+    return Strip(maps, addresses, recipe)
 
 
 def _conv_maps(net: Network, target: Objective | None) -> list[str]:

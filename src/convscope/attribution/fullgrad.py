@@ -17,6 +17,7 @@ from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.gradients import no_gradient_message, optional_gradients
 from convscope.network.network import Network
 from convscope.network.rounding import zero_if_cancelled
+from convscope.network.watch_scores import note_scores
 from convscope.objectives.makers import INPUT, OUTPUT, Objective, sum_over_images
 from convscope.tracing.capture import ValueLocation, capture
 from convscope.tracing.placement import Placement
@@ -91,6 +92,7 @@ def _decompose_batch(
         activations = net.wrap_activations(
             {k: v.float() for k, v in values.items()} | {INPUT: x}, len(x), pixels.shape[-2:]
         )
+        note_scores(pixels, activations)
         score = sum_over_images(
             objective, activations.like({k: activations[k] for k in objective.layers}, len(x))
         )

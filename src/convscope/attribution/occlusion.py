@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convscope.attribution.explained import explained_by
 from convscope.errors import ArgumentError
 from convscope.execution.incremental.boxes import Ints, Pair
 from convscope.execution.incremental.choose_algorithm import activations_under_windows
@@ -18,6 +19,7 @@ from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.network.takes_network import takes_network
+from convscope.network.watch_scores import watch_scores
 from convscope.objectives.makers import OUTPUT, Activations, Objective, Target, as_objective
 from convscope.objectives.objective import finite_values
 from convscope.objectives.per_image import captions
@@ -93,13 +95,15 @@ def occlusion(
     fills = fill_images(pixels, fill, window_size, seed)
     reporter = Reporter(len(corners) * len(pixels), "windows", progress, should_stop)
     maps, algorithms = list[Tensor](), list[str]()
-    for i, (photo, fill_image) in enumerate(zip(pixels.split(1), fills.split(1), strict=True)):
-        windows = Windows.on(photo, corners, window_size, fill_image)
-        drops = _score_drops(
-            net, windows, target.for_images(i, i + 1), reporter, algorithms, precision
-        )
-        shape = (photo.shape[2], photo.shape[3])
-        maps.append(accumulate(drops, corners, window_size, shape, reduce))
+    with watch_scores(pixels) as watch:
+        for i, (photo, fill_image) in enumerate(zip(pixels.split(1), fills.split(1), strict=True)):
+            windows = Windows.on(photo, corners, window_size, fill_image)
+            drops = _score_drops(
+                net, windows, target.for_images(i, i + 1), reporter, algorithms, precision
+            )
+            shape = (photo.shape[2], photo.shape[3])
+            maps.append(accumulate(drops, corners, window_size, shape, reduce))
+        explained = explained_by(net, target, watch)
     recipe = recipe_for(
         net,
         "occlusion",
@@ -110,6 +114,7 @@ def occlusion(
         fill=fill,
         reduce=reduce,
         precision=precision,
+        explained=explained,
         **_run_parameters(reporter, algorithms),
         **captions(target),
     )

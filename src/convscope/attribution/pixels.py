@@ -13,12 +13,14 @@ from torch import Tensor
 
 from convscope.attribution.averaged_gradients import integrated_gradients, smoothgrad, vargrad
 from convscope.attribution.cam import cam
+from convscope.attribution.explained import explained_by
 from convscope.attribution.modified_relu_gradients import deconvnet, guided, modified_relu_gradient
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
+from convscope.network.watch_scores import watch_scores
 from convscope.objectives.makers import Activations, Objective, Target, as_objective, channel
 from convscope.objectives.per_image import captions
 from convscope.progress import Progress, ShouldStop
@@ -95,11 +97,12 @@ def saliency(
         return compute(net, pixels[start:stop], target.for_images(start, stop), samples, seed)
 
     batch_size = len(pixels) if method in AVERAGED_SALIENCIES else max(1, net.max_batch_size() // 3)
-    maps = list(in_batches(len(pixels), batch_size, work))
-    extras = {k: v for part in maps for k, v in part[2].items()}
-    recipe = recipe_for(
-        net, method, target.label, seed=seed, samples=samples, **extras, **captions(target)
-    )
+    with watch_scores(pixels) as watch:
+        maps = list(in_batches(len(pixels), batch_size, work))
+        explained = explained_by(net, target, watch)
+    extras: dict[str, Any] = {k: v for part in maps for k, v in part[2].items()}
+    extras |= {"samples": samples, **captions(target)}
+    recipe = recipe_for(net, method, target.label, seed=seed, explained=explained, **extras)
     values, colours = torch.cat([p[0] for p in maps]), torch.cat([p[1] for p in maps])
     return Heatmap(values, pixels, recipe, projection=colours)
 
@@ -228,10 +231,12 @@ def deconv(
     def work(start: int, stop: int) -> Projected:
         return _deconv_gradient(net, pixels[start:stop], target.for_images(start, stop), only)
 
-    parts = list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work))
+    with watch_scores(pixels) as watch:
+        parts = list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work))
+        explained = explained_by(net, target, watch)
     projections = torch.cat([projection for projection, _ in parts])
-    extras = {k: v for _, part in parts for k, v in part.items()}
-    recipe = recipe_for(net, "deconv", target.label, only=only, **extras, **captions(target))
+    extras = {k: v for _, part in parts for k, v in part.items()} | captions(target)
+    recipe = recipe_for(net, "deconv", target.label, only=only, explained=explained, **extras)
     return Heatmap(_largest_absolute(projections), pixels, recipe, projection=projections)
 
 

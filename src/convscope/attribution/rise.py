@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convscope.attribution.explained import explained_by
 from convscope.attribution.masked_forward import masked_batch_size, masked_scores, preprocessed
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
@@ -16,6 +17,7 @@ from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.network.takes_network import takes_network
+from convscope.network.watch_scores import watch_scores
 from convscope.objectives.makers import Activations, Objective, Target, as_objective, probability
 from convscope.objectives.per_image import captions
 from convscope.objectives.scores import Scores
@@ -86,9 +88,12 @@ def rise(
         one if isinstance(plain, Objective) else _as_probability(one)
         for one, plain in zip(own, originals, strict=True)
     ]
-    objectives = [
-        net.resolve_target(one, image) for one, image in zip(scored, pixels.split(1), strict=True)
-    ]
+    with watch_scores(pixels) as watch:
+        objectives = [
+            net.resolve_target(one, image)
+            for one, image in zip(scored, pixels.split(1), strict=True)
+        ]
+        explained = explained_by(net, target, watch)
     batches = _random_masks(masks, cells, keep, seed, pixels, masked_batch_size(net, pixels))
     reporter = Reporter(masks, "masks", progress, should_stop)
     heat, mask_count = weighted_mask_sum(
@@ -101,9 +106,8 @@ def rise(
     options |= captions(target)
     # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
     baseline = heat.flatten(1).mean(1)
-    return Heatmap(
-        heat, pixels, recipe_for(net, "rise", target.label, seed=seed, **options), zero=baseline
-    )
+    recipe = recipe_for(net, "rise", target.label, seed=seed, explained=explained, **options)
+    return Heatmap(heat, pixels, recipe, zero=baseline)
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ from convscope.network.module_errors import explain_module_errors
 from convscope.network.module_state import registered_restored
 from convscope.network.repeatability import FirstPasses, Repeatability
 from convscope.network.rounding import RESCALE_FACTOR, may_be_rounding, zero_if_rounding
+from convscope.network.watch_scores import note_scores
 from convscope.network.weights import cached_fingerprint, weights_by_name
 from convscope.objectives.makers import (
     INPUT,
@@ -490,9 +491,10 @@ class Network:
             layers: addresses to capture.
             start_gradients: at the first of them (see `capture`).
         """
-        return self._as_activations(
-            self._capture(pixels, layers, start_gradients=start_gradients), layers
-        )
+        captured = self._capture(pixels, layers, start_gradients=start_gradients)
+        acts = self._as_activations(captured, layers)
+        note_scores(pixels, acts)
+        return acts
 
     def gradients(
         self, objective: Objective, pixels: Tensor, layers: Sequence[str]
@@ -536,6 +538,7 @@ class Network:
         with self._exclusive_pass():  # to the end: checkpointed modules run again on the way back
             captured = self._capture(pixels, tuple(addresses), start_gradients=True)
             acts = self._as_activations(captured, tuple(addresses))
+            note_scores(pixels, acts)
             values = [captured[layer] for layer in layers]
             scores = finite_values(objective, acts)
             try:
@@ -591,6 +594,7 @@ class Network:
         with self._exclusive_pass(), torch.enable_grad():
             x = pixels.detach().clone().requires_grad_()
             acts = self.run(x, objective.layers)
+            note_scores(pixels, acts)
             scores = finite_values(objective, acts)
             score = loss(acts) if loss else scores.float()
             (gradient,) = gradients_at(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from convscope.network.network import Network
+from convscope.objectives.explained import Explained
 from convscope.objectives.scores import ProbabilityRule
 
 _OF_CLASSES = ("class:", "probability:", "predicted", "segment:")
@@ -33,6 +34,8 @@ class Recipe:
         versions: of this library and of torch.
         preprocess: what the network does to pixels first, in words; None: not known.
         scores: what the scores of classes are, in words; None: it was not asked for any.
+        explained: what each image was explained for, with score and probability; empty for results
+            that explain no score.
 
     Example:
         >>> import convscope as cs
@@ -52,6 +55,7 @@ class Recipe:
     versions: Mapping[str, str] = field(default_factory=dict)
     preprocess: str | None = None
     scores: str | None = None
+    explained: Sequence[Explained] = ()
 
     def json(self) -> str:
         """As one line of JSON."""
@@ -75,7 +79,18 @@ class Recipe:
     @classmethod
     def from_json(cls, text: str) -> Recipe:
         """The recipe that `json` wrote; tuples come back as lists."""
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        rows = [Explained(**row) for row in fields.pop("explained", ())]
+        return cls(**fields, explained=rows)
+
+    def of_images(self, numbers: Sequence[int]) -> Recipe:
+        """The recipe of some of the images."""
+        captions = self.parameters.get("captions")
+        own = dict(self.parameters)
+        if captions is not None:
+            own["captions"] = [captions[k] for k in numbers]
+        rows = [self.explained[k] for k in numbers] if self.explained else ()
+        return replace(self, parameters=own, explained=rows)
 
 
 def recipe_for(
@@ -84,6 +99,7 @@ def recipe_for(
     objective: str | None = None,
     *,
     seed: int | None = None,
+    explained: Sequence[Explained] = (),
     **parameters: Any,
 ) -> Recipe:
     """The recipe of a result that `method` makes with `net`."""
@@ -96,7 +112,8 @@ def recipe_for(
     notes = [str(parameters.get("note", "")), net.repeatability_note]
     if any(notes):
         parameters["note"] = " ".join(filter(None, notes))
-    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own, scores)
+    known = (method, name, net.fingerprint, objective, parameters, seed, versions, own, scores)
+    return Recipe(*known, explained)
 
 
 def _asks_class(objective: str | None) -> bool:
