@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from PIL import Image
-from torch import Tensor
 
 from convscope.attribution.cam import CAMS, PERTURBATION_CAMS, cam, cam_across_layers
 from convscope.attribution.formulas import FORMULAS
@@ -17,12 +16,13 @@ from convscope.attribution.occlusion import occlusion
 from convscope.attribution.pixels import SALIENCIES, deconv, saliency
 from convscope.attribution.rise import rise
 from convscope.errors import ArgumentError, ConvscopeError, LoadError, TargetError, printable
-from convscope.images.read import Source
+from convscope.images.read import Images, Source
 from convscope.loading.load import load
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective, as_objective, parse
 from convscope.results import Heatmap, Recipe, Result
+from convscope.results.base import recipe_text_in
 from convscope.results.recipe import preprocess_of
 from convscope.saved_results import load_result
 from convscope.synthesis.adversarial import adversarial, fooling_image
@@ -62,7 +62,7 @@ def redo(
     path: str | Path,
     *,
     net: Network | None = None,
-    images: Tensor | Source | None = None,
+    images: Images | None = None,
     objective: Objective | str | int | None = None,
     preset: Preset | None = None,
     guide: Source | None = None,
@@ -74,7 +74,7 @@ def redo(
     photographs. What the file does not hold must be given, and the error says what.
 
     Args:
-        path: an .npz or .png that `save` wrote.
+        path: an .npz, .png, .jpg or .webp that `save` wrote.
         net: the network, where it has no name that can be loaded, or weights of its own. A
             `package.module:function` is never imported because a file says so.
         images: the photographs, where the file does not hold them.
@@ -98,7 +98,7 @@ def redo(
     path = Path(path)
     shown = printable(path.name)
     saved = load_result(path) if path.suffix.lower() == ".npz" else None
-    recipe = saved.recipe if saved else _recipe_in_png(path)
+    recipe = saved.recipe if saved else _recipe_in_picture(path)
     make = MAKERS.get(recipe.method)
     if make is None:
         msg = f"{shown} was made by {recipe.method!r}, which redo cannot make again; it can make {', '.join(MAKERS)}."
@@ -127,17 +127,26 @@ class _Request:
     recipe: Recipe
     net: Network
     shown: str
-    given_images: Tensor | Source | None
+    given_images: Images | None
     given_objective: Objective | str | int | None
     given_preset: Preset | None
     guide: Source | None
 
     @property
-    def images(self) -> Tensor | Source:
+    def images(self) -> Images:
         """The photographs."""
         if self.given_images is None:
             self.ask_for("the photographs it was made of", "images")
         return self.given_images
+
+    @property
+    def photograph(self) -> Source:
+        """The photograph, where there is one."""
+        images = self.images
+        if isinstance(images, Sequence) and not isinstance(images, str | bytes):
+            msg = f"{self.shown} was made of one photograph; give it alone, not in a list."
+            raise ArgumentError(msg)
+        return images
 
     def ask_for(self, what: str, name: str) -> NoReturn:
         """Say what must be given.
@@ -191,7 +200,7 @@ class _Request:
         return str(name)
 
 
-def _recipe_in_png(path: Path) -> Recipe:
+def _recipe_in_picture(path: Path) -> Recipe:
     """The recipe in a picture.
 
     Raises:
@@ -202,8 +211,8 @@ def _recipe_in_png(path: Path) -> Recipe:
         msg = f"There is no file {printable(str(path))}."
         raise LoadError(msg)
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            return Recipe.from_json(picture.info["convscope"])
+        with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as picture:
+            return Recipe.from_json(recipe_text_in(picture) or "")
     except (
         OSError,
         ValueError,
@@ -211,7 +220,7 @@ def _recipe_in_png(path: Path) -> Recipe:
         TypeError,
         SyntaxError,
     ):  # SyntaxError: Pillow's, of broken chunks
-        msg = f"{shown} holds no recipe; .npz and .png files that a result's save wrote do."
+        msg = f"{shown} holds no recipe; .npz, .png, .jpg and .webp files that a result's save wrote do."
         raise LoadError(msg) from None
 
 
@@ -341,19 +350,19 @@ def _dream(request: _Request) -> Result:
     }
     if request.recipe.method == "dream_zoom":
         more = {"frames": known["frames"], "rate": known["closer"]}
-        return dream_zoom(request.net, request.images, requested, **options, **more)
-    return dream(request.net, request.images, requested, guide=request.guide, **options)
+        return dream_zoom(request.net, request.photograph, requested, **options, **more)
+    return dream(request.net, request.photograph, requested, guide=request.guide, **options)
 
 
 def _inverted(request: _Request) -> Result:
     layers = str(request.recipe.objective).split(", ")
     options = request.some("steps", "seed", "precision")
-    return invert(request.net, request.images, layers, **options)
+    return invert(request.net, request.photograph, layers, **options)
 
 
 def _caricature(request: _Request) -> Result:
     options = request.some("layer", "power", "steps", "seed", "precision")
-    return caricature(request.net, request.images, **options)
+    return caricature(request.net, request.photograph, **options)
 
 
 def _class(request: _Request) -> int:
@@ -385,7 +394,7 @@ MAKERS: dict[str, Callable[[_Request], Result]] = {
     "dream_zoom": _dream,
     "invert": _inverted,
     "caricature": _caricature,
-    "adversarial": lambda r: adversarial(r.net, r.images, _class(r)),
+    "adversarial": lambda r: adversarial(r.net, r.photograph, _class(r)),
     "fooling_image": lambda r: fooling_image(r.net, _class(r), **r.some("certain", "seed")),
 }
 """Method of a recipe -> how it is made again."""

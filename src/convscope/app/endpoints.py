@@ -69,7 +69,11 @@ def cam(
             net, result.pixels, target, method, should_stop=state.stop_after_yield
         )
     values, words = _rows(pictures.values[0]), pictures.words()
-    return {"values": values, "picture": encode_png(pictures.picture()), "words": words}
+    return {
+        "values": values,
+        "picture": encode_png(pictures.picture(caption=False, theme="dark")),
+        "words": words,
+    }
 
 
 def maps(
@@ -80,7 +84,7 @@ def maps(
     with state.network() as net:
         pictures = view_maps(net, result.pixels, layer, strongest=strongest)
     numbers = [int(caption) for caption in pictures.captions]
-    picture = encode_png(pictures.picture())
+    picture = encode_png(pictures.picture(caption=False, theme="dark"))
     return {"channels": numbers, "values": _rows(pictures.values[0]), "picture": picture}
 
 

@@ -17,7 +17,7 @@ from convscope.attribution.score_and_ablation_cam import ablationcam, scorecam
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.execution.partial_forward import PartialForward
-from convscope.images.read import Source
+from convscope.images.read import Images
 from convscope.network.network import Network
 from convscope.network.rounding import (
     may_have_cancelled,
@@ -29,7 +29,7 @@ from convscope.network.watch_scores import watch_scores
 from convscope.objectives.makers import OUTPUT, Objective, Target, as_objective
 from convscope.objectives.per_image import captions
 from convscope.progress import Progress, ShouldStop
-from convscope.results import Heatmap, Strip, recipe_for
+from convscope.results import ColourScale, Heatmap, Strip, recipe_for
 from convscope.tracing.placement import Placement
 
 CamMethod = Callable[[Network, Tensor, Objective, str], Tensor]
@@ -39,7 +39,7 @@ CamMethod = Callable[[Network, Tensor, Objective, str], Tensor]
 @takes_network
 def cam(
     net: Network,
-    images: Tensor | Source,
+    images: Images,
     objective: Target = None,
     *,
     method: str = "gradcam",
@@ -56,7 +56,7 @@ def cam(
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         objective: what to explain: an objective, its words ("class:church"), a class number, or
             None for the class each photograph is predicted to be; a sequence or tensor of
             these explains each photograph for its own.
@@ -130,12 +130,15 @@ def cam(
             f"{windows[0]} the first), because where the windows lie is unknown."
         )
     extras |= {"layer": " + ".join(layers), **captions(target)}
-    recipe = recipe_for(net, method, target.label, explained=explained, **extras)
+    recipe = recipe_for(net, method, target.label, **extras).explaining(explained)
+    originals, scale = net.originals(images), ColourScale("value of the map")
     if method == "fullgrad":
-        return Heatmap(maps[0], pixels, recipe)
+        return Heatmap(maps[0], pixels, recipe, originals=originals, colour_scale=scale)
     places = [net.placement(name, heat, pixels) for name, heat in zip(layers, maps, strict=True)]
-    values, place = (maps[0], places[0]) if len(maps) == 1 else fuse_maps(maps, places)
-    return Heatmap(values, pixels, recipe, placement=place)
+    values, place = maps[0], places[0]
+    if len(maps) > 1:
+        (values, place), scale = fuse_maps(maps, places), ColourScale("share of the largest")
+    return Heatmap(values, pixels, recipe, placement=place, originals=originals, colour_scale=scale)
 
 
 def _check_reachable(
@@ -154,7 +157,7 @@ def _check_reachable(
 @takes_network
 def cam_across_layers(
     net: Network,
-    images: Tensor | Source,
+    images: Images,
     objective: Target = None,
     *,
     method: str = "gradcam",
@@ -166,7 +169,7 @@ def cam_across_layers(
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         objective: as in `cam`.
         method: a member of the family that is a formula, see `FORMULAS`.
         layers: addresses; None takes all convolutions with a map for each photograph that the
@@ -220,9 +223,8 @@ def cam_across_layers(
         parts = list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work))
         explained = [] if method in GRADIENT_FREE else explained_by(net, target, watch)
     maps = [torch.cat(layer_maps) for layer_maps in zip(*parts, strict=True)]
-    name, options = f"cam_across_layers, {method}", {"layers": addresses}
-    recipe = recipe_for(net, name, target.label, explained=explained, **options)
-    return Strip(maps, addresses, recipe)
+    recipe = recipe_for(net, f"cam_across_layers, {method}", target.label, layers=addresses)
+    return Strip(maps, addresses, recipe.explaining(explained))
 
 
 def _conv_maps(net: Network, target: Objective | None) -> list[str]:

@@ -15,7 +15,7 @@ from convscope.execution.incremental.boxes import Ints, Pair
 from convscope.execution.incremental.choose_algorithm import activations_under_windows
 from convscope.execution.incremental.windows import Windows
 from convscope.images.blur import gaussian_blur
-from convscope.images.read import Source
+from convscope.images.read import Images
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.network.takes_network import takes_network
@@ -25,7 +25,7 @@ from convscope.objectives.objective import finite_values
 from convscope.objectives.per_image import captions
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
-from convscope.results import Heatmap, recipe_for
+from convscope.results import POINTS, ColourScale, Heatmap, recipe_for
 
 FILLS = ("grey", "black", "white", "mean", "blur", "noise")
 REDUCTIONS = ("mean", "sum")
@@ -35,7 +35,7 @@ WINDOWS_PER_SIDE, STRIDES_PER_WINDOW = 7, 4  # by default: 32 and 8 pixels for a
 @takes_network
 def occlusion(
     net: Network,
-    images: Tensor | Source,
+    images: Images,
     objective: Target = None,
     *,
     window: int | Pair | None = None,
@@ -56,7 +56,7 @@ def occlusion(
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         objective: what to explain; None: the class that each photograph, uncovered, is predicted
             to be; a sequence holds one for each photograph.
         window: height and width in pixels, or one number for a square; None: a seventh of the
@@ -114,11 +114,29 @@ def occlusion(
         fill=fill,
         reduce=reduce,
         precision=precision,
-        explained=explained,
         **_run_parameters(reporter, algorithms),
         **captions(target),
     )
-    return Heatmap(torch.stack(maps).to(pixels), pixels, recipe)
+    return Heatmap(
+        torch.stack(maps).to(pixels),
+        pixels,
+        recipe.explaining(explained),
+        originals=net.originals(images),
+        colour_scale=_colour_scale(net, target, reduce),
+    )
+
+
+def _colour_scale(net: Network, objective: Objective, reduce: str) -> ColourScale:
+    """A small fall is drawn small: 20 percentage points, or a score by 1, are bright at least.
+
+    A score that falls by 1 makes the odds 2.7 times smaller, where it is a logit.
+    """
+    if reduce == "sum":
+        return ColourScale("fall of the score, summed over windows")
+    if objective.is_probability:
+        return ColourScale(f"fall of the probability, {POINTS}", least=0.2, factor=100)
+    is_logit = OUTPUT in objective.layers and net.probability_rule.kind in ("softmax", "sigmoid")
+    return ColourScale("fall of the score", least=1.0 if is_logit else 0.0)
 
 
 def window_and_stride(

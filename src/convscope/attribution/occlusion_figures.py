@@ -62,7 +62,7 @@ class OcclusionPanels(Result):
     labels: Mapping[int, str]
     recipe: Recipe
 
-    def picture(self) -> Image.Image:
+    def _draw(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Image.Image:
         """The five panels side by side; classes by colour, with their names below."""
         side = max(self.photo.shape[-2:])
         activity = self.activity / self.activity.max().clamp(min=1e-12)
@@ -79,7 +79,7 @@ class OcclusionPanels(Result):
             *("photograph", f"activity of {parameters['channel']}", "its projection"),
             *(f"probability of {parameters['watched']}, 0 to 1", names),
         )
-        return sheet(tiles, columns=5, tile=max(200, side), captions=captions)
+        return sheet(tiles, columns=5, tile=max(200, side), captions=captions, theme=theme)
 
     def _classes(self) -> Any:
         """Each class in its own colour."""

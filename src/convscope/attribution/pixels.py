@@ -17,14 +17,14 @@ from convscope.attribution.explained import explained_by
 from convscope.attribution.modified_relu_gradients import deconvnet, guided, modified_relu_gradient
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
-from convscope.images.read import Source
+from convscope.images.read import Images
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.network.watch_scores import watch_scores
 from convscope.objectives.makers import Activations, Objective, Target, as_objective, channel
 from convscope.objectives.per_image import captions
 from convscope.progress import Progress, ShouldStop
-from convscope.results import CLIP, Heatmap, Pictures, recipe_for
+from convscope.results import CLIP, ColourScale, Heatmap, Pictures, recipe_for
 
 SaliencyMethod = Callable[
     [Network, Tensor, Objective, int, int], tuple[Tensor, Tensor, dict[str, object]]
@@ -35,7 +35,7 @@ SaliencyMethod = Callable[
 @takes_network
 def saliency(
     net: Network,
-    images: Tensor | Source,
+    images: Images,
     objective: Target = None,
     *,
     method: str = "gradient",
@@ -51,7 +51,7 @@ def saliency(
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         objective: as in `cam`: a class, a channel ("conv:3:88"), a neuron, a sum of these, None.
         method: one of `SALIENCIES`.
         samples: noisy copies or steps, for the methods that average.
@@ -102,9 +102,19 @@ def saliency(
         explained = explained_by(net, target, watch)
     extras: dict[str, Any] = {k: v for part in maps for k, v in part[2].items()}
     extras |= {"samples": samples, **captions(target)}
-    recipe = recipe_for(net, method, target.label, seed=seed, explained=explained, **extras)
+    recipe = recipe_for(net, method, target.label, seed=seed, **extras).explaining(explained)
     values, colours = torch.cat([p[0] for p in maps]), torch.cat([p[1] for p in maps])
-    return Heatmap(values, pixels, recipe, projection=colours)
+    scale = ColourScale(
+        "contribution" if method in CONTRIBUTIONS else "size of the gradient", clip=SHOWN
+    )
+    return Heatmap(
+        values,
+        pixels,
+        recipe,
+        projection=colours,
+        originals=net.originals(images),
+        colour_scale=scale,
+    )
 
 
 def _largest_absolute(g: Tensor) -> Tensor:
@@ -171,6 +181,8 @@ AVERAGED_SALIENCIES: dict[str, Callable[..., Attribution]] = {
     "integrated": _integrated,
 }
 """Methods that take many passes, photograph by photograph, and report progress."""
+CONTRIBUTIONS = ("inputxgradient", "integrated")
+SHOWN = 0.99  # of the pixels lie within the colour scale
 SALIENCIES: dict[str, SaliencyMethod] = {
     "gradient": _gradient,
     "inputxgradient": _input_gradient,
@@ -184,7 +196,7 @@ SALIENCIES: dict[str, SaliencyMethod] = {
 @takes_network
 def deconv(
     net: Network,
-    images: Tensor | Source,
+    images: Images,
     objective: Target,
     *,
     only: str = "map",
@@ -199,7 +211,7 @@ def deconv(
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         objective: a channel ("conv:3:88"), a neuron or a class; a sequence holds one for each
             photograph.
         only: "map" starts from the channel's whole map, "max" from its strongest cell.
@@ -236,13 +248,20 @@ def deconv(
         explained = explained_by(net, target, watch)
     projections = torch.cat([projection for projection, _ in parts])
     extras = {k: v for _, part in parts for k, v in part.items()} | captions(target)
-    recipe = recipe_for(net, "deconv", target.label, only=only, explained=explained, **extras)
-    return Heatmap(_largest_absolute(projections), pixels, recipe, projection=projections)
+    recipe = recipe_for(net, "deconv", target.label, only=only, **extras).explaining(explained)
+    return Heatmap(
+        _largest_absolute(projections),
+        pixels,
+        recipe,
+        projection=projections,
+        originals=net.originals(images),
+        colour_scale=ColourScale("size of the projection", clip=SHOWN),
+    )
 
 
 @takes_network
 def deconv_strongest(
-    net: Network, images: Tensor | Source, layer: str, *, top: int = 12, only: str = "map"
+    net: Network, images: Images, layer: str, *, top: int = 12, only: str = "map"
 ) -> Pictures:
     """The channels of a layer with the highest mean activation, each projected to the pixels.
 

@@ -13,7 +13,7 @@ from convscope.attribution.explained import explained_by
 from convscope.attribution.masked_forward import masked_batch_size, masked_scores, preprocessed
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
-from convscope.images.read import Source
+from convscope.images.read import Images
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.network.takes_network import takes_network
@@ -23,7 +23,7 @@ from convscope.objectives.per_image import captions
 from convscope.objectives.scores import Scores
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import seeded
-from convscope.results import Heatmap, recipe_for
+from convscope.results import POINTS, ColourScale, Heatmap, recipe_for
 
 PROBABILITY_KINDS = ("logit", "predicted")
 """Kinds of targets that are scored by their probability, unless they are given as objectives."""
@@ -32,7 +32,7 @@ PROBABILITY_KINDS = ("logit", "predicted")
 @takes_network
 def rise(
     net: Network,
-    images: Tensor | Source,
+    images: Images,
     objective: Target = None,
     *,
     masks: int = 2000,
@@ -50,7 +50,7 @@ def rise(
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         objective: a class by number or words, scored by its softmax probability as in the paper
             (or by itself, where it is the only one); None for the class each photograph is
             predicted to be; an objective is taken as it is; a sequence holds one for each.
@@ -106,8 +106,18 @@ def rise(
     options |= captions(target)
     # Every mask shows something, so the whole map is positive: evidence is what beats its mean.
     baseline = heat.flatten(1).mean(1)
-    recipe = recipe_for(net, "rise", target.label, seed=seed, explained=explained, **options)
-    return Heatmap(heat, pixels, recipe, zero=baseline)
+    recipe = recipe_for(net, "rise", target.label, seed=seed, **options).explaining(explained)
+    scale = ColourScale("score, above the map's mean")
+    if scored != own:
+        scale = ColourScale(f"probability above the map's mean, {POINTS}", factor=100)
+    return Heatmap(
+        heat,
+        pixels,
+        recipe,
+        zero=baseline,
+        originals=net.originals(images),
+        colour_scale=scale,
+    )
 
 
 @torch.no_grad()

@@ -17,7 +17,8 @@ from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import read
 from convscope.progress import Progress, Reporter
 from convscope.randomness import NUMPY_MAX_SEED, check_seed
-from convscope.render.grid import PAPER, montage
+from convscope.render.grid import montage
+from convscope.render.theme import RGB, theme_named
 from convscope.results import Recipe, Result
 from convscope.results.base import to_numpy
 
@@ -107,7 +108,14 @@ class EmbeddingMap(Result):
         scale = max(high - low, 1e-12)
         return ((across - low) / scale).clip(0, 1), ((down - low) / scale).clip(0, 1)
 
-    def picture(self, kind: str = "grid", *, tile: int = 32) -> Image.Image:
+    def picture(
+        self,
+        kind: str = "grid",
+        *,
+        tile: int = 32,
+        caption: bool = True,
+        theme: str = "light",
+    ) -> Image.Image:
         """Draw the map.
 
         Args:
@@ -115,27 +123,35 @@ class EmbeddingMap(Result):
                 with every cell filled by its nearest, so that some come often and others not; or
                 "seams", the grid with red lines where neighbours are far apart.
             tile: pixels of a photograph.
+            caption: whether a title stands above it.
+            theme: "light" or "dark" paper.
 
         Raises:
             ArgumentError: if `kind` is unknown.
         """
+        return super().picture(kind, caption=caption, tile=tile, theme=theme)
+
+    def _draw(self, kind: str = "grid", *, tile: int = 32, theme: str = "light") -> Image.Image:
         check_kind(kind)
+        paper = theme_named(theme).paper
         cells = self.each() if kind == "each" else self.grid()
-        page = self._scattered(tile) if kind == "points" else self._gridded(cells, tile)
+        page = (
+            self._scattered(tile, paper) if kind == "points" else self._gridded(cells, tile, paper)
+        )
         if kind == "seams":
             self._sew(page, tile)
         return page
 
-    def _scattered(self, tile: int) -> Image.Image:
+    def _scattered(self, tile: int, paper: RGB) -> Image.Image:
         length = self.side * tile
-        page = Image.new("RGB", (length + tile, length + tile), PAPER)
+        page = Image.new("RGB", (length + tile, length + tile), paper)
         for thumb, (x, y) in zip(self.thumbs, to_numpy(self.points), strict=True):
             small = Image.fromarray(thumb).resize((tile, tile), Image.Resampling.BOX)
             page.paste(small, (round(float(x) * length), round(float(y) * length)))
         return page
 
-    def _gridded(self, cells: NDArray[np.int64], tile: int) -> Image.Image:
-        tiles = np.full((cells.size, tile, tile, 3), PAPER, np.uint8)
+    def _gridded(self, cells: NDArray[np.int64], tile: int, paper: RGB) -> Image.Image:
+        tiles = np.full((cells.size, tile, tile, 3), paper, np.uint8)
         for place, number in enumerate(cells.flat):
             if number >= 0:
                 thumb = Image.fromarray(self.thumbs[number])

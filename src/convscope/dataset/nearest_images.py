@@ -8,21 +8,21 @@ from torch import Tensor
 from convscope.dataset.forward_batches import CODE, classifier_head, forward_with_readers
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
-from convscope.images.read import Source
+from convscope.images.read import Images
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.results import Findings, Pictures, Table, recipe_for
 
 
 @takes_network
-def embedding(net: Network, images: Tensor | Source) -> Tensor:
+def embedding(net: Network, images: Images) -> Tensor:
     """The input of the classifier, which is the last linear layer or convolution, (N, D).
 
     Maps and tokens count by their mean.
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
 
     Returns:
         (N, D) numbers, float32.
@@ -55,9 +55,7 @@ def embedding(net: Network, images: Tensor | Source) -> Tensor:
 
 
 @takes_network
-def nearest_images(
-    net: Network, survey: Survey, images: Tensor | Source, *, top: int = 9
-) -> Findings:
+def nearest_images(net: Network, survey: Survey, images: Images, *, top: int = 9) -> Findings:
     """The photographs of a survey that are most similar to one for the network.
 
     Distances are Euclidean, between what enters the classifier, as in Krizhevsky et al. 2012,

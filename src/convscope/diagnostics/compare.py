@@ -66,12 +66,12 @@ class Comparison(Result):
     rows: Sequence[Row]
     recipe: Recipe
 
-    def picture(self) -> Image.Image:
+    def _draw(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Image.Image:
         """Every map as an overlay, with run time, deletion and insertion below it."""
         drawn = [row for row in self.rows if row.heat is not None]
         tiles = [as_tile(row.heat) for row in drawn if row.heat is not None]
         captions = [_caption(row) for row in drawn]
-        return sheet(tiles, tile=200, captions=captions, columns=min(6, len(tiles)))
+        return sheet(tiles, tile=200, captions=captions, columns=min(6, len(tiles)), theme=theme)
 
     def table(self) -> Table:
         """The figures, sorted by deletion, the best first."""
@@ -199,7 +199,10 @@ def as_tile(heat: Heatmap) -> Any:
     """A map over its photograph as numbers in [0, 1]."""
     import numpy as np
 
-    return np.asarray(heat.picture(opacity=0.6), dtype=np.float32) / 255
+    return (
+        np.asarray(heat.picture(opacity=0.6, caption=False, colourbar=False), dtype=np.float32)
+        / 255
+    )
 
 
 def _caption(row: Row) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,11 @@ from convscope.images.pixel_values import Range, checked_range, scale_to_unit
 from convscope.images.resize import Fit, resize_and_crop
 
 Source = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
+"""One photograph, as `read` takes it."""
+Images = Source | Sequence[Source]
+"""One photograph, a batch as a tensor (N, C, H, W) or an array (N, H, W, 3), or a list of photographs."""
 SAMPLES = ("china", "flower")
+FITS = ("crop", "squash", "whole")
 _HOUSEKEEPING = frozenset(
     {"__macosx", "__pycache__", "$recycle.bin", "#recycle", "#snapshot", "lost+found"}
     | {"system volume information", "thumbnails", "_thumbs"}
@@ -121,7 +126,7 @@ def read(
         size: (height, width) wanted, or one number for a square; None keeps the picture's own.
         resize: length of the shorter side before the crop; None: as short as the crop allows.
         fit: "crop" keeps the proportions and cuts out the centre, "squash" keeps all and
-            changes the proportions.
+            changes the proportions, "whole" keeps both and fills the rest with grey.
         interpolation: "bilinear" or "bicubic".
         range: the values of black and white, as (0, 4095) for counts of 12 bits; what lies beyond
             is clipped, and a warning says so.
@@ -147,8 +152,8 @@ def read(
         >>> cs.read(counts, range=(0, 4095)).max()
         tensor(0.5000)
     """
-    if fit not in ("crop", "squash"):
-        msg = f"fit must be 'crop' or 'squash', not {fit!r}."
+    if fit not in FITS:
+        msg = f"fit must be {', '.join(map(repr, FITS[:-1]))} or {FITS[-1]!r}, not {fit!r}."
         raise ArgumentError(msg)
     target = None if size is None else Fit.of(size, resize, fit, interpolation)
     ends = checked_range(range)

@@ -1,4 +1,4 @@
-"""Resizing and cropping a picture to a network's input size.
+"""Resizing, cropping and padding a picture to a network's input size.
 
 Sizes and crops are rounded as torchvision's `resize` and `center_crop` round them. These are not
 called because they import torch, which the child process that decodes pictures does without.
@@ -32,7 +32,7 @@ class Fit:
     Attributes:
         height, width: in pixels.
         resize: length of the shorter side before the crop; None: as short as the crop allows.
-        fit: "crop" or "squash".
+        fit: "crop", "squash" or "whole".
         interpolation: "bilinear" or "bicubic".
     """
 
@@ -58,15 +58,58 @@ class Fit:
 
 
 def resize_and_crop(picture: Picture, fit: Fit) -> Picture:
-    """A picture cut or squashed to a size.
+    """A picture cut, squashed or padded to a size.
 
     Raises:
         ImageError: if it is far too long.
     """
     _check_shape(picture)
+    tall, wide, top, left = _geometry(*_lengths(picture), fit)
+    picture = _resized(picture, tall, wide, fit.interpolation)
+    if (tall, wide) == (fit.height, fit.width):
+        return picture
+    if fit.fit == "whole":
+        return _padded(picture, fit, -top, -left)
+    if isinstance(picture, Image.Image):
+        return picture.crop((left, top, left + fit.width, top + fit.height))
+    return picture[..., top : top + fit.height, left : left + fit.width]
+
+
+def part_shown(rows: int, columns: int, fit: Fit) -> tuple[float, float, float, float]:
+    """The part of a picture that its resized copy shows, (top, left, height, width).
+
+    In pixels of the picture; it reaches beyond the picture where that was padded.
+
+    >>> part_shown(100, 200, Fit(50, 50))
+    (0.0, 50.0, 100.0, 100.0)
+    >>> part_shown(100, 200, Fit(50, 50, fit="whole"))
+    (-50.0, 0.0, 200.0, 200.0)
+    """
+    tall, wide, top, left = _geometry(rows, columns, fit)
+    y, x = rows / tall, columns / wide
+    return top * y, left * x, fit.height * y, fit.width * x
+
+
+def _geometry(rows: int, columns: int, fit: Fit) -> tuple[int, int, int, int]:
+    """Height and width to which a picture is resized, then where what is kept begins.
+
+    Cropped: the shorter side to `resize`, then the centre, as torchvision's transforms round.
+    """
+    height, width, resize = fit.height, fit.width, fit.resize
     if fit.fit == "squash":
-        return _resized(picture, fit.height, fit.width, fit.interpolation)
-    return _cropped(picture, fit)
+        return height, width, 0, 0
+    if fit.fit == "whole":
+        scale = min(height / rows, width / columns)
+        tall, wide = (
+            min(n, max(1, round(m * scale))) for n, m in ((height, rows), (width, columns))
+        )
+    elif resize is None or resize < max(height, width):
+        scale = max(height / rows, width / columns)
+        tall, wide = max(height, int(rows * scale)), max(width, int(columns * scale))
+    else:
+        short = min(rows, columns)
+        tall, wide = resize * rows // short, resize * columns // short
+    return tall, wide, round((tall - height) / 2), round((wide - width) / 2)
 
 
 def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -96,21 +139,18 @@ def _lengths(picture: Picture) -> tuple[int, int]:
     return int(picture.shape[-2]), int(picture.shape[-1])
 
 
-def _cropped(picture: Picture, fit: Fit) -> Picture:
-    """Shorter side to `resize`, then the centre; as torchvision's transforms round."""
-    height, width, resize = fit.height, fit.width, fit.resize
-    rows, columns = _lengths(picture)
-    if resize is None or resize < max(height, width):
-        scale = max(height / rows, width / columns)
-        tall, wide = max(height, int(rows * scale)), max(width, int(columns * scale))
-    else:
-        short = min(rows, columns)
-        tall, wide = resize * rows // short, resize * columns // short
-    picture = _resized(picture, tall, wide, fit.interpolation)
-    top, left = round((tall - height) / 2), round((wide - width) / 2)
+def _padded(picture: Picture, fit: Fit, top: int, left: int) -> Picture:
+    """A picture on mid-grey, with so many pixels above it and to its left."""
     if isinstance(picture, Image.Image):
-        return picture.crop((left, top, left + width, top + height))
-    return picture[..., top : top + height, left : left + width]
+        grey: float | tuple[int, ...] = (
+            0.5 if picture.mode == "F" else (128,) * len(picture.getbands())
+        )
+        page = Image.new(picture.mode, (fit.width, fit.height), grey)
+        page.paste(picture, (left, top))
+        return page
+    page = picture.new_full((*picture.shape[:-2], fit.height, fit.width), 0.5)
+    page[..., top : top + picture.shape[-2], left : left + picture.shape[-1]] = picture
+    return page
 
 
 def _resized(picture: Picture, height: int, width: int, interpolation: str) -> Picture:

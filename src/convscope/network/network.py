@@ -7,17 +7,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
+from convscope.images.original import Original
 from convscope.images.pixel_values import Range
-from convscope.images.read import Source, check_finite, read, scale_tensor
+from convscope.images.read import Images, Source, check_finite, read, scale_tensor
+from convscope.images.resize import Fit
 from convscope.interrupts import deferred_signals
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
@@ -302,14 +306,32 @@ class Network:
         in_unit = isinstance(source, np.ndarray) and source.dtype.kind == "f"
         return None if in_unit else self.pixel_range
 
-    def as_pixels(self, images: Tensor | Source) -> Tensor:
-        """A photograph or a batch as (N, 3, H, W) pixels on the network's device.
+    def fit_of(self, fit: str = "crop") -> Fit:
+        """How `read` brings photographs to the network's input size."""
+        return Fit.of(self.input_size, self.resize, fit, self.interpolation)
+
+    def originals(self, images: Images, *, fit: str = "crop") -> tuple[Original, ...]:
+        """The photographs behind a batch, before they are resized; none behind tensors of a batch."""
+        if isinstance(images, Tensor):
+            return ()
+        each = _photographs(images)
+        if any(isinstance(one, Tensor) for one in each):
+            return ()
+        return tuple(Original(one, self.fit_of(fit), self.range_of(one)) for one in each)
+
+    def as_pixels(self, images: Images, *, fit: str = "crop") -> Tensor:
+        """Photographs as (N, 3, H, W) pixels on the network's device.
+
+        Args:
+            images: one photograph, a list of them, a tensor (N, C, H, W) or an array (N, H, W, 3).
+                A tensor of a batch is taken at its own size; all else is read as `read` does.
+            fit: as in `convscope.read`.
 
         Raises:
-            ImageError: if it is not a photograph, or a tensor of another shape or range.
+            ImageError: if one is no photograph, or a tensor of another shape or range.
         """
-        if not (isinstance(images, Tensor) and images.dim() == 4):
-            return self.read(images)
+        if not isinstance(images, Tensor) or images.dim() != 4:
+            return self._read_each(_photographs(images), fit)
         if images.shape[1] != 3 and images.shape[1] != self.channels:  # which may take a pass
             msg = (
                 f"Photographs for {self.name} have the shape (N, {self.channels or 3}, H, W), but "
@@ -323,6 +345,22 @@ class Network:
         if note:
             warnings.warn(note, UserWarning, stacklevel=3)
         return pixels.clone().to(self.device)
+
+    def _read_each(self, images: Sequence[Source], fit: str) -> Tensor:
+        """Several photographs as one batch; what is wrong with one says which it is."""
+        if not images:
+            msg = "There is no photograph in the list: give at least one."
+            raise ImageError(msg)
+        results = list[Tensor]()
+        for number, one in enumerate(images):
+            try:
+                results.append(self.read(one, fit=fit))
+            except ImageError as error:
+                if len(images) == 1:
+                    raise
+                msg = f"Photograph {number} of {len(images)}: {error}"
+                raise ImageError(msg) from error
+        return torch.cat(results)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
@@ -450,7 +488,7 @@ class Network:
         rule: ProbabilityRule | None = self.__dict__.get(_RULE)
         return rule
 
-    def activations(self, images: Tensor | Source, layers: Sequence[str]) -> Activations:
+    def activations(self, images: Images, layers: Sequence[str]) -> Activations:
         """Run photographs just far enough to read some layers.
 
         Args:
@@ -470,7 +508,7 @@ class Network:
             layers = self.layers.as_addresses(layers)
         return self.run(pixels, layers)
 
-    def score(self, objective: Target, images: Tensor | Source) -> Tensor:
+    def score(self, objective: Target, images: Images) -> Tensor:
         """The objective's value for each image, (N,).
 
         Args:
@@ -478,8 +516,10 @@ class Network:
                 holds one for each image.
             images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
         """
-        target = as_objective(objective, len(images) if isinstance(images, Tensor) else 1)
-        return finite_values(target, self.activations(images, target.layers))
+        needs_grad = isinstance(images, Tensor) and images.requires_grad
+        pixels = images if needs_grad and isinstance(images, Tensor) else self.as_pixels(images)
+        target = as_objective(objective, len(pixels))
+        return finite_values(target, self.activations(pixels, target.layers))
 
     def run(
         self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool = False
@@ -734,3 +774,12 @@ class Network:
         )
         subject = "The output" if layer == OUTPUT else layer
         return f"{subject} depends on {weights} of {self.name} that {were} not loaded ({listed}); {last}."
+
+
+def _photographs(images: Images) -> Sequence[Source]:
+    """Photographs of a list or of an array (N, H, W, 3) one by one."""
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, str | Path | bytes | bytearray | Image.Image | Tensor):
+        return [images]
+    return list(images) if isinstance(images, Sequence) else [images]  # which `read` refuses

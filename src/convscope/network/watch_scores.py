@@ -60,7 +60,7 @@ class ScoreWatch:
         if not same or part.shape[1:] != own.shape[1:] or part.stride()[1:] != own.stride()[1:]:
             return None
         step = own.stride(0) if len(own) > 1 else max(1, own[0].numel())
-        start, rest = divmod(part.storage_offset() - own.storage_offset(), step)
+        start, rest = divmod(int(part.storage_offset()) - int(own.storage_offset()), step)
         inside = rest == 0 and start >= 0 and start + len(part) <= len(own)
         return start if inside else None
 

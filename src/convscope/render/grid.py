@@ -13,9 +13,8 @@ from PIL import Image, ImageDraw
 from convscope.errors import ArgumentError, printable
 from convscope.render.colour import to_uint8
 from convscope.render.text import font
+from convscope.render.theme import Theme, theme_named
 
-PAPER = (24, 24, 27)
-INK = (212, 212, 216)
 SCALES = ("own", "common", "pixels")
 
 
@@ -97,6 +96,7 @@ def sheet(
     gap: int = 2,
     captions: Sequence[str] = (),
     empty: Sequence[int] = (),
+    theme: str = "dark",
 ) -> Image.Image:
     """Draw tiles row by row.
 
@@ -108,22 +108,29 @@ def sheet(
         gap: pixels between tiles.
         captions: a line under each tile.
         empty: numbers of tiles that hold nothing; they are crossed out.
+        theme: "light" or "dark".
     """
+    colours = theme_named(theme)
     drawn = [enlarge_cells(to_uint8(t), tile) for t in tiles]
     wide, tall = max(t.width for t in drawn), max(t.height for t in drawn)
     line = 15 if captions else 0
-    cells = np.full((len(drawn), tall + line, wide, 3), PAPER, np.uint8)
+    cells = np.full((len(drawn), tall + line, wide, 3), colours.paper, np.uint8)
     for cell, picture in zip(cells, drawn, strict=True):
         cell[:tall] = np.asarray(picture.resize((wide, tall), Image.Resampling.NEAREST))
     _, columns = grid_shape(len(drawn), columns)
-    page = Image.fromarray(montage(cells, columns, gap=gap, background=PAPER))
+    page = Image.fromarray(montage(cells, columns, gap=gap, background=colours.paper))
     draw = ImageDraw.Draw(page)
     for i in range(len(drawn)):
         x, y = gap + i % columns * (wide + gap), gap + i // columns * (tall + line + gap)
         if i in empty:
-            _cross_out(draw, x, y, (wide, tall))
+            _cross_out(draw, (x, y), (wide, tall), colours)
         if i < len(captions):
-            draw.text((x + 2, y + tall + 1), _truncate(printable(captions[i]), wide), INK, font(11))
+            draw.text(
+                (x + 2, y + tall + 1),
+                _truncate(printable(captions[i]), wide),
+                colours.ink,
+                font(11),
+            )
     return page
 
 
@@ -134,10 +141,12 @@ def enlarge_cells(tile: NDArray[np.uint8], least: int) -> Image.Image:
     return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
 
 
-def _cross_out(draw: ImageDraw.ImageDraw, x: int, y: int, size: tuple[int, int]) -> None:
-    box = (x, y, x + size[0] - 1, y + size[1] - 1)
-    draw.rectangle(box, fill=PAPER, outline=(82, 82, 91))
-    draw.line(box, fill=(82, 82, 91))
+def _cross_out(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], size: tuple[int, int], theme: Theme
+) -> None:
+    box = (*place, place[0] + size[0] - 1, place[1] + size[1] - 1)
+    draw.rectangle(box, fill=theme.paper, outline=theme.line)
+    draw.line(box, fill=theme.line)
 
 
 def _truncate(words: str, width: int) -> str:

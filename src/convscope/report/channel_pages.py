@@ -20,12 +20,15 @@ from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter
 from convscope.render.chart import chart
 from convscope.render.colour import Floats
-from convscope.render.grid import PAPER, montage, normalize_tiles
+from convscope.render.figure import to_image
+from convscope.render.grid import montage, normalize_tiles
+from convscope.render.theme import THEMES
 from convscope.report.page import Chapter, Figure, Page
 from convscope.results import CLIP, Pictures, recipe_for
 from convscope.results.base import to_numpy
 from convscope.synthesis.synthesize import synthesize
 
+AXES = ("strongest activation", "photographs")
 SIDE = 96  # pixels of a patch on a sheet of one channel
 SMALL = 40  # on a sheet of a whole layer
 
@@ -181,7 +184,7 @@ def _block(net: Network, result: TopActivations, *, both: bool) -> Floats:
 
 
 def _three_a_row(tiles: Floats) -> Floats:
-    return montage(upscale(tiles, SMALL), 3, gap=1, background=PAPER[0] / 255)
+    return montage(upscale(tiles, SMALL), 3, gap=1, background=THEMES["dark"].paper[0] / 255)
 
 
 def _tiles(pixels: Tensor) -> Floats:
@@ -204,7 +207,7 @@ def _patches_figure(net: Network, survey: Survey, result: TopActivations) -> Cha
     drawn = channel_sheet(net, result)
     name = f"{result.layer}:{result.channel}"
     figure = Figure(
-        drawn.picture(columns=len(result.places)),
+        drawn.picture(columns=len(result.places), caption=False, theme="dark"),
         "The photographs that activate it most",
         f"The {len(result.places)} strongest patches of {name}, projections and photographs",
         drawn.recipe.annotated(
@@ -258,7 +261,7 @@ def _statistics(survey: Survey, result: TopActivations) -> Chapter:
         first, last = used[0], used[-1] + 1
         borders = bin_edges().tolist()
         xs, ys = borders[first - 1 : last], [float(n) for n in counts[first : last + 1]]
-        drawn = chart({"": {"photographs": (xs, ys)}}, "strongest activation", "photographs")
+        drawn = to_image(chart({"": {"photographs": (xs, ys)}}, *AXES, steps=True, theme="dark"))
         figures = [
             Figure(
                 drawn,

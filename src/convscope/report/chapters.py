@@ -105,7 +105,7 @@ def filters_chapter(net: Network) -> Chapter | None:
     noise = [float(v) for v in filter_table(net, first.address).column("noise") if v is not None]
     smooth = sum(1 for v in noise if v < 0.5)
     figure = Figure(
-        result.picture(tile=56),
+        result.picture(tile=56, caption=False, theme="dark"),
         f"All {len(result.values)} filters of {first.address}",
         f"A grid of {len(result.values)} filters in colour",
         "Each tile is one filter: the colour pattern that activates it most. Mid-grey is zero.",
@@ -154,7 +154,7 @@ def _maps_figure(net: Network, pixels: Tensor, row: LayerInfo) -> Figure:
         else ""
     )
     return Figure(
-        result.picture(tile=80),
+        result.picture(tile=80, caption=False, theme="dark"),
         f"{address}: {row.shape[0]} maps of {height} by {width}",
         f"The sixteen strongest activation maps of {address}",
         f"Channels {', '.join(result.captions[:4])} are the most active.{sees}",
@@ -176,7 +176,7 @@ def deconv_chapter(net: Network, pixels: Tensor) -> Chapter | None:
     except NotApplicableError:
         return None
     figure = Figure(
-        result.picture(tile=200, columns=4),
+        result.picture(tile=200, columns=4, caption=False, theme="dark"),
         f"The twelve strongest channels of {address}, projected back",
         f"DeconvNet projections of {', '.join(result.captions)}",
         result.recipe.annotated(

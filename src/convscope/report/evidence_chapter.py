@@ -88,7 +88,7 @@ def _heat_figure(
 ) -> Figure:
     plain = cam(net, pixels, objective)
     heat, evidence = plain.over(shown), plain.has_evidence() and not plain.is_flat()
-    drawn = heat.picture(opacity=1.0 if evidence else 0.5)
+    drawn = heat.picture(opacity=1.0 if evidence else 0.5, caption=False, colourbar=False)
     return Figure(
         drawn,
         title,
@@ -144,7 +144,7 @@ def _pixel_figure(
         return None
     heat = plain.over(shown)
     return Figure(
-        heat.picture(opacity=1.0),
+        heat.picture(opacity=1.0, caption=False, colourbar=False),
         title,
         heat.words(),
         heat.recipe.annotated(shows),

@@ -2,6 +2,7 @@
 
 from convscope.results.base import Result, save_picture
 from convscope.results.chart import Chart
+from convscope.results.colour_scale import POINTS, ColourScale
 from convscope.results.film import Film
 from convscope.results.findings import Findings, SideBySide
 from convscope.results.heatmap import CLIP, FLAT, NO_EVIDENCE, Heatmap
@@ -13,8 +14,10 @@ __all__ = [
     "CLIP",
     "FLAT",
     "NO_EVIDENCE",
+    "POINTS",
     "Cell",
     "Chart",
+    "ColourScale",
     "Film",
     "Findings",
     "Heatmap",

@@ -6,9 +6,10 @@ import html
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from operator import index
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,8 +21,22 @@ from convscope.atomic_write import write_atomically
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.render.colour import Floats
 from convscope.render.encode import data_uri, encode
+from convscope.render.figure import (
+    RASTERS,
+    VECTORS,
+    Panel,
+    enlarge,
+    enlargement,
+    figure,
+    to_image,
+    to_vectors,
+)
 from convscope.results.archive import pack
 from convscope.results.recipe import Recipe
+from convscope.results.titles import title_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Result:
@@ -37,7 +52,7 @@ class Result:
         True
         >>> result.words()
         'filters conv:1: 64 pictures (bundled)'
-        >>> result.picture().size
+        >>> result.picture(caption=False).size
         (578, 578)
         >>> result.save("filters.png").name
         'filters.png'
@@ -45,9 +60,41 @@ class Result:
 
     recipe: Recipe
 
-    def picture(self) -> Image.Image:
-        """Draw it."""
+    def picture(self, *args: Any, **drawing: Any) -> Image.Image:
+        """Draw it.
+
+        Args:
+            *args: options of the kind of result.
+            **drawing: `caption`, whether words say what it is; `theme`, "light" or "dark" paper;
+                and options of the kind of result.
+        """
+        if drawing.pop("caption", True):
+            return to_image(self.figure(*args, **drawing))
+        return self._draw(*args, **drawing)
+
+    def figure(self, *args: Any, **drawing: Any) -> Figure:
+        """The picture with its words as a figure of matplotlib, as SVG and PDF files need it.
+
+        Args:
+            *args: as of `picture`.
+            **drawing: as of `picture`.
+        """
+        drawn = np.asarray(self._draw(*args, **drawing).convert("RGB"))
+        title, subtitle = self._caption()
+        drawn = enlarge(drawn, enlargement(*drawn.shape[:2]))
+        panel = Panel(drawn, title, subtitle, note=self.recipe.note)
+        return figure([panel], theme=drawing.get("theme", "light"))
+
+    def _draw(self, *args: Any, **drawing: Any) -> Image.Image:
+        """The bare picture."""
         raise NotImplementedError
+
+    def _caption(self) -> tuple[str, str]:
+        """What stands above the picture, and in smaller print under that."""
+        parameters = self.recipe.parameters
+        where = parameters.get("layer") or self.recipe.objective or ""
+        title = title_of(self.recipe.method)
+        return f"{title}, {where}" if where else title, self.recipe.network
 
     def words(self) -> str:
         """What the picture shows, for those who cannot see it."""
@@ -62,16 +109,55 @@ class Result:
         """The result that `_values` was read off."""
         return cls(**values)
 
-    def save(self, path: str | Path) -> Path:
-        """Write .png (a picture that carries its recipe) or .npz (raw values and recipe).
+    def save(self, path: str | Path, **drawing: Any) -> Path:
+        """Write a picture that carries its recipe, or with .npz the raw values and the recipe.
+
+        Args:
+            path: its ending says the form: .png, .jpg, .webp; .svg and .pdf, in which words and
+                bars are vectors; .npz.
+            drawing: options of `picture`.
 
         Raises:
-            ArgumentError: if the suffix is another one.
+            ArgumentError: if the ending is another one.
         """
-        return write_by_suffix(Path(path), {".png": self._png, ".npz": self._npz})
+        return write_by_suffix(Path(path), self._forms(**drawing))
+
+    def encode(self, form: str, **drawing: Any) -> bytes:
+        """What `save` writes, as bytes.
+
+        Args:
+            form: an ending, as "png".
+            drawing: options of `picture`.
+
+        Raises:
+            ArgumentError: if it is another one.
+        """
+        forms = self._forms(**drawing)
+        make = forms.get(f".{form.lower()}")
+        if make is None:
+            msg = f"There is no form {form!r}; there are {', '.join(name[1:] for name in forms)}."
+            raise ArgumentError(msg)
+        return make()
+
+    def _forms(self, **drawing: Any) -> dict[str, Callable[[], bytes]]:
+        """Endings of files -> what makes their content."""
+        rasters = {
+            f".{form}": partial(self._raster, kind, **drawing) for form, kind in RASTERS.items()
+        }
+        vectors = {f".{form}": partial(self._vectors, form, **drawing) for form in VECTORS}
+        return {**rasters, **vectors, ".npz": self._npz}
+
+    def _raster(self, kind: str, **drawing: Any) -> bytes:
+        return encode_with_recipe(self.picture(**drawing), self.recipe, kind)
+
+    def _vectors(self, form: str, *, caption: bool = True, **drawing: Any) -> bytes:
+        if not caption:
+            msg = f"A .{form} file holds words and bars as vectors, so it is drawn with its caption; leave caption=False out or write .png."
+            raise ArgumentError(msg)
+        return to_vectors(self.figure(**drawing), form, self.recipe.json())
 
     def _png(self) -> bytes:
-        return _png_of(self.picture(), self.recipe)
+        return self._raster("png")
 
     def _npz(self) -> bytes:
         return pack(self)
@@ -143,14 +229,42 @@ class Result:
 
 
 def save_picture(picture: Image.Image, recipe: Recipe, path: str | Path) -> Path:
-    """Write a picture drawn with options of one's own as .png, its recipe inside."""
-    return write_by_suffix(Path(path), {".png": lambda: _png_of(picture, recipe)})
+    """Write a picture drawn with options of one's own, its recipe inside, as .png, .jpg or .webp."""
+    forms = {
+        f".{form}": partial(encode_with_recipe, picture, recipe, kind)
+        for form, kind in RASTERS.items()
+    }
+    return write_by_suffix(Path(path), forms)
 
 
-def _png_of(picture: Image.Image, recipe: Recipe) -> bytes:
-    info = PngInfo()
-    info.add_itxt("convscope", recipe.json())
-    return encode(picture, "png", pnginfo=info)
+_DESCRIPTION = 0x010E  # the EXIF tag of an image's description
+
+
+def encode_with_recipe(picture: Image.Image, recipe: Recipe, kind: str) -> bytes:
+    """A picture as a file's bytes, its recipe in PNG's text or in EXIF's description.
+
+    Args:
+        picture: to encode.
+        recipe: how it was made.
+        kind: "png", "jpeg" or "webp".
+    """
+    if kind == "png":
+        info = PngInfo()
+        info.add_itxt("convscope", recipe.json())
+        return encode(picture, "png", pnginfo=info)
+    exif = Image.Exif()
+    exif[_DESCRIPTION] = recipe.json()
+    return encode(picture, kind, quality=92, exif=exif)
+
+
+def recipe_text_in(picture: Image.Image) -> str | None:
+    """The recipe that `encode_with_recipe` put into a picture, as text; None where there is none."""
+    text = (
+        picture.info.get("convscope")
+        if picture.format == "PNG"
+        else picture.getexif().get(_DESCRIPTION)
+    )
+    return text if isinstance(text, str) else None
 
 
 def write_by_suffix(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Path:

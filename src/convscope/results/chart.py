@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from PIL import Image
 
 from convscope.render.chart import Line, chart
+from convscope.render.figure import to_image
 from convscope.results.base import Result
 from convscope.results.recipe import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +46,12 @@ class Chart(Result):
     recipe: Recipe
     sentence: str = ""
 
-    def picture(self) -> Image.Image:
-        """Draw it."""
-        return chart(self.panels, self.x, self.y)
+    def figure(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Figure:
+        """The chart as a figure of matplotlib."""
+        return chart(self.panels, self.x, self.y, theme=theme)
+
+    def _draw(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Image.Image:
+        return to_image(self.figure(theme=theme))
 
     def words(self) -> str:
         """What it says, or what it shows."""

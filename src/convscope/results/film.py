@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 from convscope.render.encode import data_uri
 from convscope.render.film import gif, mp4
 from convscope.render.grid import sheet
-from convscope.results.base import Result, stack_arrays, write_by_suffix
+from convscope.results.base import Result, stack_arrays
 from convscope.results.recipe import Recipe
 
 _SECONDS = 0.5  # a frame stays, so that it can be read
@@ -54,21 +53,17 @@ class Film(Result):
         uri = data_uri(self.gif(), "image/gif")
         return f'<img alt="{words}" src="{uri}" style="max-width:100%">'
 
-    def picture(self) -> Image.Image:
+    def _draw(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Image.Image:
         """Some of the frames on one sheet, the first and the last among them."""
         count = min(len(self.frames), _SHOWN)
         chosen = np.linspace(0, len(self.frames) - 1, count).round().astype(int)
         tiles = [np.asarray(self.frames[k].convert("RGB"), dtype=np.float32) / 255 for k in chosen]
-        return sheet(tiles, columns=min(3, count))
+        return sheet(tiles, columns=min(3, count), theme=theme)
 
-    def save(self, path: str | Path) -> Path:
-        """Write .gif, .mp4, .png (some frames on a sheet) or .npz.
-
-        Raises:
-            ArgumentError: if the suffix is another one, or the package for .mp4 is missing.
-        """
-        forms = {".gif": self.gif, ".mp4": lambda: mp4(self.frames, 2)}
-        return write_by_suffix(Path(path), {**forms, ".png": self._png, ".npz": self._npz})
+    def _forms(self, **drawing: Any) -> dict[str, Callable[[], bytes]]:
+        """Also the film itself, as .gif and .mp4."""
+        films = {".gif": self.gif, ".mp4": lambda: mp4(self.frames, 2)}
+        return {**super()._forms(**drawing), **films}
 
     def words(self) -> str:
         """What it shows."""

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from PIL import Image, ImageDraw
 
-from convscope.render.grid import INK, PAPER
 from convscope.render.text import font
+from convscope.render.theme import theme_named
 from convscope.results.base import Result
 from convscope.results.pictures import Pictures
 from convscope.results.recipe import Recipe
@@ -32,14 +32,17 @@ class SideBySide(Result):
     sheets: Mapping[str, Pictures]
     recipe: Recipe
 
-    def picture(self) -> Image.Image:
-        """Draw them under their titles."""
-        drawn = [sheet.picture(tile=28) for sheet in self.sheets.values()]
+    def _draw(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Image.Image:
+        """Under their titles."""
+        colours = theme_named(theme)
+        drawn = [
+            sheet.picture(tile=28, caption=False, theme=theme) for sheet in self.sheets.values()
+        ]
         width = sum(page.width for page in drawn) + GAP * (len(drawn) - 1)
-        page = Image.new("RGB", (width, max(p.height for p in drawn) + HEAD), PAPER)
+        page = Image.new("RGB", (width, max(p.height for p in drawn) + HEAD), colours.paper)
         left, draw = 0, ImageDraw.Draw(page)
         for title, part in zip(self.sheets, drawn, strict=True):
-            draw.text((left + 4, 4), title, INK, font(13))
+            draw.text((left + 4, 4), title, colours.ink, font(13))
             page.paste(part, (left, HEAD))
             left += part.width + GAP
         return page

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,20 +15,28 @@ from PIL import Image
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images.resize import height_and_width
+from convscope.images.original import Original
+from convscope.images.resize import Fit, height_and_width
 from convscope.network.rounding import is_constant
-from convscope.render.colour import to_uint8
+from convscope.render.colour import Floats, apply_colormap, to_grey, to_uint8
+from convscope.render.figure import Panel, enlarge, enlargement, figure, to_image
 from convscope.render.grid import normalize_tiles, sheet
 from convscope.render.overlay import overlay, unplaced, without_evidence
-from convscope.results.base import Result, to_numpy
+from convscope.results.base import Result, encode_with_recipe, to_numpy
+from convscope.results.colour_scale import ColourScale
 from convscope.results.recipe import Recipe
+from convscope.results.titles import title_of
 from convscope.tracing.placement import Axis, Placement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NO_EVIDENCE = "no positive evidence"
 FLAT = "flat, the same everywhere"
 UNPLACED = "where the cells lie on the photograph is unknown"
 TILING = Placement(Axis(), Axis(), (0, 0))
 """Stands for cells that tile the photograph, whatever its size and theirs."""
+BY_ITS_LARGEST = ColourScale()
 CLIP = 0.998  # of a projection, the few strongest of whose pixels would leave all others grey
 
 
@@ -44,6 +53,8 @@ class Heatmap(Result):
         zero: (N,), the value that stands for no evidence; None: 0.
         placement: where the cells of the maps lie on the photographs; None: unknown, and the maps
             are not laid over them. Left out, the cells tile the photographs.
+        originals: the photographs before they were resized, one for each; empty where unknown.
+        colour_scale: what the strongest colour stands for, where the drawing is not told.
         size: (H, W) of the photographs on which they are placed, so that `dataclasses.replace` with
             photographs of another size is refused; left out, that of `images`.
 
@@ -54,8 +65,10 @@ class Heatmap(Result):
         (torch.Size([1, 9, 9]), torch.Size([1, 3, 144, 144]))
         >>> heat.resized((144, 144)).values.shape
         torch.Size([1, 144, 144])
-        >>> heat.picture().size
+        >>> heat.picture(caption=False, colourbar=False).size
         (144, 144)
+        >>> heat.save("church.svg", over="original").name
+        'church.svg'
     """
 
     values: Tensor
@@ -64,6 +77,8 @@ class Heatmap(Result):
     projection: Tensor | None = None
     zero: Tensor | None = None
     placement: Placement | None = TILING
+    originals: Sequence[Original] = ()
+    colour_scale: ColourScale = BY_ITS_LARGEST
     size: tuple[int, int] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,48 +131,262 @@ class Heatmap(Result):
         self,
         index: int = 0,
         *,
+        over: str = "input",
         opacity: float = 0.5,
         colours: str = "heat",
         base: str = "colour",
         scale: float | None = None,
+        clip: float | None = None,
+        caption: bool = True,
+        colourbar: bool = True,
+        theme: str = "light",
     ) -> Image.Image:
         """Draw the positive part of one map over its photograph.
 
         Args:
             index: which photograph.
+            over: "input", the pixels that the network saw, enlarged so that they can be read; or
+                "original", the whole photograph at its own size, with the part that was seen framed.
             opacity: share of the heat map, 0 to 1.
             colours: "heat", "reds", "grey", "signed", or a colour map of matplotlib.
             base: "colour" or "grey", how the photograph is shown.
-            scale: the value drawn hottest; None takes the map's largest.
+            scale: the value drawn hottest; None takes the map's largest, see `colour_scale`.
+            clip: share of the pixels within the scale, instead of the method's own.
+            caption: whether method, class, layer and network stand above it.
+            colourbar: whether the scale stands beside it.
+            theme: "light" or "dark" paper.
 
         Returns:
-            The size of the photograph. A map that is flat or has no positive evidence says so in
-            words; one whose place is unknown is drawn alone, not over the photograph, and says so.
+            Without caption and colour bar: as large as the photograph. A map that is flat or has
+            no positive evidence says so in words; one whose place is unknown is drawn alone, not
+            over the photograph, and says so.
+
+        Raises:
+            ArgumentError: if an option is outside its range.
+            NotApplicableError: if `over` is "original" and the map was made of a tensor.
         """
-        photo = to_numpy(_colour_gradient(self.images[index]))
-        heat = to_numpy(self.evidence(index))
-        top = float(heat.max()) if scale is None else scale
-        if not self.has_evidence(index) or not top > 0:
-            return without_evidence(photo, NO_EVIDENCE)
-        if scale is None and self.is_flat(index):  # as hot everywhere as its own largest value
-            return without_evidence(photo, FLAT)
-        share = (heat / top).clip(0, 1)
-        if self.placement is None:
-            return unplaced(photo, share, UNPLACED, colours=colours)
-        share = to_numpy(self.placement.enlarge(torch.from_numpy(share), _sides(self.images)))
-        return overlay(photo, share, opacity=opacity, colours=colours, base=base)
+        style = _Style(over, opacity, colours, base, scale, clip)
+        if not caption and not colourbar:
+            return self._bare(index, style)
+        panel = self._panel(index, style, caption=caption, colourbar=colourbar)
+        return to_image(figure([panel], theme=theme))
+
+    def figure(self, index: int = 0, **drawing: Any) -> Figure:
+        """The same as a figure of matplotlib.
+
+        Args:
+            index: which photograph.
+            **drawing: as of `picture`.
+        """
+        theme, colourbar = drawing.pop("theme", "light"), drawing.pop("colourbar", True)
+        panel = self._panel(index, _Style(**drawing), caption=True, colourbar=colourbar)
+        return figure([panel], theme=theme)
 
     def side_by_side(
-        self, *, opacity: float = 0.5, colours: str = "heat", scale: float | None = None
+        self,
+        *others: Heatmap,
+        opacity: float = 0.5,
+        colours: str = "heat",
+        scale: float | None = None,
+        caption: bool = True,
+        colourbar: bool = True,
+        theme: str = "light",
     ) -> Image.Image:
-        """All maps in a row, each drawn as `picture` does."""
-        drawn = [
-            np.asarray(self.picture(i, opacity=opacity, colours=colours, scale=scale))
-            for i in range(len(self.values))
+        """All maps in a row, in one scale.
+
+        Args:
+            others: further maps, of the same method.
+            opacity: as in `picture`.
+            colours: as in `picture`.
+            scale: the value drawn hottest in all of them; None takes the largest of all.
+            caption: whether words say what each explains.
+            colourbar: whether the scale stands beside the last one.
+            theme: "light" or "dark" paper.
+
+        Raises:
+            ArgumentError: if the maps are of different methods, whose values no scale holds.
+
+        Example:
+            >>> import convscope as cs
+            >>> net = cs.load()
+            >>> church = cs.cam(net, "sample:china", "church")
+            >>> pump = cs.cam(net, "sample:china", "gas pump")  # far less, and it looks so
+            >>> church.side_by_side(pump, caption=False, colourbar=False).size
+            (294, 148)
+        """
+        methods = dict.fromkeys(heat.recipe.method for heat in (self, *others))
+        if len(methods) > 1:
+            msg = f"One scale cannot hold maps of {' and '.join(methods)}, whose values have different meanings; draw each by picture()."
+            raise ArgumentError(msg)
+        places = [(heat, i) for heat in (self, *others) for i in range(len(heat))]
+        style = _Style("input", opacity, colours, "colour", scale, None)
+        if scale is None:
+            style = replace(style, scale=max(heat._top(i, style) for heat, i in places) or None)  # noqa: SLF001
+        if not caption and not colourbar:
+            tiles = [np.asarray(heat._bare(i, style), dtype=np.float32) / 255 for heat, i in places]  # noqa: SLF001
+            return sheet(tiles, columns=len(tiles), theme=theme)
+        panels = [
+            heat._panel(i, style, caption=caption, colourbar=colourbar and number == len(places))  # noqa: SLF001
+            for number, (heat, i) in enumerate(places, 1)
         ]
+        return to_image(figure(panels, theme=theme))
+
+    def save(self, path: str | Path, **drawing: Any) -> Path:
+        """Write a figure of each photograph, or with .npz all raw values and the recipe.
+
+        Args:
+            path: its ending says the form: .png, .jpg, .webp; .svg and .pdf, in which words and
+                bars are vectors; .npz. Of several photographs the files are called `name-0.png`,
+                `name-1.png` and so on.
+            drawing: options of `picture`.
+
+        Returns:
+            The file, or the first of them.
+
+        Raises:
+            ArgumentError: if the ending is another one.
+        """
+        path = Path(path)
+        if len(self) == 1 or path.suffix.lower() == ".npz" or "index" in drawing:
+            return super().save(path, **drawing)
+        places = [path.with_stem(f"{path.stem}-{i}") for i in range(len(self))]
+        for i, place in enumerate(places):
+            super().save(place, index=i, **drawing)
+        return places[0]
+
+    def _raster(self, kind: str, index: int = 0, **drawing: Any) -> bytes:
+        return encode_with_recipe(
+            self.picture(index, **drawing), self.recipe.of_images([index]), kind
+        )
+
+    def _top(self, index: int, style: _Style) -> float:
+        """The value drawn hottest; 0 where there is nothing to draw."""
+        if style.scale is not None:
+            return style.scale
+        if not self.has_evidence(index):
+            return 0.0
+        scale = self.colour_scale
+        scale = scale if style.clip is None else replace(scale, clip=style.clip)
+        return scale.top(to_numpy(self.evidence(index)))
+
+    def _notice(self, index: int, style: _Style) -> str:
+        """What stands in the picture instead of colours; "" where there are colours to see."""
+        if not self.has_evidence(index) or not self._top(index, style) > 0:
+            return NO_EVIDENCE
+        return FLAT if style.scale is None and self.is_flat(index) else ""
+
+    def _bare(self, index: int, style: _Style) -> Image.Image:
+        photo, where = self._photograph(index, style)
+        pixels = _unit(photo)
+        notice = self._notice(index, style)
+        if notice:
+            return without_evidence(pixels, notice)
+        if self.placement is None:
+            share = self._shares(index, style)
+            return unplaced(pixels, share, UNPLACED, colours=style.colours)
+        return Image.fromarray(self._laid_over(index, style, photo, where))
+
+    def _panel(self, index: int, style: _Style, *, caption: bool, colourbar: bool) -> Panel:
+        """One map as a panel of a figure, large enough to be read."""
+        photo, where = self._photograph(index, style)
+        times = enlargement(*photo.shape[:2])
+        photo = enlarge(photo, times)
+        where = (times * where[0], times * where[1], times * where[2], times * where[3])
+        title, subtitle = self._words_above(index) if caption else ("", "")
+        notice, bar = self._notice(index, style), None
+        if notice:
+            drawn = to_uint8(0.6 * to_grey(_unit(photo)))
+        elif self.placement is None:
+            notice = UNPLACED
+            cells = to_uint8(apply_colormap(self._shares(index, style), style.colours))
+            size = (photo.shape[1], photo.shape[0])
+            drawn = np.asarray(Image.fromarray(cells).resize(size, Image.Resampling.NEAREST))
+        else:
+            drawn = self._laid_over(index, style, photo, where)
+        if colourbar and notice in ("", UNPLACED):
+            strongest = float(self.evidence(index).max())
+            bar = self.colour_scale.bar(self._top(index, style), style.colours, strongest=strongest)
+        frame = where if style.over == "original" and _is_inside(where, photo) else None
+        note = self._note_below(index, style) if caption else ""
+        return Panel(drawn, title, subtitle, bar, notice, frame, note)
+
+    def _photograph(self, index: int, style: _Style) -> tuple[NDArray[np.uint8], Part]:
+        """The photograph below a map, and which part of it the network saw."""
+        if style.over == "input":
+            photo = to_uint8(to_numpy(_as_colours(self.images[index])))
+            return photo, (0.0, 0.0, float(photo.shape[0]), float(photo.shape[1]))
+        if style.over != "original":
+            msg = f"over must be 'input' or 'original', not {style.over!r}."
+            raise ArgumentError(msg)
+        if not self.originals:
+            msg = (
+                "The photograph before it was resized is unknown, because the map was made of a tensor; "
+                "give the photograph itself, as cam(net, 'photo.jpg'), or draw with over='input'."
+            )
+            raise NotApplicableError(msg)
+        return self.originals[index].open()
+
+    def _shares(self, index: int, style: _Style) -> Floats:
+        """A map's evidence in [0, 1], (h, w)."""
+        return (to_numpy(self.evidence(index)) / self._top(index, style)).clip(0, 1)
+
+    def _laid_over(
+        self, index: int, style: _Style, photo: NDArray[np.uint8], where: Part
+    ) -> NDArray[np.uint8]:
+        """A map over a photograph of which the network saw the part `where`."""
+        shares = torch.from_numpy(self._shares(index, style))
+        below = _unit(photo)
+        if self.placement is None:
+            return photo
+        height, width = _sides(self.images)
+        top, left, tall, wide = where
+        rows, columns = photo.shape[:2]
+        if (tall, wide) == (height, width) == (rows, columns):
+            place = Placement(Axis(), Axis(), (rows, columns))
+        else:  # where the pixels of the photograph lie among those of the input
+            y, x = height / tall, width / wide
+            place = Placement(
+                Axis(1, y, (0.5 - top) * y - 0.5),
+                Axis(1, x, (0.5 - left) * x - 0.5),
+                (rows, columns),
+            )
+        share = to_numpy(self.placement.move(shares, place).clamp(0, 1))
+        drawn = np.asarray(
+            overlay(below, share, opacity=style.opacity, colours=style.colours, base=style.base)
+        )
+        if not _is_inside(where, photo):
+            return drawn
+        result = to_uint8(0.75 * below)  # what the network did not see
+        inside = tuple(
+            slice(max(0, round(start)), round(start + length))
+            for start, length in ((top, tall), (left, wide))
+        )
+        result[inside] = drawn[inside]
+        return result
+
+    def _words_above(self, index: int) -> tuple[str, str]:
+        recipe = self.recipe
+        layer = recipe.parameters.get("layer")
+        known = recipe.explained[index] if recipe.explained else None
+        title = f"{title_of(recipe.method)} for {known or self._target(index)}"
+        number = f"class {known.class_id}" if known and known.class_id is not None else ""
+        is_named = bool(number) and number not in str(known)
+        parts = [number if is_named else "", f"layer {layer}" if layer else "", recipe.network]
+        return title, " · ".join(filter(None, parts))
+
+    def _target(self, index: int) -> str:
         captions = self.recipe.parameters.get("captions", ())
-        tiles = [tile.astype(np.float32) / 255 for tile in drawn]
-        return sheet(tiles, columns=len(tiles), captions=captions)
+        return str(captions[index]) if captions else self.recipe.objective or "all"
+
+    def _note_below(self, index: int, style: _Style) -> str:
+        """What the picture does not show by itself."""
+        strongest, top = float(self.evidence(index).max()), self._top(index, style)
+        share = self.colour_scale.clip if style.clip is None else style.clip
+        clipped = ""
+        if style.scale is None and share < 1 and strongest > top > 0:
+            clipped = f"{share:.0%} of the pixels lie within the scale; the largest value is {strongest:.3g}."
+        scores = self.recipe.scores_in_words()
+        return " ".join(filter(None, [clipped, scores, self.recipe.note]))
 
     def projected(self, index: int = 0) -> Image.Image:
         """Draw the projection of one photograph in its own colours; zero is mid-grey.
@@ -168,9 +397,9 @@ class Heatmap(Result):
         if self.projection is None:
             msg = f"{self.recipe.method} gives no projection in colour; picture() draws its map."
             raise NotApplicableError(msg)
-        result = to_numpy(_colour_gradient(self.projection[index]))
+        result = to_numpy(_as_colours(self.projection[index]))
         if not result.any():
-            return without_evidence(to_numpy(_colour_gradient(self.images[index])), NO_EVIDENCE)
+            return without_evidence(to_numpy(_as_colours(self.images[index])), NO_EVIDENCE)
         return Image.fromarray(to_uint8(normalize_tiles(result[None], signed=True, clip=CLIP)[0]))
 
     def over(self, images: Tensor) -> Heatmap:
@@ -228,9 +457,10 @@ class Heatmap(Result):
         return self.recipe.annotated(words)
 
     def _place_in_words(self) -> str:
-        captions = self.recipe.parameters.get("captions", ())
-        target = captions[0] if len(captions) == 1 else self.recipe.objective
-        what = f"{self.recipe.method} map for {target} ({self.recipe.network})"
+        named = self.recipe.explained
+        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+        target = f"{named[0]}{more}" if named else self._target(0)
+        what = f"{title_of(self.recipe.method)} for {target} ({self.recipe.network})"
         if self.is_flat():
             is_zero = self.zero is None and not self.values[0].any()
             return f"{what}: flat, 0 everywhere: {NO_EVIDENCE}" if is_zero else f"{what}: {FLAT}"
@@ -252,20 +482,27 @@ class Heatmap(Result):
         return len(self.values)
 
     def _some(self, numbers: list[int]) -> Heatmap:
-        captions = self.recipe.parameters.get("captions")
-        recipe = self.recipe
-        if captions is not None:
-            own = {**recipe.parameters, "captions": [captions[k] for k in numbers]}
-            recipe = replace(recipe, parameters=own)
-        projection = None if self.projection is None else self.projection[numbers]
-        zero = None if self.zero is None else self.zero[numbers]
-        values, images = self.values[numbers], self.images[numbers]
-        return Heatmap(values, images, recipe, projection, zero, self.placement)
+        return replace(
+            self,
+            values=self.values[numbers],
+            images=self.images[numbers],
+            recipe=self.recipe.of_images(numbers),
+            projection=None if self.projection is None else self.projection[numbers],
+            zero=None if self.zero is None else self.zero[numbers],
+            originals=[self.originals[k] for k in numbers] if self.originals else (),
+        )
 
     def _fields(self) -> Mapping[str, Any]:
+        """Plain data; of photographs the paths, for their pixels are those of others."""
         place = self.placement
         plain = None if place is None else [*astuple(place.y), *astuple(place.x), place.sees_all]
-        fields = {**super()._fields(), "placement": plain}
+        files = [_plain_original(one) for one in self.originals]
+        fields = {
+            **super()._fields(),
+            "placement": plain,
+            "colour_scale": asdict(self.colour_scale),
+        }
+        fields["originals"] = files if all(files) else ()
         del fields["size"]  # that of `images`
         return fields
 
@@ -275,17 +512,60 @@ class Heatmap(Result):
         if numbers is not None:
             y, x, grid = Axis(*numbers[:3]), Axis(*numbers[3:6]), _sides(fields["values"])
             placement = Placement(y, x, grid, numbers[6])
-        return cls(**{**fields, "placement": placement})
+        originals = [
+            Original(path, Fit(*fit), range_) for path, fit, range_ in fields.get("originals", ())
+        ]
+        scale = ColourScale(**fields.get("colour_scale", {}))
+        kept = {**fields, "placement": placement, "originals": originals, "colour_scale": scale}
+        return cls(**kept)
 
     def _array(self) -> NDArray[Any]:
         return to_numpy(self.values)
+
+
+Part = tuple[float, float, float, float]  # top, left, height and width
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How maps are drawn; see `Heatmap.picture`."""
+
+    over: str = "input"
+    opacity: float = 0.5
+    colours: str = "heat"
+    base: str = "colour"
+    scale: float | None = None
+    clip: float | None = None
+
+
+def _unit(photo: NDArray[np.uint8]) -> Floats:
+    """Bytes as numbers in [0, 1]."""
+    return np.asarray(photo, dtype=np.float32) / np.float32(255)
+
+
+def _is_inside(part: Part, photo: NDArray[np.uint8]) -> bool:
+    """Whether a part is less than the photograph by a pixel or more."""
+    top, left, height, width = part
+    return (
+        top >= 1
+        or left >= 1
+        or top + height <= photo.shape[0] - 1
+        or left + width <= photo.shape[1] - 1
+    )
+
+
+def _plain_original(original: Original) -> list[Any] | None:
+    """A photograph's path, fit and range; None for one without a path."""
+    if not isinstance(original.source, str | Path):
+        return None
+    return [str(original.source), list(astuple(original.fit)), original.range]
 
 
 def _sides(picture: Tensor) -> tuple[int, int]:
     return int(picture.shape[-2]), int(picture.shape[-1])
 
 
-def _colour_gradient(picture: Tensor) -> Tensor:
+def _as_colours(picture: Tensor) -> Tensor:
     """(C, H, W) -> (H, W, 3); other numbers of channels are shown by their mean."""
     if picture.shape[0] != 3:
         picture = picture.mean(0, keepdim=True).expand(3, -1, -1)

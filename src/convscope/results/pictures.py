@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from convscope.render.colour import Floats, to_uint8
+from convscope.render.figure import READABLE
 from convscope.render.film import gif, mp4
-from convscope.render.grid import enlarge_cells, normalize_tiles, sheet
-from convscope.results.base import Result, stack_arrays, to_numpy, write_by_suffix
+from convscope.render.grid import enlarge_cells, grid_shape, normalize_tiles, sheet
+from convscope.results.base import Result, stack_arrays, to_numpy
 from convscope.results.recipe import Recipe
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TILE = 64  # pixels of a tile, at least
 _GROUND = 0.85  # what is seen through a picture that is not opaque, 0 black to 1 white
 
 
@@ -42,7 +46,7 @@ class Pictures(Result):
         >>> pictures = cs.maps(cs.load(), "sample:china", "stage:3")
         >>> pictures.values.shape
         torch.Size([1, 96, 36, 36])
-        >>> pictures.picture().size
+        >>> pictures.picture(caption=False).size
         (742, 742)
         >>> pictures.save("maps.png").name
         'maps.png'
@@ -59,26 +63,64 @@ class Pictures(Result):
     columns: int | None = None
     gap: int = 2
 
-    def picture(self, index: int = 0, *, columns: int | None = None, tile: int = 64) -> Image.Image:
+    def picture(
+        self,
+        index: int = 0,
+        *,
+        columns: int | None = None,
+        tile: int | None = None,
+        caption: bool = True,
+        theme: str = "light",
+    ) -> Image.Image:
         """Draw all tiles on one sheet; a tile that is the same everywhere is crossed out.
 
         Args:
             index: which photograph, where tiles are channels.
             columns: tiles a row; None takes those of the pictures.
-            tile: pixels of a tile's longer side, at least.
+            tile: pixels of a tile's longer side, at least; None: as many as can be read.
+            caption: whether a title stands above the sheet.
+            theme: "light" or "dark" paper.
         """
+        options = {"columns": columns, "tile": tile, "theme": theme}
+        return super().picture(index, caption=caption, **options)
+
+    def _draw(
+        self,
+        index: int = 0,
+        *,
+        columns: int | None = None,
+        tile: int | None = None,
+        theme: str = "light",
+        numbered: bool = False,
+    ) -> Image.Image:
         tiles = self.tile_arrays(index)
+        numbers = [str(k) for k in range(len(tiles))] if numbered and len(tiles) > 1 else ()
         flat = [i for i, t in enumerate(tiles) if t.min() == t.max()]
         drawn = normalize_tiles(tiles, self.scale, signed=self.signed, clip=self.clip)
-        across = columns or self.columns
+        columns = grid_shape(len(drawn), columns or self.columns)[1]
         return sheet(
             list(drawn),
-            columns=across,
-            tile=tile,
+            columns=columns,
+            tile=tile or max(_TILE, READABLE // columns),
             gap=self.gap,
-            captions=self.captions,
+            captions=self.captions or numbers,
             empty=flat,
+            theme=theme,
         )
+
+    def figure(self, *args: Any, **drawing: Any) -> Figure:
+        """The sheet with its title; tiles without words of their own carry their numbers.
+
+        Args:
+            *args: as of `picture`.
+            **drawing: as of `picture`.
+        """
+        return super().figure(*args, numbered=True, **drawing)
+
+    def _caption(self) -> tuple[str, str]:
+        title, network = super()._caption()
+        count = len(self.tile_arrays())
+        return title, f"{count} {'picture' if count == 1 else 'pictures'} · {network}"
 
     def tile_arrays(self, index: int = 0) -> Floats:
         """The tiles' numbers as (n, h, w, 1 or 3)."""
@@ -90,15 +132,10 @@ class Pictures(Result):
             tiles = tiles[..., :-1] * tiles[..., -1:] + _GROUND * (1 - tiles[..., -1:])
         return tiles
 
-    def save(self, path: str | Path) -> Path:
-        """Write .png, .npz, or the pictures one after the other as .gif or .mp4.
-
-        Raises:
-            ArgumentError: if the suffix is another one, or the package for .mp4 is missing.
-        """
-        forms = {".png": self._png, ".npz": self._npz}
+    def _forms(self, **drawing: Any) -> dict[str, Callable[[], bytes]]:
+        """Also the pictures one after the other, as .gif or .mp4."""
         films = {".gif": lambda: gif(self.frames()), ".mp4": lambda: mp4(self.frames())}
-        return write_by_suffix(Path(path), {**forms, **films})
+        return {**super()._forms(**drawing), **films}
 
     def frames(self, least: int = 128) -> list[Image.Image]:
         """Each tile by itself, its longer side at least so many pixels."""
@@ -156,13 +193,35 @@ class Strip(Result):
     recipe: Recipe
 
     def picture(
-        self, index: int = 0, *, columns: int | None = None, tile: int = 128
+        self,
+        index: int = 0,
+        *,
+        columns: int | None = None,
+        tile: int = 128,
+        caption: bool = True,
+        theme: str = "light",
     ) -> Image.Image:
-        """Draw one photograph's maps, each in its own range."""
+        """Draw one photograph's maps, each in its own range.
+
+        Args:
+            index: which photograph.
+            columns: maps in a row; None makes the sheet square.
+            tile: pixels of a map's longer side, at least.
+            caption: whether a title stands above the sheet.
+            theme: "light" or "dark" paper.
+        """
+        options = {"columns": columns, "tile": tile, "theme": theme}
+        return super().picture(index, caption=caption, **options)
+
+    def _draw(
+        self, index: int = 0, *, columns: int | None = None, tile: int = 128, theme: str = "light"
+    ) -> Image.Image:
         tiles = [to_numpy(value[index])[None, ..., None] for value in self.values]
         flat = [i for i, t in enumerate(tiles) if t.min() == t.max()]
         drawn = [normalize_tiles(t)[0] for t in tiles]
-        return sheet(drawn, columns=columns, tile=tile, captions=self.captions, empty=flat)
+        return sheet(
+            drawn, columns=columns, tile=tile, captions=self.captions, empty=flat, theme=theme
+        )
 
     def words(self) -> str:
         """What is shown and how many."""

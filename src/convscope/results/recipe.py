@@ -83,6 +83,10 @@ class Recipe:
         rows = [Explained(**row) for row in fields.pop("explained", ())]
         return cls(**fields, explained=rows)
 
+    def explaining(self, explained: Sequence[Explained]) -> Recipe:
+        """The same with what each image was explained for."""
+        return replace(self, explained=explained)
+
     def of_images(self, numbers: Sequence[int]) -> Recipe:
         """The recipe of some of the images."""
         captions = self.parameters.get("captions")
@@ -99,7 +103,6 @@ def recipe_for(
     objective: str | None = None,
     *,
     seed: int | None = None,
-    explained: Sequence[Explained] = (),
     **parameters: Any,
 ) -> Recipe:
     """The recipe of a result that `method` makes with `net`."""
@@ -112,8 +115,7 @@ def recipe_for(
     notes = [str(parameters.get("note", "")), net.repeatability_note]
     if any(notes):
         parameters["note"] = " ".join(filter(None, notes))
-    known = (method, name, net.fingerprint, objective, parameters, seed, versions, own, scores)
-    return Recipe(*known, explained)
+    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own, scores)
 
 
 def _asks_class(objective: str | None) -> bool:

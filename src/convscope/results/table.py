@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,8 +16,9 @@ from PIL import Image
 
 from convscope.errors import ArgumentError, printable
 from convscope.html_table import html_table
+from convscope.objectives.explained import percent
 from convscope.render.bars import bar_chart, text_table
-from convscope.results.base import Result, write_by_suffix
+from convscope.results.base import Result
 from convscope.results.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -62,24 +62,18 @@ class Table(Result):
         """One dictionary a row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
-    def picture(self) -> Image.Image:
-        """Draw it, with bars where there is a column for them."""
+    def _draw(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Image.Image:
+        """Bars where there is a column for them."""
         if self.bar is None:
-            return text_table(
-                self.columns, [[format_cell(cell) for cell in row] for row in self.rows]
-            )
+            cells = [[format_cell(cell) for cell in row] for row in self.rows]
+            return text_table(self.columns, cells, theme=theme)
         shares = [float(cell or 0) for cell in self.column(self.bar)]
         names = [printable(str(cell)) for cell in self.column("label")]
-        return bar_chart(names, [f"{share:.1%}" for share in shares], shares)
+        return bar_chart(names, [percent(share) for share in shares], shares, theme=theme)
 
-    def save(self, path: str | Path) -> Path:
-        """Write .png, .npz, .json or .csv.
-
-        Raises:
-            ArgumentError: if the suffix is another one.
-        """
-        forms = {".png": self._png, ".npz": self._npz, ".json": self._json, ".csv": self._csv}
-        return write_by_suffix(Path(path), forms)
+    def _forms(self, **drawing: Any) -> dict[str, Callable[[], bytes]]:
+        """Also the cells as .json and .csv."""
+        return {**super()._forms(**drawing), ".json": self._json, ".csv": self._csv}
 
     def words(self) -> str:
         """The first rows as text."""

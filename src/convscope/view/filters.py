@@ -40,7 +40,7 @@ def filters(
         >>> pictures = cs.filters(cs.load(), "conv:1")
         >>> pictures.values.shape
         torch.Size([64, 3, 7, 7])
-        >>> pictures.picture().size
+        >>> pictures.picture(caption=False).size  # as a bare sheet
         (578, 578)
     """
     weight = weights_of(net, layer)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images.read import Source
+from convscope.images.read import Images
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import channel
@@ -20,7 +20,7 @@ from convscope.tracing.layer_info import LayerInfo
 @torch.no_grad()
 def maps(
     net: Network,
-    images: Tensor | Source,
+    images: Images,
     layer: str,
     *,
     channels: Sequence[int] | None = None,
@@ -30,7 +30,7 @@ def maps(
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         layer: any address.
         channels: their numbers, from 0; None takes all.
         strongest: take only this many, those with the highest mean over photographs and positions.
@@ -80,13 +80,13 @@ def _channel_numbers(
 @takes_network
 @torch.no_grad()
 def channel_across_layers(
-    net: Network, images: Tensor | Source, k: int, *, layers: Sequence[str] | None = None
+    net: Network, images: Images, k: int, *, layers: Sequence[str] | None = None
 ) -> Strip:
     """One channel number in every layer that has it, in one pass.
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         k: number of the channel, from 0.
         layers: addresses; None takes every stage.
 
@@ -128,7 +128,7 @@ def _caption(row: LayerInfo) -> str:
 
 @takes_network
 @torch.no_grad()
-def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
+def convolution_chain(net: Network, images: Images, k: int) -> Strip:
     """Channel `k` of the convolutions alone: no ReLU, no pooling, no normalisation.
 
     This is not what the network computes. It is what an often copied tutorial shows; its pictures
@@ -136,7 +136,7 @@ def convolution_chain(net: Network, images: Tensor | Source, k: int) -> Strip:
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         k: number of the channel, from 0.
 
     Returns:

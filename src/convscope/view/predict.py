@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.images.read import Source
+from convscope.images.read import Images
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT
@@ -19,12 +18,12 @@ COLUMNS = ("photo", "class", "label", "probability", "score")
 
 @takes_network
 @torch.no_grad()
-def predict(net: Network, images: Tensor | Source, *, top: int = 5) -> Table:
+def predict(net: Network, images: Images, *, top: int = 5) -> Table:
     """The most probable classes of each photograph.
 
     Args:
         net: the network.
-        images: (N, 3, H, W) pixels in [0, 1], or one photograph as `read` takes it.
+        images: photographs: one, a list, or (N, 3, H, W) pixels in [0, 1]; see `Network.as_pixels`.
         top: how many classes; at most as many as there are.
 
     Returns:

@@ -151,7 +151,9 @@ def _classes(survey: Survey, layer: str, k: int) -> list[Answer]:
 def _map_answer(result: EmbeddingMap) -> Answer:
     return {
         "picture": encode_jpeg(
-            result.picture("each", tile=min(48, max(16, MAP_WIDTH // result.side)))
+            result.picture(
+                "each", caption=False, theme="dark", tile=min(48, max(16, MAP_WIDTH // result.side))
+            )
         ),
         "side": result.side,
         "grid": result.each().flatten().tolist(),
