@@ -90,7 +90,7 @@ def test_gradcam_of_a_vision_transformer(shape):
     expected = (g.mean((2, 3), keepdim=True) * a).sum(1)
     heat = cs.cam(net, pixels, 1, layer="blocks.0")
     torch.testing.assert_close(heat.values, expected, rtol=1e-4, atol=1e-6)
-    assert heat.picture().size == (shape[1], shape[0])
+    assert heat.picture(caption=False, colourbar=False).size == (shape[1], shape[0])
     scores = net.score(cs.channel("blocks.0", 2), pixels)
     torch.testing.assert_close(scores, a[:, 2].mean((1, 2)), rtol=1e-4, atol=1e-6)
     for method in ("scorecam", "ablationcam", "eigencam", "layercam"):
@@ -106,7 +106,7 @@ def test_gradcam_of_cells_that_merge(shape):
     expected = (g.mean((1, 2), keepdim=True) * a).sum(3).detach()
     heat = cs.cam(net, pixels, 1, layer="last")
     torch.testing.assert_close(heat.values, expected, rtol=1e-4, atol=1e-6)
-    assert heat.picture().size == (shape[1], shape[0])
+    assert heat.picture(caption=False, colourbar=False).size == (shape[1], shape[0])
 
 
 @pytest.mark.parametrize("shape", SHAPES)

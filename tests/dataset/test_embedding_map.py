@@ -47,7 +47,7 @@ def test_each_photograph_has_a_cell_of_its_own(count):
     assert list(range(count)) == sorted(cells[cells >= 0].tolist())
     corners = made([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.9, 1.0]], [[0.0], [1.0], [2.0], [3.0]])
     assert [[0, 1], [2, 3]] == corners.each().tolist()
-    assert spread.picture("each", tile=8).size == (8 * spread.side, 8 * spread.side)
+    assert spread.picture("each", caption=False, tile=8).size == (8 * spread.side, 8 * spread.side)
 
 
 def test_the_grid_equals_the_loop(found):
@@ -64,9 +64,9 @@ def test_seams_lie_where_codes_are_far_apart():
     across, down = far.seams()
     assert 1 == across.min()
     assert 0 == down.max()
-    red = np.asarray(far.picture("seams", tile=20))[10, 18:22]
+    red = np.asarray(far.picture("seams", caption=False, tile=20))[10, 18:22]
     assert red[..., 0].max() > 200 > red[..., 1].max()
-    plain = np.asarray(far.picture("grid", tile=20))
+    plain = np.asarray(far.picture("grid", caption=False, tile=20))
     assert 0 == np.ptp(plain[5, :19])
 
 
@@ -96,8 +96,12 @@ def test_a_few_photographs_can_be_laid_out(found, method, count):
 
 def test_pictures_of_all_kinds(found):
     drawn = embedding_map(found, method="pca")
-    assert (6 * 32, 6 * 32) == drawn.picture("grid").size == drawn.picture("seams").size
-    assert (7 * 32, 7 * 32) == drawn.picture("points").size
+    assert (
+        (6 * 32, 6 * 32)
+        == drawn.picture("grid", caption=False).size
+        == drawn.picture("seams", caption=False).size
+    )
+    assert (7 * 32, 7 * 32) == drawn.picture("points", caption=False).size
     with pytest.raises(
         ArgumentError, match="kind must be points, each, grid or seams, not 'heap'."
     ):

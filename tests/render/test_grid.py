@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from convscope.render.grid import INK, PAPER, montage, sheet
+from convscope.render.grid import montage, sheet
+from convscope.render.theme import THEMES
 
 
 def test_tiles_lie_row_by_row_with_gaps_around_them():
@@ -26,9 +27,11 @@ def test_a_sheet_is_a_montage_of_enlarged_tiles_with_captions_under_them():
     for k, (top, left) in enumerate([(3, 3), (3, 46), (61, 3)]):
         assert (drawn[top : top + 40, left : left + 40] == round(255 * 0.2 * (k + 1))).all()
         under = drawn[top + 40 : top + 55, left : left + 40]
-        assert (under != PAPER).any() == (k != 1)
+        assert (under != THEMES["dark"].paper).any() == (k != 1)
         nearest = (
-            np.abs(under.astype(int) - INK).sum(2).min()
+            np.abs(under.astype(int) - THEMES["dark"].ink).sum(2).min()
         )  # thin letters are blended with paper
-        assert (nearest < np.abs(np.subtract(PAPER, INK)).sum() / 2) == (k != 1)
-    assert (drawn[61:, 46:] == PAPER).all()
+        assert (
+            nearest < np.abs(np.subtract(THEMES["dark"].paper, THEMES["dark"].ink)).sum() / 2
+        ) == (k != 1)
+    assert (drawn[61:, 46:] == THEMES["dark"].paper).all()

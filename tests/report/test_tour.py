@@ -53,7 +53,10 @@ def test_heat_lies_where_the_library_draws_it(bundled, page):
     places = []
     heat = convscope.cam(bundled, "sample:china", "class:church")
     [chapter] = [c for c in page.chapters if c.anchor == "evidence"]
-    for picture in (chapter.figures[0].picture, heat.picture(opacity=1.0)):
+    for picture in (
+        chapter.figures[0].picture,
+        heat.picture(opacity=1.0, caption=False, colourbar=False),
+    ):
         light = np.asarray(picture.convert("L"), dtype=float)
         rows, columns = np.indices(light.shape)
         place = ((light * axis).sum() / light.sum() / len(light) for axis in (rows, columns))

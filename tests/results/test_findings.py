@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope.render.grid import PAPER
+from convscope.render.theme import THEMES
 from convscope.results import Chart, Findings, Pictures, Recipe, SideBySide, Table
 from convscope.results.findings import GAP, HEAD
 
@@ -50,13 +50,15 @@ def test_sheets_stand_side_by_side_under_their_titles(tmp_path):
     values[..., 0, 0] = 0.5  # flat tiles would be crossed out
     white, black = (Pictures(v, RECIPE, scale="pixels") for v in values.split(1))
     both = SideBySide({"white": white, "black": black}, RECIPE)
-    drawn = np.asarray(both.picture())
-    wide = white.picture(tile=28).width
-    assert (2 * wide + GAP, HEAD + white.picture(tile=28).height) == both.picture().size
+    drawn = np.asarray(both.picture(caption=False, theme="dark"))
+    wide = white.picture(tile=28, caption=False).width
+    assert (2 * wide + GAP, HEAD + white.picture(tile=28, caption=False).height) == both.picture(
+        caption=False, theme="dark"
+    ).size
     assert (255, 255, 255) == tuple(drawn[HEAD + 14, 14])
     assert (0, 0, 0) == tuple(drawn[HEAD + 14, wide + GAP + 14])
-    assert PAPER == tuple(drawn[HEAD + 14, wide + GAP // 2])
-    assert (drawn[:HEAD, : wide // 2] != PAPER).any()  # the title
+    assert THEMES["dark"].paper == tuple(drawn[HEAD + 14, wide + GAP // 2])
+    assert (drawn[:HEAD, : wide // 2] != THEMES["dark"].paper).any()  # the title
     kept = np.load(both.save(tmp_path / "both.npz"))
     assert (1.0, 0.0) == (kept["sheets/white/values"].max(), kept["sheets/black/values"].min())
     with Image.open(both.save(tmp_path / "both.png")) as page:
@@ -65,4 +67,8 @@ def test_sheets_stand_side_by_side_under_their_titles(tmp_path):
 
 def test_pictures_know_their_columns():
     four = Pictures(torch.rand(4, 3, 64, 64), RECIPE, scale="pixels", columns=4)
-    assert four.picture().width > 4 * 64 > four.picture(columns=2).width
+    assert (
+        four.picture(caption=False, tile=64).width
+        > 4 * 64
+        > four.picture(caption=False, tile=64, columns=2).width
+    )

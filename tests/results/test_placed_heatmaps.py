@@ -52,7 +52,7 @@ def square(row, column, side=32):
 @pytest.mark.parametrize(("row", "column"), [(16, 16), (19, 12), (12, 20)])
 def test_without_padding_a_square_is_drawn_where_it_is(net, row, column):
     heat = convscope.cam(net, square(row, column), 0, method="eigencam", layer="features.5")
-    found = centre_of(heat.picture(opacity=1, colours="grey"))
+    found = centre_of(heat.picture(opacity=1, colours="grey", caption=False, colourbar=False))
     assert max(abs(found[0] - row), abs(found[1] - column)) < 1.5
     stretched = F.interpolate(heat.values[:, None], (32, 32), mode="bilinear")[0, 0, ..., None]
     if (row, column) != (16, 16):
@@ -63,9 +63,12 @@ def test_without_padding_a_square_is_drawn_where_it_is(net, row, column):
 def test_over_another_copy_of_the_photograph_cells_stay_where_they_lie(net, side):
     heat = convscope.cam(net, square(19, 12), 0, method="eigencam", layer="features.5")
     copy = F.interpolate(heat.images, (side, side), mode="bilinear")
-    found = centre_of(heat.over(copy).picture(opacity=1, colours="grey"))
+    found = centre_of(
+        heat.over(copy).picture(opacity=1, colours="grey", caption=False, colourbar=False)
+    )
     expected = [
-        (c + 0.5) * side / 32 - 0.5 for c in centre_of(heat.picture(opacity=1, colours="grey"))
+        (c + 0.5) * side / 32 - 0.5
+        for c in centre_of(heat.picture(opacity=1, colours="grey", caption=False, colourbar=False))
     ]
     assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) < 0.02 * side
     assert heat.over(copy).words() == heat.words()
@@ -138,7 +141,9 @@ def test_layers_are_fused_where_their_cells_lie(net):
     options = {"method": "eigencam", "layer": ["features.2", "features.5"]}
     fused = convscope.cam(net, pixels, 0, **options)
     assert net.layers.placement("features.2") == fused.placement
-    row, column = centre_of(fused.picture(opacity=1, colours="grey"))
+    row, column = centre_of(
+        fused.picture(opacity=1, colours="grey", caption=False, colourbar=False)
+    )
     assert max(abs(row - 19), abs(column - 12)) < 2
 
 
@@ -162,7 +167,9 @@ def test_a_detector_draws_a_square_where_it_is():
     pixels[..., 80:88, 112:120] = 1
     heat = convscope.cam(net, pixels, 0, method="eigencam", layer="conv")
     assert (16, 24) == tuple(heat.values.shape[-2:])  # 64 by 96 pixels, the photograph has 50 by 75
-    assert centre_of(heat.picture(opacity=1, colours="grey")) == pytest.approx((83.5, 115.5), abs=1)
+    assert centre_of(
+        heat.picture(opacity=1, colours="grey", caption=False, colourbar=False)
+    ) == pytest.approx((83.5, 115.5), abs=1)
 
 
 def test_fullgrad_adds_its_layers_where_their_cells_lie(net):

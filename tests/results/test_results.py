@@ -23,8 +23,11 @@ def heatmap(values):
 
 def test_opacity_is_the_share_of_the_map():
     heat = heatmap([[[0.0, 1.0], [-3.0, 0.0]]])
-    photo, colours = (np.asarray(heat.picture(opacity=o)).astype(int) for o in (0, 1))
-    half = np.asarray(heat.picture(opacity=0.5)).astype(int)
+    photo, colours = (
+        np.asarray(heat.picture(caption=False, colourbar=False, opacity=o)).astype(int)
+        for o in (0, 1)
+    )
+    half = np.asarray(heat.picture(caption=False, colourbar=False, opacity=0.5)).astype(int)
     assert (32, 40, 3) == photo.shape
     assert np.abs(photo - 128).max() <= 1
     assert np.abs((photo + colours) / 2 - half).max() <= 1
@@ -33,7 +36,10 @@ def test_opacity_is_the_share_of_the_map():
 def test_negative_values_are_kept_but_not_drawn():
     heat, flat = heatmap([[[-5.0, 1.0]]]), heatmap([[[0.0, 1.0]]])
     assert -5 == heat.values.min()
-    assert heat.picture().tobytes() == flat.picture().tobytes()
+    assert (
+        heat.picture(caption=False, colourbar=False).tobytes()
+        == flat.picture(caption=False, colourbar=False).tobytes()
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,8 +52,8 @@ def test_negative_values_are_kept_but_not_drawn():
 def test_a_map_without_positive_evidence_says_so(values, words):
     heat = heatmap(values)
     assert not heat.has_evidence()
-    assert heat.words() == f"gradcam map for class:1 (tiny): {words}"
-    drawn = np.asarray(heat.picture())
+    assert heat.words() == f"Grad-CAM for class:1 (tiny): {words}"
+    drawn = np.asarray(heat.picture(caption=False, colourbar=False))
     assert drawn.max() > 150  # the words, on a photograph of at most 77
     assert np.isfinite(drawn).all()
 
@@ -58,12 +64,18 @@ def test_evidence_is_what_lies_above_the_value_that_stands_for_none():
     assert [[0.5, 2.5]] == heat.evidence(1).tolist()
     assert not replace(heat, zero=torch.tensor([3.0, 3.0])).has_evidence()
     above = heatmap([[[-1.0, 1.0]]])
-    assert above.picture().tobytes() == heat.picture(0).tobytes()
+    assert (
+        above.picture(caption=False, colourbar=False).tobytes()
+        == heat.picture(0, caption=False, colourbar=False).tobytes()
+    )
 
 
 def test_a_fixed_scale():
     heat = heatmap([[[0.0, 1.0]]])
-    full, half = (np.asarray(heat.picture(opacity=1, scale=s)).max(1).sum() for s in (1.0, 2.0))
+    full, half = (
+        np.asarray(heat.picture(caption=False, colourbar=False, opacity=1, scale=s)).max(1).sum()
+        for s in (1.0, 2.0)
+    )
     assert half < full
 
 
@@ -100,7 +112,9 @@ def test_raw_values_come_back(tmp_path):
 
 def test_other_suffixes_and_folders_that_cannot_be(tmp_path):
     heat = heatmap([[[0.0, 1.0]]])
-    with pytest.raises(ArgumentError, match="heat.gif must end in .png or .npz"):
+    with pytest.raises(
+        ArgumentError, match="heat.gif must end in .png, .jpg, .jpeg, .webp, .svg, .pdf or .npz"
+    ):
         heat.save(tmp_path / "heat.gif")
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArgumentError, match="cannot be written"):
@@ -120,15 +134,21 @@ def test_an_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
 
 def test_tiles_by_their_own_range_and_by_a_common_one():
     values = torch.tensor([[[[0.0, 1.0]], [[0.0, 10.0]], [[3.0, 3.0]]]])
-    own = Pictures(values, RECIPE, tiles="channels").picture(tile=2, columns=3)
-    common = Pictures(values, RECIPE, tiles="channels", scale="common").picture(tile=2, columns=3)
+    own = Pictures(values, RECIPE, tiles="channels").picture(
+        caption=False, theme="dark", tile=2, columns=3
+    )
+    common = Pictures(values, RECIPE, tiles="channels", scale="common").picture(
+        caption=False, theme="dark", tile=2, columns=3
+    )
     assert 255 == np.asarray(own)[2, 3, 0] == np.asarray(own)[2, 7, 0]
     assert 26 == np.asarray(common)[2, 3, 0]
 
 
 def test_zero_is_mid_grey_where_signs_matter():
     weights = torch.tensor([[[[-1.0, 0.0, 2.0]]]])
-    drawn = np.asarray(Pictures(weights, RECIPE, signed=True).picture(tile=3))
+    drawn = np.asarray(
+        Pictures(weights, RECIPE, signed=True).picture(caption=False, theme="dark", tile=3)
+    )
     assert [64, 128, 255] == sorted({int(v) for v in drawn[2, 2:5, 0]})
 
 

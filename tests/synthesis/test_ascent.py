@@ -485,7 +485,7 @@ def test_the_best_of_a_sheet_are_stitched_as_in_the_keras_blog(net):
     assert [f"mid:{k}" for k in order] == list(found.captions)
     torch.testing.assert_close(every.values[order], found.values)
     torch.testing.assert_close(every.shown[order], found.shown)
-    assert 2 * 64 + 3 * 5 == found.picture().width
+    assert 2 * 64 + 3 * 5 == found.picture(caption=False, tile=64).width
     with pytest.raises(ArgumentError, match=r"best must be at least 1, not 0\."):
         synthesize_layer(net, "mid", best=0)
     dead = synthesize_layer(_dead(4, [1]), "stage:1", best=4, steps=17)

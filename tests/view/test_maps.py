@@ -33,7 +33,7 @@ def test_one_channel_through_all_layers(net, images):
     strip = convscope.channel_across_layers(net, images, 7)
     assert ["stage:1 16x16", "stage:2 8x8", "stage:3 8x8"] == list(strip.captions)
     assert torch.equal(convscope.maps(net, images, "stage:3").values[:, 7], strip.values[2])
-    assert (262, 292) == strip.picture().size
+    assert (262, 292) == strip.picture(caption=False).size
 
 
 def test_the_bare_chain_is_convolutions_only():

@@ -27,7 +27,7 @@ from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.render.colour import apply_colormap
 from convscope.render.grid import sheet
-from convscope.results import Heatmap, Recipe, Result, recipe_for
+from convscope.results import ColourScale, Heatmap, Recipe, Result, recipe_for
 from convscope.results.base import to_numpy
 from convscope.tracing.placement import Axis, Placement
 
@@ -285,7 +285,8 @@ def occlusion_by_class(
     ]
     place = Placement(axes[0], axes[1], (grid[0], grid[1]))  # of the windows' centres
     images = pixels.expand(len(classes), -1, -1, -1)
-    return Heatmap(values, images, recipe, placement=place)
+    scale = ColourScale("probability with a window there, %", factor=100)
+    return Heatmap(values, images, recipe, placement=place, colour_scale=scale)
 
 
 def _occluder(

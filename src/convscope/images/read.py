@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from convscope.images.resize import Fit, resize_and_crop
 
 Source = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
 """One photograph, as `read` takes it."""
-Images = Source | Sequence[Source]
+Images = Source | list[Source] | tuple[Source, ...]
 """One photograph, a batch as a tensor (N, C, H, W) or an array (N, H, W, 3), or a list of photographs."""
 SAMPLES = ("china", "flower")
 FITS = ("crop", "squash", "whole")

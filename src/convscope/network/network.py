@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -780,6 +778,6 @@ def _photographs(images: Images) -> Sequence[Source]:
     """Photographs of a list or of an array (N, H, W, 3) one by one."""
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | Path | bytes | bytearray | Image.Image | Tensor):
-        return [images]
-    return list(images) if isinstance(images, Sequence) else [images]  # which `read` refuses
+    if isinstance(images, list | tuple):
+        return list(images)
+    return [images]  # `read` refuses what is no photograph

@@ -281,7 +281,8 @@ def write_by_suffix(path: Path, forms: Mapping[str, Callable[[], bytes]]) -> Pat
     """
     make = forms.get(path.suffix.lower())
     if make is None:
-        msg = f"{path.name} must end in {' or '.join(forms)}, for these can be written."
+        *first, last = forms
+        msg = f"{path.name} must end in {', '.join(first)} or {last}, for these can be written."
         raise ArgumentError(msg)
     return write_atomically(path, make())
 
