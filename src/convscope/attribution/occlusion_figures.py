@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -25,11 +25,15 @@ from convscope.objectives.makers import OUTPUT, Objective, as_class, channel
 from convscope.objectives.objective import check_scores
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
-from convscope.render.colour import apply_colormap
+from convscope.render.colour import apply_colormap, to_uint8
+from convscope.render.figure import ColourBar, Panel, enlargement, figure
 from convscope.render.grid import sheet
 from convscope.results import ColourScale, Heatmap, Recipe, Result, recipe_for
 from convscope.results.base import to_numpy
 from convscope.tracing.placement import Axis, Placement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BATCH_SIZE = 32
 
@@ -62,33 +66,65 @@ class OcclusionPanels(Result):
     labels: Mapping[int, str]
     recipe: Recipe
 
+    def figure(self, *_args: Any, **drawing: Any) -> Figure:
+        """The five panels side by side, with the scales of numbers and the colours of classes.
+
+        Args:
+            **drawing: `theme`, "light" or "dark".
+        """
+        parameters, rows = self.recipe.parameters, self._tiles()
+        side = max(self.photo.shape[-2:]) * enlargement(*self.photo.shape[-2:])
+        titles = ("photograph", "activity", "projection", "probability", "most probable class")
+        notes = (
+            "",
+            f"of {parameters['channel']}, summed, with a window there",
+            f"of {parameters['channel']}, without a window",
+            f"of {parameters['watched']}, with a window there",
+            "with a window there",
+        )
+        top = f"{float(self.activity.max()):.3g}"
+        bars = (
+            None,
+            ColourBar("heat", ("0", "", top)),
+            None,
+            ColourBar("heat", ("0", "50 %", "100 %")),
+            None,
+        )
+        names = [(colour, self.labels[k]) for k, colour in self._class_colours().items()]
+        panels = [
+            Panel(_scaled(tile, side), title, note, bar, legend=names if k == 4 else ())
+            for k, (tile, title, note, bar) in enumerate(
+                zip(rows, titles, notes, bars, strict=True)
+            )
+        ]
+        return figure(panels, columns=3, theme=drawing.get("theme", "light"))
+
     def _draw(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Image.Image:
-        """The five panels side by side; classes by colour, with their names below."""
         side = max(self.photo.shape[-2:])
+        return sheet(self._tiles(), columns=5, tile=max(200, side), theme=theme)
+
+    def _tiles(self) -> list[Any]:
+        """The five pictures, (h, w, 3) in [0, 1] each."""
         activity = self.activity / self.activity.max().clamp(min=1e-12)
-        tiles = [
+        return [
             to_numpy(self.photo[0].permute(1, 2, 0)),
             apply_colormap(to_numpy(activity)),
             np.asarray(self.projection.projected(), dtype=np.float32) / 255,
             apply_colormap(to_numpy(self.probability)),
             self._classes(),
         ]
-        names = ", ".join(self.labels.values())
-        parameters = self.recipe.parameters
-        captions = (
-            *("photograph", f"activity of {parameters['channel']}", "its projection"),
-            *(f"probability of {parameters['watched']}, 0 to 1", names),
-        )
-        return sheet(tiles, columns=5, tile=max(200, side), captions=captions, theme=theme)
+
+    def _class_colours(self) -> dict[int, tuple[int, int, int]]:
+        """A colour for each class that was the most probable somewhere."""
+        places = (np.arange(len(self.labels)) + 0.5) / len(self.labels)
+        shades = to_uint8(apply_colormap(places[:, None], "signed"))[:, 0].tolist()
+        return {k: (r, g, b) for k, (r, g, b) in zip(self.labels, shades, strict=True)}
 
     def _classes(self) -> Any:
         """Each class in its own colour."""
         image = np.zeros((*self.predicted_class.shape, 3), dtype=np.float32)
-        for position, class_id in enumerate(self.labels):
-            shade = apply_colormap(np.full((1, 1), (position + 0.5) / len(self.labels)), "signed")[
-                0, 0
-            ]
-            image[self.predicted_class.cpu().numpy() == class_id] = shade
+        for class_id, colour in self._class_colours().items():
+            image[self.predicted_class.cpu().numpy() == class_id] = np.array(colour) / 255
         return image
 
     def words(self) -> str:
@@ -107,6 +143,14 @@ class OcclusionPanels(Result):
             msg = "The five panels need a photograph, but the selection is empty."
             raise NotApplicableError(msg)
         return self
+
+
+def _scaled(tile: Any, side: int) -> Any:
+    """A picture (h, w, 3) in [0, 1] whose longer side is so many pixels, cell by cell."""
+    image = Image.fromarray(to_uint8(tile))
+    zoom = side / max(image.size)
+    size = (round(image.width * zoom), round(image.height * zoom))
+    return np.asarray(image.resize(size, Image.Resampling.NEAREST))
 
 
 @takes_network

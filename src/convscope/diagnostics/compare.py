@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from PIL import Image
@@ -20,10 +20,17 @@ from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective, as_objective, improbability, logit, probability
 from convscope.objectives.objective import check_objective
 from convscope.progress import Progress, Reporter, ShouldStop
+from convscope.render.colour import to_uint8
+from convscope.render.figure import Panel, enlarge, enlargement, figure
 from convscope.render.grid import sheet
 from convscope.results import FLAT, Cell, Heatmap, Recipe, Result, Table, recipe_for
+from convscope.results.titles import title_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FAMILIES = ("cam", "pixels", "masks")
+COLUMNS_OF_MAPS, TILE = 4, 280  # maps in a row, and pixels of each at least
 COLUMNS = ("method", "family", "seconds", "deletion", "insertion", "note")
 
 
@@ -66,12 +73,32 @@ class Comparison(Result):
     rows: Sequence[Row]
     recipe: Recipe
 
+    def figure(self, *_args: Any, **drawing: Any) -> Figure:
+        """Every map over the photograph, with run time, deletion and insertion.
+
+        Args:
+            **drawing: `theme`, "light" or "dark".
+        """
+        panels = [_panel(row, row.heat) for row in self.rows if row.heat is not None]
+        title = f"{len(panels)} methods for {self._target()}"
+        note = "each map in its own scale; deletion: lower is better, insertion: higher"
+        return figure(
+            panels,
+            title=title,
+            subtitle=f"{self.recipe.network} · {note}",
+            theme=drawing.get("theme", "light"),
+            columns=min(COLUMNS_OF_MAPS, len(panels)),
+        )
+
     def _draw(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Image.Image:
-        """Every map as an overlay, with run time, deletion and insertion below it."""
-        drawn = [row for row in self.rows if row.heat is not None]
-        tiles = [as_tile(row.heat) for row in drawn if row.heat is not None]
-        captions = [_caption(row) for row in drawn]
-        return sheet(tiles, tile=200, captions=captions, columns=min(6, len(tiles)), theme=theme)
+        tiles = [as_tile(row.heat) for row in self.rows if row.heat is not None]
+        return sheet(tiles, tile=200, columns=min(COLUMNS_OF_MAPS, len(tiles)), theme=theme)
+
+    def _target(self) -> str:
+        """What was explained, by the scores of the first method that read them."""
+        known = (row.heat.recipe.explained for row in self.rows if row.heat is not None)
+        first = next((explained for explained in known if explained), None)
+        return str(first[0]) if first else self.recipe.objective or ""
 
     def table(self) -> Table:
         """The figures, sorted by deletion, the best first."""
@@ -80,7 +107,7 @@ class Comparison(Result):
 
     def words(self) -> str:
         """A description of the comparison."""
-        return f"{len(self.rows)} methods for {self.recipe.objective} ({self.recipe.network})"
+        return f"{len(self.rows)} methods for {self._target()} ({self.recipe.network})"
 
     def __len__(self) -> int:
         """How many methods."""
@@ -205,9 +232,11 @@ def as_tile(heat: Heatmap) -> Any:
     )
 
 
-def _caption(row: Row) -> str:
-    deletion, insertion = row.areas or (0.0, 0.0)
-    return f"{row.method.name}  {row.seconds:.2f} s  -{deletion:.2f} +{insertion:.2f}"
+def _panel(row: Row, heat: Heatmap) -> Panel:
+    drawn = to_uint8(as_tile(heat))
+    times = enlargement(drawn.shape[0], drawn.shape[1], TILE)
+    curves = f" · deletion {row.areas[0]:.2f}, insertion {row.areas[1]:.2f}" if row.areas else ""
+    return Panel(enlarge(drawn, times), title_of(row.method.name), f"{row.seconds:.2f} s{curves}")
 
 
 def _cells(row: Row) -> list[Cell]:

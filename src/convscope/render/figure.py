@@ -1,6 +1,7 @@
 """One style for all figures: pictures with a caption, a colour bar and notices, on light or dark paper.
 
-A figure is laid out in points around pictures whose longer side is 5 inches; its resolution is chosen
+A figure is laid out around a picture whose longer side is 5 inches, less where several stand in a row;
+its resolution is chosen
 so that every pixel of a picture becomes one pixel of the file. So a 4,000-pixel photograph keeps its
 pixels, and its caption is as legible as that of a small one. In SVG and PDF files words and bars are
 vectors.
@@ -33,12 +34,14 @@ from PIL import Image, ImageFont
 
 from convscope.errors import printable
 from convscope.render.colour import apply_colormap, to_uint8
-from convscope.render.theme import Theme, hex_colour, theme_named
+from convscope.render.theme import RGB, Theme, hex_colour, theme_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIDE, READABLE = 5.0, 448  # inches of a picture's longer side, and pixels at least
+READABLE = 448  # pixels of a picture's longer side, at least
+_SIDES = {1: 5.0, 2: 3.6}  # inches of it, by the number of columns
+_SMALLEST = 2.8
 _BLOCKY = 8  # from this enlargement on pixels are drawn as squares
 _MARGIN, _GAP, _BAR, _TICKS = 0.1, 0.25, 0.14, 0.72  # inches
 _LINE = 1.3  # of a font's size
@@ -74,6 +77,7 @@ class Panel:
         notice: in the middle of the picture, where there is little to see.
         frame: (top, left, height, width) of a part of it, in its pixels, that is framed.
         note: below it.
+        legend: colours and what they stand for, below it.
     """
 
     pixels: NDArray[np.uint8]
@@ -83,6 +87,7 @@ class Panel:
     notice: str = ""
     frame: tuple[float, float, float, float] | None = None
     note: str = ""
+    legend: Sequence[tuple[RGB, str]] = ()
 
 
 def enlargement(height: int, width: int, least: int = READABLE) -> int:
@@ -103,11 +108,20 @@ def enlarge(pixels: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
     return np.asarray(image.resize((image.width * times, image.height * times), way))
 
 
-def figure(panels: Sequence[Panel], *, theme: str = "light", columns: int | None = None) -> Figure:
+def figure(
+    panels: Sequence[Panel],
+    *,
+    title: str = "",
+    subtitle: str = "",
+    theme: str = "light",
+    columns: int | None = None,
+) -> Figure:
     """Lay panels out row by row.
 
     Args:
-        panels: of any sizes; in a figure of several the longer sides are 5 inches each.
+        panels: of any sizes.
+        title: above all of them.
+        subtitle: below it, in smaller print.
         theme: "light" or "dark".
         columns: panels in a row; None: all.
 
@@ -117,17 +131,26 @@ def figure(panels: Sequence[Panel], *, theme: str = "light", columns: int | None
     from matplotlib.figure import Figure
 
     colours = theme_named(theme)
-    dpi = max(max(panel.pixels.shape[:2]) for panel in panels) / SIDE
+    across = min(columns or len(panels), len(panels))
+    side = _SIDES.get(across, _SMALLEST)
+    dpi = max(max(panel.pixels.shape[:2]) for panel in panels) / side
     boxes = [_Box.of(panel, dpi) for panel in panels]
-    across = columns or len(boxes)
     rows = [boxes[i : i + across] for i in range(0, len(boxes), across)]
     widths = [max(row[k].width for row in rows if k < len(row)) for k in range(len(rows[0]))]
     width = sum(widths) + _GAP * (len(widths) - 1) + 2 * _MARGIN
     heights = [max(box.height for box in row) for row in rows]
-    height = sum(heights) + _GAP * (len(rows) - 1) + 2 * _MARGIN
+    lines = _wrap(title, width - 2 * _MARGIN, _TITLE), _wrap(subtitle, width, _SMALL)
+    head = _height(lines[0], _TITLE) + _height(lines[1], _SMALL)
+    head += 0.12 if head else 0
+    height = head + sum(heights) + _GAP * (len(rows) - 1) + 2 * _MARGIN
     page = (math.ceil(width * dpi) / dpi, math.ceil(height * dpi) / dpi)  # whole pixels
     drawing = Figure(figsize=page, dpi=dpi, facecolor=hex_colour(colours.paper))
-    top = _MARGIN
+    _write(
+        drawing, lines[0], (_MARGIN, _MARGIN), _TITLE, weight="bold", color=hex_colour(colours.ink)
+    )
+    below = (_MARGIN, _MARGIN + _height(lines[0], _TITLE))
+    _write(drawing, lines[1], below, _SMALL, color=hex_colour(colours.muted))
+    top = _MARGIN + head
     for row, tall in zip(rows, heights, strict=True):
         left, head = _MARGIN, max(box.head for box in row)
         for box, wide in zip(row, widths, strict=False):
@@ -170,7 +193,7 @@ class _Box:
 
     @property
     def height(self) -> float:
-        foot = _height(self.note, _SMALL)
+        foot = _height(self.note, _SMALL) + len(self.panel.legend) * _SMALL * _LINE / 72
         return self.head + self.size[1] + (foot + 0.08 if foot else 0)
 
     def draw(self, page: Figure, left: float, top: float, head: float, theme: Theme) -> None:
@@ -192,6 +215,14 @@ class _Box:
             _bar(page, self.panel.bar, (left + width + 0.1, y, height), theme)
         note = (left, y + height + 0.08)
         _write(page, self.note, note, _SMALL, color=hex_colour(theme.muted))
+        y = note[1] + _height(self.note, _SMALL)
+        for shade, words in self.panel.legend:
+            square = 0.8 * _SMALL / 72
+            swatch = _axes(page, left, y + 0.2 * square, square, square)
+            swatch.imshow(np.array(shade, np.uint8)[None, None], aspect="auto")
+            shown = [_fit(words, width - 0.2, _SMALL)]
+            _write(page, shown, (left + 0.17, y), _SMALL, color=hex_colour(theme.ink))
+            y += _SMALL * _LINE / 72
 
 
 def _axes(page: Figure, left: float, top: float, width: float, height: float) -> Any:

@@ -24,6 +24,7 @@ from convscope.render.grid import normalize_tiles, sheet
 from convscope.render.overlay import overlay, unplaced, without_evidence
 from convscope.results.base import Result, encode_with_recipe, to_numpy
 from convscope.results.colour_scale import ColourScale
+from convscope.results.placement_fields import placement_from, plain
 from convscope.results.recipe import Recipe
 from convscope.results.titles import title_of
 from convscope.tracing.placement import Axis, Placement
@@ -494,12 +495,10 @@ class Heatmap(Result):
 
     def _fields(self) -> Mapping[str, Any]:
         """Plain data; of photographs the paths, for their pixels are those of others."""
-        place = self.placement
-        plain = None if place is None else [*astuple(place.y), *astuple(place.x), place.sees_all]
         files = [_plain_original(one) for one in self.originals]
         fields = {
             **super()._fields(),
-            "placement": plain,
+            "placement": self.placement and plain(self.placement),
             "colour_scale": asdict(self.colour_scale),
         }
         fields["originals"] = files if all(files) else ()
@@ -508,10 +507,8 @@ class Heatmap(Result):
 
     @classmethod
     def _from_fields(cls, fields: Mapping[str, Any]) -> Heatmap:
-        numbers, placement = fields.get("placement"), None
-        if numbers is not None:
-            y, x, grid = Axis(*numbers[:3]), Axis(*numbers[3:6]), _sides(fields["values"])
-            placement = Placement(y, x, grid, numbers[6])
+        numbers, grid = fields.get("placement"), _sides(fields["values"])
+        placement = None if numbers is None else placement_from(numbers, grid)
         originals = [
             Original(path, Fit(*fit), range_) for path, fit, range_ in fields.get("originals", ())
         ]

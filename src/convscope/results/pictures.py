@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -14,8 +15,12 @@ from convscope.render.colour import Floats, to_uint8
 from convscope.render.figure import READABLE
 from convscope.render.film import gif, mp4
 from convscope.render.grid import enlarge_cells, grid_shape, normalize_tiles, sheet
+from convscope.render.overlay import overlay
 from convscope.results.base import Result, stack_arrays, to_numpy
+from convscope.results.placement_fields import placement_from, plain
 from convscope.results.recipe import Recipe
+from convscope.results.titles import title_of
+from convscope.tracing.placement import Placement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -178,6 +183,8 @@ class Strip(Result):
         values: (N, h, w) each.
         captions: one for each.
         recipe: how they were made.
+        images: (N, 3, H, W) photographs over which the maps are drawn; None: they stand alone.
+        placements: where the cells of each map lie on them; None for a map where that is unknown.
 
     Example:
         >>> import convscope as cs
@@ -191,6 +198,8 @@ class Strip(Result):
     values: Sequence[Tensor]
     captions: Sequence[str]
     recipe: Recipe
+    images: Tensor | None = None
+    placements: Sequence[Placement | None] = ()
 
     def picture(
         self,
@@ -219,9 +228,43 @@ class Strip(Result):
         tiles = [to_numpy(value[index])[None, ..., None] for value in self.values]
         flat = [i for i, t in enumerate(tiles) if t.min() == t.max()]
         drawn = [normalize_tiles(t)[0] for t in tiles]
+        if self.images is not None:
+            tile = max(tile, 200)
+            drawn = [self._over(k, index, drawn[k]) for k in range(len(drawn))]
         return sheet(
             drawn, columns=columns, tile=tile, captions=self.captions, empty=flat, theme=theme
         )
+
+    def _over(self, number: int, index: int, alone: Floats) -> Floats:
+        """The evidence of one map over its photograph; the map alone where its place is unknown."""
+        place, evidence = self.placements[number], self.values[number][index].clamp(min=0)
+        if self.images is None or place is None or not evidence.any():
+            return alone
+        size = (int(self.images.shape[-2]), int(self.images.shape[-1]))
+        share = to_numpy(place.enlarge(evidence.cpu() / evidence.max().cpu(), size).clamp(0, 1))
+        photo = to_numpy(self.images[index].expand(3, -1, -1).permute(1, 2, 0))
+        return np.asarray(overlay(photo, share), dtype=np.float32) / np.float32(255)
+
+    def _fields(self) -> Mapping[str, Any]:
+        return {
+            **super()._fields(),
+            "placements": [place and plain(place) for place in self.placements],
+        }
+
+    @classmethod
+    def _from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        values = fields["values"]
+        places = [
+            numbers and placement_from(numbers, (int(value.shape[-2]), int(value.shape[-1])))
+            for numbers, value in zip(fields.get("placements", ()), values, strict=False)
+        ]
+        return cls(**{**fields, "placements": places})
+
+    def _caption(self) -> tuple[str, str]:
+        title = title_of(self.recipe.method)
+        named = self.recipe.explained
+        title = f"{title} for {named[0]}" if named else title
+        return title, f"{len(self.values)} maps, each in its own scale · {self.recipe.network}"
 
     def words(self) -> str:
         """What is shown and how many."""
@@ -239,7 +282,9 @@ class Strip(Result):
 
     def _some(self, numbers: list[int]) -> Self:
         captions = [self.captions[k] for k in numbers]
-        return replace(self, values=[self.values[k] for k in numbers], captions=captions)
+        places = [self.placements[k] for k in numbers] if self.placements else ()
+        values = [self.values[k] for k in numbers]
+        return replace(self, values=values, captions=captions, placements=places)
 
     def _array(self) -> NDArray[Any]:
         return stack_arrays([to_numpy(value) for value in self.values], "Maps")
