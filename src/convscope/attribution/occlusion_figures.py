@@ -116,8 +116,8 @@ class OcclusionPanels(Result):
 
     def _class_colours(self) -> dict[int, tuple[int, int, int]]:
         """A colour for each class that was the most probable somewhere."""
-        places = (np.arange(len(self.labels)) + 0.5) / len(self.labels)
-        shades = to_uint8(apply_colormap(places[:, None], "signed"))[:, 0].tolist()
+        places = ((np.arange(len(self.labels)) % 20) + 0.5) / 20
+        shades = to_uint8(apply_colormap(places[:, None], "tab20"))[:, 0].tolist()
         return {k: (r, g, b) for k, (r, g, b) in zip(self.labels, shades, strict=True)}
 
     def _classes(self) -> Any:

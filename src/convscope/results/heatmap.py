@@ -230,7 +230,8 @@ class Heatmap(Result):
             heat._panel(i, style, caption=caption, colourbar=colourbar and number == len(places))  # noqa: SLF001
             for number, (heat, i) in enumerate(places, 1)
         ]
-        return to_image(figure(panels, theme=theme))
+        across = len(panels) if len(panels) < 5 else 3
+        return to_image(figure(panels, theme=theme, columns=across))
 
     def save(self, path: str | Path, **drawing: Any) -> Path:
         """Write a figure of each photograph, or with .npz all raw values and the recipe.
