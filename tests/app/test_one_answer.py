@@ -33,7 +33,7 @@ def test_predictions(net, client):
     library = convscope.predict(net, "sample:china").records()
     line = json.loads(CliRunner().invoke(commands, ["predict", "sample:china", "--json"]).stdout)
     _, (page,) = call(client, "predict", "sample:china", 5)
-    assert library == line
+    assert library == [{"photo": 0, **row} for row in line["predictions"]]
     assert [row["class"] for row in library] == [row["class"] for row in page]
     scores = [[row["score"] for row in rows] for rows in (library, page)]
     np.testing.assert_allclose(*scores, rtol=1e-5)

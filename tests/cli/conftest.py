@@ -20,3 +20,18 @@ def run(monkeypatch, capsys, tmp_path):
         return ended.value.code or 0, out, err
 
     return call
+
+
+@pytest.fixture
+def run_bytes(monkeypatch, capsysbinary, tmp_path):
+    """As `run`, with the bytes of stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsysbinary.readouterr()
+        return ended.value.code or 0, out, err
+
+    return call

@@ -50,9 +50,9 @@ def test_version(run):
 
 def test_predict_as_json(run):
     code, out, _ = run("predict", "sample:china", "--top", 2, "--json")
-    rows = json.loads(out)
+    rows = json.loads(out)["predictions"]
     expected = convscope.predict(convscope.load(), "sample:china", top=2).records()
-    assert (0, expected) == (code, rows)
+    assert (0, expected) == (code, [{"photo": 0, **row} for row in rows])
 
 
 def test_predict_prints_bars(run):
@@ -84,27 +84,33 @@ def test_models(run):
     ("words", "name"),
     [
         (["filters"], "filters-conv-1.png"),
-        (["maps", "sample:china", "--layer", "stage:3"], "maps-stage-3.png"),
+        (["maps", "sample:china", "--layer", "stage:3"], "china-maps-stage-3.png"),
         (
             ["maps", "sample:china", "--channel", "17", "--across-layers"],
-            "channel-17-across-layers.png",
+            "china-channel-17-across-layers.png",
         ),
-        (["maps", "sample:china", "--channel", "17", "--bare-chain"], "channel-17-bare.png"),
-        (["cam", "sample:china"], "cam.png"),
-        (["cam", "sample:china", "--across-layers"], "cam-across-layers.png"),
-        (["cam", "sample:china", "--layer", "conv:2,conv:5"], "cam.png"),
-        (["saliency", "sample:china", "--method", "guided", "--colour"], "saliency.png"),
-        (["saliency", "sample:china", "--target", "conv:3:7"], "saliency.png"),
-        (["deconv", "sample:china", "--layer", "conv:4", "--top", "3"], "deconv-conv-4.png"),
-        (["deconv", "sample:china", "--layer", "conv:4", "--channel", "8"], "deconv-conv-4.png"),
-        (["occlusion", "sample:china", "--window", "48", "--stride", "48"], "occlusion.png"),
+        (["maps", "sample:china", "--channel", "17", "--bare-chain"], "china-channel-17-bare.png"),
+        (["cam", "sample:china"], "china-gradcam-church.png"),
+        (["cam", "sample:china", "--across-layers"], "china-gradcam-across-layers-church.png"),
+        (["cam", "sample:china", "--layer", "conv:2,conv:5"], "china-gradcam-church.png"),
+        (["saliency", "sample:china", "--method", "guided", "--colour"], "china-guided-church.png"),
+        (["saliency", "sample:china", "--target", "conv:3:7"], "china-gradient-conv-3-7.png"),
+        (["deconv", "sample:china", "--layer", "conv:4", "--top", "3"], "china-deconv-conv-4.png"),
+        (
+            ["deconv", "sample:china", "--layer", "conv:4", "--channel", "8"],
+            "china-deconv-conv-4-8.png",
+        ),
+        (
+            ["occlusion", "sample:china", "--window", "48", "--stride", "48"],
+            "china-occlusion-church.png",
+        ),
         (
             ["occlusion", "sample:china", "--window", "48", "--stride", "48", "--panels"],
-            "panels.png",
+            "china-occlusion-panels-church.png",
         ),
         (
-            ["occlusion", "sample:china", "--window", "48", "--stride", "48", "--classes"],
-            "classes.png",
+            ["occlusion", "sample:china", "--window", "48", "--stride", "48", "--by-class"],
+            "china-occlusion-by-class.png",
         ),
     ],
 )
@@ -142,7 +148,8 @@ def test_cam_options_reach_the_picture(run, tmp_path):
     ("words", "sentence"),
     [
         (["predict", "nowhere.jpg"], "There is no file nowhere.jpg."),
-        (["predict", "."], ". is a folder; give one photograph."),
+        (["predict", "."], ". holds no pictures."),
+        (["compare", "."], ". is a folder; give one photograph."),
         (
             ["cam", "sample:china", "--layer", "conv:99"],
             "There is no layer 'conv:99'; the closest are",
@@ -203,8 +210,8 @@ def test_compare(run, tmp_path):
     assert 0 == code
     assert {"gradcam", "gradient"} == {row["method"] for row in rows}
     assert all(0 < row["deletion"] < 1 and row["seconds"] > 0 for row in rows)
-    assert ["compare.png"] == [p.name for p in tmp_path.iterdir()]
-    assert err.strip().endswith("compare.png")
+    assert ["china-compare.png"] == [p.name for p in tmp_path.iterdir()]
+    assert err.strip().endswith("china-compare.png")
 
 
 def test_check(run, tmp_path):
@@ -212,7 +219,7 @@ def test_check(run, tmp_path):
     assert 0 == code
     assert "covering the strongest fifth of this map takes probability:2 from" in out
     assert "rank correlation" in out
-    assert ["check.png"] == [p.name for p in tmp_path.iterdir()]
+    assert ["china-check-gradient.png"] == [p.name for p in tmp_path.iterdir()]
 
 
 def test_unknown_options_end_with_code_2(run):
@@ -228,7 +235,7 @@ def test_a_network_of_ones_own(run, tmp_path, monkeypatch):
     words = ["--model", "mine_for_the_test:make", "--size", "32x48", "--labels", "names.txt"]
     command = [sys.executable, "-m", "convscope", "predict", "sample:china", *words, "--json"]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert {"cat", "dog"} == {row["label"] for row in json.loads(found.stdout)}
+    assert {"cat", "dog"} == {row["label"] for row in json.loads(found.stdout)["predictions"]}
     assert found.stderr.startswith("note: No mean and std were given for make")
     code, _, err = run("predict", "sample:china", *words, "--json", "--mean", "0.5", "--std", "0.5")
     assert (0, "") == (code, err)
@@ -243,7 +250,7 @@ def test_a_range_reads_photographs_of_another_scale(run, tmp_path):
     _, expected, _ = run("predict", "bytes/china.tif", "--json")
     code, found, err = run("predict", "counts/china.tif", "--json", "--range", "0", "4095")
     assert (0, "") == (code, err)
-    one, other = (json.loads(text)[0] for text in (expected, found))
+    one, other = (json.loads(text)["predictions"][0] for text in (expected, found))
     assert one["label"] == other["label"]
     assert other["probability"] == pytest.approx(one["probability"], abs=0.01)  # bytes round
     code, _, err = run("predict", "counts/china.tif")
@@ -304,25 +311,28 @@ def test_a_bar_appears_only_when_it_takes_long(capsys, monkeypatch):
 
 
 OCCLUSION = [
-    (["--classes", "--stride", "0"], "stride must be a number of pixels above 0"),
+    (["--by-class", "--stride", "0"], "stride must be a number of pixels above 0"),
     (["--panels", "--stride", "0"], "stride must be a number of pixels above 0"),
-    (["--classes", "--window", "500"], "A window of 500x500 does not fit into a photograph"),
+    (["--by-class", "--window", "500"], "A window of 500x500 does not fit into a photograph"),
     (["--panels", "--window", "500"], "A window of 500x500 does not fit into a photograph"),
     (["--panels", "--window", "0"], "window must be a number of pixels above 0"),
-    (["--classes", "--window", "-5"], "window must be a number of pixels above 0"),
+    (["--by-class", "--window", "-5"], "window must be a number of pixels above 0"),
     (["--panels", "--target", "class:5000"], "There is no class 5000: this network has 10"),
     (["--panels", "--target", "class:1 - class:2"], "'class:1 - class:2' is not a class: give one"),
     (["--panels", "--fill", "bogus"], "There is no fill 'bogus'; there are grey"),
-    (["--classes", "--fill", "bogus"], "There is no fill 'bogus'; there are grey"),
-    (["--classes", "--reduce", "bogus"], "there is nothing to --reduce; leave it out"),
+    (["--by-class", "--fill", "bogus"], "There is no fill 'bogus'; there are grey"),
+    (["--by-class", "--reduce", "bogus"], "there is nothing to --reduce; leave it out"),
     (["--panels", "--reduce", "sum"], "there is nothing to --reduce; leave it out"),
-    (["--panels", "--precision", "bfloat16"], "--panels and --classes are computed in float32"),
+    (["--panels", "--precision", "bfloat16"], "--panels and --by-class are computed in float32"),
     (["--precision", "float16"], "precision must be 'float32' or 'bfloat16', not 'float16'."),
     (
-        ["--panels", "--classes"],
-        "--panels and --classes make different pictures; choose one of them.",
+        ["--panels", "--by-class"],
+        "--panels and --by-class make different pictures; choose one of them.",
     ),
-    (["--classes", "--target", "class:1"], "--classes shows the five most probable classes; leave"),
+    (
+        ["--by-class", "--target", "class:1"],
+        "--by-class shows the five most probable classes; leave",
+    ),
 ]
 
 

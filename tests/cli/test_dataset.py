@@ -37,14 +37,14 @@ def test_survey_and_all_that_reads_it(run, photos, tmp_path):
         ),
         (("top-patches", "--layer", "conv:4", "--channel", 7, "--out", "a.png"), "a.png"),
         (("top-patches", "--layer", "conv:4", "--channels", "0-2"), "top-patches-conv-4.png"),
-        (("channel-groups", "--layer", "conv:4", "--count", 2), "channel-groups-conv-4.png"),
+        (("channel-groups", "--layer", "conv:4", "--groups", 2), "channel-groups-conv-4.png"),
         (("accuracy-by-attribute",), "accuracy-by-attribute.png"),
         (("nearest-images", photos / "tench" / "0.png", "--out", "n.png"), "n.png"),
     ):
         code, out, err = run(*words, "--survey", "s")
         assert (0, name) == (code, out.split()[-1]), err
         assert (tmp_path / name).stat().st_size > 1000
-    code, out, _ = run("embedding-map", "s", "--method", "pca")
+    code, out, _ = run("embedding-map", "--survey", "s", "--method", "pca")
     assert (0, "embedding-map.html") == (code, out.strip())
     code, out, _ = run("channel-health", "--survey", "s", "--json")
     assert [f"conv:{k}" for k in range(1, 9)] == [row["layer"] for row in json.loads(out)]
@@ -100,10 +100,13 @@ def test_odd_names_of_photographs_are_shown_escaped(run, photos):
         ),
         (("top-patches", "--out", "a.gif"), "--out a.gif must end in .png or .npz."),
         (
-            ("accuracy-by-attribute", "--classes", "none.json"),
+            ("accuracy-by-attribute", "--class-map", "none.json"),
             "none.json cannot be read as JSON",
         ),
-        (("embedding-map", "none"), "none holds no survey; 'convscope survey' makes one."),
+        (
+            ("embedding-map", "--survey", "none"),
+            "none holds no survey; 'convscope survey' makes one.",
+        ),
         (("survey",), "PHOTOS is missing: pass a folder or a list"),
         (
             ("survey", "photos", "--verify"),

@@ -81,8 +81,8 @@ def test_arithmetic_of_an_oblong(run, tmp_path):
 
 def test_randomization(run, folder, tmp_path):
     words = (
-        *("study", "randomization", folder, "--network", "mlp1", "--count", 8, "--test", 4),
-        *("--inputs", "true,random-labels", "--json"),
+        *("study", "randomization", folder, "--networks", "mlp1", "--train", 8, "--test", 4),
+        *("--datasets", "true,random-labels", "--json"),
     )
     code, out, err = run(*words)
     rows = json.loads(out)
@@ -98,7 +98,7 @@ def test_randomization(run, folder, tmp_path):
 def test_invariance(run, tmp_path):
     code, out, err = run(
         *("study", "invariance", "sample:china", "sample:flower", "--layers", "stage:1,stage:11"),
-        *("--classes", "class:2,French horn", "--json"),
+        *("--targets", "class:2,French horn", "--json"),
     )
     rows = json.loads(out)
     assert 0 == code
@@ -142,11 +142,11 @@ def test_evolution(run, folder, tmp_path):
         (["arithmetic", "--out", "conv.bmp"], "--out conv.bmp must end in .gif or .mp4 or .png or .npz."),
         (["study", "randomization"], "Pass a folder with one subfolder of photographs per class"),
         (["study", "randomization", "none"], "none must hold a folder of photographs"),
-        (["study", "randomization", "photos", "--network", "vgg"], "There is no network 'vgg' in this study"),
+        (["study", "randomization", "photos", "--networks", "vgg"], "There is no network 'vgg' in this study"),
         (["study", "randomization", "photos", "--corruption", "half"], "--corruption must be shares with commas, as 0.25,0.5, not 'half'."),
         (["study", "randomization", "photos"], "photos holds 12 photographs, but 1000 and 500 are needed"),
         (["study", "invariance", "none.jpg"], "There is no file none.jpg"),
-        (["study", "invariance", "sample:china", "--classes", "99"], "There is no class 99: this network has 10"),
+        (["study", "invariance", "sample:china", "--targets", "99"], "There is no class 99: this network has 10"),
         (["study", "correspondence", "none.csv"], "none.csv cannot be read as a table of boxes"),
         (["study", "evolution", "a.pt", "--photos", "none"], "There is no folder none"),
         (["study", "evolution", "a.pt", "--photos", "photos", "--channels", "a"], "--channels must be numbers, as 0-15 or 3,8,21, not 'a'."),
@@ -162,8 +162,8 @@ def test_mistakes_end_with_one_sentence_and_code_2(run, folder, tmp_path, words,
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_state_and_it_goes_on(folder, tmp_path):
-    words = ["study", "randomization", str(folder), "--network", "alexnet", "--count", "8"]
-    words += ["--test", "4", "--inputs", "gaussian", "--decay", "1", "--json"]  # never learnt
+    words = ["study", "randomization", str(folder), "--networks", "alexnet", "--train", "8"]
+    words += ["--test", "4", "--datasets", "gaussian", "--decay", "1", "--json"]  # never learnt
     command = [sys.executable, "-m", "convscope", *words]
     started = subprocess.Popen(
         [*command, "--epochs", "100000"],
@@ -176,7 +176,7 @@ def test_ctrl_c_keeps_the_state_and_it_goes_on(folder, tmp_path):
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
     out, err = started.communicate(timeout=60)
-    assert 0 == started.returncode, err.decode()
+    assert 130 == started.returncode, err.decode()
     (row,) = json.loads(out)
     assert row["steps"] > 0
     again = subprocess.run(

@@ -12,7 +12,7 @@ import convscope
 
 
 def test_synthesize_writes_the_picture_and_its_scores(run, tmp_path):
-    words = ("--layer", "conv:7", "--channel", 17, "--steps", 4, "--size", 32)
+    words = ("--layer", "conv:7", "--channel", 17, "--steps", 4, "--picture-size", 32)
     code, out, err = run("synthesize", *words)
     assert (0, "conv-7-17.png") == (code, out.splitlines()[0])
     assert "strongest photograph" in out
@@ -23,14 +23,14 @@ def test_synthesize_writes_the_picture_and_its_scores(run, tmp_path):
 
 
 def test_synthesize_writes_snapshots_named_as_the_reference(run, tmp_path):
-    words = ("--layer", "features.3", "--channel", 5, "--preset", "noise", "--size", 32)
+    words = ("--layer", "features.3", "--channel", 5, "--preset", "noise", "--picture-size", 32)
     code, _, _ = run("synthesize", *words, "--steps", 20, "--every", 10)
     names = sorted(p.name for p in tmp_path.glob("am_vis_*.jpg"))
     assert (0, [f"am_vis_l3_f5_iter{n}.jpg" for n in (1, 11, 21)]) == (code, names)
 
 
 def test_sheets_rows_and_growth(run, tmp_path):
-    few = ("--steps", 2, "--size", 32)
+    few = ("--steps", 2, "--picture-size", 32)
     channels = ("--channels", "0-15,20")
     assert 0 == run("synthesize", "--layer", "conv:2", "--whole-layer", *channels, *few)[0]
     names = {p.name for p in tmp_path.iterdir()}
@@ -40,7 +40,7 @@ def test_sheets_rows_and_growth(run, tmp_path):
     assert 0 == run("synthesize", *grow, *few)[0]
     variants = ("--layer", "conv:5", "--channel", 3, "--variants", 2)
     assert 0 == run("synthesize", *variants, *few, "--out", "v.png")[0]
-    opaque = ("--target", "conv:5:3", "--opacity", "--out", "o.png")
+    opaque = ("--target", "conv:5:3", "--transparent", "--out", "o.png")
     assert 0 == run("synthesize", *opaque, *few)[0]
     assert {"channel-3.png", "g.gif", "v.png", "o.png"} < {p.name for p in tmp_path.iterdir()}
 
@@ -70,7 +70,7 @@ ONE = ("--layer", "conv:3", "--channel", 3, "--steps", 1)
             (*ONE, "--channels", "1,2"),
             "--channels selects channels of a sheet; add --whole-layer, or pass one",
         ),
-        ((*ONE, "--best", 3), "--best selects pictures of a sheet; add --whole-layer."),
+        ((*ONE, "--top", 3), "--top selects pictures of a sheet; add --whole-layer."),
         (
             (*ONE, "--whole-layer"),
             "--whole-layer shows every channel; omit --channel, or select some",
@@ -79,7 +79,7 @@ ONE = ("--layer", "conv:3", "--channel", 3, "--steps", 1)
             ("--target", "church", "--whole-layer"),
             "--whole-layer needs a layer, such as --layer conv:3.",
         ),
-        (("--layer", "conv:3", "--whole-layer", "--best", 0), "best must be at least 1, not 0."),
+        (("--layer", "conv:3", "--whole-layer", "--top", 0), "best must be at least 1, not 0."),
         (("--target", "church", "--channel", 3), "--channel needs a layer, such as --layer"),
         (
             (*ONE, "--timelapse", "--variants", 2),
@@ -95,8 +95,11 @@ ONE = ("--layer", "conv:3", "--channel", 3, "--steps", 1)
         ),
         ((*ONE, "--timelapse", "--photos", "."), "--photos are what scores are compared with, and"),
         ((*ONE, "--photos", "nowhere"), "There is no folder nowhere."),
-        ((*ONE, "--size", 0), "--size must be a number of pixels, as 224, or height x width"),
-        ((*ONE, "--size", 4), "The size of a picture must be from 8 to 4096 pixels"),
+        (
+            (*ONE, "--picture-size", 0),
+            "--picture-size must be a number of pixels, as 224, or height x width",
+        ),
+        ((*ONE, "--picture-size", 4), "The size of a picture must be from 8 to 4096 pixels"),
     ],
 )
 def test_mistakes_of_synthesize(run, tmp_path, words, sentence):
@@ -107,7 +110,7 @@ def test_mistakes_of_synthesize(run, tmp_path, words, sentence):
 
 
 def test_dream_invert_and_fool(run, tmp_path):
-    dreamy = ("--side", 80, "--steps", 1, "--octaves", 1)
+    dreamy = ("--picture-size", 80, "--steps", 1, "--octaves", 1)
     assert 0 == run("dream", "sample:china", *dreamy)[0]
     assert 0 == run("dream", "sample:china", *dreamy, "--zoom", 2)[0]
     assert 0 == run("invert", "sample:china", "--layers", "conv:2,conv:4", "--steps", 2)[0]
@@ -118,7 +121,8 @@ def test_dream_invert_and_fool(run, tmp_path):
     assert "golf ball" in err
     assert 0 == run("adversarial", "nothing", "--target", "church", "--out", "nothing.png")[0]
     names = {p.name for p in tmp_path.iterdir()}
-    wanted = {"dream.png", "dream.gif", "inverted.png", "caricature.png", "adversarial.png"}
+    wanted = {"dream.png", "dream.gif", "inverted.png", "caricature.png"}
+    wanted = {f"china-{name}" for name in (*wanted, "adversarial-golf-ball.png")}
     assert wanted | {"nothing.png"} == names
     code, _, err = run("invert", "sample:china", "--caricature")
     assert 2 == code
@@ -136,8 +140,8 @@ def test_dream_invert_and_fool(run, tmp_path):
         (("dream", "--zoom", -1), "--zoom must be a number of frames, not -1."),
         (("dream", "--zoom", 2, "--guide", "sample:flower"), "--guide is for a single dream;"),
         (("dream", "--jitter", -1), "jitter must be a number of pixels, 0 for none, not -1."),
-        (("dream", "--side", 0), "side must be at least 1 pixel, not 0."),
-        (("dream", "--side", -5), "side must be at least 1 pixel, not -5."),
+        (("dream", "--picture-size", 0), "--picture-size must be a number of pixels"),
+        (("dream", "--picture-size", "64x64"), "--picture-size of a dream is its longer side"),
         (("invert", "--steps", 0), "steps must be at least 1, not 0."),
         (("invert", "--layers", "conv:5", "--caricature", "--steps", 0), "steps must be at least"),
     ],
@@ -174,7 +178,7 @@ def test_a_place_that_cannot_be_written_is_noticed_before_the_work(
         ("synthesize", "--target", "church"),
         ("saliency", "sample:china"),
         ("arithmetic",),
-        ("embedding-map", "here"),
+        ("embedding-map", "--survey", "here"),
         ("study", "randomization"),
     ],
 )
@@ -193,6 +197,6 @@ def test_ctrl_c_keeps_the_best_so_far(tmp_path):
         time.sleep(0.1)
     job.send_signal(signal.SIGINT)
     _, err = job.communicate(timeout=60)
-    assert 0 == job.returncode
+    assert 130 == job.returncode
     assert "stopping after this step; the best so far is kept" in err
     assert "class-church.png" in {p.name for p in tmp_path.iterdir()}

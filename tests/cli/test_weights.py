@@ -20,7 +20,7 @@ def test_a_fine_tuned_network_by_name(run, state, tmp_path):
     torch.save({"state_dict": {f"_orig_mod.module.{k}": v for k, v in state.items()}}, "ft.pth")
     code, out, err = run("predict", "sample:china", *MODEL, "--weights", "ft.pth", "--json")
     assert 0 == code
-    assert 2 == len(json.loads(out))
+    assert 2 == len(json.loads(out)["predictions"])
     assert "ft.pth has 2 classes, so resnet18 was built with as many outputs" in " ".join(
         err.split()
     )
@@ -34,7 +34,7 @@ def test_a_key_of_a_file(run, state, tmp_path):
     for key in ("model", "ema"):
         words = (*MODEL, "--weights", f"ft.pth::{key}", "--json")
         code, out, _ = run("predict", "sample:china", *words)
-        scores.append(sorted(row["score"] for row in json.loads(out)))
+        scores.append(sorted(row["score"] for row in json.loads(out)["predictions"]))
         assert 0 == code
     assert scores[0] != scores[1] == [0, 0]
 

@@ -192,8 +192,9 @@ def test_a_keyword_goes_before_the_config(net):
 
 def test_the_command_has_no_option_that_is_no_keyword():
     """What is to be seen more of is the objective, and --zoom makes a film: `dream_zoom(frames=)`."""
-    objective, elsewhere = {"layer", "channel", "target"}, {"zoom", "out"}
+    objective, elsewhere = {"layer", "channel", "target"}, {"zoom", "out", "form", "force"}
     command = set(inspect.signature(dream_command).parameters) - elsewhere - objective
+    command = {"side" if name == "picture_size" else name for name in command}
     network = {item.name for item in fields(NetworkOptions)} - {"seed"}
     assert command - network <= set(inspect.signature(dream).parameters) | {"photo"}
     assert set(OPTIONS) <= command

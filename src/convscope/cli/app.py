@@ -16,7 +16,8 @@ from convscope.cli.options import NetworkOptions, with_network
 def app(
     options: NetworkOptions,
     survey: Annotated[
-        str | None, typer.Option(help="Folder of a survey, for patches and the tab Map.")
+        str | None,
+        typer.Option("--survey", "-s", help="Folder written by 'convscope survey'."),
     ] = None,
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
     host: Annotated[

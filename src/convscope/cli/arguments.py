@@ -7,24 +7,76 @@ from typing import Annotated
 
 import typer
 
+from convscope.cli import parsers
+
 MAX_SEED = 2**32 - 1  # as randomness.NUMPY_MAX_SEED, which would load torch
 Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=MAX_SEED)]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:1.")]
 Photo = Annotated[
-    str, typer.Argument(metavar="PHOTO", help="A photograph, or sample:china, sample:flower.")
+    str,
+    typer.Argument(
+        metavar="PHOTO", help="A photograph, sample:china, sample:flower, or - for standard input."
+    ),
 ]
+Photos = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PHOTO...",
+        help="Photographs and folders of them, sample:china, sample:flower, or - for standard input.",
+    ),
+]
+WHERE = "Where to write; - is standard output, and a folder ends in a slash"
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write: .png, or .npz for raw values.")
+    str | None, typer.Option("--out", "-o", help=f"{WHERE}: .png, or .npz for raw values.")
 ]
 TableOut = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write: .png, .json, .csv or .npz.")
+    str | None, typer.Option("--out", "-o", help=f"{WHERE}: .png, .json, .csv or .npz.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
-Layer = Annotated[str, typer.Option("--layer", "-l", help="conv:3, stage:5 or a module's name.")]
+Film = Annotated[
+    str | None, typer.Option("--out", "-o", help=f"{WHERE}: .png, .npz, .gif or .mp4.")
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="Kind of file, where --out does not name it, as npz.", metavar="SUFFIX"
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Sheet = Annotated[
+    str | None,
+    typer.Option("--sheet", help="Also write all pictures as one contact sheet.", metavar="FILE"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Layer = Annotated[
+    str, typer.Option("--layer", "-l", help="Layer: conv:3, stage:5 or a module's name.")
+]
 Target = Annotated[
     str | None,
     typer.Option(
-        "--target", "-t", help="class:church, class:4, conv:3:88; default: the predicted class."
+        "--target",
+        "-t",
+        help="Class or channel: church, class:4, conv:3:88; default: the predicted class.",
     ),
+]
+Channels = Annotated[
+    parsers.Integers | None,
+    typer.Option(help="Only these channels, from 0, as 0-15 or 3,8,21.", callback=parsers.integers),
+]
+PictureSize = Annotated[
+    parsers.Size | None,
+    typer.Option(
+        help="Size of the picture to make: its longer side, or height x width.",
+        metavar="N|HxW",
+        callback=parsers.pixels,
+    ),
+]
+Channel = Annotated[int | None, typer.Option(help="Number of a channel, from 0.")]
+Most = Annotated[int, typer.Option(help="Maximum number of photographs.")]
+Survey = Annotated[
+    Path, typer.Option("--survey", "-s", help="Folder written by 'convscope survey'.")
+]
+OptionalSurvey = Annotated[
+    Path | None, typer.Option("--survey", "-s", help="Folder written by 'convscope survey'.")
 ]
 Fit = Annotated[
     str, typer.Option(help="crop: keep proportions; squash: keep the whole photograph.")
@@ -37,9 +89,7 @@ Steps = Annotated[int | None, typer.Option(help="Steps of the ascent; default: t
 Precision = Annotated[
     str, typer.Option(help="auto, float32 or bfloat16 (faster on processors that support it).")
 ]
-Film = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write: .png, .npz, .gif or .mp4.")
-]
+TABLES = (".png", ".json", ".csv", ".npz")
 FILMS = (".png", ".npz", ".gif", ".mp4")
 
 

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convscope.cli import parsers, show
-from convscope.cli.arguments import Colours, Fit, Json, Out, Photo, Target, refuse_if
+from convscope.cli.arguments import (
+    Channel,
+    Colours,
+    Fit,
+    Force,
+    Format,
+    Json,
+    Out,
+    Photo,
+    Photos,
+    Sheet,
+    Target,
+    refuse_if,
+)
+from convscope.cli.naming import slug, stem_of
 from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.output import Output
+from convscope.cli.photographs import Answer, Batch, source_of
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from torch import Tensor
 
-    from convscope.results import Heatmap, Result
+    from convscope.network.network import Network
+    from convscope.progress import Progress
 
 Opacity = Annotated[float, typer.Option(help="Opacity of the heat map, 0 to 1.")]
 Half = Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster, less exact.")]
@@ -24,7 +40,7 @@ Base = Annotated[str, typer.Option(help="The photograph in colour or grey.")]
 @with_network
 def cam(
     options: NetworkOptions,
-    photo: Photo,
+    photos: Photos,
     layer: Annotated[
         parsers.NameOrNames | None,
         typer.Option(
@@ -44,13 +60,17 @@ def cam(
     colours: Colours = "heat",
     base: Base = "colour",
     fit: Fit = "crop",
+    sheet: Sheet = None,
+    as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """Class activation map: where in the photograph the evidence for a class is."""
     from convscope.attribution.cam import cam as explain
     from convscope.attribution.cam import cam_across_layers
 
-    show.check_suffix(out)
+    output = Output.of(out, force=force, form=form)
     refuse_if(
         (
             strip and precision != "float32",
@@ -61,30 +81,25 @@ def cam(
             "--across-layers shows every convolution; leave --layer out.",
         ),
     )
-    with show.progress("running the network") as progress:
-        net = options.load()
-        pixels = net.read(photo, fit=fit)
+
+    def answer(net: Network, pixels: Tensor, progress: Progress | None) -> Answer:
         if strip:
-            result = cam_across_layers(net, pixels, target, method=method)
-        else:
-            heat = explain(
-                *(net, pixels, target),
-                method=method,
-                layer=layer,
-                precision=precision,
-                progress=progress,
-            )
-    if strip:
-        show.print_path(result.save(out or Path("cam-across-layers.png")))
-        return
-    drawn = heat.picture(opacity=opacity, colours=colours, base=base)
-    _save(heat, drawn, out or Path("cam.png"))
+            return Answer(cam_across_layers(net, pixels, target, method=method))
+        keywords: dict[str, Any] = {"method": method, "layer": layer, "precision": precision}
+        heat = explain(net, pixels, target, **keywords, progress=progress)
+        return Answer(heat, heat.picture(opacity=opacity, colours=colours, base=base))
+
+    name = f"{method}-across-layers" if strip else method
+    Batch(
+        photos, method, output, name=name, target=target, fit=fit, as_json=as_json,
+        sheet=Output.if_given(sheet, force=force),
+    ).run(options, answer)  # fmt: skip
 
 
 @with_network
 def saliency(
     options: NetworkOptions,
-    photo: Photo,
+    photos: Photos,
     target: Target = None,
     method: Annotated[
         str,
@@ -101,57 +116,68 @@ def saliency(
     opacity: Opacity = 1.0,
     colours: Colours = "heat",
     fit: Fit = "crop",
+    sheet: Sheet = None,
+    as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """How much each pixel matters for a class or a channel."""
     from convscope.attribution.pixels import saliency as explain
 
-    show.check_suffix(out)
-    with show.progress("running the network") as progress:
-        net = options.load()
-        pixels = net.read(photo, fit=fit)
-        chosen: dict[str, Any] = {"method": method, "samples": samples, "seed": options.seed}
-        heat = explain(net, pixels, target, progress=progress, **chosen)
-    drawn = heat.projected() if colour else heat.picture(opacity=opacity, colours=colours)
-    _save(heat, drawn, out or Path("saliency.png"))
+    output = Output.of(out, force=force, form=form)
+
+    def answer(net: Network, pixels: Tensor, progress: Progress | None) -> Answer:
+        keywords: dict[str, Any] = {"method": method, "samples": samples, "seed": options.seed}
+        heat = explain(net, pixels, target, **keywords, progress=progress)
+        if colour:
+            return Answer(heat, heat.projected())
+        return Answer(heat, heat.picture(opacity=opacity, colours=colours))
+
+    Batch(
+        photos, method, output, target=target, fit=fit, as_json=as_json,
+        sheet=Output.if_given(sheet, force=force),
+    ).run(options, answer)  # fmt: skip
 
 
 @with_network
 def deconv(
     options: NetworkOptions,
-    photo: Photo,
+    photos: Photos,
     layer: Annotated[str, typer.Option("--layer", "-l", help="A layer with maps.")] = "conv:3",
-    channel: Annotated[int | None, typer.Option(help="Only this channel.")] = None,
+    channel: Channel = None,
     top: Annotated[int, typer.Option(help="How many of the most active channels.")] = 12,
     only: Annotated[str, typer.Option(help="map: the whole map; max: its strongest cell.")] = "map",
     fit: Fit = "crop",
+    sheet: Sheet = None,
+    as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """What in the photograph drives a channel: DeconvNet projections."""
     from convscope.attribution.pixels import deconv as project
     from convscope.attribution.pixels import deconv_strongest
 
-    show.check_suffix(out)
-    result: Result
-    with show.progress("running the network"):
-        net = options.load()
-        pixels = net.read(photo, fit=fit)
+    output = Output.of(out, force=force, form=form)
+
+    def answer(net: Network, pixels: Tensor, _progress: Progress | None) -> Answer:
         if channel is None:
-            result = deconv_strongest(net, pixels, layer, top=top, only=only)
-        else:
-            result = heat = project(net, pixels, f"{layer}:{channel}", only=only)
-    path = out or Path(f"deconv-{layer.replace(':', '-')}.png")
-    if channel is None:
-        show.print_path(result.save(path))
-        typer.echo(result.words(), err=True)
-    else:
-        _save(heat, heat.projected(), path)
+            return Answer(deconv_strongest(net, pixels, layer, top=top, only=only))
+        heat = project(net, pixels, f"{layer}:{channel}", only=only)
+        return Answer(heat, heat.projected())
+
+    name = f"deconv {layer}" if channel is None else f"deconv {layer}:{channel}"
+    Batch(
+        photos, "deconv", output, name=name, asks=False, fit=fit, as_json=as_json,
+        sheet=Output.if_given(sheet, force=force),
+    ).run(options, answer)  # fmt: skip
 
 
 @with_network
 def occlusion(
     options: NetworkOptions,
-    photo: Photo,
+    photos: Photos,
     target: Target = None,
     window: Annotated[
         int | None,
@@ -165,10 +191,10 @@ def occlusion(
     reduce: Annotated[
         str, typer.Option(help="mean or sum over the windows that cover a pixel.")
     ] = "mean",
-    classes: Annotated[
+    by_class: Annotated[
         bool,
         typer.Option(
-            "--classes", help="One map for each of the top five classes, on a scale from 0 to 1."
+            "--by-class", help="One map for each of the top five classes, on a scale from 0 to 1."
         ),
     ] = False,
     panels: Annotated[
@@ -178,51 +204,55 @@ def occlusion(
     opacity: Opacity = 0.5,
     colours: Colours = "heat",
     fit: Fit = "crop",
+    sheet: Sheet = None,
+    as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """Cover a window at every position: the score falls where the evidence is."""
     from convscope.attribution.occlusion import occlusion as explain
     from convscope.attribution.occlusion_figures import occlusion_by_class, occlusion_panels
 
-    show.check_suffix(out)
-    _check_panels(target, reduce, precision, classes=classes, panels=panels)
+    output = Output.of(out, force=force, form=form)
+    _check_panels(target, reduce, precision, by_class=by_class, panels=panels)
     keywords: dict[str, Any] = {
         "window": window,
         "stride": stride,
         "fill": fill,
         "seed": options.seed,
     }
-    result: Result
-    with show.progress("running the network") as progress:
-        net = options.load()
-        pixels = net.read(photo, fit=fit)
+
+    def answer(net: Network, pixels: Tensor, progress: Progress | None) -> Answer:
         if panels:
-            result = occlusion_panels(net, pixels, target, progress=progress, **keywords)
-        elif classes:
-            result = heat = occlusion_by_class(net, pixels, progress=progress, **keywords)
-        else:
-            keywords |= {"reduce": reduce, "precision": precision}
-            result = heat = explain(net, pixels, target, progress=progress, **keywords)
-    if panels:
-        show.print_path(result.save(out or Path("panels.png")))
-    elif classes:
-        drawn = heat.side_by_side(opacity=opacity, colours=colours, scale=1.0)
-        _save(heat, drawn, out or Path("classes.png"))
-    else:
-        drawn = heat.picture(opacity=opacity, colours=colours)
-        _save(heat, drawn, out or Path("occlusion.png"))
+            return Answer(occlusion_panels(net, pixels, target, progress=progress, **keywords))
+        if by_class:
+            heat = occlusion_by_class(net, pixels, progress=progress, **keywords)
+            return Answer(heat, heat.side_by_side(opacity=opacity, colours=colours, scale=1.0))
+        more: dict[str, Any] = {"reduce": reduce, "precision": precision, "progress": progress}
+        heat = explain(net, pixels, target, **keywords, **more)
+        return Answer(heat, heat.picture(opacity=opacity, colours=colours))
+
+    name = "occlusion-panels" if panels else "occlusion-by-class" if by_class else "occlusion"
+    Batch(
+        photos, name, output, asks=not by_class, target=target, fit=fit, as_json=as_json,
+        sheet=Output.if_given(sheet, force=force),
+    ).run(options, answer)  # fmt: skip
 
 
 def _check_panels(
-    target: str | None, reduce: str, precision: str, *, classes: bool, panels: bool
+    target: str | None, reduce: str, precision: str, *, by_class: bool, panels: bool
 ) -> None:
     """Refuse combinations in which an option would be ignored."""
-    either, name = panels or classes, "--panels" if panels else "--classes"
+    either, name = panels or by_class, "--panels" if panels else "--by-class"
     refuse_if(
-        (panels and classes, "--panels and --classes make different pictures; choose one of them."),
         (
-            classes and target is not None,
-            "--classes shows the five most probable classes; leave --target out.",
+            panels and by_class,
+            "--panels and --by-class make different pictures; choose one of them.",
+        ),
+        (
+            by_class and target is not None,
+            "--by-class shows the five most probable classes; leave --target out.",
         ),
         (
             either and reduce != "mean",
@@ -230,7 +260,7 @@ def _check_panels(
         ),
         (
             either and precision != "float32",
-            "--panels and --classes are computed in float32; leave --precision out.",
+            "--panels and --by-class are computed in float32; leave --precision out.",
         ),
     )
 
@@ -245,18 +275,21 @@ def compare(
         typer.Option(help="Methods, separated by commas; default: all.", callback=parsers.names),
     ] = None,
     as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """All methods on one sheet, with run time and deletion and insertion scores."""
     from convscope.diagnostics.compare import compare as run
 
-    show.check_suffix(out)
+    file = Output.of(out, force=force, form=form).file(f"{stem_of(photo)}-compare")
     with show.progress("running the network") as progress:
         net = options.load()
-        pixels = net.read(photo)
+        pixels = net.read(source_of(photo))
         result = run(net, pixels, target, methods=methods, seed=options.seed, progress=progress)
-    show.table(result.table(), None, as_json=as_json, title=f"{net.name} on {photo}")
-    typer.echo(str(result.save(out or Path("compare.png"))), err=True)
+    if file.path is not None:
+        show.table(result.table(), None, as_json=as_json, title=f"{net.name} on {photo}")
+    show.print_path(file.write(result.save), err=True)
 
 
 @with_network
@@ -269,36 +302,30 @@ def check(
         str, typer.Option("--randomize", help="Also randomise the weights: cascading or single.")
     ] = "",
     as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """Can a map be trusted? Deletion and insertion curves, and maps after weight randomisation."""
     from convscope.diagnostics.map_check import check
 
-    show.check_suffix(out)
+    file = Output.of(out, force=force, form=form).file(f"{stem_of(photo)}-check-{slug(method)}")
     with show.progress("running the network") as progress:
         net = options.load()
         result = check(
             net,
-            net.read(photo),
+            net.read(source_of(photo)),
             target,
             method=method,
             randomize=weights_check,
             seed=options.seed,
             progress=progress,
         )
-    path = result.chart.save(out or Path("check.png"))
-    show.table(result.table, None, as_json=as_json, title=f"{method} of {net.name} on {photo}")
+    if file.path is not None:
+        show.table(result.table, None, as_json=as_json, title=f"{method} of {net.name} on {photo}")
     for sentence in result.sentences:
-        typer.echo(sentence, err=as_json)
-    typer.echo(str(path), err=True)
-
-
-def _save(heat: Heatmap, drawn: Image.Image, path: Path) -> None:
-    from convscope.results import save_picture
-
-    png = path.suffix.lower() == ".png"
-    show.print_path(save_picture(drawn, heat.recipe, path) if png else heat.save(path))
-    typer.echo(heat.words(), err=True)
+        typer.echo(sentence, err=as_json or file.path is None)
+    show.print_path(file.write(result.chart.save), err=True)
 
 
 COMMANDS = (cam, saliency, deconv, occlusion, compare, check)

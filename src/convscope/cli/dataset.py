@@ -8,13 +8,33 @@ from typing import Annotated
 import typer
 
 from convscope.cli import parsers, show
-from convscope.cli.arguments import Json, Layer, Out, Photo, Seed, TableOut, refuse_if
+from convscope.cli.arguments import (
+    TABLES,
+    WHERE,
+    Channel,
+    Channels,
+    Force,
+    Format,
+    Json,
+    Layer,
+    Most,
+    Out,
+    Photo,
+    Seed,
+    Survey,
+    TableOut,
+    refuse_if,
+)
+from convscope.cli.naming import slug, stem_of
 from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.output import Output, file_if_given
+from convscope.cli.photographs import source_of
 
-STOP_MESSAGE = "stopping; finished parts are kept, and the same command goes on from there"
-Folder = Annotated[
-    Path, typer.Option("--survey", "-s", help="Folder written by 'convscope survey'.")
+PageOut = Annotated[
+    str | None,
+    typer.Option("--out", "-o", help=f"{WHERE}: .html, .png, or .npz for raw values."),
 ]
+STOP_MESSAGE = "stopping; finished parts are kept, and the same command goes on from there"
 Photos = Annotated[
     Path,
     typer.Argument(
@@ -35,10 +55,14 @@ def survey(
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="Such as conv:1-8 or stage:3,stage:5; default: all convolutions."),
+        typer.Option(
+            "--layers",
+            "-l",
+            help="Layers, separated by commas; conv:1-8 is a range; default: all convolutions.",
+        ),
     ] = None,
     top: Annotated[
-        int, typer.Option(help="How many of the strongest photographs to record for each channel.")
+        int, typer.Option(help="How many: of the strongest photographs of each channel.")
     ] = 9,
     codes: Annotated[
         bool | None,
@@ -58,9 +82,9 @@ def survey(
             "--verify", help="Check every file of the survey in --out for damage; without PHOTOS."
         ),
     ] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the survey.")] = Path(
-        "survey"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where to write: the folder of the survey.")
+    ] = Path("survey"),
 ) -> None:
     """Statistics and strongest photographs of every channel, in one pass over many photographs."""
     from convscope.dataset.survey import survey as run
@@ -107,9 +131,9 @@ def _verify(folder: Path) -> None:
 
 def merge_surveys(
     parts: Annotated[list[Path], typer.Argument(help="Folders of the shards.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the merged survey.")] = Path(
-        "survey"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where to write: the folder of the merged survey.")
+    ] = Path("survey"),
 ) -> None:
     """Merge the shards of a survey."""
     from convscope.dataset.survey import merge_surveys as join
@@ -121,28 +145,18 @@ def merge_surveys(
 def top_patches(
     options: NetworkOptions,
     layer: Layer = "conv:5",
-    channel: Annotated[
-        int | None, typer.Option(help="One channel, from 0; default: a sheet of all.")
-    ] = None,
-    channels: Annotated[
-        parsers.Integers | None,
-        typer.Option(
-            help="Channels on the sheet, such as 0-15 or 3,8,21.", callback=parsers.integers
-        ),
-    ] = None,
+    channel: Channel = None,
+    channels: Channels = None,
     projections: Annotated[
         bool, typer.Option(help="On the sheet, show beside each patch what drives the channel.")
     ] = True,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of the picture made for the channel.")
+        int | None, typer.Option(help="Steps of the ascent; default: the preset's.")
     ] = None,
-    survey: Folder = Path("survey"),
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="File to write: .html for a page, .png for a sheet, .npz."
-        ),
-    ] = None,
+    survey: Survey = Path("survey"),
+    form: Format = None,
+    force: Force = False,
+    out: PageOut = None,
 ) -> None:
     """The strongest patches of a channel, their projections and a picture made for it."""
     from convscope.dataset.survey import open_survey
@@ -150,21 +164,22 @@ def top_patches(
     from convscope.report import channel_pages as units
 
     kinds = (".png", ".npz") if channel is None else (".html", ".png", ".npz")
-    show.check_suffix(out, *kinds)
+    output = Output.of(out, *kinds, force=force, form=form)
+    name = f"top-patches {layer}" if channel is None else f"channel {layer} {channel}"
+    file = output.file(slug(name))
     with show.progress("loading the network") as progress:
         result, net = open_survey(survey), options.load()
-        name = layer.replace(":", "-")
         if channel is None:
-            drawn = units.layer_sheet(
+            save = units.layer_sheet(
                 net, result, layer, channels, projections=projections, progress=progress
-            )
-            path = drawn.save(out or Path(f"top-patches-{name}.png"))
-        elif out is None or out.suffix.lower() == ".html":
-            page = units.channel_page(net, result, layer, channel, steps=steps)
-            path = page.save(out or Path(f"channel-{name}-{channel}.html"))
+            ).save
+        elif file.name.lower().endswith(".html"):
+            save = units.channel_page(net, result, layer, channel, steps=steps).save
         else:
-            path = units.channel_sheet(net, top_activations(net, result, layer, channel)).save(out)
-    show.print_path(path)
+            best = top_activations(net, result, layer, channel)
+            save = units.channel_sheet(net, best).save
+        written = file.write(save)
+    show.print_path(written)
 
 
 @with_network
@@ -172,37 +187,38 @@ def channel_health(
     options: NetworkOptions,
     layer: Annotated[
         str | None,
-        typer.Option("--layer", "-l", help="Every channel of a layer; default: a summary."),
+        typer.Option(
+            "--layer", "-l", help="Layer: conv:3, stage:5 or a module's name; default: a summary."
+        ),
     ] = None,
-    survey: Folder = Path("survey"),
+    survey: Survey = Path("survey"),
     as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: TableOut = None,
 ) -> None:
     """Dead, noisy and duplicate channels; how often each is active and for which class."""
     from convscope.dataset.survey import open_survey
     from convscope.diagnostics.channel_health import channel_health
 
-    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    file = file_if_given(
+        out, slug(f"channel-health {layer or ''}"), *TABLES, force=force, form=form
+    )
     with show.progress("loading the network"):
         result = open_survey(survey)
         table = result.channel_table(layer) if layer else channel_health(options.load(), result)
-    show.table(table, out, as_json=as_json, title=layer or "Health of the channels")
+    show.table(table, file, as_json=as_json, title=layer or "Health of the channels")
 
 
 def embedding_map(
-    survey: Annotated[Path, typer.Argument(help="Folder written by 'convscope survey'.")] = Path(
-        "survey"
-    ),
-    method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
+    survey: Survey = Path("survey"),
+    method: Annotated[str, typer.Option(help="Method: tsne, umap or pca.")] = "tsne",
     kind: Annotated[str, typer.Option(help="For .png: points, each, grid or seams.")] = "seams",
-    most: Annotated[int, typer.Option(help="Maximum number of photographs.")] = 6000,
+    most: Most = 6000,
     seed: Seed = 0,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="File to write: .html (zoomable), .png, or .npz for raw values."
-        ),
-    ] = Path("embedding-map.html"),
+    form: Format = None,
+    force: Force = False,
+    out: PageOut = None,
 ) -> None:
     """Arrange photographs so that those that are similar for the network lie together."""
     from convscope.dataset.embedding_map import check_kind
@@ -211,26 +227,31 @@ def embedding_map(
     from convscope.report.embedding_map_page import save_embedding_map_page
     from convscope.results import save_picture
 
-    show.check_suffix(out, ".html", ".png", ".npz")
+    file = Output.of(out, ".html", ".png", ".npz", force=force, form=form).file("embedding-map")
     check_kind(kind)
     with show.progress("reading the survey") as progress:
         result = place(open_survey(survey), method=method, most=most, seed=seed, progress=progress)
-        if out.suffix.lower() == ".html":
-            path = save_embedding_map_page(result, out)
-        elif out.suffix.lower() == ".png":
-            path = save_picture(result.picture(kind), result.recipe, out)
-        else:
-            path = result.save(out)
-    show.print_path(path)
+
+        def save(path: Path) -> Path:
+            if path.suffix.lower() == ".html":
+                return save_embedding_map_page(result, path)
+            if path.suffix.lower() == ".png":
+                return save_picture(result.picture(kind), result.recipe, path)
+            return result.save(path)
+
+        written = file.write(save)
+    show.print_path(written)
 
 
 @with_network
 def nearest_images(
     options: NetworkOptions,
     photo: Photo,
-    top: Annotated[int, typer.Option(help="How many photographs.")] = 9,
-    survey: Folder = Path("survey"),
+    top: Annotated[int, typer.Option(help="How many: photographs.")] = 9,
+    survey: Survey = Path("survey"),
     as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """The photographs of a survey that are most similar to one for the network."""
@@ -238,24 +259,27 @@ def nearest_images(
     from convscope.dataset.survey import open_survey
     from convscope.errors import ImageError
 
-    show.check_suffix(out)
+    file = file_if_given(out, f"{stem_of(photo)}-nearest-images", force=force, form=form)
     with show.progress("loading the network"):
         result, net = open_survey(survey), options.load()
-        pixels = net.read(photo)
+        pixels = net.read(source_of(photo))
         near = find(net, result, pixels, top=top)
-    show.table(near.table, None, as_json=as_json, title=f"Most like {photo}")
-    if out is not None and "pictures" not in near.results:
+    if file is None or file.path is not None:
+        show.table(near.table, as_json=as_json, title=f"Most like {photo}")
+    if file is not None and "pictures" not in near.results:
         raise ImageError(near.sentence)
-    if out is not None:
-        show.print_path(near["pictures"].save(out))
+    if file is not None:
+        show.print_path(file.write(near["pictures"].save), err=as_json)
 
 
 @with_network
 def channel_groups(
     options: NetworkOptions,
     layer: Layer = "conv:5",
-    count: Annotated[int, typer.Option(help="How many groups.")] = 8,
-    survey: Folder = Path("survey"),
+    groups: Annotated[int, typer.Option(help="How many groups to make.")] = 8,
+    survey: Survey = Path("survey"),
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """Groups of channels that are active together, and the patches that activate each group most."""
@@ -264,33 +288,40 @@ def channel_groups(
     from convscope.dataset.survey import open_survey
     from convscope.report.channel_pages import direction_sheet
 
-    show.check_suffix(out)
+    file = Output.of(out, force=force, form=form).file(slug(f"channel-groups {layer}"))
     with show.stoppable(STOP_MESSAGE) as should_stop, show.progress("finding groups") as progress:
         result, net = open_survey(survey), options.load()
-        parts = factorize(net, result, layer, count, seed=options.seed)
+        parts = factorize(net, result, layer, groups, seed=options.seed)
         best = patches_along_direction(
             net, result, layer, parts, progress=progress, should_stop=should_stop
         )
         members = [", ".join(map(str, strongest_channels(part))) for part in parts]
         captions = [f"group {k}: channels {names} ..." for k, names in enumerate(members)]
         drawn = direction_sheet(net, best, captions)
-    show.print_path(drawn.save(out or Path(f"channel-groups-{layer.replace(':', '-')}.png")))
+    show.print_path(file.write(drawn.save))
 
 
 @with_network
 def linear_probe(
     options: NetworkOptions,
     photos: Photos,
-    layers: Annotated[str | None, typer.Option(help="Such as conv:1-8; default: all.")] = None,
-    most: Annotated[int, typer.Option(help="Maximum number of photographs.")] = 4000,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers", "-l", help="Layers, separated by commas; conv:1-8 is a range; default: all."
+        ),
+    ] = None,
+    most: Most = 4000,
     as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: TableOut = None,
 ) -> None:
     """Accuracy of a linear classifier on each layer."""
     from convscope.dataset.linear_probe import linear_probe as run
     from convscope.dataset.linear_probe import probe_chart
 
-    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    file = file_if_given(out, "linear-probe", *TABLES, force=force, form=form)
     with (
         show.stoppable(STOP_MESSAGE) as should_stop,
         show.progress("loading the network") as progress,
@@ -300,37 +331,40 @@ def linear_probe(
             net, photos, layers=layers, most=most, seed=options.seed,
             progress=progress, should_stop=should_stop,
         )  # fmt: skip
-    picture = out if out and out.suffix.lower() == ".png" else None
-    show.table(result, None if picture else out, as_json=as_json, title="Linear probes")
-    if picture:
-        show.print_path(probe_chart(result).save(picture))
+    picture = file is not None and file.name.lower().endswith(".png")
+    if file is None or not picture or file.path is not None:
+        show.table(result, None if picture else file, as_json=as_json, title="Linear probes")
+    if file is not None and picture:
+        show.print_path(file.write(probe_chart(result).save), err=as_json)
 
 
 @with_network
 def accuracy_by_attribute(
     options: NetworkOptions,
-    survey: Folder = Path("survey"),
+    survey: Survey = Path("survey"),
     evidence: Annotated[
         bool, typer.Option("--evidence", help="Also against the size of the evidence; slower.")
     ] = False,
-    classes: Annotated[
+    class_map: Annotated[
         Path | None, typer.Option(help="JSON file that maps labels to class names or numbers.")
     ] = None,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """Accuracy against brightness, contrast, sharpness and size of the evidence."""
     from convscope.dataset.survey import open_survey
     from convscope.diagnostics.accuracy_by_attribute import accuracy_by_attribute
 
-    show.check_suffix(out)
-    meant = _json(classes) if classes else None
+    file = Output.of(out, force=force, form=form).file("accuracy-by-attribute")
+    meant = _json(class_map) if class_map else None
     with show.progress("loading the network") as progress:
         result, net = open_survey(survey), options.load()
         drawn = accuracy_by_attribute(
             net, result, classes=meant, evidence=evidence, progress=progress
         )
-    typer.echo(drawn.sentence)
-    show.print_path(drawn.save(out or Path("accuracy-by-attribute.png")))
+    typer.echo(drawn.sentence, err=file.path is None)
+    show.print_path(file.write(drawn.save))
 
 
 def _json(path: Path) -> dict[str, str | int]:

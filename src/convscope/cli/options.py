@@ -75,7 +75,7 @@ class NetworkOptions:
         parsers.Size | None,
         _option(
             "--size",
-            help="Side of the photographs, or height x width.",
+            help="The network's input: its side, or height x width.",
             metavar="N|HxW",
             callback=parsers.pixels,
         ),
@@ -131,17 +131,6 @@ class NetworkOptions:
         )
 
 
-_INPUT_SIZE = Annotated[
-    parsers.Size | None,
-    _option(
-        "--input-size",
-        help="Side of the network's photographs, or height x width.",
-        metavar="N|HxW",
-        callback=parsers.pixels,
-    ),
-]
-
-
 def with_network(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command all of `NetworkOptions` after its own options.
 
@@ -151,18 +140,20 @@ def with_network(command: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(command, include_extras=True)
     shared = get_type_hints(NetworkOptions, include_extras=True)
     parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
-    names: dict[str, str] = {}  # of the option -> of the field
-    for item in fields(NetworkOptions):
-        kind = inspect.Parameter.KEYWORD_ONLY
-        taken = any(p.name == item.name for p in own)  # synthesize has a size of its own
-        name, hint = (
-            (f"input_{item.name}", _INPUT_SIZE) if taken else (item.name, shared[item.name])
+    parameters += [
+        inspect.Parameter(
+            item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=item.default,
+            annotation=shared[item.name],
         )
-        names[name] = item.name
-        parameters.append(inspect.Parameter(name, kind, default=item.default, annotation=hint))
+        for item in fields(NetworkOptions)
+    ]
 
     def run(**keywords: Any) -> None:
-        options = NetworkOptions(**{field: keywords.pop(name) for name, field in names.items()})
+        options = NetworkOptions(
+            **{item.name: keywords.pop(item.name) for item in fields(NetworkOptions)}
+        )
         command(options, **keywords)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from convscope.progress import Progress
+from convscope.cli.output import File
 
 if TYPE_CHECKING:
     from convscope.results import Pictures, Table
@@ -22,18 +21,18 @@ if TYPE_CHECKING:
 BAR_DELAY = 2.0  # seconds without a bar
 
 
-def print_path(path: Path) -> None:
-    """Print where a result was written."""
+def print_path(path: Path | None, *, err: bool = False) -> None:
+    """Print where a result was written; nothing where it went to standard output."""
     from convscope.errors import printable
 
-    typer.echo(printable(str(path)))
+    if path is not None:
+        typer.echo(printable(str(path)), err=err)
 
 
-def save_and_print(result: Pictures, path: Path) -> Path:
+def save_and_print(result: Pictures, file: File, *, err: bool = False) -> None:
     """Write pictures and print where."""
-    print_path(path := result.save(path))
+    print_path(file.write(result.save), err=err)
     _print_note(result)
-    return path
 
 
 def print_scores(result: Table, title: str) -> None:
@@ -84,45 +83,17 @@ def stoppable(
         signal.signal(signal.SIGINT, before)
 
 
-def check_suffix(out: Path | None, *allowed: str) -> None:
-    """Refuse an unsupported file type before any work starts."""
-    from convscope.errors import ArgumentError
-
-    kinds = allowed or (".png", ".npz")
-    if out is not None and out.suffix.lower() not in kinds:
-        msg = f"--out {out} must end in {' or '.join(kinds)}."
-        raise ArgumentError(msg)
-
-
-def check_out(out: Path | None, *allowed: str) -> None:
-    """Refuse an unsupported file type or an unwritable path before any work starts."""
-    from convscope.errors import ArgumentError
-
-    check_suffix(out, *allowed)
-    place = (out or Path("here")).absolute()
-    try:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            place.stat()  # a name that cannot be: too long, or with a NUL
-        folder = next(parent for parent in place.parents if parent.exists())
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        msg = f"{out or place.parent} cannot be written ({why}); choose another path with --out."
-        raise ArgumentError(msg) from None
-
-
-def table(result: Table, out: Path | None, *, as_json: bool, title: str) -> None:
-    """Print a table for people, or as JSON for scripts; write it to `--out`."""
-    from convscope.errors import printable
-
-    if as_json:
+def table(
+    result: Table, file: File | None = None, *, as_json: bool = False, title: str = ""
+) -> None:
+    """Print a table for people, or as JSON for scripts; write it where that is asked."""
+    to_stdout = file is not None and file.path is None
+    if as_json and not to_stdout:
         typer.echo(json.dumps(result.records(), indent=1))
-    else:
+    elif not to_stdout:
         _print(result, title)
-    if out is not None:
-        path = result.save(out)
-        typer.echo(printable(str(path)), err=as_json)
+    if file is not None:
+        print_path(file.write(result.save), err=as_json)
     _print_note(result)
 
 
@@ -153,8 +124,53 @@ def _blocks(share: float, width: int = 30) -> str:
     return "█" * (eighths // 8) + ("▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else "")
 
 
+class Bar:
+    """A progress bar on stderr for work that takes longer than two seconds.
+
+    Library functions take it as `progress`.
+    """
+
+    def __init__(self, what: str) -> None:
+        """Nothing is drawn yet."""
+        from rich.console import Console
+        from rich.progress import Progress as Lines
+
+        console = Console(stderr=True)
+        self._lines = Lines(
+            console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._task = self._lines.add_task(what, total=None)
+        self._patience = threading.Timer(BAR_DELAY, self._lines.start)
+        self._patience.daemon = True
+        if console.is_terminal:  # no bar in a log file
+            self._patience.start()
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        """Report progress."""
+        from rich.markup import escape
+
+        words = escape(message)  # it may name a file
+        self._lines.update(self._task, completed=done, total=total, description=words)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bar away while something is printed."""
+        is_drawn = self._lines.live.is_started
+        if is_drawn:
+            self._lines.stop()
+        yield
+        if is_drawn:
+            self._lines.start()
+
+    def end(self) -> None:
+        """Take the bar away for good."""
+        self._patience.cancel()
+        if self._lines.live.is_started:
+            self._lines.stop()
+
+
 @contextmanager
-def progress(what: str) -> Iterator[Progress]:
+def progress(what: str) -> Iterator[Bar]:
     """A progress bar on stderr for work that takes longer than two seconds.
 
     Args:
@@ -163,21 +179,8 @@ def progress(what: str) -> Iterator[Progress]:
     Yields:
         What a library function takes as `progress`.
     """
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    bar = Bar(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-    task = bar.add_task(what, total=None)
-    patience = threading.Timer(BAR_DELAY, bar.start)
-    patience.daemon = True
-    if console.is_terminal:  # no bar in a log file
-        patience.start()
+    bar = Bar(what)
     try:
-        yield lambda done, total, message: bar.update(
-            task, completed=done, total=total, description=message
-        )
+        yield bar
     finally:
-        patience.cancel()
-        if bar.live.is_started:
-            bar.stop()
+        bar.end()

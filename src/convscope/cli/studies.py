@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convscope.cli import parsers, show
-from convscope.cli.arguments import Json, Seed
+from convscope.cli.arguments import Channels, Device, Json, Layer, Most, Seed
 from convscope.cli.options import NetworkOptions, with_network
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Studies: experiments of many passes, with charts and tables."
 )
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+OutFolder = Annotated[
+    Path, typer.Option("--out", "-o", help="Where to write: the folder of the results.")
+]
 
 
 @app.command()
@@ -31,17 +33,17 @@ def randomization(
             "default: data/imagenette128 in the folder that CONVSCOPE_FIXTURES names.",
         ),
     ] = None,
-    network: Annotated[
+    networks: Annotated[
         parsers.Names | None,
         typer.Option(
-            help="inception (the default), inception-plain, alexnet, mlp3, mlp1; separated by commas.",
+            help="Networks to train: inception (the default), inception-plain, alexnet, mlp3, mlp1; separated by commas.",
             callback=parsers.names,
         ),
     ] = None,
-    inputs: Annotated[
+    datasets: Annotated[
         parsers.Names | None,
         typer.Option(
-            help="Any of true,partly,random-labels,shuffled-pixels,random-pixels,gaussian.",
+            help="What to learn: any of true,partly,random-labels,shuffled-pixels,random-pixels,gaussian.",
             callback=parsers.names,
         ),
     ] = None,
@@ -58,12 +60,12 @@ def randomization(
             "--full", help="All networks, and corruption in steps of a fifth; takes hours."
         ),
     ] = False,
-    count: Annotated[int, typer.Option(help="Photographs for training.")] = 1000,
+    train: Annotated[int, typer.Option(help="Photographs for training.")] = 1000,
     test: Annotated[int, typer.Option(help="Photographs for the test.")] = 500,
     epochs: Annotated[int, typer.Option(help="Maximum number of epochs of a run.")] = 400,
     decay: Annotated[float, typer.Option(help="Weight decay; the paper tries 0.0005.")] = 0.0,
     seed: Seed = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
+    device: Device = None,
     as_json: Json = False,
     out: OutFolder = Path("randomization"),
 ) -> None:
@@ -79,10 +81,10 @@ def randomization(
         result = randomization_study(
             photos or _default_folder("imagenette128"),
             out / "state",
-            networks=list(DESIGNS) if full else network or ["inception"],
-            given=inputs or list(TITLES),
+            networks=list(DESIGNS) if full else networks or ["inception"],
+            given=datasets or list(TITLES),
             corruptions=(0.2, 0.4, 0.6, 0.8) if full else corruption or (0.5,),
-            count=count,
+            count=train,
             held_out=test,
             most=epochs,
             decay=decay,
@@ -110,7 +112,7 @@ def invariance(
             callback=parsers.names,
         ),
     ] = None,
-    classes: Annotated[
+    targets: Annotated[
         parsers.Names | None,
         typer.Option(
             help="The class of each photograph, separated by commas; default: the predicted class.",
@@ -128,7 +130,7 @@ def invariance(
             options.load(),
             photos,
             layers=layers,
-            classes=classes,
+            classes=targets,
             names=_names(photos),
             state=str(out / "state"),
             progress=progress,
@@ -192,16 +194,10 @@ def evolution(
         list[Path],
         typer.Argument(metavar="CHECKPOINTS...", help="Weight files, in order of training."),
     ],
-    photos: Annotated[Path, typer.Option("--photos", help="Folder of photographs to search.")],
-    layer: Annotated[str, typer.Option("--layer", "-l", help="A layer with maps.")] = "stage:1",
-    channels: Annotated[
-        parsers.Integers | None,
-        typer.Option(
-            help="Channels from 0, such as 0-15 or 3,8,21; default: the first six.",
-            callback=parsers.integers,
-        ),
-    ] = None,
-    most: Annotated[int, typer.Option(help="Maximum number of photographs, evenly spaced.")] = 1000,
+    photos: Annotated[Path, typer.Option("--photos", help="Folder of photographs: to search.")],
+    layer: Layer = "stage:1",
+    channels: Channels = None,
+    most: Most = 1000,
     as_json: Json = False,
     out: OutFolder = Path("evolution"),
 ) -> None:

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+import json
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from convscope.cli import parsers, show
-from convscope.cli.arguments import Fit, Json, Layer, Out, Photo, Seed, TableOut
+from convscope.cli.arguments import (
+    TABLES,
+    Channel,
+    Film,
+    Fit,
+    Force,
+    Format,
+    Json,
+    Layer,
+    Out,
+    Photos,
+    Seed,
+    Sheet,
+    TableOut,
+)
+from convscope.cli.naming import slug
 from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.output import Output, file_if_given
+from convscope.cli.photographs import Answer, Batch
 
 if TYPE_CHECKING:
-    from convscope.results import Result
+    from torch import Tensor
+
+    from convscope.network.network import Network
+    from convscope.progress import Progress
+    from convscope.results import Table
 
 FORMS = (".gif", ".mp4", ".png", ".npz")
 
@@ -24,37 +45,49 @@ def layers(
         bool, typer.Option("--all", help="Include blocks, not only single layers.")
     ] = False,
     as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: TableOut = None,
 ) -> None:
     """The table of layers, with the three ways to address them."""
     from convscope.view.table import layer_table
 
-    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
+    file = file_if_given(out, "layers", *TABLES, force=force, form=form)
     with show.progress("loading the network"):
         net = options.load()
         result = layer_table(net, blocks=everything)
-    show.table(result, out, as_json=as_json, title=f"Layers of {net.name}")
+    show.table(result, file, as_json=as_json, title=f"Layers of {net.name}")
 
 
 @with_network
 def predict(
     options: NetworkOptions,
-    photo: Photo,
+    photos: Photos,
     top: Annotated[int, typer.Option(help="How many classes.")] = 5,
     fit: Fit = "crop",
+    sheet: Sheet = None,
     as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: TableOut = None,
 ) -> None:
     """The most probable classes, with bars."""
     from convscope.view.predict import predict as ask
 
-    show.check_suffix(out, ".json", ".csv", ".png", ".npz")
-    with show.progress("running the network"):
-        net = options.load()
-        result = ask(net, net.read(photo, fit=fit), top=top)
-    show.table(result, out, as_json=as_json, title=f"{net.name} on {photo}")
-    if not as_json:
-        typer.echo(result.recipe.scores)
+    def answer(net: Network, pixels: Tensor, _progress: Progress | None) -> Answer:
+        table = ask(net, pixels, top=top)
+        rows = [{k: v for k, v in row.items() if k != "photo"} for row in table.records()]
+        return Answer(table, more={"network": net.name, "predictions": rows})
+
+    def print_table(answer: Answer, photo: str) -> None:
+        table = cast("Table", answer.result)
+        show.table(table, title=f"{answer.more['network']} on {photo}")
+        typer.echo(table.recipe.scores)
+
+    Batch(
+        photos, "predict", Output.if_given(out, *TABLES, force=force, form=form), asks=False,
+        fit=fit, as_json=as_json, sheet=Output.if_given(sheet, force=force), say=print_table,
+    ).run(options, answer)  # fmt: skip
 
 
 @with_network
@@ -71,38 +104,38 @@ def filters(
     scale: Annotated[
         str, typer.Option(help="own or common: scale each tile to its own range, or all to one.")
     ] = "own",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print norm and noise of each filter.")
-    ] = False,
+    as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
-    """The filters of a convolution as a grid."""
-    import json
-
+    """The filters of a convolution as a grid; --json prints norm and noise of each."""
     from convscope.view.filters import filter_table
     from convscope.view.filters import filters as draw
 
-    show.check_suffix(out)
+    output = Output.of(out, force=force, form=form)
+    writes = out is not None or form is not None or not as_json
+    file = output.file(slug(f"filters {layer}")) if writes else None
     with show.progress("loading the network"):
         net = options.load()
         drawn, table = draw(net, layer, inputs=inputs, scale=scale), filter_table(net, layer)
     if as_json:
         typer.echo(json.dumps(table.records(), indent=1))
-    if out is not None or not as_json:
-        typer.echo(str(drawn.save(out or _named("filters", layer))), err=as_json)
+    if file is not None:
+        show.print_path(file.write(drawn.save), err=as_json)
 
 
 @with_network
 def maps(
     options: NetworkOptions,
-    photo: Photo,
+    photos: Photos,
     layer: Layer = "stage:1",
-    channel: Annotated[int | None, typer.Option(help="Only this channel.")] = None,
-    strongest: Annotated[
-        int | None, typer.Option(help="Only this many of the most active channels.")
+    channel: Channel = None,
+    top: Annotated[
+        int | None, typer.Option(help="How many: only the most active channels; default: all.")
     ] = None,
-    through: Annotated[
-        bool, typer.Option("--across-layers", help="Show the channel in every layer.")
+    across: Annotated[
+        bool, typer.Option("--across-layers", help="Across all layers: the channel in every one.")
     ] = False,
     bare: Annotated[
         bool,
@@ -112,34 +145,36 @@ def maps(
         ),
     ] = False,
     fit: Fit = "crop",
+    sheet: Sheet = None,
+    as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
     out: Out = None,
 ) -> None:
     """Activation maps of a layer, or one channel number in every layer."""
     from convscope.errors import ArgumentError
     from convscope.view import maps as view
 
-    show.check_suffix(out)
-    if (through or bare) and channel is None:
+    output = Output.of(out, force=force, form=form)
+    across = across or bare
+    if across and channel is None:
         msg = "--across-layers shows one channel in every layer; pass its number, such as --channel 17."
         raise ArgumentError(msg)
-    result: Result
-    with show.progress("running the network"):
-        net = options.load()
-        pixels = net.read(photo, fit=fit)
-        if (through or bare) and channel is not None:
-            result = (view.convolution_chain if bare else view.channel_across_layers)(
-                net, pixels, channel
-            )
-            name = Path(f"channel-{channel}-{'bare' if bare else 'across-layers'}.png")
-        else:
-            chosen = None if channel is None else [channel]
-            result = view.maps(net, pixels, layer, channels=chosen, strongest=strongest)
-            name = _named("maps", layer)
-    show.print_path(result.save(out or name))
 
+    def answer(net: Network, pixels: Tensor, _progress: Progress | None) -> Answer:
+        if across and channel is not None:
+            chain = view.convolution_chain if bare else view.channel_across_layers
+            return Answer(chain(net, pixels, channel))
+        chosen = None if channel is None else [channel]
+        return Answer(view.maps(net, pixels, layer, channels=chosen, strongest=top))
 
-def _named(what: str, layer: str) -> Path:
-    return Path(f"{what}-{layer.replace(':', '-')}.png")
+    name = f"maps {layer}" if channel is None else f"maps {layer}:{channel}"
+    if across:
+        name = f"channel {channel} {'bare' if bare else 'across-layers'}"
+    Batch(
+        photos, "maps", output, name=name, asks=False, fit=fit, as_json=as_json,
+        sheet=Output.if_given(sheet, force=force),
+    ).run(options, answer)  # fmt: skip
 
 
 def arithmetic(
@@ -186,14 +221,14 @@ def arithmetic(
         bool, typer.Option("--numbers", help="Write example numbers into the cells.")
     ] = False,
     seed: Seed = 0,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="File to write: .gif, .mp4, .png or .npz.")
-    ] = Path("convolution.gif"),
+    form: Format = None,
+    force: Force = False,
+    out: Film = None,
 ) -> None:
     """An animated convolution: which input cells each output cell depends on."""
     from convscope.view.convolution_arithmetic import convolution_arithmetic as animate
 
-    show.check_suffix(out, *FORMS)
+    file = Output.of(out, *FORMS, force=force, form=form).file("convolution")
     film = animate(
         input,
         kernel=kernel,
@@ -203,7 +238,7 @@ def arithmetic(
         numbers=numbers,
         seed=seed,
     )
-    show.print_path(film.save(out))
+    show.print_path(file.write(film.save))
     typer.echo(film.words(), err=True)
 
 

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib.util
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ _HOUSEKEEPING = frozenset(
     | {"system volume information", "thumbnails", "_thumbs"}
 )
 """Folders that systems make; of .hidden ones and those of network drives (@eaDir) see the code."""
+
+_WEB_ADDRESS = re.compile(r"(https?|ftps?|s3|gs)://?", re.IGNORECASE)  # a Path keeps one slash
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,9 @@ def _file(source: Source) -> Path | bytes | None:
         return source
     if not isinstance(source, str | Path):
         return None
+    if _WEB_ADDRESS.match(str(source)):
+        msg = f"{_name(source)} is a web address; download it first, and give the file."
+        raise ImageError(msg)
     if str(source).startswith("sample:"):
         return sample(str(source).removeprefix("sample:"))
     try:
