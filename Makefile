@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: tour app setup setup-dev check test test-all pins clean
 
 tour: setup
-	@$(BIN)/convscope tour $(if $(PHOTO),"$(PHOTO)") --model "$(MODEL)"
+	@$(BIN)/convscope tour $(if $(PHOTO),"$(PHOTO)") --model "$(MODEL)" --force
 
 app: .venv/ready-app
 	@$(BIN)/convscope app --model "$(MODEL)"

@@ -169,3 +169,11 @@ def test_what_are_no_labels_is_said(name, content, said, tmp_path):
 def test_a_set_has_no_order():
     with pytest.raises(LoadError, match=r"must be names in order, or \{number: name\}, not a set"):
         read_labels({"cat", "dog"})
+
+
+def test_names_with_commas_in_one_text(tmp_path):
+    assert ("cat", "dog") == read_labels("cat, dog")
+    names = ",".join(f"class {k}" for k in range(1000))  # too long for the name of a file
+    assert 1000 == len(read_labels(names))
+    (tmp_path / "a,b.txt").write_text("cat\ndog")
+    assert ("cat", "dog") == read_labels(str(tmp_path / "a,b.txt"))

@@ -11,7 +11,9 @@ from convscope.cli import parsers
 
 MAX_SEED = 2**32 - 1  # as randomness.NUMPY_MAX_SEED, which would load torch
 Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=MAX_SEED)]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:1.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="Where to compute: cpu, cuda or cuda:1.")
+]
 Photo = Annotated[
     str,
     typer.Argument(
@@ -79,15 +81,24 @@ OptionalSurvey = Annotated[
     Path | None, typer.Option("--survey", "-s", help="Folder written by 'convscope survey'.")
 ]
 Fit = Annotated[
-    str, typer.Option(help="crop: keep proportions; squash: keep the whole photograph.")
+    str,
+    typer.Option(
+        help="How photographs are fitted: crop keeps proportions, squash the whole photograph."
+    ),
 ]
 Colours = Annotated[
-    str, typer.Option(help="heat, reds, grey, signed, or a colour map of matplotlib.")
+    str,
+    typer.Option(
+        help="Colours of the map: heat, reds, grey, signed, or a colour map of matplotlib."
+    ),
 ]
 
 Steps = Annotated[int | None, typer.Option(help="Steps of the ascent; default: the preset's.")]
 Precision = Annotated[
-    str, typer.Option(help="auto, float32 or bfloat16 (faster on processors that support it).")
+    str,
+    typer.Option(
+        help="Precision: auto, float32 or bfloat16 (faster on processors that support it)."
+    ),
 ]
 TABLES = (".png", ".json", ".csv", ".npz")
 FILMS = (".png", ".npz", ".gif", ".mp4")

@@ -14,6 +14,7 @@ from convscope.cli.arguments import (
     Force,
     Format,
     Json,
+    Layer,
     Out,
     Photo,
     Photos,
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
     from convscope.progress import Progress
 
 Opacity = Annotated[float, typer.Option(help="Opacity of the heat map, 0 to 1.")]
-Half = Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster, less exact.")]
+Half = Annotated[
+    str,
+    typer.Option(
+        "--precision", help="Precision: float32, or bfloat16, which is faster and less exact."
+    ),
+]
 Base = Annotated[str, typer.Option(help="The photograph in colour or grey.")]
 
 
@@ -46,14 +52,15 @@ def cam(
         typer.Option(
             "--layer",
             "-l",
-            help="A layer; several, separated by commas, are fused.",
+            help="Layer: conv:3, stage:5 or a module's name; several, separated by commas, are fused.",
             callback=parsers.name_or_names,
         ),
     ] = None,
     target: Target = None,
-    method: Annotated[str, typer.Option(help="Class activation method.")] = "gradcam",
+    method: Annotated[str, typer.Option(help="Method: see below.")] = "gradcam",
     strip: Annotated[
-        bool, typer.Option("--across-layers", help="One map for every convolution.")
+        bool,
+        typer.Option("--across-layers", help="Across all layers: one map for every convolution."),
     ] = False,
     precision: Half = "float32",
     opacity: Opacity = 0.5,
@@ -103,9 +110,7 @@ def saliency(
     target: Target = None,
     method: Annotated[
         str,
-        typer.Option(
-            help="gradient, inputxgradient, smoothgrad, vargrad, integrated, guided, deconvnet or guidedgradcam."
-        ),
+        typer.Option(help="Method: see below."),
     ] = "gradient",
     samples: Annotated[
         int, typer.Option(help="Noisy copies, or steps of integrated gradients.")
@@ -144,9 +149,9 @@ def saliency(
 def deconv(
     options: NetworkOptions,
     photos: Photos,
-    layer: Annotated[str, typer.Option("--layer", "-l", help="A layer with maps.")] = "conv:3",
+    layer: Layer = "conv:3",
     channel: Channel = None,
-    top: Annotated[int, typer.Option(help="How many of the most active channels.")] = 12,
+    top: Annotated[int, typer.Option(help="How many: of the most active channels.")] = 12,
     only: Annotated[str, typer.Option(help="map: the whole map; max: its strongest cell.")] = "map",
     fit: Fit = "crop",
     sheet: Sheet = None,
@@ -180,12 +185,20 @@ def occlusion(
     photos: Photos,
     target: Target = None,
     window: Annotated[
-        int | None,
-        typer.Option(help="Side of the window in pixels; else a seventh of the photograph's."),
+        parsers.Size | None,
+        typer.Option(
+            help="Size of the window in pixels; default: a seventh of the photograph's.",
+            metavar="N|HxW",
+            callback=parsers.cells,
+        ),
     ] = None,
     stride: Annotated[
-        int | None,
-        typer.Option(help="Distance between windows in pixels; else a quarter of the window."),
+        parsers.Size | None,
+        typer.Option(
+            help="Stride: distance between windows in pixels; default: a quarter of the window.",
+            metavar="N|HxW",
+            callback=parsers.cells,
+        ),
     ] = None,
     fill: Annotated[str, typer.Option(help="grey, black, white, mean, blur or noise.")] = "grey",
     reduce: Annotated[
@@ -297,7 +310,9 @@ def check(
     options: NetworkOptions,
     photo: Photo,
     target: Target = None,
-    method: Annotated[str, typer.Option(help="Any attribution method.")] = "gradcam",
+    method: Annotated[
+        str, typer.Option(help="Method: any of cam and saliency, or occlusion or rise.")
+    ] = "gradcam",
     weights_check: Annotated[
         str, typer.Option("--randomize", help="Also randomise the weights: cascading or single.")
     ] = "",

@@ -31,7 +31,7 @@ class NetworkOptions:
         _option(
             "--model",
             "-m",
-            help="bundled, torchvision:vgg16, timm:resnet18 or package.module:function.",
+            help="The network: bundled, torchvision:vgg16, timm:resnet18 or package.module:function.",
         ),
     ] = "bundled"
     weights: Annotated[
@@ -54,20 +54,20 @@ class NetworkOptions:
         ),
     ] = None
     mean: Annotated[
-        parsers.Floats | None,
+        parsers.FloatsOrName | None,
         _option(
             "--mean",
-            help="Mean of the training pixels in [0, 1].",
-            metavar="R,G,B",
+            help="Mean of the training pixels in [0, 1]; imagenet has its own.",
+            metavar="R,G,B|imagenet",
             callback=parsers.means,
         ),
     ] = None
     std: Annotated[
-        parsers.Floats | None,
+        parsers.FloatsOrName | None,
         _option(
             "--std",
-            help="Standard deviation of the training pixels.",
-            metavar="R,G,B",
+            help="Standard deviation of the training pixels; imagenet has its own.",
+            metavar="R,G,B|imagenet",
             callback=parsers.means,
         ),
     ] = None
@@ -82,7 +82,10 @@ class NetworkOptions:
     ] = None
     labels: Annotated[
         str | None,
-        _option("--labels", help="File of class names: one per line, CSV or JSON; or imagenet."),
+        _option(
+            "--labels",
+            help="Class names: cat,dog, imagenet, or a file with one per line, CSV or JSON.",
+        ),
     ] = None
     output: Annotated[
         parsers.IntegerOrName | None,
@@ -108,7 +111,9 @@ class NetworkOptions:
             "already ends in them) or none.",
         ),
     ] = "auto"
-    device: Annotated[str | None, _option("--device", help="cpu, cuda or cuda:1.")] = None
+    device: Annotated[
+        str | None, _option("--device", help="Where to compute: cpu, cuda or cuda:1.")
+    ] = None
     seed: Annotated[int, _option("--seed", help="Random seed.", min=0, max=MAX_SEED)] = 0
 
     def load(self) -> Network:

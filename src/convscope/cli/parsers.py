@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     Pair = tuple[int, int]
     IntegerOrName = int | str
     NameOrNames = str | list[str]
+    FloatsOrName = tuple[float, ...] | str
     Login = tuple[str, str]
 else:  # typer reads text, and hands the command what the callback made of it
     Integers = Floats = Names = Size = Pair = IntegerOrName = NameOrNames = Login = str
+    FloatsOrName = str
 
+IMAGENET = "imagenet"  # as loading.labels.IMAGENET, which would load torch
 MAX_PIXELS = 16384  # of the side of a picture
 T = TypeVar("T")
 
@@ -73,6 +76,10 @@ def _floats(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
+def _means(text: str) -> tuple[float, ...] | str:
+    return IMAGENET if text.strip().lower() == IMAGENET else _floats(text)
+
+
 def _name(text: str) -> str:
     if not text.strip():
         raise ValueError(text)
@@ -112,7 +119,7 @@ def _login(text: str) -> tuple[str, str]:
 
 
 integers = _parser(_integers, "numbers, as 0-15 or 3,8,21")
-means = _parser(_floats, "one number or three with commas, as 0.485,0.456,0.406")
+means = _parser(_means, "one number, three with commas, as 0.485,0.456,0.406, or imagenet")
 shares = _parser(_floats, "shares with commas, as 0.25,0.5")
 names = _parser(_names, "names with commas")
 name_or_names = _parser(_name_or_names, "one name, or several with commas")

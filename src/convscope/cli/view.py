@@ -63,7 +63,7 @@ def layers(
 def predict(
     options: NetworkOptions,
     photos: Photos,
-    top: Annotated[int, typer.Option(help="How many classes.")] = 5,
+    top: Annotated[int, typer.Option(help="How many: classes.")] = 5,
     fit: Fit = "crop",
     sheet: Sheet = None,
     as_json: Json = False,
@@ -101,9 +101,10 @@ def filters(
             callback=parsers.integer_or_name,
         ),
     ] = "colour",
-    scale: Annotated[
-        str, typer.Option(help="own or common: scale each tile to its own range, or all to one.")
-    ] = "own",
+    common_scale: Annotated[
+        bool,
+        typer.Option("--common-scale", help="Scale all tiles to one range, not each to its own."),
+    ] = False,
     as_json: Json = False,
     form: Format = None,
     force: Force = False,
@@ -118,6 +119,7 @@ def filters(
     file = output.file(slug(f"filters {layer}")) if writes else None
     with show.progress("loading the network"):
         net = options.load()
+        scale = "common" if common_scale else "own"
         drawn, table = draw(net, layer, inputs=inputs, scale=scale), filter_table(net, layer)
     if as_json:
         typer.echo(json.dumps(table.records(), indent=1))
@@ -203,7 +205,7 @@ def arithmetic(
         parsers.Size,
         typer.Option(
             "--stride",
-            help="Stride in cells.",
+            help="Stride: in cells.",
             metavar="N|HxW",
             callback=parsers.cells,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
     """Class names in the order of their numbers; "" for a class without one.
 
     Args:
-        labels: names in order; {number: name} or {name: number}; "imagenet"; or a file: a name a
-            line, where a blank line stands for a class without a name, a CSV file with a column of
+        labels: names in order; "cat,dog"; {number: name} or {name: number}; "imagenet"; or a file: a
+            name a line, where a blank line stands for a class without a name, a CSV file with a column of
             names and perhaps one of numbers, or JSON with a list or a dict of them.
 
     Raises:
@@ -36,6 +37,8 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
     """
     if isinstance(labels, str) and labels.lower() == IMAGENET:
         return imagenet_labels()
+    if isinstance(labels, str) and "," in labels and not os.path.exists(labels):  # noqa: PTH110 - of any text
+        return tuple(name.strip() for name in labels.split(","))
     if isinstance(labels, str | Path):
         return _from_file(Path(labels).expanduser())
     return _in_order(labels, "labels")

@@ -26,14 +26,15 @@ from convscope.loading.bundled import bundled_network
 from convscope.loading.checkpoint import read_state_dict
 from convscope.loading.fit_head import check_classes
 from convscope.loading.from_torchvision import torchvision_network
-from convscope.loading.labels import Labels, misfit, read_labels
+from convscope.loading.labels import IMAGENET, Labels, misfit, read_labels
 from convscope.loading.load_weights import load_weights
 from convscope.loading.model_names import HUBS, explain_unknown
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
 from convscope.objectives.outputs import Selector
 
-ChannelValues = Sequence[float] | float | None
+ChannelValues = Sequence[float] | float | str | None
+_OF_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def load(
@@ -67,13 +68,14 @@ def load(
             the first weight that is left out can be looked at.
         classes: outputs of the head of a network of torchvision or timm; None: as many as the
             weights have.
-        mean: mean of the pixels in [0, 1] in training, one number per channel.
-        std: their standard deviation.
+        mean: mean of the pixels in [0, 1] in training, one number per channel; "imagenet" is (0.485,
+            0.456, 0.406).
+        std: their standard deviation; "imagenet" is (0.229, 0.224, 0.225).
         size: side of its input images, or (height, width). Positions of a vision transformer of
             torchvision or timm are interpolated to it.
         resize: length of the shorter side before the crop.
-        labels: class names in order, {number: name}, {name: number}, "imagenet", or a file: one
-            name per line (a blank line for a class without one), CSV, or JSON with a list or dict.
+        labels: class names in order, "cat,dog", {number: name}, {name: number}, "imagenet", or a
+            file: one name per line (a blank line for a class without one), CSV, or JSON with a list or dict.
         output: which part of the module's output holds the scores: an index, a name, or a function.
         range: the values of black and white in images whose type does not say them, as (0, 4095)
             for counts of 12 bits; see `read`.
@@ -254,7 +256,12 @@ def _normalization(
     return network.normalize
 
 
-def _one_or_three(value: Sequence[float] | float, name: str) -> tuple[float, ...]:
+def _one_or_three(value: Sequence[float] | float | str, name: str) -> tuple[float, ...]:
+    if isinstance(value, str):
+        if value.lower() != IMAGENET:
+            msg = f'{name} must be one number, three, or "imagenet", not {value!r}.'
+            raise ArgumentError(msg)
+        return _OF_IMAGENET[name]
     numbers = (float(value),) if isinstance(value, int | float) else tuple(float(v) for v in value)
     if len(numbers) not in (1, 3):
         msg = f"{name} must be one number or three, not {len(numbers)}."
