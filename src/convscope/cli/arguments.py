@@ -29,14 +29,16 @@ Photos = Annotated[
 ]
 WHERE = "Where to write; - is standard output, and a folder ends in a slash"
 Out = Annotated[
-    str | None, typer.Option("--out", "-o", help=f"{WHERE}: .png, or .npz for raw values.")
+    str | None,
+    typer.Option(
+        "--out", "-o", help=f"{WHERE}: .png, .jpg, .webp, .svg, .pdf, or .npz for raw values."
+    ),
 ]
 TableOut = Annotated[
-    str | None, typer.Option("--out", "-o", help=f"{WHERE}: .png, .json, .csv or .npz.")
+    str | None,
+    typer.Option("--out", "-o", help=f"{WHERE}: a picture as .png or .svg, or .json, .csv, .npz."),
 ]
-Film = Annotated[
-    str | None, typer.Option("--out", "-o", help=f"{WHERE}: .png, .npz, .gif or .mp4.")
-]
+Film = Annotated[str | None, typer.Option("--out", "-o", help=f"{WHERE}: .png, .gif, .mp4, .npz.")]
 Format = Annotated[
     str | None,
     typer.Option(
@@ -83,7 +85,7 @@ OptionalSurvey = Annotated[
 Fit = Annotated[
     str,
     typer.Option(
-        help="How photographs are fitted: crop keeps proportions, squash the whole photograph."
+        help="How photographs are fitted: crop cuts out the centre, squash changes proportions, whole adds grey."
     ),
 ]
 Colours = Annotated[
@@ -100,8 +102,22 @@ Precision = Annotated[
         help="Precision: auto, float32 or bfloat16 (faster on processors that support it)."
     ),
 ]
-TABLES = (".png", ".json", ".csv", ".npz")
-FILMS = (".png", ".npz", ".gif", ".mp4")
+Over = Annotated[
+    str,
+    typer.Option(
+        help="What the map is drawn over: original, the whole photograph, or input, what the network saw."
+    ),
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="Value drawn hottest, for maps to be compared; default: the largest."),
+]
+Caption = Annotated[bool, typer.Option(help="Say above the picture what it shows.")]
+Colourbar = Annotated[bool, typer.Option(help="Draw the scale beside the picture.")]
+Theme = Annotated[str, typer.Option(help="Paper: light or dark.")]
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf", ".npz")
+TABLES = (*PICTURES, ".json", ".csv")
+FILMS = (*PICTURES, ".gif", ".mp4")
 
 
 def refuse_if(*rules: tuple[bool, str]) -> None:

@@ -8,7 +8,9 @@ import typer
 
 from convscope.cli import parsers, show
 from convscope.cli.arguments import (
+    Caption,
     Channel,
+    Colourbar,
     Colours,
     Fit,
     Force,
@@ -16,10 +18,13 @@ from convscope.cli.arguments import (
     Json,
     Layer,
     Out,
+    Over,
     Photo,
     Photos,
+    Scale,
     Sheet,
     Target,
+    Theme,
     refuse_if,
 )
 from convscope.cli.naming import slug, stem_of
@@ -41,6 +46,25 @@ Half = Annotated[
     ),
 ]
 Base = Annotated[str, typer.Option(help="The photograph in colour or grey.")]
+
+
+def drawing_options(*, opacity: float, over: str, theme: str, **more: Any) -> dict[str, Any]:
+    """Options of a picture, checked before any work.
+
+    Raises:
+        ArgumentError: if one is outside its range.
+    """
+    from convscope.render.theme import theme_named
+
+    theme_named(theme)
+    refuse_if(
+        (
+            over not in ("original", "input"),
+            f"--over must be original or input, not {over}.",
+        ),
+        (not 0 <= opacity <= 1, f"--opacity must lie between 0 and 1, not {opacity:g}."),
+    )
+    return {"opacity": opacity, "over": over, "theme": theme, **more}
 
 
 @with_network
@@ -67,6 +91,11 @@ def cam(
     colours: Colours = "heat",
     base: Base = "colour",
     fit: Fit = "crop",
+    over: Over = "original",
+    scale: Scale = None,
+    caption: Caption = True,
+    colourbar: Colourbar = True,
+    theme: Theme = "light",
     sheet: Sheet = None,
     as_json: Json = False,
     form: Format = None,
@@ -77,6 +106,15 @@ def cam(
     from convscope.attribution.cam import cam as explain
     from convscope.attribution.cam import cam_across_layers
 
+    drawing = drawing_options(
+        opacity=opacity,
+        colours=colours,
+        over=over,
+        scale=scale,
+        caption=caption,
+        colourbar=colourbar,
+        theme=theme,
+    )
     output = Output.of(out, force=force, form=form)
     refuse_if(
         (
@@ -91,10 +129,11 @@ def cam(
 
     def answer(net: Network, pixels: Tensor, progress: Progress | None) -> Answer:
         if strip:
-            return Answer(cam_across_layers(net, pixels, target, method=method))
+            strip_of_maps = cam_across_layers(net, pixels, target, method=method)
+            return Answer(strip_of_maps, {"caption": caption, "theme": theme})
         keywords: dict[str, Any] = {"method": method, "layer": layer, "precision": precision}
         heat = explain(net, pixels, target, **keywords, progress=progress)
-        return Answer(heat, heat.picture(opacity=opacity, colours=colours, base=base))
+        return Answer(heat, {**drawing, "base": base})
 
     name = f"{method}-across-layers" if strip else method
     Batch(
@@ -121,6 +160,11 @@ def saliency(
     opacity: Opacity = 1.0,
     colours: Colours = "heat",
     fit: Fit = "crop",
+    over: Over = "original",
+    scale: Scale = None,
+    caption: Caption = True,
+    colourbar: Colourbar = True,
+    theme: Theme = "light",
     sheet: Sheet = None,
     as_json: Json = False,
     form: Format = None,
@@ -130,14 +174,21 @@ def saliency(
     """How much each pixel matters for a class or a channel."""
     from convscope.attribution.pixels import saliency as explain
 
+    drawing = drawing_options(
+        opacity=opacity,
+        colours=colours,
+        over=over,
+        scale=scale,
+        caption=caption,
+        colourbar=colourbar,
+        theme=theme,
+    )
     output = Output.of(out, force=force, form=form)
 
     def answer(net: Network, pixels: Tensor, progress: Progress | None) -> Answer:
         keywords: dict[str, Any] = {"method": method, "samples": samples, "seed": options.seed}
         heat = explain(net, pixels, target, **keywords, progress=progress)
-        if colour:
-            return Answer(heat, heat.projected())
-        return Answer(heat, heat.picture(opacity=opacity, colours=colours))
+        return Answer(heat, {**drawing, "projection": colour})
 
     Batch(
         photos, method, output, target=target, fit=fit, as_json=as_json,
@@ -154,6 +205,8 @@ def deconv(
     top: Annotated[int, typer.Option(help="How many: of the most active channels.")] = 12,
     only: Annotated[str, typer.Option(help="map: the whole map; max: its strongest cell.")] = "map",
     fit: Fit = "crop",
+    caption: Caption = True,
+    theme: Theme = "light",
     sheet: Sheet = None,
     as_json: Json = False,
     form: Format = None,
@@ -164,13 +217,14 @@ def deconv(
     from convscope.attribution.pixels import deconv as project
     from convscope.attribution.pixels import deconv_strongest
 
+    drawing: dict[str, Any] = {"caption": caption, "theme": theme}
     output = Output.of(out, force=force, form=form)
 
     def answer(net: Network, pixels: Tensor, _progress: Progress | None) -> Answer:
         if channel is None:
-            return Answer(deconv_strongest(net, pixels, layer, top=top, only=only))
+            return Answer(deconv_strongest(net, pixels, layer, top=top, only=only), drawing)
         heat = project(net, pixels, f"{layer}:{channel}", only=only)
-        return Answer(heat, heat.projected())
+        return Answer(heat, {**drawing, "projection": True})
 
     name = f"deconv {layer}" if channel is None else f"deconv {layer}:{channel}"
     Batch(
@@ -217,6 +271,11 @@ def occlusion(
     opacity: Opacity = 0.5,
     colours: Colours = "heat",
     fit: Fit = "crop",
+    over: Over = "original",
+    scale: Scale = None,
+    caption: Caption = True,
+    colourbar: Colourbar = True,
+    theme: Theme = "light",
     sheet: Sheet = None,
     as_json: Json = False,
     form: Format = None,
@@ -227,6 +286,15 @@ def occlusion(
     from convscope.attribution.occlusion import occlusion as explain
     from convscope.attribution.occlusion_figures import occlusion_by_class, occlusion_panels
 
+    drawing = drawing_options(
+        opacity=opacity,
+        colours=colours,
+        over=over,
+        scale=scale,
+        caption=caption,
+        colourbar=colourbar,
+        theme=theme,
+    )
     output = Output.of(out, force=force, form=form)
     _check_panels(target, reduce, precision, by_class=by_class, panels=panels)
     keywords: dict[str, Any] = {
@@ -238,13 +306,15 @@ def occlusion(
 
     def answer(net: Network, pixels: Tensor, progress: Progress | None) -> Answer:
         if panels:
-            return Answer(occlusion_panels(net, pixels, target, progress=progress, **keywords))
+            five = occlusion_panels(net, pixels, target, progress=progress, **keywords)
+            return Answer(five, {"caption": caption, "theme": theme})
         if by_class:
             heat = occlusion_by_class(net, pixels, progress=progress, **keywords)
-            return Answer(heat, heat.side_by_side(opacity=opacity, colours=colours, scale=1.0))
+            row = {key: value for key, value in drawing.items() if key != "over"}
+            return Answer(heat, {**row, "scale": 1.0, "together": True})
         more: dict[str, Any] = {"reduce": reduce, "precision": precision, "progress": progress}
         heat = explain(net, pixels, target, **keywords, **more)
-        return Answer(heat, heat.picture(opacity=opacity, colours=colours))
+        return Answer(heat, drawing)
 
     name = "occlusion-panels" if panels else "occlusion-by-class" if by_class else "occlusion"
     Batch(

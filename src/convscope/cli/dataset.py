@@ -169,6 +169,7 @@ def top_patches(
     file = output.file(slug(name))
     with show.progress("loading the network") as progress:
         result, net = open_survey(survey), options.load()
+        save: Save
         if channel is None:
             save = units.layer_sheet(
                 net, result, layer, channels, projections=projections, progress=progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,33 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convscope.network.network import Network
-    from convscope.objectives.activations import Activations
-    from convscope.objectives.objective import Objective
+    from convscope.objectives.explained import Explained
 
 STDIN = "-"
 _LONGEST = 120  # bytes of a photograph's name in that of a file, which has at most 255
-
-
-@dataclass(frozen=True)
-class Explained:
-    """What a picture explains for one photograph.
-
-    Attributes:
-        label: the class by name, or the channel, cell or difference as it is written.
-        class_id: number of the class; None where it is none.
-        score: what the network gives for it.
-        probability: of the class; None where there is none.
-    """
-
-    label: str
-    class_id: int | None
-    score: float
-    probability: float | None
-
-    @property
-    def words(self) -> str:
-        """The label, with the probability where there is one: "church (97%)"."""
-        return self.label if self.probability is None else f"{self.label} ({self.probability:.0%})"
 
 
 def explained(net: Network, pixels: Tensor, target: str | None) -> Explained:
@@ -47,32 +24,15 @@ def explained(net: Network, pixels: Tensor, target: str | None) -> Explained:
 
     A command knows it before its work, because files are named after it.
     """
-    import torch
-
-    from convscope.objectives.activations import OUTPUT
+    from convscope.attribution.explained import explained_by
+    from convscope.network.watch_scores import watch_scores
     from convscope.objectives.makers import as_objective
 
     objective = as_objective(target)
-    layers = (OUTPUT,) if OUTPUT in objective.layers else objective.layers
-    with torch.no_grad():
-        acts = net.activations(pixels, layers)
-        objective = objective.resolve_target(acts)
-        score = float(objective.read(acts)[0])
-        class_id, probability = _class_and_probability(objective, acts)
-    label = objective.label if class_id is None else net.class_label(class_id)
-    return Explained(label, class_id, score, probability)
-
-
-def _class_and_probability(
-    objective: Objective, acts: Activations
-) -> tuple[int | None, float | None]:
-    from convscope.objectives.scores import Scores, resolve_class
-
-    if objective.class_id is None:
-        return None, None
-    class_id, scores = resolve_class(acts, objective.class_id), Scores.of(acts)
-    probable = float(scores.probabilities()[0, class_id]) if scores.has_probabilities else None
-    return class_id, probable
+    with watch_scores(pixels) as watch:
+        score = float(net.score(objective, pixels))
+        what = explained_by(net, objective, watch)[0]
+    return what if what.score is not None else replace(what, score=score)
 
 
 def label_of(net: Network, target: str) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from convscope.cli.arguments import PICTURES
+
 STDOUT = "-"
 Save = Callable[[Path], Path]
 """Writes a result in the form that the path's suffix names."""
@@ -41,7 +43,7 @@ class Output:
         """
         from convscope.errors import ArgumentError
 
-        kinds = kinds or (".png", ".npz")
+        kinds = kinds or PICTURES
         suffix = kinds[0] if form is None else f".{form.lower().removeprefix('.')}"
         if suffix not in kinds:
             msg = f"--format must be {' or '.join(k[1:] for k in kinds)}, not {form!r}."

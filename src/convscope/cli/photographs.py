@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import typer
 
 from convscope.cli import show
 from convscope.cli.arguments import refuse_if
-from convscope.cli.naming import STDIN, Explained, explained, label_of, slug, stems_of
+from convscope.cli.naming import STDIN, explained, label_of, slug, stems_of
 from convscope.cli.output import Output
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convscope.cli.options import NetworkOptions
+    from convscope.images.original import Original
     from convscope.network.network import Network
+    from convscope.objectives.explained import Explained
     from convscope.progress import Progress
     from convscope.results import Result
 
@@ -38,25 +40,37 @@ class Answer:
 
     Attributes:
         result: it.
-        drawn: its picture, where options changed how it is drawn.
+        drawing: options of its picture.
         more: what else its line of JSON holds.
     """
 
     result: Result
-    drawn: Image.Image | None = None
+    drawing: Mapping[str, Any] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
         """Write it."""
-        from convscope.results import save_picture
+        return self.result.save(path, **self.drawing)
 
-        if self.drawn is not None and path.suffix.lower() == ".png":
-            return save_picture(self.drawn, self.result.recipe, path)
-        return self.result.save(path)
+    def thumbnail(self) -> Image.Image:
+        """Its bare picture, small."""
+        from convscope.results import Heatmap
 
-    def picture(self) -> Image.Image:
-        """Draw it."""
-        return self.result.picture() if self.drawn is None else self.drawn
+        bare: dict[str, Any] = {**self.drawing, "caption": False}
+        if isinstance(self.result, Heatmap):
+            bare |= {"colourbar": False}
+            if bare.pop("together", False):
+                return _thumbnail(self.result.side_by_side(**bare))
+            bare["over"] = "input"
+        return _thumbnail(self.result.picture(**bare))
+
+    def over_originals(self, originals: Sequence[Original]) -> Answer:
+        """The same with the photograph before it was resized, over which a map can be drawn."""
+        from convscope.results import Heatmap
+
+        if not isinstance(self.result, Heatmap) or len(self.result) != len(originals):
+            return self
+        return replace(self, result=replace(self.result, originals=originals))
 
 
 @dataclass(frozen=True)
@@ -178,17 +192,19 @@ class Batch:
         Returns:
             Its picture on the contact sheet and the words below, where there is one.
         """
-        pixels = net.read(source_of(photo), fit=self.fit)
+        source = source_of(photo)
+        pixels = net.read(source, fit=self.fit)
         what = explained(net, pixels, self.target) if self.asks else None
         file = self.output and self.output.file(self._named(name, what.label if what else None))
         result = answer(net, pixels, None if several else bar)
+        result = result.over_originals(net.originals(source, fit=self.fit))
         with bar.paused():
             written = file.write(result.save) if file else None
             self._print(photo, result, what, written)
         if self.sheet is None:
             return []
-        words = f"{name}: {what.words}" if what else name
-        return [(_thumbnail(result.picture()), words)]
+        words = f"{name}: {what}" if what else name
+        return [(result.thumbnail(), words)]
 
     def _print(
         self, photo: str, answer: Answer, what: Explained | None, written: Path | None
@@ -294,12 +310,13 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str]) -> I
     import numpy as np
     from PIL import Image, ImageOps
 
-    from convscope.render.grid import PAPER, sheet
+    from convscope.render.grid import sheet
+    from convscope.render.theme import THEMES
 
     side = _SIDE if len(pictures) <= _MANY else _SMALL_SIDE
     cells = [
-        ImageOps.pad(picture, (side, side), Image.Resampling.LANCZOS, color=PAPER)
+        ImageOps.pad(picture, (side, side), Image.Resampling.LANCZOS, color=THEMES["light"].paper)
         for picture in pictures
     ]
     tiles = [np.asarray(cell, dtype=np.float32) / 255 for cell in cells]
-    return sheet(tiles, tile=side, gap=6, captions=captions)
+    return sheet(tiles, tile=side, gap=6, captions=captions, theme="light")

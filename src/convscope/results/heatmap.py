@@ -22,7 +22,7 @@ from convscope.render.colour import Floats, apply_colormap, to_grey, to_uint8
 from convscope.render.figure import Panel, enlarge, enlargement, figure, to_image
 from convscope.render.grid import normalize_tiles, sheet
 from convscope.render.overlay import overlay, unplaced, without_evidence
-from convscope.results.base import Result, encode_with_recipe, to_numpy
+from convscope.results.base import Result, encode_with_recipe, save_picture, to_numpy
 from convscope.results.colour_scale import ColourScale
 from convscope.results.placement_fields import placement_from, plain
 from convscope.results.recipe import Recipe
@@ -138,6 +138,7 @@ class Heatmap(Result):
         base: str = "colour",
         scale: float | None = None,
         clip: float | None = None,
+        projection: bool = False,
         caption: bool = True,
         colourbar: bool = True,
         theme: str = "light",
@@ -153,6 +154,7 @@ class Heatmap(Result):
             base: "colour" or "grey", how the photograph is shown.
             scale: the value drawn hottest; None takes the map's largest, see `colour_scale`.
             clip: share of the pixels within the scale, instead of the method's own.
+            projection: draw what the method gives colour by colour, see `projected`.
             caption: whether method, class, layer and network stand above it.
             colourbar: whether the scale stands beside it.
             theme: "light" or "dark" paper.
@@ -166,7 +168,7 @@ class Heatmap(Result):
             ArgumentError: if an option is outside its range.
             NotApplicableError: if `over` is "original" and the map was made of a tensor.
         """
-        style = _Style(over, opacity, colours, base, scale, clip)
+        style = _Style(over, opacity, colours, base, scale, clip, projection)
         if not caption and not colourbar:
             return self._bare(index, style)
         panel = self._panel(index, style, caption=caption, colourbar=colourbar)
@@ -240,7 +242,8 @@ class Heatmap(Result):
             path: its ending says the form: .png, .jpg, .webp; .svg and .pdf, in which words and
                 bars are vectors; .npz. Of several photographs the files are called `name-0.png`,
                 `name-1.png` and so on.
-            drawing: options of `picture`.
+            drawing: options of `picture`; `together=True` draws all photographs in one file, as
+                `side_by_side` does.
 
         Returns:
             The file, or the first of them.
@@ -249,6 +252,9 @@ class Heatmap(Result):
             ArgumentError: if the ending is another one.
         """
         path = Path(path)
+        if drawing.pop("together", False) and path.suffix.lower() != ".npz":
+            drawn = self.side_by_side(**drawing)
+            return save_picture(drawn, self.recipe, path)
         if len(self) == 1 or path.suffix.lower() == ".npz" or "index" in drawing:
             return super().save(path, **drawing)
         places = [path.with_stem(f"{path.stem}-{i}") for i in range(len(self))]
@@ -278,6 +284,8 @@ class Heatmap(Result):
         return FLAT if style.scale is None and self.is_flat(index) else ""
 
     def _bare(self, index: int, style: _Style) -> Image.Image:
+        if style.projection:
+            return self.projected(index)
         photo, where = self._photograph(index, style)
         pixels = _unit(photo)
         notice = self._notice(index, style)
@@ -290,11 +298,16 @@ class Heatmap(Result):
 
     def _panel(self, index: int, style: _Style, *, caption: bool, colourbar: bool) -> Panel:
         """One map as a panel of a figure, large enough to be read."""
+        title, subtitle = self._words_above(index) if caption else ("", "")
+        if style.projection:
+            drawn = np.asarray(self.projected(index))
+            drawn = enlarge(drawn, enlargement(*drawn.shape[:2]))
+            note = "Grey is zero. " + self.recipe.note if caption else ""
+            return Panel(drawn, title, subtitle, note=note.strip())
         photo, where = self._photograph(index, style)
         times = enlargement(*photo.shape[:2])
         photo = enlarge(photo, times)
         where = (times * where[0], times * where[1], times * where[2], times * where[3])
-        title, subtitle = self._words_above(index) if caption else ("", "")
         notice, bar = self._notice(index, style), None
         if notice:
             drawn = to_uint8(0.6 * to_grey(_unit(photo)))
@@ -534,6 +547,7 @@ class _Style:
     base: str = "colour"
     scale: float | None = None
     clip: float | None = None
+    projection: bool = False
 
 
 def _unit(photo: NDArray[np.uint8]) -> Floats:

@@ -269,7 +269,7 @@ class Strip(Result):
     def words(self) -> str:
         """What is shown and how many."""
         return self.recipe.annotated(
-            f"{self.recipe.method}: {len(self.values)} maps ({self.recipe.network})"
+            f"{self._caption()[0]}: {len(self.values)} maps ({self.recipe.network})"
         )
 
     def __repr__(self) -> str:
