@@ -97,7 +97,7 @@ class OcclusionPanels(Result):
                 zip(rows, titles, notes, bars, strict=True)
             )
         ]
-        return figure(panels, columns=3, theme=drawing.get("theme", "light"))
+        return figure(panels, theme=drawing.get("theme", "light"))
 
     def _draw(self, *_args: Any, theme: str = "light", **_drawing: Any) -> Image.Image:
         side = max(self.photo.shape[-2:])

@@ -27,7 +27,7 @@ from convscope.cli.arguments import (
 )
 from convscope.cli.naming import slug, stem_of
 from convscope.cli.options import NetworkOptions, with_network
-from convscope.cli.output import Output, file_if_given
+from convscope.cli.output import Output, Save, file_if_given
 from convscope.cli.photographs import source_of
 
 PageOut = Annotated[

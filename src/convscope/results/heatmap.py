@@ -232,7 +232,7 @@ class Heatmap(Result):
             heat._panel(i, style, caption=caption, colourbar=colourbar and number == len(places))  # noqa: SLF001
             for number, (heat, i) in enumerate(places, 1)
         ]
-        across = len(panels) if len(panels) < 5 else 3
+        across = min(len(panels), 6)
         return to_image(figure(panels, theme=theme, columns=across))
 
     def save(self, path: str | Path, **drawing: Any) -> Path:
