@@ -11,6 +11,7 @@ from pathlib import Path
 
 from convscope.errors import ArgumentError
 
+_drafts: set[Path] = set()  # of this process, while they are written
 _DRAFT = re.compile(r"\.convscope-[\w.-]+-\d+-[0-9a-f]{16}\.draft")
 
 
@@ -35,6 +36,7 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Pat
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(_draft_name())
+        _drafts.add(draft)
         with draft.open("xb") as file:
             file.write(content)
             if durable:
@@ -49,7 +51,15 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Pat
         if draft is not None:
             with suppress(OSError, ValueError):
                 draft.unlink(missing_ok=True)
+            _drafts.discard(draft)
     return path
+
+
+def remove_drafts() -> None:
+    """Remove what this process has half written, before it ends without another word."""
+    for draft in list(_drafts):
+        with suppress(OSError, ValueError):
+            draft.unlink(missing_ok=True)
 
 
 def cannot_be_written(path: Path, error: Exception) -> str:

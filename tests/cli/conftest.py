@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from convscope.cli import main
+from convscope.cli import run as run_command
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def run(monkeypatch, capsys, tmp_path):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            main()
+            run_command()
         out, err = capsys.readouterr()
         return ended.value.code or 0, out, err
 
@@ -30,7 +30,7 @@ def run_bytes(monkeypatch, capsysbinary, tmp_path):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            main()
+            run_command()
         out, err = capsysbinary.readouterr()
         return ended.value.code or 0, out, err
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.cli import main
+from convscope.cli import run as run_command
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def run(monkeypatch, capsys, tmp_path):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            main()
+            run_command()
         out, err = capsys.readouterr()
         return ended.value.code or 0, out, err
 

@@ -8,13 +8,30 @@ import os
 import sys
 import warnings
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
+
+from convscope.cli import interrupts
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def main() -> None:
+    """The process: run a command, and end it at Ctrl-C wherever it is."""
+    interrupts.watch()
+    try:
+        run()
+    except SystemExit:
+        if (
+            interrupts.pressed()
+        ):  # code that was run by a C extension makes Python end by the signal
+            interrupts.end_at_once(say=False)
+        raise
+
+
+def run() -> None:
     """Run a command; errors are a single sentence (exit code 2), Ctrl-C exits with 130."""
+    interrupts.reset()
     try:
         _prepare_streams()
         try:
@@ -22,13 +39,13 @@ def main() -> None:
         finally:
             sys.stdout.flush()  # while what fails can still be said
     except KeyboardInterrupt:
-        _end("stopped.", 130)
+        _stop()
     except BrokenPipeError:
         _let_go_of_stdout()
         sys.exit(141)
     except Exception as error:
-        if _caused_by_ctrl_c(error):
-            _end("stopped.", 130)
+        if interrupts.pressed() or _caused_by_ctrl_c(error):
+            _stop()
         if (package := _not_imported(error)) is not None:
             _end(f"{package} cannot be imported ({error}); install convscope again.", 2)
         if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
@@ -39,19 +56,29 @@ def main() -> None:
 
 def _run() -> None:
     from convscope.cli.commands import app
+    from convscope.cli.completion import with_whole_words
     from convscope.errors import ConvscopeError, StoppedError
 
     warnings.showwarning = _note
     try:
-        app()
+        with_whole_words(partial(app, prog_name="convscope"))
     except StoppedError as error:
         _end(str(error), 130)
     except ConvscopeError as error:
+        if interrupts.pressed():  # which this made an error of
+            _stop()
         _end(str(error), 2)
     except SystemExit as ended:
-        if ended.code == 130:  # typer's, of a Ctrl-C within a command
-            _end("stopped.", 130)
+        if interrupts.pressed() and not ended.code:
+            sys.exit(130)  # a result so far was kept
+        if ended.code == 130 or interrupts.pressed():  # typer's, of a Ctrl-C within a command
+            _stop()
         raise
+
+
+def _stop() -> NoReturn:
+    interrupts.say_stopped()
+    sys.exit(interrupts.CODE)
 
 
 def _end(sentence: str, code: int) -> NoReturn:

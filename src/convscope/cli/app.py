@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli import parsers, show
+from convscope.cli import interrupts, parsers, show
 from convscope.cli.options import NetworkOptions, with_network
 
 
@@ -41,7 +41,8 @@ def app(
     check_auth(host, login)
     with show.progress("loading the network"):
         net = options.load()
-    launch(net, survey, host=host, port=port, auth=login, ready=_open)
+    with interrupts.finishing():  # pages are let go, and the app's folder is removed
+        launch(net, survey, host=host, port=port, auth=login, ready=_open)
 
 
 def _login(host: str, auth: tuple[str, str] | None) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli import parsers
+from convscope.cli.completion import complete_layers
 
 MAX_SEED = 2**32 - 1  # as randomness.NUMPY_MAX_SEED, which would load torch
 Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=MAX_SEED)]
@@ -52,7 +53,13 @@ Sheet = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Layer = Annotated[
-    str, typer.Option("--layer", "-l", help="Layer: conv:3, stage:5 or a module's name.")
+    str,
+    typer.Option(
+        "--layer",
+        "-l",
+        help="Layer: conv:3, stage:5 or a module's name.",
+        autocompletion=complete_layers,
+    ),
 ]
 Target = Annotated[
     str | None,

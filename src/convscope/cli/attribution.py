@@ -27,6 +27,12 @@ from convscope.cli.arguments import (
     Theme,
     refuse_if,
 )
+from convscope.cli.completion import (
+    complete_cam,
+    complete_layers,
+    complete_methods,
+    complete_saliency,
+)
 from convscope.cli.naming import slug, stem_of
 from convscope.cli.options import NetworkOptions, with_network
 from convscope.cli.output import Output
@@ -78,10 +84,13 @@ def cam(
             "-l",
             help="Layer: conv:3, stage:5 or a module's name; several, separated by commas, are fused.",
             callback=parsers.name_or_names,
+            autocompletion=complete_layers,
         ),
     ] = None,
     target: Target = None,
-    method: Annotated[str, typer.Option(help="Method: see below.")] = "gradcam",
+    method: Annotated[
+        str, typer.Option(help="Method: see below.", autocompletion=complete_cam)
+    ] = "gradcam",
     strip: Annotated[
         bool,
         typer.Option("--across-layers", help="Across all layers: one map for every convolution."),
@@ -149,7 +158,7 @@ def saliency(
     target: Target = None,
     method: Annotated[
         str,
-        typer.Option(help="Method: see below."),
+        typer.Option(help="Method: see below.", autocompletion=complete_saliency),
     ] = "gradient",
     samples: Annotated[
         int, typer.Option(help="Noisy copies, or steps of integrated gradients.")
@@ -381,7 +390,11 @@ def check(
     photo: Photo,
     target: Target = None,
     method: Annotated[
-        str, typer.Option(help="Method: any of cam and saliency, or occlusion or rise.")
+        str,
+        typer.Option(
+            help="Method: any of cam and saliency, or occlusion or rise.",
+            autocompletion=complete_methods,
+        ),
     ] = "gradcam",
     weights_check: Annotated[
         str, typer.Option("--randomize", help="Also randomise the weights: cascading or single.")

@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from convscope.cli import app as serve
-from convscope.cli import attribution, dataset, report, studies, synthesis, view
+from convscope.cli import attribution, dataset, methods, report, studies, synthesis, view
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="A microscope for convolutional networks: see what a network has learnt and why it decides as it does.",
@@ -29,7 +28,11 @@ def _start(
         raise typer.Exit
 
 
+EPILOGS = {
+    attribution.cam: methods.listed(methods.CAM),
+    attribution.saliency: methods.listed(methods.SALIENCY),
+}
 ROOMS = (report, view, attribution, synthesis, dataset, serve)
 for command in (command for room in ROOMS for command in room.COMMANDS):
-    app.command()(command)
+    app.command(epilog=EPILOGS.get(command))(command)
 app.add_typer(studies.app, name="study")

@@ -25,6 +25,7 @@ from convscope.cli.arguments import (
     TableOut,
     refuse_if,
 )
+from convscope.cli.completion import complete_layers
 from convscope.cli.naming import slug, stem_of
 from convscope.cli.options import NetworkOptions, with_network
 from convscope.cli.output import Output, Save, file_if_given
@@ -59,6 +60,7 @@ def survey(
             "--layers",
             "-l",
             help="Layers, separated by commas; conv:1-8 is a range; default: all convolutions.",
+            autocompletion=complete_layers,
         ),
     ] = None,
     top: Annotated[
@@ -189,7 +191,10 @@ def channel_health(
     layer: Annotated[
         str | None,
         typer.Option(
-            "--layer", "-l", help="Layer: conv:3, stage:5 or a module's name; default: a summary."
+            "--layer",
+            "-l",
+            help="Layer: conv:3, stage:5 or a module's name; default: a summary.",
+            autocompletion=complete_layers,
         ),
     ] = None,
     survey: Survey = Path("survey"),
@@ -309,7 +314,10 @@ def linear_probe(
     layers: Annotated[
         str | None,
         typer.Option(
-            "--layers", "-l", help="Layers, separated by commas; conv:1-8 is a range; default: all."
+            "--layers",
+            "-l",
+            help="Layers, separated by commas; conv:1-8 is a range; default: all.",
+            autocompletion=complete_layers,
         ),
     ] = None,
     most: Most = 4000,

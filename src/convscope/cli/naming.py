@@ -47,12 +47,12 @@ def label_of(net: Network, target: str) -> str:
 
 
 def slug(words: str) -> str:
-    """Words as a part of a file's name: letters, digits, dots, and dashes for all else.
+    """Words as a part of a file's name: letters, digits, dots, plus signs, and dashes for all else.
 
     >>> slug("golf ball"), slug("conv:3:88@7,7"), slug("class:4 - class:7")
     ('golf-ball', 'conv-3-88-7-7', 'class-4-class-7')
     """
-    kept = "".join(c if c.isalnum() or c in "._" else " " for c in words)
+    kept = "".join(c if c.isalnum() or c in "._+" else " " for c in words)
     return _shortened("-".join(kept.split())) or "picture"
 
 

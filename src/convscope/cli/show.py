@@ -7,12 +7,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from convscope.cli import interrupts
 from convscope.cli.output import File
 
 if TYPE_CHECKING:
@@ -61,16 +62,27 @@ def stoppable(
 ) -> Iterator[Callable[[], bool]]:
     """Ctrl-C once: finish the step and keep the result so far; twice: stop at once.
 
+    Before the first step there is nothing to keep, so that the first Ctrl-C stops at once.
+
     Yields:
         What a library function takes as `should_stop`.
     """
     pressed: list[int] = []
+    has_begun: list[int] = []
+    steps = ExitStack()
 
     def press(*_: object) -> None:
-        if pressed:
+        interrupts.note()
+        if pressed or not has_begun:
             raise KeyboardInterrupt
         pressed.append(1)
         typer.echo(words, err=True)
+
+    def should_stop() -> bool:
+        if not has_begun:
+            steps.enter_context(interrupts.finishing())
+            has_begun.append(1)
+        return bool(pressed)
 
     try:
         before = signal.signal(signal.SIGINT, press)
@@ -78,7 +90,8 @@ def stoppable(
         yield lambda: False
         return
     try:
-        yield lambda: bool(pressed)
+        with steps:
+            yield should_stop
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -10,6 +10,7 @@ import typer
 
 from convscope.cli import parsers, show
 from convscope.cli.arguments import Channels, Device, Json, Layer, Most, Seed
+from convscope.cli.completion import complete_layers
 from convscope.cli.options import NetworkOptions, with_network
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def invariance(
             "-l",
             help="Layers, separated by commas; default: three stages.",
             callback=parsers.names,
+            autocompletion=complete_layers,
         ),
     ] = None,
     targets: Annotated[
@@ -159,6 +161,7 @@ def correspondence(
             "-l",
             help="Layers, separated by commas; default: every stage.",
             callback=parsers.names,
+            autocompletion=complete_layers,
         ),
     ] = None,
     draws: Annotated[int, typer.Option(help="Random boxes in each photograph.")] = 10,

@@ -25,6 +25,7 @@ from convscope.cli.arguments import (
     Target,
     refuse_if,
 )
+from convscope.cli.completion import complete_layers
 from convscope.cli.naming import slug, stem_of
 from convscope.cli.options import NetworkOptions, with_network
 from convscope.cli.output import File, Output, refuse_existing
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
 def synthesize(
     options: NetworkOptions,
     layer: Annotated[
-        str | None, typer.Option("--layer", "-l", help="Layer: conv:3, stage:5 or a module's name.")
+        str | None,
+        typer.Option(
+            "--layer",
+            "-l",
+            help="Layer: conv:3, stage:5 or a module's name.",
+            autocompletion=complete_layers,
+        ),
     ] = None,
     channel: Channel = None,
     target: Annotated[
@@ -329,6 +336,7 @@ def dream(
             "--layer",
             "-l",
             help="Layer: conv:3, stage:5 or a module's name; default: at two thirds of the depth.",
+            autocompletion=complete_layers,
         ),
     ] = None,
     channel: Channel = None,
@@ -405,6 +413,7 @@ def invert(
             "-l",
             help="Layers, separated by commas; default: six of them.",
             callback=parsers.names,
+            autocompletion=complete_layers,
         ),
     ] = None,
     caricature: Annotated[
