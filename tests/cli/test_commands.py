@@ -1,6 +1,7 @@
 """The command line: results on stdout, all else on stderr, mistakes in one sentence."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -123,8 +124,10 @@ def test_pictures_are_written_here_and_named(run, words, name, tmp_path):
 
 
 def test_tour(run, tmp_path):
-    code, out, _ = run("tour", "sample:flower", "--out", "there")
+    code, out, err = run("tour", "sample:flower", "--out", "there")
     assert (0, "there/index.html") == (code, out.strip())
+    assert "1 of 8: prediction" == err.splitlines()[0]  # each chapter is announced
+    assert [str(k) for k in range(1, 9)] == re.findall("^([0-9]) of 8: ", err, re.MULTILINE)
     assert "flower.jpg" in (tmp_path / "there" / "index.html").read_text()
 
 

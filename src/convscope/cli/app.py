@@ -34,8 +34,9 @@ def app(
     ] = None,
 ) -> None:
     """Open the microscope in the browser."""
-    from convscope.app import launch
-    from convscope.app.serve import check_auth
+    with show.progress("loading the app"):
+        from convscope.app import launch
+        from convscope.app.serve import check_auth
 
     login = _login(host, auth)
     check_auth(host, login)

@@ -44,7 +44,7 @@ def tour(
     check_writable(page_path)
     refuse_existing(page_path, force=force)
     name = "photograph.jpg" if photo == STDIN else photo_name(photo)
-    with show.progress("loading the network") as progress:
+    with show.progress("loading the network", lines=True) as progress:
         seen = None if survey is None else open_survey(survey)
         net = options.load()
         page = write(net, source_of(photo), target, name=name, survey=seen, progress=progress)

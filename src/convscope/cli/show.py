@@ -143,8 +143,8 @@ class Bar:
     Library functions take it as `progress`.
     """
 
-    def __init__(self, what: str) -> None:
-        """Nothing is drawn yet."""
+    def __init__(self, what: str, *, lines: bool = False) -> None:
+        """Nothing is drawn yet; with `lines`, where there is no terminal, each step is printed."""
         from rich.console import Console
         from rich.progress import Progress as Lines
 
@@ -155,6 +155,7 @@ class Bar:
         self._task = self._lines.add_task(what, total=None)
         self._patience = threading.Timer(BAR_DELAY, self._lines.start)
         self._patience.daemon = True
+        self._prints = lines and not console.is_terminal
         if console.is_terminal:  # no bar in a log file
             self._patience.start()
 
@@ -164,6 +165,8 @@ class Bar:
 
         words = escape(message)  # it may name a file
         self._lines.update(self._task, completed=done, total=total, description=words)
+        if self._prints and done < total:
+            typer.echo(f"{done + 1} of {total}: {message}", err=True)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -183,16 +186,17 @@ class Bar:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Bar]:
+def progress(what: str, *, lines: bool = False) -> Iterator[Bar]:
     """A progress bar on stderr for work that takes longer than two seconds.
 
     Args:
         what: what is being done, until a report says it better.
+        lines: where there is no terminal for a bar, print a line for each step.
 
     Yields:
         What a library function takes as `progress`.
     """
-    bar = Bar(what)
+    bar = Bar(what, lines=lines)
     try:
         yield bar
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -84,15 +85,14 @@ def tour(
         ("what drives the channels", lambda: deconv_chapter(net, pixels)),
         ("pictures made for its channels", lambda: synthesis_chapter(net, pixels)),
         (
-            "its channels in other photographs",
-            lambda: top_patches_chapter(net, pixels, survey) if survey else None,
-        ),
-        (
             "where the evidence is",
             lambda: evidence_chapter(net, pixels, shown, predictions, answer, target),
         ),
         ("other methods", lambda: other_methods_chapter(net, pixels, shown, answer)),
     ]
+    if survey:
+        patches = partial(top_patches_chapter, net, pixels, survey)
+        parts.insert(-2, ("its channels in other photographs", patches))
     chapters: list[Chapter] = []
     reporter = Reporter(len(parts), "done", progress)
     for _, make in reporter.each(parts, lambda part: part[0]):
