@@ -83,11 +83,11 @@ def test_it_runs_the_tour_in_a_clean_environment(wheel, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    told = {"cwd": outside, "env": clean, "capture_output": True, "text": True, "check": True}
+    told = {"cwd": outside, "env": clean, "capture_output": True, "text": True}
     where = "import convscope; print(convscope.__file__, convscope.__version__)"
-    file, version = subprocess.run([scripts / "python", "-c", where], **told).stdout.split()
+    file, version = subprocess.run([scripts / "python", "-c", where], check=True, **told).stdout.split()
     assert Path(file).is_relative_to(scripts.parent)
     assert wheel.name.startswith(f"convscope-{version}-")
-    found = subprocess.run([scripts / "convscope", "tour"], **told)
+    found = subprocess.run([scripts / "convscope", "tour"], check=True, **told)
     assert "tour/index.html" == found.stdout.strip()
     assert "church" in (outside / "tour" / "index.html").read_text(encoding="utf-8")
