@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from convscope.atomic_write import is_draft, write_atomically
+from convscope.atomic_write import is_draft, remove_drafts, write_atomically
 from convscope.errors import ArgumentError
 
 
@@ -55,3 +55,14 @@ def test_a_killed_process_leaves_what_was_there_and_a_draft(tmp_path):
     subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     assert b"before" == path.read_bytes()
     assert [True] == [is_draft(p) for p in tmp_path.iterdir() if p != path]
+
+
+def test_drafts_of_a_process_that_is_about_to_end_are_removed(tmp_path, monkeypatch):
+    def stop(_descriptor):
+        assert [path for path in tmp_path.iterdir() if is_draft(path)]
+        remove_drafts()
+        assert [] == list(tmp_path.iterdir())
+
+    monkeypatch.setattr("os.fsync", stop)
+    with pytest.raises(ArgumentError):
+        write_atomically(tmp_path / "a.png", b"half")

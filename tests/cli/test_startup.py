@@ -40,13 +40,14 @@ def test_a_torch_that_cannot_be_imported(tmp_path, raises, words):
     said(2, f"torch cannot be imported ({words}); install convscope again.", done)
 
 
+@pytest.mark.parametrize("command", ["predict sample:china", "synthesize --target church"])
 @pytest.mark.parametrize("module", ["typer.py", "torch.py"])
-def test_ctrl_c_while_packages_are_imported(tmp_path, module):
+def test_ctrl_c_while_packages_are_imported(tmp_path, module, command):
     # A shell lets its background jobs ignore Ctrl-C; a person's command does not.
     heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"
     stop = "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
     code = f"import os, signal, time; {heed}; {stop}"
-    done = started(["predict", "sample:china"], folder=tmp_path, before=(module, code))
+    done = started(command.split(), folder=tmp_path, before=(module, code))
     said(130, "stopped.", done)
 
 
@@ -88,3 +89,56 @@ def test_output_that_lacks_characters(encoding):
     done = started(["predict", "sample:china"], PYTHONIOENCODING=encoding)
     assert (0, "") == (done.returncode, done.stderr)
     assert "\\u2588" in done.stdout
+
+
+HEED = """
+import ctypes, hashlib, os, signal, time
+def press(): os.kill(os.getpid(), signal.SIGINT)
+"""
+STUBBORN = {
+    "an import that swallows it": """
+        while True:
+            try:
+                press(); time.sleep(60)
+            except KeyboardInterrupt:
+                pass
+    """,
+    "a long call into C": """
+        press(); hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+    """,
+    "a destructor, from which nothing can be raised": """
+        class Last:
+            def __del__(self):
+                press(); time.sleep(60)
+        Last()
+        time.sleep(600)
+    """,
+    "code that C runs, after which Python ends by the signal": """
+        run = ctypes.pythonapi.PyRun_String
+        run.restype = ctypes.py_object
+        run.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.py_object, ctypes.py_object]
+        run(b"press(); time.sleep(60)", 257, globals(), globals())
+    """,
+    "an import that makes an error of it": """
+        try:
+            press(); time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+        raise ImportError("no array interface")
+    """,
+}
+
+
+@pytest.mark.parametrize("way", STUBBORN)
+def test_ctrl_c_that_the_main_thread_does_not_hear(tmp_path, way):
+    """It ends by itself, for none of these would within ten minutes."""
+    code = HEED + textwrap.dedent(STUBBORN[way])
+    # A shell lets its background jobs ignore Ctrl-C; a person's command does not.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    )
+    said(
+        130,
+        "stopped.",
+        started(["predict", "sample:china"], folder=tmp_path, before=("torch.py", code)),
+    )

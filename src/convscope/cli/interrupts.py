@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-GRACE = 1.5  # seconds
+GRACE = 1.0  # seconds
 CODE = 130
 
 
