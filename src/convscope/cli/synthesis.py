@@ -429,11 +429,11 @@ def invert(
     from convscope.errors import ArgumentError
     from convscope.synthesis import invert as inverse
 
-    name = f"{stem_of(photo)}-{'caricature' if caricature else 'inverted'}"
-    file = Output.of(out, *FILMS, force=force, form=form).file(name)
     if caricature and (layers is None or len(layers) != 1):
         msg = "--caricature needs exactly one layer, such as --layers conv:5."
         raise ArgumentError(msg)
+    name = f"{stem_of(photo)}-{'caricature' if caricature else 'inverted'}"
+    file = Output.of(out, *FILMS, force=force, form=form).file(name)
     with show.stoppable() as should_stop, show.progress("loading the network") as progress:
         net = options.load()
         pixels = net.read(source_of(photo))
