@@ -241,3 +241,19 @@ def test_names_of_files_are_names_everywhere():
     assert "conv-3-88-7-7" == slug("conv:3:88@7,7")
     assert "picture" == slug("../..".replace(".", "/"))
     assert len(stems_of(["ä" * 300 + ".jpg"])[0].encode()) <= 120
+
+
+def test_names_that_stand_for_values(run, tmp_path):
+    source = "from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    (tmp_path / "mine_by_names.py").write_text(source)
+    words = ["--model", "mine_by_names:make", "--size", "32", "--labels", "cat,dog"]
+    named = ["--mean", "imagenet", "--std", "imagenet", "--target", "dog", "--layer", "conv:1"]
+    code, out, err = run("cam", "sample:china", *words, *named, "--json")
+    assert (0, "", "dog", 1) == (code, err, json.loads(out)["label"], json.loads(out)["class"])
+    net = convscope.load("mine_by_names:make", size=32, mean="imagenet", std="imagenet")
+    assert (0.485, 0.456, 0.406) == net.normalize.mean
+    assert (0.229, 0.224, 0.225) == net.normalize.std
+    code, _, err = run("predict", "sample:china", *words, "--mean", "mine")
+    assert (2, True) == (code, "or imagenet, not 'mine'" in err)
+    with pytest.raises(convscope.ConvscopeError, match='or "imagenet"'):
+        convscope.load("mine_by_names:make", mean="mine", std="imagenet")
