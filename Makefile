@@ -38,17 +38,17 @@ setup-dev: .venv/ready-dev
 	@touch $@
 
 .venv/ready: .venv/uv pins.txt pyproject.toml
-	@echo "Installing convscope into .venv: DOWNLOAD GB to download, DISK GB on disk, most of it PyTorch" >&2
+	@echo "Installing convscope into .venv: 3 GB to download, 6 GB on disk, most of it PyTorch" >&2
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --constraints pins.txt --editable .
 	@touch $@
 
 .venv/ready-app: .venv/ready
-	@echo "Installing the packages of the app into .venv: APPDISK MB" >&2
+	@echo "Installing what the app needs into .venv: 50 MB to download, 150 MB on disk" >&2
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --constraints pins.txt --editable '.[app]'
 	@touch $@
 
 .venv/ready-dev: .venv/ready
-	@echo "Installing the development tools into .venv: DEVDISK" >&2
+	@echo "Installing the development tools into .venv: 250 MB to download, 900 MB on disk" >&2
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --constraints pins.txt --group dev --editable .
 	@touch $@
 

@@ -61,6 +61,22 @@ def clean_environment(folder, wheel):
     return folder / "bin"
 
 
+@pytest.mark.parametrize(
+    ("target", "stages"),
+    [
+        ("tour", ["Making .venv", "Installing convscope into .venv: 3 GB", "Explaining a photo"]),
+        ("app", ["Making .venv", "Installing convscope", "Installing what the app", "Starting"]),
+    ],
+)
+def test_make_says_what_it_does(target, stages):
+    command = ["make", "--dry-run", "--always-make", "--no-print-directory", target]
+    lines = subprocess.check_output(command, cwd=ROOT, text=True).splitlines()
+    said = [line.removeprefix('echo "') for line in lines if line.startswith('echo "')]
+    assert len(stages) == len(said)
+    assert all(line.startswith(stage) for line, stage in zip(said, stages, strict=True))
+    assert not any("--quiet" in line for line in lines if "uv pip" in line)
+
+
 def test_the_wheel_has_every_file_of_the_package(wheel):
     source = Path(convscope.__file__).parent
     files = (path for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc")
@@ -83,11 +99,13 @@ def test_it_runs_the_tour_in_a_clean_environment(wheel, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    told = {"cwd": outside, "env": clean, "capture_output": True, "text": True}
+
+    def output(*command):
+        return subprocess.check_output(command, cwd=outside, env=clean, text=True)
+
     where = "import convscope; print(convscope.__file__, convscope.__version__)"
-    file, version = subprocess.run([scripts / "python", "-c", where], check=True, **told).stdout.split()
+    file, version = output(scripts / "python", "-c", where).split()
     assert Path(file).is_relative_to(scripts.parent)
     assert wheel.name.startswith(f"convscope-{version}-")
-    found = subprocess.run([scripts / "convscope", "tour"], check=True, **told)
-    assert "tour/index.html" == found.stdout.strip()
+    assert "tour/index.html" == output(scripts / "convscope", "tour").strip()
     assert "church" in (outside / "tour" / "index.html").read_text(encoding="utf-8")
