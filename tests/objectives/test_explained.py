@@ -21,7 +21,9 @@ def test_labels_scores_and_probabilities_are_the_networks(net, images):
         )
 
 
-@pytest.mark.parametrize("method", [*(m for m in CAMS if m not in (*GRADIENT_FREE, "cam")), *SALIENCIES])
+@pytest.mark.parametrize(
+    "method", [*(m for m in CAMS if m not in (*GRADIENT_FREE, "cam")), *SALIENCIES]
+)
 def test_every_method_names_the_same(net, images, method):
     run = convscope.cam if method in CAMS else convscope.saliency
     options = {} if method in CAMS else {"samples": 2}
