@@ -293,6 +293,12 @@ class _Inspector(_Capture):
         return value
 
 
+def function_name(func: Any) -> str:
+    """The name of a torch function; of what reads an attribute, as `x.mT`, that of the attribute."""
+    name: str = getattr(func, "__name__", "")
+    return getattr(func.__self__, "__name__", name) if name == "__get__" else name
+
+
 def function_kind(func: Any) -> str | None:
     """Name the kind: "act" for relu, relu_, silu and so on, "pool" for a pooling, else None."""
     return FUNCTION_KINDS.get(getattr(func, "__name__", ""))

@@ -16,7 +16,7 @@ in place, and where a network took its tokens out of order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ MOVES = frozenset(
         *("flatten", "unflatten", "__getitem__", "select", "narrow", "squeeze", "unsqueeze"),
         *("roll", "flip", "chunk", "split", "unbind", "tensor_split", "expand", "expand_as"),
         *("repeat", "contiguous", "clone", "view_as", "reshape_as", "index_select", "rearrange"),
+        *("T", "mT", "H", "mH", "adjoint"),
     )
 )
 """Functions that only move elements about."""
@@ -41,8 +42,11 @@ _TO_ANOTHER_GRID = frozenset(
         *("conv2d", "conv_transpose2d", "max_pool2d", "max_pool2d_with_indices", "avg_pool2d"),
         *("lp_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate", "upsample"),
         *("pixel_shuffle", "pixel_unshuffle", "pad", "fractional_max_pool2d"),
+        *("deform_conv2d", "max_unpool2d"),
     )
 )
+_FROM_ELSEWHERE = frozenset(("sort", "take_along_dim", "gather"))
+"""Functions whose result holds values from elsewhere along an axis, which are not followed."""
 MIXING = frozenset(
     (
         *("matmul", "bmm", "__matmul__", "baddbmm", "einsum", "scaled_dot_product_attention"),
@@ -60,10 +64,12 @@ class Cells:
     Attributes:
         ids: of the value's shape; row times `width` plus column, or -1.
         width: of the grid that is counted.
+        was_moved: whether that grid's own rows and columns are not those of the picture, in its order.
     """
 
     ids: Tensor
     width: int
+    was_moved: bool = False
 
     @classmethod
     def of_map(cls, value: Tensor, dim_order: str = "NCHW") -> Cells:
@@ -91,6 +97,15 @@ class Cells:
         return _is_grid(plane[rows][:, columns], self.width)
 
     @property
+    def is_moved(self) -> bool:
+        """Whether rows and columns of a map lie otherwise than the picture's, as after a transpose."""
+        plane = self.plane("NCHW") if self.is_map("NCHW") else self.plane("NHWC")
+        if self.was_moved or plane is None or not self.layout:
+            return self.was_moved
+        rows, columns = (plane >= 0).any(1), (plane >= 0).any(0)
+        return not _is_ordered(plane[rows][:, columns], self.width)
+
+    @property
     def is_space_to_depth(self) -> bool:
         """Whether each channel of (N, C, h, w) has rows and columns of cells of its own, in step.
 
@@ -111,7 +126,7 @@ class Cells:
         ids = torch.full(base.shape, -1, dtype=torch.int32)
         offset = view.storage_offset() - base.storage_offset()
         ids.as_strided(view.shape, view.stride(), offset).copy_(self.ids)
-        return Cells(ids, self.width)
+        return replace(self, ids=ids)
 
     @property
     def layout(self) -> Layout | None:
@@ -175,7 +190,7 @@ class Cells:
         first = self.ids.narrow(last, 0, 1)
         if len(first.unique()) != first.numel():
             return None
-        return Cells(first.expand(self.ids.shape), self.width)
+        return replace(self, ids=first.expand(self.ids.shape))
 
     def resized(self, shape: torch.Size) -> Cells | None:
         """The same for a result that differs along axes on which the cell does not change."""
@@ -189,7 +204,7 @@ class Cells:
                 if not self.is_constant(dim):
                     return None
                 ids = ids.narrow(dim, 0, 1)
-        return Cells(ids.expand(shape), self.width)
+        return replace(self, ids=ids.expand(shape))
 
 
 def cells_after(
@@ -212,10 +227,10 @@ def cells_after(
     """
     inputs = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
     known = [cells for cells in map(cells_of, inputs) if cells is not None]
-    if not known:
+    if not known or _takes_from_elsewhere(name, args, kwargs, known[0]):
         return [None] * len(results)
     if name in MOVES:
-        return _moved(func, args, kwargs, cells_of, results, known[0].width)
+        return _moved(func, args, kwargs, cells_of, results, known[0])
     if name in ("cat", "concat", "concatenate", "stack"):
         return _joined(func, args, kwargs, cells_of, results, known)
     if name in _TO_ANOTHER_GRID:
@@ -227,6 +242,14 @@ def cells_after(
             return [None] * len(results)
         known = [first]
     return [_first(cells.resized(value.shape) for cells in known) for value in results]
+
+
+def _takes_from_elsewhere(name: str, args: Any, kwargs: Any, cells: Cells) -> bool:
+    """Whether elements of the result are of other cells than those in their place were."""
+    if name not in _FROM_ELSEWHERE:  # of a spectrum `_Tracer` finds the map again
+        return name.startswith("fft_")
+    dims = [value for value in (*args, *kwargs.values()) if type(value) is int]
+    return not dims or not all(cells.is_constant(dim) for dim in dims)
 
 
 def _first(candidates: Any) -> Cells | None:
@@ -244,12 +267,12 @@ def _on_another_grid(cells: Cells, value: Tensor) -> Cells | None:
         grid = value.shape[2:] if dim_order == "NCHW" else value.shape[1:3]
         is_map = cells.is_map(dim_order) or (has_blocks and dim_order == "NCHW")
         if is_map and grid.numel() > 1:
-            return Cells.of_map(value, dim_order)
+            return replace(Cells.of_map(value, dim_order), was_moved=cells.is_moved)
     return None
 
 
 def _moved(
-    func: Any, args: Any, kwargs: Any, cells_of: Any, results: list[Tensor], width: int
+    func: Any, args: Any, kwargs: Any, cells_of: Any, results: list[Tensor], before: Cells
 ) -> list[Cells | None]:
     """The function, done to the numbers."""
 
@@ -257,6 +280,8 @@ def _moved(
         cells = cells_of(value) if isinstance(value, Tensor) else None
         return value if cells is None else cells.ids
 
+    if args and isinstance(args[0], Tensor) and cells_of(args[0]) is None:
+        return [None] * len(results)  # another argument, as of `view_as`, has cells
     try:
         moved = func(*(numbers(arg) for arg in args), **{k: numbers(v) for k, v in kwargs.items()})
     except (RuntimeError, TypeError, IndexError, ValueError):
@@ -264,7 +289,7 @@ def _moved(
     ids = [value for value in pytree.tree_leaves(moved) if isinstance(value, Tensor)]
     if [value.shape for value in ids] != [value.shape for value in results]:
         return [None] * len(results)
-    return [Cells(value, width) for value in ids]
+    return [replace(before, ids=value) for value in ids]
 
 
 def _joined(
@@ -289,7 +314,7 @@ def _joined(
         return outside.expand(value.shape) if cells is None else cells.ids
 
     args, kwargs = pytree.tree_map(numbers, (args, kwargs))
-    return [Cells(func(*args, **kwargs), known[0].width)]
+    return [replace(known[0], ids=func(*args, **kwargs))]
 
 
 def _is_grid(plane: Tensor, width: int) -> bool:

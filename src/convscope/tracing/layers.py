@@ -260,7 +260,8 @@ class Layers(Sequence[LayerInfo]):
         """Where the cells of a layer's map lie on a picture of the network's own size.
 
         Values whose layout is not followed, as tokens, lie on the grid of the convolutions that
-        have as many cells, if all of these agree. None where it is unknown.
+        have as many cells, if all of these agree and rows and columns were not moved. None where it
+        is unknown.
         """
         row = self.find(address)
         field, layout = self._fields[row.name], self._layout(row)
@@ -270,6 +271,9 @@ class Layers(Sequence[LayerInfo]):
         if local is not None and local.grid == layout[1]:
             return local if local.is_known else None
         if local is not None and not local.is_known:
+            return None
+        number = self._values[row.name]
+        if number is not None and self._graph[number].is_moved:
             return None
         on_grid = [self._fields[conv.name] for conv in self.convs if conv.shape[1:] == layout[1]]
         places = [f.local.everywhere() for f in on_grid if f and f.local and f.local.is_known]

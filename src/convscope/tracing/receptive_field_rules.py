@@ -22,17 +22,23 @@ _GLOBAL_FUNCTIONS = frozenset(
         *("multi_head_attention_forward", "interpolate", "upsample", "conv_transpose2d", "flatten"),
         *("roll", "pixel_shuffle", "pixel_unshuffle", "grid_sample", "lp_pool2d"),
         *("flip", "fliplr", "flipud", "rot90", "reflection_pad2d", "replication_pad2d"),
+        *("deform_conv2d", "max_unpool2d"),
     )
 )
-# After these no cell lies where it lay.
-_SHUFFLING_FUNCTIONS = frozenset(("grid_sample", "rot90", "gather", "index_select"))
+# After these no cell lies where it lay; of those with a number it is their argument that names the
+# axis along which they take values from elsewhere.
+_SHUFFLING_FUNCTIONS = {"grid_sample": None, "rot90": None, "gather": 1, "index_select": 1} | {
+    "take_along_dim": 2,
+    "sort": 1,
+}
 
 # These mix the values along some axes, which are the last that they name.
 _REDUCTIONS = frozenset(
     (
         *("mean", "sum", "amax", "amin", "max", "min", "prod", "std", "var", "std_mean"),
         *("var_mean", "norm", "linalg_vector_norm", "logsumexp", "median", "nanmean", "nansum"),
-        *("softmax", "log_softmax", "normalize", "cumsum", "sort", "quantile", "aminmax"),
+        *("softmax", "log_softmax", "normalize", "cumsum", "cumprod", "cummax", "cummin"),
+        *("logcumsumexp", "quantile", "nanquantile", "aminmax", "nanmedian", "kthvalue", "mode"),
     )
 )
 
@@ -42,10 +48,11 @@ _NCHW_FUNCTIONS = frozenset(
         *("conv2d", "conv_transpose2d", "batch_norm", "group_norm", "instance_norm", "dropout2d"),
         *("max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "interpolate"),
         *("adaptive_avg_pool2d", "adaptive_max_pool2d", "pixel_shuffle", "pixel_unshuffle"),
+        *("deform_conv2d", "max_unpool2d"),
     )
 )
 _RESHAPING_FUNCTIONS = frozenset(
-    ("view", "reshape", "flatten", "unflatten", "transpose", "movedim", "swapaxes")
+    ("view", "reshape", "flatten", "unflatten", "transpose", "movedim", "swapaxes", "mT", "mH")
 )
 NORMS = "norms see all"
 POOLING = "global pooling sees all"
@@ -129,7 +136,12 @@ def receptive_field_after(
         axes = rule(before.y, before.x, call) if call.follows_the_map() else None
         y, x = axes or (None, None)
         return ReceptiveField(y, x, grid, local, before.whole)
-    mixes = name in _GLOBAL_FUNCTIONS or (name in _REDUCTIONS and input_order is None)
+    mixes = name in _GLOBAL_FUNCTIONS or _shuffles(name, call)
+    mixes = (
+        mixes
+        or _swaps_rows_and_columns(name, call)
+        or (name in _REDUCTIONS and input_order is None)
+    )
     if rule is not None or mixes:
         return ReceptiveField(None, None, grid, local, before.whole)
     # Other functions work cell by cell. One that changes the grid, as `cat` along the rows,
@@ -171,6 +183,8 @@ def _local_after(
     What no rule knows keeps the place as long as the grid is the same; values that are no maps, as
     tokens and windows, keep it too, for they may become one again.
     """
+    if local is not None and _shuffles(name, call):
+        return Placement(LOST, LOST, call.grid if call.order else local.grid)
     if local is None or _reduces_space(name, call) or _swaps_rows_and_columns(name, call):
         return None
     if call.order is None and name not in _NCHW_FUNCTIONS:  # tokens, windows and the like
@@ -183,18 +197,40 @@ def _local_after(
 
 def _by_rule(rule: _Rule, call: _CallArguments, local: Placement) -> Placement:
     axes = rule(local.y, local.x, call) or (LOST, LOST)
-    return Placement(*axes, call.grid if call.is_map() else local.grid, local.sees_all)
+    sees_all = local.sees_all or rule is _deformable_convolution
+    return Placement(*axes, call.grid if call.is_map() else local.grid, sees_all)
 
 
 def _without_rule(
     name: str, call: _CallArguments, local: Placement, dim_order: str | None
 ) -> Placement | None:
-    if name in _SHUFFLING_FUNCTIONS:
-        return Placement(LOST, LOST, call.grid)
     if dim_order in ("NCHW", "NHWC") and call.grid != local.grid:
         return None
     mixes = name in _GLOBAL_FUNCTIONS or _mixes_along_a_row(name, call)
     return local.everywhere() if mixes else local
+
+
+def _shuffles(name: str, call: _CallArguments) -> bool:
+    """Whether rows or columns of the result hold values from other places of the picture.
+
+    A spectrum has its frequencies there. Of tokens it is not known which axis they lie along.
+    """
+    if name.startswith("fft_"):
+        return True
+    if name not in _SHUFFLING_FUNCTIONS:
+        return False
+    position, value = _SHUFFLING_FUNCTIONS[name], call.get(0, "input", None)
+    if position is None:
+        return True
+    if call.order is None:
+        return isinstance(value, Tensor) and value.dim() <= 3
+    dim = call.get(position, "dim", -1 if name == "sort" else None)
+    return not isinstance(dim, int) or dim % call.dim in (call.rows, call.rows + 1)
+
+
+def is_inverse_transform(name: str) -> bool:
+    """Whether a function makes values again of their spectrum."""
+    return name.startswith("fft_i") and not name.endswith("shift")
 
 
 def _is_norm_over_space(name: str, call: _CallArguments) -> bool:
@@ -222,7 +258,7 @@ def _reduces_space(name: str, call: _CallArguments) -> bool:
     other = call.get(1, "other", None)
     if name not in _REDUCTIONS or isinstance(other, Tensor):  # the larger of two maps
         return False
-    position = 2 if name in ("norm", "linalg_vector_norm", "normalize", "quantile") else 1
+    position = 2 if name in _SECOND_BEFORE_DIM else 1
     dims = call.get(position, "dim", call.kwargs.get("axis", _DEFAULT_DIMS.get(name)))
     if isinstance(dims, bool) or dims is None:
         return True
@@ -231,6 +267,9 @@ def _reduces_space(name: str, call: _CallArguments) -> bool:
 
 
 _DEFAULT_DIMS = {"normalize": 1}
+_SECOND_BEFORE_DIM = frozenset(
+    ("norm", "linalg_vector_norm", "normalize", "quantile", "nanquantile", "kthvalue")
+)
 
 
 def _mixes_along_a_row(name: str, call: _CallArguments) -> bool:
@@ -241,6 +280,8 @@ def _mixes_along_a_row(name: str, call: _CallArguments) -> bool:
 def _swaps_rows_and_columns(name: str, call: _CallArguments) -> bool:
     if call.order is None:
         return False
+    if name in ("mT", "mH"):
+        return call.rows + 2 == call.dim
     if name == "permute":
         dims = call.get(1, "dims", ())
         dims = list(dims if isinstance(dims, tuple | list) else call.args[1:])
@@ -436,6 +477,18 @@ def _transposed_convolution(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
     return axes[0], axes[1]
 
 
+def _deformable_convolution(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
+    """Its cells lie where those of a plain one do; what they see depends on the picture."""
+    weight, stride, padding, dilation = (
+        call.args[1],
+        call.args[5:7],
+        call.args[7:9],
+        call.args[9:11],
+    )
+    kernel = (int(weight.shape[-2]), int(weight.shape[-1]))
+    return _sliding_window(y, x, kernel, stride, padding, dilation)
+
+
 def _pixel_shuffle(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
     step = call.before[0] / call.grid[0]
     return y.sample((step - 1) / 2, step, 0.5), x.sample((step - 1) / 2, step, 0.5)
@@ -493,6 +546,8 @@ _PLACING_RULES: dict[str, _Rule] = {
     "pad": _padded_grid,
     "interpolate": _resampling,
     "conv_transpose2d": _transposed_convolution,
+    "deform_conv2d": _deformable_convolution,
+    "max_unpool2d": _pixel_shuffle,
     "pixel_shuffle": _pixel_shuffle,
     "pixel_unshuffle": _pixel_unshuffle,
     "lp_pool2d": _mean_pooling,

@@ -31,6 +31,7 @@ from convscope.tracing.capture import (
     ValueLocation,
     first_tensor,
     function_kind,
+    function_name,
     trace_calls,
 )
 from convscope.tracing.cells import Cells, cells_after
@@ -48,6 +49,7 @@ from convscope.tracing.receptive_field_rules import (
     dim_order_after,
     field_on_canvas,
     grid_of,
+    is_inverse_transform,
     receptive_field_after,
 )
 from convscope.tracing.value_graph import Key, ValueGraph, is_differentiable
@@ -68,6 +70,8 @@ _CONSTANTS = frozenset(
     )
 )
 
+# These take the shape or the type of their second argument and nothing of its values.
+_LIKE_ANOTHER = frozenset(("view_as", "reshape_as", "expand_as", "type_as"))
 _CHANGES_IN_PLACE = frozenset(("__setitem__", "copy_"))
 BATCH_NOT_FIRST = "batch not first"  # the dim_order of a value whose first axis is not the batch
 
@@ -211,6 +215,7 @@ class _Tracer:
             Key, Stage
         ] = {}  # values that a norm or activation may still complete
         self.pieces: dict[int, tuple[Coordinates, ReceptiveField]] = {}
+        self.transformed: list[Tensor] = []  # whose spectra were taken
         self.counts: dict[Any, int] = {}
         self.position = 0
 
@@ -237,8 +242,9 @@ class _Tracer:
         if kind:  # of weights too, as `capture` counts them
             self._count(kind)
         self._record_values(func, args, kwargs, result)
-        name, args = _unpacked(getattr(func, "__name__", ""), args)
-        inputs = [value for value in _tensors(args) if id(value) in self.fields]
+        name, args = _unpacked(function_name(func), args)
+        sources = args[:1] if name in _LIKE_ANOTHER else args
+        inputs = [value for value in _tensors(sources) if id(value) in self.fields]
         results = _tensors([result])
         if name in ("copy_", "__setitem__"):
             self._on_write(name, args)
@@ -264,13 +270,22 @@ class _Tracer:
                 name, args, kwargs, source_field, grid, own_order, input_order
             )
             self._know(value, field, own_order)
-        if name in REARRANGING_FUNCTIONS and isinstance(result, Tensor):
+        if isinstance(result, Tensor):
+            self._find_map_again(func, name, args, kwargs, inputs, result)
+        if isinstance(result, Tensor) or kind == "pool":
+            self._record_result(func, name, inputs, results[0])
+
+    def _find_map_again(
+        self, func: Any, name: str, args: Any, kwargs: Any, inputs: list[Tensor], result: Tensor
+    ) -> None:
+        """Follow pieces of maps and spectra until they are a map again."""
+        if name.startswith("fft_"):
+            self._on_fourier(name, args, result)
+        if name in REARRANGING_FUNCTIONS:
             self._on_rearrangement(func, args, kwargs, result)
-        if name in CELLWISE_FUNCTIONS and isinstance(result, Tensor):
+        if name in CELLWISE_FUNCTIONS:
             alike = [v for v in inputs if id(v) in self.pieces and v.shape == result.shape]
             self.pieces |= {id(result): self.pieces[id(value)] for value in alike[:1]}
-        if isinstance(result, Tensor) or function_kind(func) == "pool":
-            self._record_result(func, name, inputs, results[0])
 
     def _note_unloaded(self, args: Any, kwargs: Any, result: Any) -> None:
         """Note the first use of a weight that was not loaded; of its values, not its shape or dtype."""
@@ -285,6 +300,23 @@ class _Tracer:
     def _know(self, value: Tensor, field: ReceptiveField, dim_order: str | None) -> None:
         self.alive.append(value)
         self.fields[id(value)], self.dim_orders[id(value)] = field, dim_order
+
+    def _on_fourier(self, name: str, args: Any, result: Tensor) -> None:
+        """A map whose spectrum was taken, and put back where it lay."""
+        if not is_inverse_transform(name):
+            if isinstance(args[0], Tensor) and id(args[0]) in self.fields:
+                self.transformed.append(args[0])
+            return
+        source = self._transformed_like(result)
+        local = source is not None and self.fields[id(source)].local
+        if source is not None and local:
+            whole = ReceptiveField(None, None, local.grid, local.everywhere())
+            self._know(result, whole, self.dim_orders[id(source)])
+
+    def _transformed_like(self, result: Tensor) -> Tensor | None:
+        """The last value of a result's shape whose spectrum was taken."""
+        alike = [one for one in self.transformed if one.shape == result.shape]
+        return alike[-1] if alike else None
 
     def _on_rearrangement(self, func: Any, args: Any, kwargs: Any, result: Tensor) -> None:
         """Find a map again that was cut into pieces and put together otherwise."""
@@ -323,7 +355,7 @@ class _Tracer:
             self._know(canvas, known.hull(field) if known else field, order)
 
     def _record_values(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        name, sources = getattr(func, "__name__", ""), _tensors([args, kwargs])
+        name, sources = function_name(func), _tensors([args, kwargs])
         changed = args[0] if name in _CHANGES_IN_PLACE and args else None
         results = [changed] if isinstance(changed, Tensor) else _tensors([result])
         self.results.update(map(id, results))
@@ -335,6 +367,9 @@ class _Tracer:
             cells: list[Cells | None] = [self._cells_written(changed, sources[1:])]
         else:
             cells = cells_after(func, name, args, kwargs, self.graph.cells_of, results)
+        if is_inverse_transform(name):
+            source = self._transformed_like(results[0])
+            cells = [None if source is None else self.graph.cells_of(source)]
         for value, known in zip(results, cells, strict=True):
             keys = [_key(one, value) for one in sources]
             self._extend_graph(name, keys, value, known)

@@ -25,6 +25,7 @@ class Value:
         has_cells: whether the cell of each of its elements is known.
         is_outside: whether none of them belongs to a cell, as of a class token.
         is_reordered: whether it holds each cell as a token, but not row by row.
+        is_moved: whether its rows and columns lie otherwise than the picture's, as after a transpose.
     """
 
     function: str
@@ -33,6 +34,7 @@ class Value:
     has_cells: bool
     is_outside: bool
     is_reordered: bool
+    is_moved: bool
 
 
 class ValueGraph:
@@ -87,6 +89,7 @@ class ValueGraph:
             cells is not None,
             cells is not None and cells.is_outside,
             cells is not None and cells.is_reordered,
+            cells is not None and cells.is_moved,
         )
         self._cells[id(value)] = cells
         key = (id(value), value._version)
