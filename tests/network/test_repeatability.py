@@ -446,3 +446,38 @@ def test_variants_of_a_layer_run_one_by_one():
         )
     torch.testing.assert_close(partial.scores(variants), expected)
     torch.testing.assert_close(scores_in(partial.run(variants)["output"]), expected)
+
+
+class EarlyExit(nn.Module):
+    """Leaves early with the whole batch where one picture is bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+        self.early, self.late = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        first = self.first(x).relu()
+        if x.mean((1, 2, 3)).max() > 0.9:
+            return self.early(first.mean((2, 3)))
+        return self.late(self.second(first).relu().mean((2, 3)))
+
+
+def test_where_python_decides_by_values_every_photograph_runs_alone():
+    module = EarlyExit().eval()
+    pixels = torch.stack([torch.full((3, 24, 24), 0.2), torch.full((3, 24, 24), 0.95)])
+    net = convscope.load(module, size=24, mean=0, std=1)
+    alone = [module(one).detach()[0, 1] for one in pixels.split(1)]
+    assert torch.allclose(net.score(1, pixels), torch.stack(alone))
+    assert "reads values of the photograph" in net.repeatability_note
+
+
+def test_a_check_of_the_pictures_is_no_decision():
+    class Checks(EarlyExit):
+        def forward(self, x):
+            if torch.isnan(x).any() or x.shape[0] > 99:
+                raise ValueError
+            return self.late(self.second(self.first(x)).mean((2, 3)))
+
+    net = convscope.load(Checks(), size=24, mean=0, std=1)
+    assert net.repeatability.is_ordinary

@@ -23,6 +23,7 @@ from torch import Tensor
 from convscope.errors import NotApplicableError
 from convscope.network.module import preferred_memory_format
 from convscope.network.module_state import ModuleState, Slot, preserved
+from convscope.network.value_reads import ValueReads
 from convscope.objectives.outputs import Detections
 from convscope.randomness import generator_states, seeded_generators
 
@@ -43,6 +44,7 @@ class Repeatability:
         depends_on_past: whether the next answer would be another otherwise.
         alone: one photograph at a time.
         mixes: whether the images of a batch change each other's answers.
+        decides: whether Python code of the network reads values that come from the picture.
         scatter: by how much answers vary all the same, relative to their size.
     """
 
@@ -51,6 +53,7 @@ class Repeatability:
     depends_on_past: bool = False
     alone: bool = False
     mixes: bool = False
+    decides: bool = False
     scatter: float = 0.0
 
     @property
@@ -85,6 +88,11 @@ class Repeatability:
                 f"What {name} answers for a photograph depends on the others in its batch, as with "
                 "batch norm without running statistics and dynamic quantization; every photograph "
                 "ran alone."
+            )
+        if self.decides:
+            sentences.append(
+                f"{name} reads values of the photograph, as to choose a way by them; every photograph "
+                "ran alone, and the table of layers is that of a grey picture."
             )
         if self.scatter:
             by = f" by about {self.scatter:.1%}" if self.scatter < INFINITY else ""
@@ -130,20 +138,24 @@ class _WatchedRun:
 
     Attributes:
         draws: whether it has drawn any.
+        decides: whether it has read values that come from the picture; see `ValueReads`.
         answers: its scores of the latest pass by the number and the format of images.
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self.draws = run, False
+        self.run, self.draws, self.decides = run, False, False
         self.answers: dict[tuple[int, bool], Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         with seeded_generators(x.device):
             before = generator_states(x.device)
+            reads = ValueReads(x)
             try:
-                scores = self.run(x)
+                with reads:
+                    scores = self.run(x)
             finally:
                 self.draws |= generator_states(x.device) != before
+                self.decides |= reads.found
         self.answers[_key(x)] = scores
         return scores
 
@@ -166,12 +178,14 @@ def _examine(run: _WatchedRun, images: Tensor, state: ModuleState) -> Repeatabil
     changed = state.changed()
     if single is None:  # no scores to compare
         slots = tuple(slot for slot in changed if slot.is_registered)
-        return Repeatability(run.draws, slots, alone=run.draws)
+        alone = run.draws or run.decides
+        return Repeatability(run.draws, slots, alone=alone, decides=run.decides)
     row = None if pair is None else _first_row(pair, single)
     is_same = row is not None and _same(row, single, BATCH_ROUNDING)
-    if is_same and not changed and not run.draws:
+    if is_same and not (changed or run.draws or run.decides):
         return Repeatability()
-    needs = Repeatability(draws=run.draws, alone=run.draws or pair is None)
+    alone = run.draws or run.decides or pair is None
+    needs = Repeatability(draws=run.draws, alone=alone, decides=run.decides)
     if changed:
         needs = _with_state(needs, run, images, state)
     needs = replace(needs, scatter=_scatter(needs, run, images))

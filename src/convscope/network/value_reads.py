@@ -1,0 +1,65 @@
+"""Whether a network reads the values of its picture in Python, as to choose a way by them.
+
+`if score.max() > 0.9: return early` decides for a whole batch. Beside every pass through torch's functions
+goes the knowledge which tensors come from the picture:
+
+    a = body(x)          from the picture
+    m = a.max() > 0.9    from the picture
+    if m: ...            read: Python goes one way for all images
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+_READS = frozenset(
+    (
+        *("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy"),
+        *("is_nonzero", "equal", "allclose"),
+    )
+)
+# What a check of the picture reads, which chooses no way.
+_CHECKS = frozenset(("isnan", "isinf", "isfinite"))
+_WRITES = frozenset(("__setitem__", "copy_"))
+
+
+class ValueReads(TorchFunctionMode):
+    """Watches the pass that is run while it is entered.
+
+    Attributes:
+        found: whether values that come from the picture were read.
+    """
+
+    def __init__(self, picture: Tensor) -> None:
+        """Take the input of the pass."""
+        super().__init__()
+        self.found = False
+        self._from_picture = WeakIdKeyDictionary({picture: True})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function, and note what its result comes from."""
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        comes_from = any(one in self._from_picture for one in _tensors((*args, *kwargs.values())))
+        result = func(*args, **kwargs)
+        if comes_from and name in _READS:
+            self.found = True
+        elif comes_from and name not in _CHECKS:
+            written = args[:1] if name in _WRITES else ()
+            for value in _tensors((result, *written)):
+                self._from_picture[value] = True
+        return result
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())
