@@ -118,3 +118,23 @@ def test_words_that_only_look_like_a_size(key):
     net = convscope.Network(Refusing(KeyError(key)), name="mine", input_size=(24, 24))
     with pytest.raises(NotApplicableError, match="mine fails in its own forward pass .KeyError: "):
         _ = net.layers
+
+
+def test_forward_in_inference_mode_is_said_to_be_so():
+    class Inference(Refusing):
+        @torch.inference_mode()
+        def forward(self, x):
+            return super().forward(x)
+
+    net = convscope.Network(Inference(), input_size=(24, 24))
+    with pytest.raises(
+        NotApplicableError, match=r"inference_mode\(\), whose values cannot be watched"
+    ):
+        _ = net.layers
+
+
+def test_a_part_that_is_torchscript_is_named():
+    module = Refusing()
+    module.conv = torch.jit.script(module.conv)
+    with pytest.raises(NotApplicableError, match="conv is a TorchScript module"):
+        convscope.load(module, size=24, mean=0, std=1)

@@ -40,6 +40,15 @@ def unwrap(module: Any) -> nn.Module:
         raise NotApplicableError(msg)
     while (inner := _wrapped(module)) is not None:
         module = inner
+    scripted = [
+        name for name, one in module.named_modules() if isinstance(one, torch.jit.ScriptModule)
+    ]
+    if scripted:
+        msg = (
+            f"{scripted[0]} is a TorchScript module and cannot be looked into; give the network with "
+            "the Python module it was made from."
+        )
+        raise NotApplicableError(msg)
     if any(weight.is_inference() for weight in _weights(module) if not is_lazy(weight)):
         msg = "This network was built under torch.inference_mode(), so its weights cannot have gradients; build or load it outside, or under torch.no_grad()."
         raise NotApplicableError(msg)

@@ -83,6 +83,11 @@ def _sentence(
             "passes fixed values for the rest."
         )
     reason = _reason(error)
+    if "nference tensors" in words:
+        return (
+            f"{name} runs in torch.inference_mode(), whose values cannot be watched ({reason}{place}); "
+            "take it out of forward, or write torch.no_grad() instead."
+        )
     numbers = set(re.findall(r"\d+", words))
     names_size = bool(_OF_SIZE.search(words)) or not numbers.isdisjoint((str(height), str(width)))
     if names_size and isinstance(error, RuntimeError | ValueError | AssertionError):
