@@ -133,6 +133,7 @@ def test_forward_in_inference_mode_is_said_to_be_so():
         _ = net.layers
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
 def test_a_part_that_is_torchscript_is_named():
     module = Refusing()
     module.conv = torch.jit.script(module.conv)
