@@ -33,10 +33,12 @@ def test_predictions(net, client):
     library = convscope.predict(net, "sample:china").records()
     line = json.loads(CliRunner().invoke(commands, ["predict", "sample:china", "--json"]).stdout)
     _, (page,) = call(client, "predict", "sample:china", 5)
-    assert library == [{"photo": 0, **row} for row in line["predictions"]]
-    assert [row["class"] for row in library] == [row["class"] for row in page]
-    scores = [[row["score"] for row in rows] for rows in (library, page)]
-    np.testing.assert_allclose(*scores, rtol=1e-5)
+    command = line["predictions"]
+    for key in ("class", "label"):
+        assert 1 == len({tuple(row[key] for row in rows) for rows in (library, command, page)})
+    first, *others = ([row["score"] for row in rows] for rows in (library, command, page))
+    for scores in others:  # another network may have measured another memory format
+        np.testing.assert_allclose(first, scores, rtol=1e-4)
 
 
 def test_heat_maps(net, client, tmp_path):
@@ -46,12 +48,14 @@ def test_heat_maps(net, client, tmp_path):
         commands, ["cam", "sample:china", "--target", "class:church", "--out", str(out)]
     )
     _, (page,) = call(client, "cam", "sample:china", "class:church", "gradcam")
-    np.testing.assert_allclose(library, np.load(out)["values"][0], rtol=1e-5)
-    np.testing.assert_allclose(library, page["values"], atol=1e-6)
+    tolerance = 1e-5 * np.abs(library).max()  # another memory format rounds otherwise
+    np.testing.assert_allclose(library, np.load(out)["values"][0], atol=tolerance)
+    np.testing.assert_allclose(library, page["values"], atol=tolerance)
 
 
 def test_activation_maps(net, client):
     library = convscope.maps(net, "sample:china", "stage:3", strongest=4)
     _, (page,) = call(client, "maps", "sample:china", "stage:3", 4)
     assert library.captions == [str(k) for k in page["channels"]]
-    np.testing.assert_allclose(library.values[0].numpy(), page["values"], atol=1e-6)
+    values = library.values[0].numpy()
+    np.testing.assert_allclose(values, page["values"], atol=1e-5 * values.max())

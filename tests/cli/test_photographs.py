@@ -202,7 +202,10 @@ def test_out_to_standard_output_is_the_file_alone(run_bytes, words, starts, tmp_
             ("cam", "sample:china", "--out", "-", "--json"),
             "--json and --out - both write to standard output",
         ),
-        (("cam", "sample:china", "--format", "tiff"), "--format must be png or npz, not 'tiff'."),
+        (
+            ("cam", "sample:china", "--format", "tiff"),
+            "--format must be png, jpg, jpeg, webp, svg, pdf or npz, not 'tiff'.",
+        ),
         (
             ("cam", "sample:china", "--out", "a.png", "--format", "npz"),
             "--out a.png and --format npz name different kinds",

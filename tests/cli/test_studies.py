@@ -139,7 +139,7 @@ def test_evolution(run, folder, tmp_path):
     [
         (["arithmetic", "--kernel", "9"], "The kernel reaches over 9x9 cells"),
         (["arithmetic", "--stride", "two"], "--stride must be a number, as 3, or rows x columns, as 3x5, not 'two'."),
-        (["arithmetic", "--out", "conv.bmp"], "--out conv.bmp must end in .gif or .mp4 or .png or .npz."),
+        (["arithmetic", "--out", "conv.bmp"], "--out conv.bmp must end in .gif, .mp4, .png or .npz."),
         (["study", "randomization"], "Pass a folder with one subfolder of photographs per class"),
         (["study", "randomization", "none"], "none must hold a folder of photographs"),
         (["study", "randomization", "photos", "--networks", "vgg"], "There is no network 'vgg' in this study"),

@@ -1,5 +1,7 @@
 """What is nothing but rounding is no evidence; tiny numbers of a network of tiny scores are."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -27,6 +29,11 @@ def network(module, name="net", side=SIDE):
 
 def photographs(count=1, side=SIDE):
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def without_shares(heat):
+    """Its words without the probability, which depends on the scale of the scores."""
+    return re.sub(r"\([^()]* %\)", "", heat.words())
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -138,7 +145,7 @@ def test_a_network_of_tiny_scores_keeps_its_map_and_words(method, scale):
         convscope.cam(plain(s), photographs(2), 1, method=method, layer=layer) for s in (1, scale)
     )
     if method != "gradcam++":  # its weights are no multiple of the gradient
-        assert large.words() == tiny.words()
+        assert without_shares(large) == without_shares(tiny)
         share = tiny.values / tiny.values.abs().amax()
         torch.testing.assert_close(
             share, large.values / large.values.abs().amax(), rtol=1e-4, atol=1e-5
@@ -152,7 +159,7 @@ def test_pixels_of_a_network_of_tiny_scores(method):
     large, tiny = (
         convscope.saliency(plain(s), photographs(), 1, method=method, samples=3) for s in (1, 1e-12)
     )
-    assert large.words() == tiny.words()
+    assert without_shares(large) == without_shares(tiny)
     assert tiny.has_evidence()
 
 
@@ -162,7 +169,7 @@ def test_masks_of_a_network_of_tiny_scores(method):
     large, tiny = (
         method(plain(s), photographs(), convscope.logit(1), **options) for s in (1, 1e-12)
     )
-    assert large.words() == tiny.words()
+    assert without_shares(large) == without_shares(tiny)
     assert tiny.has_evidence()
 
 

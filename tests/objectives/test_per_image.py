@@ -140,7 +140,7 @@ def test_the_map_of_one_photograph_names_its_own_target_alone(net, images, name)
         "deconv": convscope.deconv,
     }[name](net, images, TARGETS)
     for i, target in enumerate(TARGETS):
-        assert f"{name} map for class:{target} (" in heat[i].words()
+        assert f" for {net.class_label(target)} (" in heat[i].words()
     assert ["class:3", "class:0"] == heat[1:].recipe.parameters["captions"]
 
 

@@ -74,7 +74,7 @@ def test_the_page_says_what_the_network_says(bundled, page):
 def test_the_target_asked_for_is_explained(bundled):
     chapter = tour(bundled, "sample:flower", "class:tench").chapters[-2]
     assert "For tench, as you asked" == chapter.figures[1].title
-    assert "class:tench" in chapter.figures[1].alt
+    assert "tench" in chapter.figures[1].alt
 
 
 def test_a_mistake_writes_nothing(bundled):

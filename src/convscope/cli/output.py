@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,12 @@ from convscope.cli.arguments import PICTURES
 STDOUT = "-"
 Save = Callable[[Path], Path]
 """Writes a result in the form that the path's suffix names."""
+
+
+def _either(words: Sequence[str]) -> str:
+    """Words as a choice: "png, jpg or npz"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,13 @@ class Output:
         kinds = kinds or PICTURES
         suffix = kinds[0] if form is None else f".{form.lower().removeprefix('.')}"
         if suffix not in kinds:
-            msg = f"--format must be {' or '.join(k[1:] for k in kinds)}, not {form!r}."
+            msg = f"--format must be {_either([k[1:] for k in kinds])}, not {form!r}."
             raise ArgumentError(msg)
         result = cls(out, kinds, force, suffix)
         if result.is_file:
             own = Path(out or "").suffix.lower()
             if own not in kinds:
-                msg = f"--out {out} must end in {' or '.join(kinds)}."
+                msg = f"--out {out} must end in {_either(kinds)}."
                 raise ArgumentError(msg)
             if form is not None and own != suffix:
                 msg = (

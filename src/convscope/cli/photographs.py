@@ -203,7 +203,7 @@ class Batch:
             self._print(photo, result, what, written)
         if self.sheet is None:
             return []
-        words = f"{name}: {what}" if what else name
+        words = f"{what} · {name}" if what else name
         return [(result.thumbnail(), words)]
 
     def _print(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convscope.objectives.activations import OUTPUT, Activations
 from convscope.objectives.makers import ClassScore, Complement
-from convscope.objectives.objective import Objective, Scaled
+from convscope.objectives.objective import Objective, Scaled, finite_values
 from convscope.objectives.outputs import Detections
 from convscope.objectives.scores import Scores, resolve_class
 
@@ -98,7 +98,7 @@ def _explain_one(objective: Objective, row: Tensor | None, like: Activations) ->
     scores = Scores.in_output(acts[OUTPUT], 1, like.probabilities)
     if scores is None:
         return Explained(objective.label)
-    score = float(objective.read(acts))
+    score = float(finite_values(objective, acts))
     class_id, is_absence = _class_of(objective, scores, acts)
     if class_id is None:
         return Explained(objective.label, score=score)
