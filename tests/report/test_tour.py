@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import convscope
+from convscope.checks.deletion_insertion import DeletionInsertion
+from convscope.report.evidence_chapter import evidence_chapter
 from convscope.report.tour import tour
 from tests.conftest import assert_untouched, state_of
 
@@ -54,7 +56,7 @@ def test_heat_lies_where_the_library_draws_it(bundled, page):
     heat = convscope.cam(bundled, "sample:china", "class:church")
     [chapter] = [c for c in page.chapters if c.anchor == "evidence"]
     for picture in (
-        chapter.figures[0].picture,
+        chapter.figures[1].picture,
         heat.picture(opacity=1.0, caption=False, colourbar=False),
     ):
         light = np.asarray(picture.convert("L"), dtype=float)
@@ -73,8 +75,44 @@ def test_the_page_says_what_the_network_says(bundled, page):
 
 def test_the_target_asked_for_is_explained(bundled):
     chapter = tour(bundled, "sample:flower", "class:tench").chapters[-2]
-    assert "For tench, as you asked" == chapter.figures[1].title
-    assert "tench" in chapter.figures[1].alt
+    assert "Grad-CAM for tench, as you asked" == chapter.figures[2].title
+    assert "tench" in chapter.figures[2].alt
+
+
+def test_the_first_map_of_the_sample_photograph_passes_its_check(bundled, page):
+    [chapter] = [c for c in page.chapters if c.anchor == "evidence"]
+    assert "Occlusion for church, the first choice" == chapter.figures[0].title
+    assert chapter.figures[0].shows.startswith("Passed the check: ")
+    heat = convscope.occlusion(bundled, "sample:china", "class:church")
+    curves = convscope.deletion_insertion(bundled, heat, convscope.probability("church"))
+    assert curves.holds
+    assert curves.sentence("church") in chapter.figures[0].trust
+
+
+def test_a_map_that_fails_its_check_is_called_so_at_the_top_and_beside_the_picture(page):
+    [chapter] = [c for c in page.chapters if c.anchor == "evidence"]
+    words = "For this photograph, occlusion for church passed; Grad-CAM for church failed; "
+    assert words in chapter.intro
+    assert "Grad-CAM for gas pump could not be checked." in chapter.intro
+    assert chapter.figures[1].shows.startswith("Failed the check: ")
+    assert " no more than covering the same pattern in " in chapter.figures[1].trust
+    assert "the check" not in chapter.figures[2].shows
+    assert chapter.figures[2].trust.startswith("Not checked: ")
+
+
+@pytest.mark.parametrize(("holds", "word"), [(True, "passed"), (False, "failed")])
+def test_the_evidence_says_what_each_check_found(net, images, monkeypatch, holds, word):
+    monkeypatch.setattr(DeletionInsertion, "holds", holds)
+    monkeypatch.setattr(DeletionInsertion, "is_checkable", True)
+    photo = images[:1]
+    chapter = evidence_chapter(
+        net, photo, photo, convscope.predict(net, photo), convscope.logit(1), "class:3"
+    )
+    titles = [figure.title.rpartition(",")[0] for figure in chapter.figures]
+    assert 3 == len(titles)
+    maps = " and ".join([", ".join(titles[:2]).replace("Occlusion", "occlusion"), titles[2]])
+    assert f"For this photograph, {maps} {word}." in chapter.intro
+    assert all(f.shows.startswith(f"{word.capitalize()} the check: ") for f in chapter.figures)
 
 
 def test_a_mistake_writes_nothing(bundled):
@@ -101,7 +139,10 @@ def test_a_network_without_convolutions_gets_what_there_is(images):
 
     torch_net = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
     page = tour(convscope.Network(torch_net, input_size=(16, 16)), images[:1])
-    assert ["says", "network", "pixels"] == [c.anchor for c in page.chapters]
+    assert ["says", "network", "evidence", "pixels"] == [c.anchor for c in page.chapters]
+    [figure] = page.chapters[2].figures
+    assert figure.title.startswith("Occlusion for class ")
+    assert "Grad-CAM" not in page.chapters[2].intro
 
 
 @pytest.mark.filterwarnings("ignore:No mean")
@@ -116,6 +157,7 @@ def test_a_single_score_below_zero_is_explained_with_its_sign(images):
     page = tour(one, images[:1])
     assert re.search(r"gives cat, its only class, \d+%, so it predicts no", page.lead)
     assert "a single score. Probabilities are the sigmoid of the scores." in page.chapters[0].intro
-    figure = next(c for c in page.chapters if c.anchor == "evidence").figures[0]
-    assert "For not cat, the first choice" == figure.title
+    [covered, figure] = next(c for c in page.chapters if c.anchor == "evidence").figures
+    assert "Occlusion for not cat, the first choice" == covered.title
+    assert "Grad-CAM for not cat, the first choice" == figure.title
     assert 'cam(net, photo, "predicted")' == figure.code

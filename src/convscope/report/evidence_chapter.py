@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from convscope.attribution.cam import cam
 from convscope.catalog import CATALOG
-from convscope.checks.deletion_insertion import deletion_insertion
+from convscope.checks.deletion_insertion import DeletionInsertion, deletion_insertion
 from convscope.diagnostics.compare import watched
 from convscope.errors import NotApplicableError
 from convscope.network.network import Network
@@ -22,15 +23,32 @@ _PIXEL_MAPS = (
     (
         "guidedgradcam",
         "Pixel by pixel: guided Grad-CAM",
-        "Edges that the network used, inside the region that mattered.",
+        "Edges that raise the score, inside the region that Grad-CAM marks.",
     ),
     (
         "smoothgrad",
         "Pixel by pixel: SmoothGrad",
         "Where a small change of a pixel would change the score most.",
     ),
-    ("occlusion", "By covering: occlusion", "Where covering a window with grey lowers the score."),
 )
+
+_OCCLUSION = (
+    "Occlusion (Zeiler & Fergus 2014) covers one window after another and shows where that lowers "
+    "the score of a class."
+)
+_GRADCAM = (
+    "Grad-CAM (Selvaraju et al. 2017) weights each channel of the last map by its effect on the "
+    "score, and shows where the sum is positive."
+)
+
+
+@dataclass(frozen=True)
+class _Map:
+    """A map of the chapter: what its figure is called, the figure, and its check if it has one."""
+
+    name: str
+    figure: Figure
+    check: DeletionInsertion | None
 
 
 def evidence_chapter(
@@ -41,33 +59,74 @@ def evidence_chapter(
     answer: Objective,
     target: Objective | str | int | None,
 ) -> Chapter | None:
-    """Grad-CAM for the first choice and for the second, or for what was asked."""
-    try:
-        net.layers.default  # noqa: B018 - asks whether there is one
-    except NotApplicableError:
+    """Occlusion for the first choice; Grad-CAM for it and for the second, or for what was asked.
+
+    Occlusion leads, because more of its maps pass the check: 16 of 25 on validation photographs of
+    the bundled network, 13 of 25 by Grad-CAM.
+    """
+    title = f"Occlusion for {_named(net, answer)}, the first choice"
+    shows = "Where covering a window with grey lowers the score."
+    covered = _catalog_map(net, pixels, shown, answer, "occlusion", title, shows)
+    cams = list[_Map]()
+    if _has_last_map(net):
+        questions = _questions(net, predictions, answer, target)
+        cams = [_cam_map(net, pixels, shown, words, asked) for words, asked in questions]
+    maps = [covered, *cams] if covered else cams
+    if not maps:
         return None
-    questions = list(_questions(net, predictions, answer, target))
-    figures = [_heat_figure(net, pixels, shown, words, asked) for words, asked in questions]
+    sentences = [
+        _summary(maps),
+        _OCCLUSION if covered else "",
+        _GRADCAM if cams else "",
+        "Move the slider to fade between the photograph and the map.",
+    ]
     return Chapter(
         "evidence",
         "Where the evidence is",
-        "Grad-CAM (Selvaraju et al. 2017) weights each channel of the last map by its effect on "
-        "the score of a class, and shows where the sum is positive. Move the slider to fade "
-        "between the photograph and the map.",
-        figures,
+        " ".join(filter(None, sentences)),
+        [one.figure for one in maps],
     )
+
+
+def _has_last_map(net: Network) -> bool:
+    try:
+        net.layers.default  # noqa: B018 - asks whether there is one
+    except NotApplicableError:
+        return False
+    return True
+
+
+def _summary(maps: Sequence[_Map]) -> str:
+    """Which maps passed their check; "" where none was checked."""
+    checks = [(one.name, one.check) for one in maps if one.check]
+    outcomes = {
+        "passed": [name for name, check in checks if check.holds],
+        "failed": [name for name, check in checks if check.is_checkable and not check.holds],
+        "could not be checked": [name for name, check in checks if not check.is_checkable],
+    }
+    parts = [f"{_listed(names)} {words}" for words, names in outcomes.items() if names]
+    if not parts:
+        return ""
+    return (
+        "Does the network use what a map marks? The check covers the strongest fifth of the map, "
+        f"then the same pattern in other places. For this photograph, {'; '.join(parts)}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _questions(
     net: Network, predictions: Table, answer: Objective, target: Objective | str | int | None
 ) -> Iterator[tuple[str, Objective]]:
     classes = [int(row[1] or 0) for row in predictions.rows]
-    yield f"For {_named(net, answer)}, the first choice", answer
+    yield f"{_named(net, answer)}, the first choice", answer
     if target is not None:
         objective = as_objective(target)
-        yield f"For {_named(net, objective)}, as you asked", objective
+        yield f"{_named(net, objective)}, as you asked", objective
     elif len(classes) > 1:
-        yield f"For {net.class_label(classes[1])}, the second choice", logit(classes[1])
+        yield f"{net.class_label(classes[1])}, the second choice", logit(classes[1])
 
 
 def _named(net: Network, objective: Objective) -> str:
@@ -83,76 +142,92 @@ def _describe_objective(objective: Objective) -> str:
     return "predicted" if objective == -logit(0) else objective.label
 
 
-def _heat_figure(
-    net: Network, pixels: Tensor, shown: Tensor, title: str, objective: Objective
-) -> Figure:
+def _cam_map(net: Network, pixels: Tensor, shown: Tensor, words: str, objective: Objective) -> _Map:
     plain = cam(net, pixels, objective)
     heat, evidence = plain.over(shown), plain.has_evidence() and not plain.is_flat()
     drawn = heat.picture(opacity=1.0 if evidence else 0.5, caption=False, colourbar=False)
-    return Figure(
-        drawn,
-        title,
-        heat.words(),
-        _extent(heat) if evidence else _nowhere(plain),
-        _trust(net, plain, objective) if evidence else _low_resolution_note(net, heat),
-        f'cam(net, photo, "{_describe_objective(objective)}")',
-        heat.recipe,
-        under=to_picture(shown) if evidence else None,
+    check = _check(net, plain, objective) if evidence else None
+    return _Map(
+        f"Grad-CAM for {_named(net, objective)}",
+        Figure(
+            drawn,
+            f"Grad-CAM for {words}",
+            heat.words(),
+            f"{_verdict(check)}{_extent(heat)}" if evidence else _nowhere(plain),
+            _trust(net, plain, objective, check),
+            f'cam(net, photo, "{_describe_objective(objective)}")',
+            heat.recipe,
+            under=to_picture(shown) if evidence else None,
+        ),
+        check,
     )
 
 
-def _trust(net: Network, heat: Heatmap, objective: Objective) -> str:
+def _check(net: Network, heat: Heatmap, objective: Objective) -> DeletionInsertion | None:
+    """The check of a map; None for what is no class, for no probability can be quoted then."""
     asked = watched(net, objective)
-    if asked is objective:  # not a class, so no probability that a sentence could quote
-        return _low_resolution_note(net, heat)
-    return f"{deletion_insertion(net, heat, asked).sentence(_named(net, objective))} {_low_resolution_note(net, heat)}"
+    return None if asked is objective else deletion_insertion(net, heat, asked)
+
+
+def _verdict(check: DeletionInsertion | None) -> str:
+    """The outcome of the check in a sentence and a space; "" where nothing can be told."""
+    if check is None or not check.is_checkable:
+        return ""
+    if check.holds:
+        return "Passed the check: the network uses what this map marks. "
+    return "Failed the check: other places matter as much as what this map marks. "
+
+
+def _trust(
+    net: Network, heat: Heatmap, objective: Objective, check: DeletionInsertion | None
+) -> str:
+    note = _low_resolution_note(net, heat)
+    return f"{check.sentence(_named(net, objective))} {note}" if check else note
 
 
 def other_methods_chapter(
     net: Network, pixels: Tensor, shown: Tensor, objective: Objective
 ) -> Chapter | None:
-    """The evidence pixel by pixel, and by covering the photograph."""
-    figures = [
-        figure
-        for name, title, shows in _PIXEL_MAPS
-        if (figure := _pixel_figure(net, pixels, shown, objective, name, title, shows))
-    ]
+    """The evidence pixel by pixel."""
+    maps = [_catalog_map(net, pixels, shown, objective, *texts) for texts in _PIXEL_MAPS]
     return Chapter(
         "pixels",
         "Other methods",
-        f"Three more methods that look for the evidence for {_named(net, objective)}. They "
-        "need not agree: each measures something different, and the check under each says how "
-        "much of the marked evidence the network really uses.",
-        figures,
+        f"Pixel by pixel, the evidence for {_named(net, objective)}. The maps need not agree: each "
+        "method measures something different, and the check under each map says how much of "
+        "what it marks the network really uses.",
+        [one.figure for one in maps if one],
     )
 
 
-def _pixel_figure(
+def _catalog_map(
     net: Network,
     pixels: Tensor,
     shown: Tensor,
     objective: Objective,
-    name: str,
+    method: str,
     title: str,
     shows: str,
-) -> Figure | None:
+) -> _Map | None:
+    """The map of a method of the catalogue; None where it does not apply or shows nothing."""
     try:
-        plain = CATALOG[name].run(net, pixels, objective)
+        plain = CATALOG[method].run(net, pixels, objective)
     except NotApplicableError:
         return None
     if not isinstance(plain, Heatmap) or not plain.has_evidence() or plain.is_flat():
         return None
-    heat = plain.over(shown)
-    return Figure(
+    heat, check = plain.over(shown), _check(net, plain, objective)
+    figure = Figure(
         heat.picture(opacity=1.0, caption=False, colourbar=False),
         title,
         heat.words(),
-        heat.recipe.annotated(shows),
-        _trust(net, plain, objective),
-        _call(name, objective),
+        f"{_verdict(check)}{heat.recipe.annotated(shows)}",
+        _trust(net, plain, objective, check),
+        _call(method, objective),
         heat.recipe,
         under=to_picture(shown),
     )
+    return _Map(f"{method} for {_named(net, objective)}", figure, check)
 
 
 def _call(name: str, objective: Objective) -> str:

@@ -123,7 +123,7 @@ def _lead(said: Table, objective: Objective, name: str) -> str:
         answer = f"gives {label}, its only class, {share}, so it predicts no"
     return (
         f"For {name}, the network {answer}. This page "
-        "follows the photograph through the network and shows what the prediction is based on."
+        "follows the photograph through the network and looks for what the prediction is based on."
     )
 
 
