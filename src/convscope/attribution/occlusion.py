@@ -127,16 +127,16 @@ def occlusion(
 
 
 def _colour_scale(net: Network, objective: Objective, reduce: str) -> ColourScale:
-    """A small fall is drawn small: 20 percentage points, or a score by 1, are bright at least.
+    """A small fall is drawn small: 20 percentage points, or half a logit, are bright at least.
 
-    A score that falls by 1 makes the odds 2.7 times smaller, where it is a logit.
+    A logit that falls by a half makes the odds 1.6 times smaller.
     """
     if reduce == "sum":
         return ColourScale("fall of the score, summed over windows")
     if objective.is_probability:
         return ColourScale(f"fall of the probability, {POINTS}", least=0.2, factor=100)
     is_logit = OUTPUT in objective.layers and net.probability_rule.kind in ("softmax", "sigmoid")
-    return ColourScale("fall of the score", least=1.0 if is_logit else 0.0)
+    return ColourScale("fall of the score", least=0.5 if is_logit else 0.0)
 
 
 def window_and_stride(
