@@ -107,5 +107,5 @@ def test_it_runs_the_tour_in_a_clean_environment(wheel, tmp_path):
     file, version = output(scripts / "python", "-c", where).split()
     assert Path(file).is_relative_to(scripts.parent)
     assert wheel.name.startswith(f"convscope-{version}-")
-    assert "tour/index.html" == output(scripts / "convscope", "tour").strip()
-    assert "church" in (outside / "tour" / "index.html").read_text(encoding="utf-8")
+    assert "tour/index.html" == output(scripts / "convscope", "tour", "--size", "64").strip()
+    assert "A look into the bundled network" in (outside / "tour" / "index.html").read_text(encoding="utf-8")
