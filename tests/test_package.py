@@ -108,4 +108,6 @@ def test_it_runs_the_tour_in_a_clean_environment(wheel, tmp_path):
     assert Path(file).is_relative_to(scripts.parent)
     assert wheel.name.startswith(f"convscope-{version}-")
     assert "tour/index.html" == output(scripts / "convscope", "tour", "--size", "64").strip()
-    assert "A look into the bundled network" in (outside / "tour" / "index.html").read_text(encoding="utf-8")
+    assert "A look into the bundled network" in (outside / "tour" / "index.html").read_text(
+        encoding="utf-8"
+    )

@@ -44,9 +44,8 @@ def is_bfloat16_faster(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    can: dict[str, bool] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # older versions of torch do not tell
+    ask = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch do not tell
+    can: dict[str, bool] = ask()
     return device.type == "cpu" and bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 
