@@ -40,8 +40,9 @@ class LayerNotFoundError(ConvscopeError, KeyError):
     def __init__(self, address: object, known: Sequence[str]) -> None:
         """Name the closest of the `known` addresses."""
         near = closest(address if isinstance(address, str) else "", known)
+        shown = repr(address) if len(repr(address)) < 80 else f"of this {type(address).__name__}"
         super().__init__(
-            f"There is no layer {address!r}; the closest are {near}. "
+            f"There is no layer {shown}; the closest are {near}. "
             "The command 'convscope layers' and net.layers list them all."
         )
 

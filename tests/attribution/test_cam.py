@@ -137,3 +137,34 @@ def test_a_score_that_nothing_in_the_photograph_changes_is_refused(net, images, 
     constant = Objective("constant", ("output",), lambda acts: torch.ones(len(acts["output"])))
     with pytest.raises(NotApplicableError, match="'constant' does not depend on"):
         convscope.cam(net, images, constant, method=method)
+
+
+def test_a_layer_can_be_given_as_the_module_itself(net, images):
+    named = convscope.cam(net, images, 1, layer="last")
+    itself = convscope.cam(net, images, 1, layer=net.module.last)
+    assert torch.equal(named.values, itself.values)
+    assert itself.recipe.parameters["layer"] == named.recipe.parameters["layer"]
+    fused = convscope.cam(net, images, 1, layer=[net.module.mid, "last"])
+    assert torch.equal(fused.values, convscope.cam(net, images, 1, layer=["mid", "last"]).values)
+
+
+def test_a_sequential_is_one_layer_and_not_its_parts(images):
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+    head = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    net = convscope.load(torch.nn.Sequential(body, head), mean=0, std=1, size=16)
+    assert torch.equal(
+        convscope.cam(net, images, 1, layer=body).values,
+        convscope.cam(net, images, 1, layer="0").values,
+    )
+
+
+def test_a_module_of_another_network_is_no_layer(net, images):
+    stranger = torch.nn.Sequential(*(torch.nn.Conv2d(3, 3, 3) for _ in range(9)))
+    with pytest.raises(convscope.errors.LayerNotFoundError, match="no layer of this Sequential"):
+        convscope.cam(net, images, 1, layer=stranger)
+
+
+@pytest.mark.parametrize("target", [True, torch.tensor(True)])
+def test_a_truth_value_is_no_class(net, images, target):
+    with pytest.raises(convscope.errors.TargetError, match="is not a target"):
+        convscope.cam(net, images, target)

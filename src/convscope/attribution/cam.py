@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convscope.attribution.explained import explained_by
 from convscope.attribution.finer_cam import against_rivals
@@ -43,7 +43,7 @@ def cam(
     objective: Target = None,
     *,
     method: str = "gradcam",
-    layer: str | Sequence[str] | None = None,
+    layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
     precision: str = "float32",
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
@@ -61,7 +61,8 @@ def cam(
             None for the class each photograph is predicted to be; a sequence or tensor of
             these explains each photograph for its own.
         method: a member of the family, see `CAMS` and `PERTURBATION_CAMS`.
-        layer: address; None takes the last map before the head's pooling. Several are fused: the
+        layer: address, or the module itself (`model.layer4`) for its output; None takes the last map
+            before the head's pooling. Several are fused: the
             positive part of each map is divided by its largest value, enlarged to the finest
             grid, and the mean is taken.
         precision: of Score-CAM's passes, "float32", or "bfloat16", which is faster and less exact.
@@ -275,7 +276,10 @@ def _normalized(heat: Tensor) -> Tensor:
 
 
 def _layers(
-    net: Network, layer: str | Sequence[str] | None, method: str, objective: Objective
+    net: Network,
+    layer: str | nn.Module | Sequence[str | nn.Module] | None,
+    method: str,
+    objective: Objective,
 ) -> list[str]:
     if method == "fullgrad":
         if layer is not None:

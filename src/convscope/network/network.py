@@ -502,9 +502,7 @@ class Network:
         """
         needs_grad = isinstance(images, Tensor) and images.requires_grad
         pixels = images if needs_grad and isinstance(images, Tensor) else self.as_pixels(images)
-        if isinstance(layers, str) or not isinstance(layers, Sequence):
-            layers = self.layers.as_addresses(layers)
-        return self.run(pixels, layers)
+        return self.run(pixels, self.layers.as_addresses(layers))
 
     def score(self, objective: Target, images: Images) -> Tensor:
         """The objective's value for each image, (N,).

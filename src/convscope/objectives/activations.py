@@ -117,14 +117,18 @@ def to_integer(value: object) -> int:
     Raises:
         TargetError: if it is not an integer.
     """
+    is_truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        number = None if is_truth else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
+        number = None
+    if number is None:
         msg = (
             f"{value!r} is not a target: give a class by number or by name, a text as 'conv:3:88', "
             "or an Objective."
         )
-        raise TargetError(msg) from None
+        raise TargetError(msg)
+    return number
 
 
 def _normalized_name(name: str) -> str:

@@ -204,15 +204,13 @@ class Layers(Sequence[LayerInfo]):
             raise NotApplicableError(msg)
         return self.find(self._names[chosen])
 
-    def find(self, address: str) -> LayerInfo:
-        """The row that `address` names.
+    def find(self, address: str | nn.Module) -> LayerInfo:
+        """The row that `address` names; a module stands for its output.
 
         Raises:
             LayerNotFoundError: if there is none; the message names the closest.
         """
-        if not isinstance(address, str):
-            raise LayerNotFoundError(address, self.addresses)
-        text = address.strip()
+        text = self._name(address).strip()
         for row in self._rows:
             if text in (row.name, row.address) or text == f"stage:{row.stage}":
                 return row
@@ -220,6 +218,20 @@ class Layers(Sequence[LayerInfo]):
             value, location = self._unlisted[text]
             self._register(text, location, value)
             return function_info(value, text, None)
+        raise LayerNotFoundError(address, self.addresses)
+
+    def _name(self, address: object) -> str:
+        """An address as text; of a module that of its first run.
+
+        Raises:
+            LayerNotFoundError: if it is a module of another network, or neither.
+        """
+        if isinstance(address, str):
+            return address
+        unlisted = {name: location for name, (_, location) in self._unlisted.items()}
+        for name, location in {**self._locations, **unlisted}.items():
+            if location.source is address and location.run == 1:
+                return name
         raise LayerNotFoundError(address, self.addresses)
 
     def location(self, address: str) -> ValueLocation:
@@ -308,20 +320,17 @@ class Layers(Sequence[LayerInfo]):
         """
         return to_nchw(value, self.layout(address), address)
 
-    def as_addresses(self, layers: str | Iterable[str] | None) -> list[str]:
-        """No address, one or several, as a list.
+    def as_addresses(self, layers: str | nn.Module | Iterable[str | nn.Module] | None) -> list[str]:
+        """No address, one or several, as a list of texts; modules by their names.
 
         Raises:
-            LayerNotFoundError: for what is no text.
+            LayerNotFoundError: for what is neither text nor a module of this network that ran.
         """
         if layers is None:
             return []
-        one = isinstance(layers, str) or not isinstance(layers, Iterable)
-        addresses = [layers] if one else list(layers)
-        for address in addresses:
-            if not isinstance(address, str):
-                raise LayerNotFoundError(address, self.addresses)
-        return addresses  # type: ignore[return-value]
+        # Containers, as nn.Sequential, are modules and sequences of modules.
+        one = isinstance(layers, str | nn.Module) or not isinstance(layers, Iterable)
+        return [self._name(layer) for layer in ([layers] if one else layers)]  # type: ignore[union-attr]
 
     def folded(self) -> dict[str, ValueLocation]:
         """Where the maps are read whose batch does not hold one map for each image."""
