@@ -83,10 +83,12 @@ def test_the_first_map_of_the_sample_photograph_passes_its_check(bundled, page):
     [chapter] = [c for c in page.chapters if c.anchor == "evidence"]
     assert "Occlusion for church, the first choice" == chapter.figures[0].title
     assert chapter.figures[0].shows.startswith("Passed the check: ")
-    heat = convscope.occlusion(bundled, "sample:china", "class:church")
+    heat = convscope.occlusion(bundled, "sample:china", "class:church", fill="blur")
     curves = convscope.deletion_insertion(bundled, heat, convscope.probability("church"))
     assert curves.holds
     assert curves.sentence("church") in chapter.figures[0].trust
+    code = 'occlusion(net, photo, "class:2", fill="blur")'
+    assert code == chapter.figures[0].code
 
 
 def test_a_map_that_fails_its_check_is_called_so_at_the_top_and_beside_the_picture(page):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,8 +33,8 @@ _PIXEL_MAPS = (
 )
 
 _OCCLUSION = (
-    "Occlusion (Zeiler & Fergus 2014) covers one window after another and shows where that lowers "
-    "the score of a class."
+    "Occlusion (Zeiler & Fergus 2014) covers one window after another, here with blur, and shows "
+    "where that lowers the score of a class."
 )
 _GRADCAM = (
     "Grad-CAM (Selvaraju et al. 2017) weights each channel of the last map by its effect on the "
@@ -61,12 +61,13 @@ def evidence_chapter(
 ) -> Chapter | None:
     """Occlusion for the first choice; Grad-CAM for it and for the second, or for what was asked.
 
-    Occlusion leads, because more of its maps pass the check: 16 of 25 on validation photographs of
-    the bundled network, 13 of 25 by Grad-CAM.
+    Occlusion leads, because more of its maps pass the check: 15 of 23 validation photographs with
+    the bundled network, Grad-CAM 13 of 25. It covers with blur, as grey on a plain sky is itself an
+    object, and as the check covers with grey: a map should not pass by asking the same question.
     """
     title = f"Occlusion for {_named(net, answer)}, the first choice"
-    shows = "Where covering a window with grey lowers the score."
-    covered = _catalog_map(net, pixels, shown, answer, "occlusion", title, shows)
+    shows = "Where blurring a window lowers the score."
+    covered = _catalog_map(net, pixels, shown, answer, "occlusion", title, shows, fill="blur")
     cams = list[_Map]()
     if _has_last_map(net):
         questions = _questions(net, predictions, answer, target)
@@ -208,10 +209,11 @@ def _catalog_map(
     method: str,
     title: str,
     shows: str,
+    **options: str,
 ) -> _Map | None:
     """The map of a method of the catalogue; None where it does not apply or shows nothing."""
     try:
-        plain = CATALOG[method].run(net, pixels, objective)
+        plain = CATALOG[method].run(net, pixels, objective, **options)
     except NotApplicableError:
         return None
     if not isinstance(plain, Heatmap) or not plain.has_evidence() or plain.is_flat():
@@ -223,17 +225,18 @@ def _catalog_map(
         heat.words(),
         f"{_verdict(check)}{heat.recipe.annotated(shows)}",
         _trust(net, plain, objective, check),
-        _call(method, objective),
+        _call(method, objective, options),
         heat.recipe,
         under=to_picture(shown),
     )
     return _Map(f"{method} for {_named(net, objective)}", figure, check)
 
 
-def _call(name: str, objective: Objective) -> str:
+def _call(name: str, objective: Objective, options: Mapping[str, str]) -> str:
+    extra = "".join(f', {option}="{value}"' for option, value in options.items())
     if CATALOG[name].family == "pixels":
-        return f'saliency(net, photo, "{_describe_objective(objective)}", method="{name}")'
-    return f'{name}(net, photo, "{_describe_objective(objective)}")'
+        return f'saliency(net, photo, "{_describe_objective(objective)}", method="{name}"{extra})'
+    return f'{name}(net, photo, "{_describe_objective(objective)}"{extra})'
 
 
 def _nowhere(heat: Heatmap) -> str:
