@@ -177,7 +177,7 @@ def test_a_network_that_cannot_be_traced_is_run_whole():
     net, corners = Network(Choosing(), input_size=(SIDE, SIDE)), every(6, (5, 5))
     found = scores_under_windows(net, photograph(), corners, (5, 5), torch.tensor(0.5))
     close(literal(net, photograph(), corners, (5, 5), torch.tensor(0.5)), found)
-    assert reason(net).startswith("batched (it cannot be traced: ")
+    assert reason(net).startswith("batched (it reads values of the photograph")
 
 
 def test_hooks_of_the_users_own_are_obeyed():
@@ -217,7 +217,8 @@ def test_what_does_not_pay_is_run_whole():
 def test_asking_for_the_impossible_says_why():
     net = Network(Choosing(), name="choosing", input_size=(SIDE, SIDE))
     with pytest.raises(
-        ArgumentError, match=r"^Occlusion of choosing cannot be incremental: it cannot be traced"
+        ArgumentError,
+        match=r"^Occlusion of choosing cannot be incremental: it reads values of the photo",
     ):
         scores_under_windows(
             net, photograph(), [(0, 0)], (3, 3), torch.tensor(0.5), algorithm="incremental"

@@ -502,7 +502,9 @@ def test_without_a_size_the_picture_keeps_its_own():
 
 
 def test_an_unknown_fit_is_refused():
-    with pytest.raises(ArgumentError, match=r"fit must be 'crop' or 'squash', not 'stretch'\."):
+    with pytest.raises(
+        ArgumentError, match=r"fit must be 'crop', 'squash' or 'whole', not 'stretch'\."
+    ):
         convscope.read(UPRIGHT, 8, fit="stretch")
 
 

@@ -48,7 +48,7 @@ class EmbeddingMap(Result):
         >>> sheet = cs.embedding_map(survey, method="pca")
         >>> len(sheet), sheet.points.shape, sheet.thumbs.shape
         (4, torch.Size([4, 2]), (4, 48, 48, 3))
-        >>> sheet.picture("points", tile=16).size
+        >>> sheet.picture("points", tile=16, caption=False).size
         (48, 48)
     """
 

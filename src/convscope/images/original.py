@@ -31,7 +31,7 @@ class Original:
         >>> heat = cs.cam(net, "sample:china")
         >>> pixels, part = heat.originals[0].open()
         >>> pixels.shape, [round(side) for side in part]  # (top, left, height, width) of the crop
-        ((427, 640, 3), [0, 107, 427, 427])
+        ((427, 640, 3), [0, 107, 427, 429])
     """
 
     source: Source

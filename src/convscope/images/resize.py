@@ -83,7 +83,7 @@ def part_shown(rows: int, columns: int, fit: Fit) -> tuple[float, float, float, 
     >>> part_shown(100, 200, Fit(50, 50))
     (0.0, 50.0, 100.0, 100.0)
     >>> part_shown(100, 200, Fit(50, 50, fit="whole"))
-    (-50.0, 0.0, 200.0, 200.0)
+    (-48.0, 0.0, 200.0, 200.0)
     """
     tall, wide, top, left = _geometry(rows, columns, fit)
     y, x = rows / tall, columns / wide

@@ -31,7 +31,7 @@ class Explained:
         >>> import convscope as cs
         >>> heat = cs.cam(cs.load(), "sample:china")
         >>> heat.recipe.explained[0].label, heat.recipe.explained[0].class_id
-        ('church', 4)
+        ('church', 2)
         >>> str(heat.recipe.explained[0])
         'church (97 %)'
     """

@@ -83,7 +83,12 @@ def _incremental(
         msg = "as requested" if len(windows) else "there are no windows"
         raise NotTraceableError(msg)
     if not net.repeatability.is_ordinary:
-        msg = "the network's answer depends on more than the photograph"
+        decides = net.repeatability.decides
+        msg = (
+            "it reads values of the photograph, as to choose a way by them"
+            if decides
+            else "the network's answer depends on more than the photograph"
+        )
         raise NotTraceableError(msg)
     if layers != (OUTPUT,):
         msg = "the objective reads inner layers"
