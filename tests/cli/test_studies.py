@@ -175,7 +175,7 @@ def test_ctrl_c_keeps_the_state_and_it_goes_on(folder, tmp_path):
     while not state.exists() and started.poll() is None:
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
-    out, err = started.communicate(timeout=60)
+    out, err = started.communicate(timeout=600)
     assert 130 == started.returncode, err.decode()
     (row,) = json.loads(out)
     assert row["steps"] > 0
