@@ -148,18 +148,20 @@ def _synthesis() -> list[Method]:
     ]
     of_photographs = [
         Method("dream", "synthesis", _one_photograph(dream), _options(dream), _MORDVINTSEV),
-        Method("invert", "synthesis", _of_images(invert), _options(invert), _MAHENDRAN),
+        Method(
+            "invert", "synthesis", _one_photograph(_of_images(invert)), _options(invert), _MAHENDRAN
+        ),
         Method(
             "caricature",
             "synthesis",
-            _layer_first(caricature),
+            _one_photograph(_layer_first(caricature)),
             {"layer": "stage:1", **_options(caricature)},
             _OLAH,
         ),
         Method(
             "adversarial",
             "synthesis",
-            _to_class(adversarial),
+            _one_photograph(_to_class(adversarial)),
             {"target": 0, **_options(adversarial)},
             _MOOSAVI,
         ),

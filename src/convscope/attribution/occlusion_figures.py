@@ -116,9 +116,9 @@ class OcclusionPanels(Result):
 
     def _class_colours(self) -> dict[int, tuple[int, int, int]]:
         """A colour for each class that was the most probable somewhere."""
-        places = ((np.arange(len(self.labels)) % 20) + 0.5) / 20
-        shades = to_uint8(apply_colormap(places[:, None], "tab20"))[:, 0].tolist()
-        return {k: (r, g, b) for k, (r, g, b) in zip(self.labels, shades, strict=True)}
+        values = ((np.arange(len(self.labels)) % 20) + 0.5) / 20
+        colours = to_uint8(apply_colormap(values[:, None], "tab20"))[:, 0].tolist()
+        return {k: (r, g, b) for k, (r, g, b) in zip(self.labels, colours, strict=True)}
 
     def _classes(self) -> Any:
         """Each class in its own colour."""
@@ -199,7 +199,7 @@ def occlusion_panels(
         >>> panels.save("panels.png").name
         'panels.png'
     """
-    pixels = net.as_pixels(image)[:1]
+    pixels = net.as_single_image(image)
     window_size, stride_size = window_and_stride(pixels, window, stride, fill)
     address = layer or net.layers.default.name
     clean = net.run(pixels, (address, OUTPUT))
@@ -295,7 +295,7 @@ def occlusion_by_class(
     if top < 1:
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
-    pixels = net.as_pixels(image)[:1]
+    pixels = net.as_single_image(image)
     window_size, stride_size = window_and_stride(pixels, window, stride, fill)
     clean_activations = net.run(pixels, (OUTPUT,))
     check_scores(clean_activations)

@@ -17,7 +17,7 @@ from convscope.attribution.explained import explained_by
 from convscope.attribution.modified_relu_gradients import deconvnet, guided, modified_relu_gradient
 from convscope.errors import ArgumentError
 from convscope.execution.batching import in_batches
-from convscope.images.read import Images
+from convscope.images.read import Images, Source
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.network.watch_scores import watch_scores
@@ -261,7 +261,7 @@ def deconv(
 
 @takes_network
 def deconv_strongest(
-    net: Network, images: Images, layer: str, *, top: int = 12, only: str = "map"
+    net: Network, images: Source, layer: str, *, top: int = 12, only: str = "map"
 ) -> Pictures:
     """The channels of a layer with the highest mean activation, each projected to the pixels.
 
@@ -294,7 +294,7 @@ def deconv_strongest(
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
     _check_only(only)
-    pixels = net.as_pixels(images)[:1]
+    pixels = net.as_single_image(images)
     with torch.no_grad():
         mean = net.run(pixels, (layer,)).maps(layer)[0].mean((1, 2))
     channels = mean.topk(min(top, len(mean))).indices.tolist()

@@ -8,7 +8,7 @@ from torch import Tensor
 from convscope.dataset.forward_batches import CODE, classifier_head, forward_with_readers
 from convscope.dataset.survey_result import Survey
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
-from convscope.images.read import Images
+from convscope.images.read import Images, Source
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.results import Findings, Pictures, Table, recipe_for
@@ -55,7 +55,7 @@ def embedding(net: Network, images: Images) -> Tensor:
 
 
 @takes_network
-def nearest_images(net: Network, survey: Survey, images: Images, *, top: int = 9) -> Findings:
+def nearest_images(net: Network, survey: Survey, images: Source, *, top: int = 9) -> Findings:
     """The photographs of a survey that are most similar to one for the network.
 
     Distances are Euclidean, between what enters the classifier, as in Krizhevsky et al. 2012,
@@ -86,7 +86,7 @@ def nearest_images(net: Network, survey: Survey, images: Images, *, top: int = 9
         >>> found.results["table"].column("photograph")
         ['flower.jpg', 'china.jpg']
     """
-    pixels = net.as_pixels(images)[:1]
+    pixels = net.as_single_image(images)
     table = _table(net, survey, pixels, top)
     rows = table.records()
     sentence = (

@@ -168,7 +168,7 @@ def compare(
         'compare.png'
     """
     chosen = _chosen(methods)
-    pixels = net.as_pixels(photo)[:1]
+    pixels = net.as_single_image(photo)
     question = as_objective(objective).for_images(0, 1)
     with torch.no_grad():
         acts = net.run(pixels, question.layers)
@@ -233,10 +233,10 @@ def as_tile(heat: Heatmap) -> Any:
 
 
 def _panel(row: Row, heat: Heatmap) -> Panel:
-    drawn = to_uint8(as_tile(heat))
-    times = enlargement(drawn.shape[0], drawn.shape[1], TILE)
+    pixels = to_uint8(as_tile(heat))
+    times = enlargement(pixels.shape[0], pixels.shape[1], TILE)
     curves = f" · deletion {row.areas[0]:.2f}, insertion {row.areas[1]:.2f}" if row.areas else ""
-    return Panel(enlarge(drawn, times), title_of(row.method.name), f"{row.seconds:.2f} s{curves}")
+    return Panel(enlarge(pixels, times), title_of(row.method.name), f"{row.seconds:.2f} s{curves}")
 
 
 def _cells(row: Row) -> list[Cell]:

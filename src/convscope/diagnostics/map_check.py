@@ -91,7 +91,7 @@ def check(
         names = ", ".join(m.name for m in CATALOG.values() if m.family in FAMILIES)
         msg = f"There is no method {method!r} that makes a map; there are {names}."
         raise ArgumentError(msg)
-    pixels = net.as_pixels(photo)[:1]
+    pixels = net.as_single_image(photo)
     target = net.resolve_target(as_objective(objective).for_images(0, 1), pixels)
 
     def make(other: Network, images: Tensor) -> Heatmap:

@@ -344,6 +344,19 @@ class Network:
             warnings.warn(note, UserWarning, stacklevel=3)
         return pixels.clone().to(self.device)
 
+    def as_single_image(self, image: Source) -> Tensor:
+        """One photograph as (1, 3, H, W) pixels, for functions that take no more.
+
+        Raises:
+            ArgumentError: if there are several.
+            ImageError: as `as_pixels`.
+        """
+        pixels = self.as_pixels(image)
+        if len(pixels) != 1:
+            msg = f"This takes one photograph, but {len(pixels)} were given; call it for each of them."
+            raise ArgumentError(msg)
+        return pixels
+
     def _read_each(self, images: Sequence[Source], fit: str) -> Tensor:
         """Several photographs as one batch; what is wrong with one says which it is."""
         if not images:

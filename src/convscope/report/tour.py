@@ -71,7 +71,7 @@ def tour(
         >>> page.write("tour").name
         'index.html'
     """
-    pixels, shown = net.as_pixels(photo), _fine(net, photo)
+    pixels, shown = net.as_single_image(photo), _fine(net, photo)
     with torch.no_grad():
         acts = net.activations(pixels, (OUTPUT,))
     check_scores(acts)

@@ -98,7 +98,7 @@ def invariance(
     if not result:
         msg = "The study was stopped before its first photograph was done."
         raise StoppedError(msg)
-    first = net.as_pixels(photographs[0])[:1]
+    first = net.as_single_image(photographs[0])
     return _findings(net, result, places, first)
 
 
@@ -124,7 +124,7 @@ def _three(net: Network) -> list[str]:
 def _cached_measurement(
     net: Network, source: Source, layers: list[str], target: int | str | None, state: str | None
 ) -> dict[str, Any]:
-    pixels = net.as_pixels(source)[:1]
+    pixels = net.as_single_image(source)
     terms = {
         "photograph": pixel_digest(pixels),
         **network_key(net),

@@ -91,7 +91,7 @@ def adversarial(
         >>> cs.predict(net, pictures.values[2:], top=1).column("label")
         ['gas pump']
     """
-    pixels = net.as_pixels(image)[:1]
+    pixels = net.as_single_image(image)
     acts = net.activations(pixels, (OUTPUT,))
     class_id = resolve_class(acts, as_class(target))
     if int(Scores.of(acts).predicted()[0]) == class_id:

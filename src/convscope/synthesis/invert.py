@@ -90,7 +90,7 @@ def invert(
         >>> pictures.values.shape  # the photograph, then a picture for each layer
         torch.Size([3, 3, 144, 144])
     """
-    pixels = net.as_pixels(photograph)[:1]
+    pixels = net.as_single_image(photograph)
     chosen = _through(net) if layers is None else net.layers.as_addresses(layers)
     preset = resolve_preset(INVERSION, steps)
     recipe = recipe_for(
@@ -162,7 +162,7 @@ def caricature(
         >>> pictures.captions
         ['photograph', 'conv:4']
     """
-    pixels = net.as_pixels(photograph)[:1]
+    pixels = net.as_single_image(photograph)
     batch_objective = activation_similarity(layer, _of(net, pixels, layer), power=power)
     result = synthesize(
         net,
