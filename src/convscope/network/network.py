@@ -67,6 +67,7 @@ from convscope.tracing.trace import trace
 
 Loss = Callable[[Activations], Tensor]
 T = TypeVar("T")
+_MODULES = "_modules_looked_at"  # where a network keeps the modules that its layers come from
 _RULE = "_probability_rule"  # where a network keeps what its first pass showed
 _ONE_IMAGE = "_shape_for_one_image"  # and its output's shape for a single image
 
@@ -206,7 +207,26 @@ class Network:
             known[size] = self._trace(size)
         return known[size]
 
+    def check_structure(self) -> None:
+        """Refuse a network whose modules were exchanged, added or removed since it was looked at.
+
+        The table of layers would be that of the old ones.
+
+        Raises:
+            NotApplicableError: if they were.
+        """
+        known: tuple[nn.Module, ...] | None = self.__dict__.get(_MODULES)
+        if known is None:
+            return
+        modules = tuple(self.module.modules())
+        if len(modules) != len(known) or any(
+            a is not b for a, b in zip(modules, known, strict=True)
+        ):
+            msg = f"Modules of {self.name} were exchanged, added or removed since it was loaded; load it again, as convscope.load(module)."
+            raise NotApplicableError(msg)
+
     def _trace(self, size: tuple[int, int]) -> Layers:
+        self.__dict__.setdefault(_MODULES, tuple(self.module.modules()))
         image = torch.full((1, 3, *size), 0.5, dtype=torch.float32, device=self.device)
         unloaded = weights_by_name(self.module, self.missing)
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):

@@ -35,6 +35,8 @@ def takes_network(function: Callable[P, T]) -> Callable[P, T]:
         net = args[position] if len(args) > position else kwargs.get("net", default)
         if net is not default and not isinstance(net, Network):
             raise ArgumentError(_sentence(function.__name__, net))
+        if isinstance(net, Network):
+            net.check_structure()
         with deferred_signals():
             return disable_compiler(function)(*args, **kwargs)
 
