@@ -155,7 +155,7 @@ class _WatchedRun:
                     scores = self.run(x)
             finally:
                 self.draws |= generator_states(x.device) != before
-                self.decides |= reads.found
+                self.decides |= reads.detected
         self.answers[_key(x)] = scores
         return scores
 

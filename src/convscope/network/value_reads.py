@@ -10,12 +10,13 @@ goes the knowledge which tensors come from the picture:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
+
+from convscope.tracing.output_activation import tensors_in
 
 _READS = frozenset(
     (
@@ -32,34 +33,24 @@ class ValueReads(TorchFunctionMode):
     """Watches the pass that is run while it is entered.
 
     Attributes:
-        found: whether values that come from the picture were read.
+        detected: whether values that come from the picture were read.
     """
 
     def __init__(self, picture: Tensor) -> None:
         """Take the input of the pass."""
         super().__init__()
-        self.found = False
+        self.detected = False
         self._from_picture = WeakIdKeyDictionary({picture: True})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function, and note what its result comes from."""
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
-        comes_from = any(one in self._from_picture for one in _tensors((*args, *kwargs.values())))
+        comes_from = any(one in self._from_picture for one in tensors_in((*args, *kwargs.values())))
         result = func(*args, **kwargs)
         if comes_from and name in _READS:
-            self.found = True
+            self.detected = True
         elif comes_from and name not in _CHECKS:
             written = args[:1] if name in _WRITES else ()
-            for value in _tensors((result, *written)):
+            for value in tensors_in((result, *written)):
                 self._from_picture[value] = True
         return result
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-        elif isinstance(value, dict):
-            yield from _tensors(value.values())

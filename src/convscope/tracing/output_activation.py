@@ -118,7 +118,7 @@ class OutputActivationRecorder(TorchFunctionMode):
         elif name in _OTHERS:
             followed = (None, True)
         elif name in _RESHAPES or name in _AVERAGES:
-            sources = [self._results.get(id(value)) for value in _tensors(args)]
+            sources = [self._results.get(id(value)) for value in tensors_in(args)]
             known = [source for source in sources if source is not None]
             if known and len(known) == len(sources):
                 calls = [source.call for source in known if source.call is not None]
@@ -127,7 +127,7 @@ class OutputActivationRecorder(TorchFunctionMode):
                     max(calls) if reshaped else None,
                     all(source.is_probability for source in known),
                 )
-        for value in _tensors([result]):
+        for value in tensors_in([result]):
             self._results.pop(id(value), None)  # written into, as by z.mul_(2)
             if followed is not None:
                 self._results[id(value)] = _Followed(value, *followed)
@@ -148,9 +148,12 @@ class _Followed:
     is_probability: bool
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among arguments, also in lists, tuples and dictionaries."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+            yield from tensors_in(value)
+        elif isinstance(value, dict):
+            yield from tensors_in(value.values())
