@@ -7,31 +7,26 @@ import pytest
 from convscope.cli import run as run_command
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def runner(monkeypatch, capture, folder):
+    """What runs a command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(folder)
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             run_command()
-        out, err = capsys.readouterr()
+        out, err = capture.readouterr()
         return ended.value.code or 0, out, err
 
     return call
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    return runner(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture
 def run_bytes(monkeypatch, capsysbinary, tmp_path):
     """As `run`, with the bytes of stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            run_command()
-        out, err = capsysbinary.readouterr()
-        return ended.value.code or 0, out, err
-
-    return call
+    return runner(monkeypatch, capsysbinary, tmp_path)

@@ -10,23 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.cli import run as run_command
-
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def run(run, monkeypatch):
     monkeypatch.delenv("CONVSCOPE_FIXTURES", raising=False)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            run_command()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return call
+    return run
 
 
 @pytest.fixture

@@ -50,12 +50,12 @@ for _name, _function in commands():
 
 def rows():
     """The table as it should stand in docs/cli.md."""
-    with_network = [name for name, _ in commands() if name not in WITHOUT_NETWORK]
+    with_options = [name for name, _ in commands() if name not in WITHOUT_NETWORK]
     for long, uses in sorted(OPTIONS.items()):
         ((short, meaning, _, placeholder),) = uses
         names = next(iter(uses.values()))
-        if set(names) >= set(with_network):
-            others = [name for name in names if name not in with_network]
+        if set(names) >= set(with_options):
+            others = [name for name in names if name not in with_options]
             names = [EVERY, *others]
         words = f"{long.split('/')[0]} {placeholder}" if placeholder else long
         shown = ", ".join(f"`{w}`" for w in (words.replace("|", "\\|"), short) if w)

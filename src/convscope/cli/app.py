@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from convscope.cli import interrupts, parsers, show
-from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.options import NetworkOptions, with_options
 
 
-@with_network
+@with_options
 def app(
     options: NetworkOptions,
     survey: Annotated[

@@ -95,13 +95,6 @@ Fit = Annotated[
         help="How photographs are fitted: crop cuts out the centre, squash changes proportions, whole adds grey."
     ),
 ]
-Colours = Annotated[
-    str,
-    typer.Option(
-        help="Colours of the map: heat, reds, grey, signed, or a colour map of matplotlib."
-    ),
-]
-
 Steps = Annotated[int | None, typer.Option(help="Steps of the ascent; default: the preset's.")]
 Precision = Annotated[
     str,
@@ -109,18 +102,7 @@ Precision = Annotated[
         help="Precision: auto, float32 or bfloat16 (faster on processors that support it)."
     ),
 ]
-Over = Annotated[
-    str,
-    typer.Option(
-        help="What the map is drawn over: original, the whole photograph, or input, what the network saw."
-    ),
-]
-Scale = Annotated[
-    float | None,
-    typer.Option(help="Value drawn hottest, for maps to be compared; default: the largest."),
-]
 Caption = Annotated[bool, typer.Option(help="Say above the picture what it shows.")]
-Colourbar = Annotated[bool, typer.Option(help="Draw the scale beside the picture.")]
 Theme = Annotated[str, typer.Option(help="Paper: light or dark.")]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf", ".npz")
 TABLES = (*PICTURES, ".json", ".csv")

@@ -10,18 +10,14 @@ from convscope.cli import parsers, show
 from convscope.cli.arguments import (
     Caption,
     Channel,
-    Colourbar,
-    Colours,
     Fit,
     Force,
     Format,
     Json,
     Layer,
     Out,
-    Over,
     Photo,
     Photos,
-    Scale,
     Sheet,
     Target,
     Theme,
@@ -34,7 +30,7 @@ from convscope.cli.completion import (
     complete_saliency,
 )
 from convscope.cli.naming import slug, stem_of
-from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.options import DrawingOptions, NetworkOptions, with_options
 from convscope.cli.output import Output
 from convscope.cli.photographs import Answer, Batch, source_of
 
@@ -54,28 +50,10 @@ Half = Annotated[
 Base = Annotated[str, typer.Option(help="The photograph in colour or grey.")]
 
 
-def drawing_options(*, opacity: float, over: str, theme: str, **more: Any) -> dict[str, Any]:
-    """Options of a picture, checked before any work.
-
-    Raises:
-        ArgumentError: if one is outside its range.
-    """
-    from convscope.render.theme import theme_named
-
-    theme_named(theme)
-    refuse_if(
-        (
-            over not in ("original", "input"),
-            f"--over must be original or input, not {over}.",
-        ),
-        (not 0 <= opacity <= 1, f"--opacity must lie between 0 and 1, not {opacity:g}."),
-    )
-    return {"opacity": opacity, "over": over, "theme": theme, **more}
-
-
-@with_network
+@with_options
 def cam(
     options: NetworkOptions,
+    drawing: DrawingOptions,
     photos: Photos,
     layer: Annotated[
         parsers.NameOrNames | None,
@@ -97,14 +75,8 @@ def cam(
     ] = False,
     precision: Half = "float32",
     opacity: Opacity = 0.5,
-    colours: Colours = "heat",
     base: Base = "colour",
     fit: Fit = "crop",
-    over: Over = "original",
-    scale: Scale = None,
-    caption: Caption = True,
-    colourbar: Colourbar = True,
-    theme: Theme = "light",
     sheet: Sheet = None,
     as_json: Json = False,
     form: Format = None,
@@ -115,15 +87,6 @@ def cam(
     from convscope.attribution.cam import cam as explain
     from convscope.attribution.cam import cam_across_layers
 
-    drawing = drawing_options(
-        opacity=opacity,
-        colours=colours,
-        over=over,
-        scale=scale,
-        caption=caption,
-        colourbar=colourbar,
-        theme=theme,
-    )
     output = Output.of(out, force=force, form=form)
     refuse_if(
         (
@@ -135,14 +98,14 @@ def cam(
             "--across-layers shows every convolution; leave --layer out.",
         ),
     )
+    style = drawing.of_figure("--across-layers") if strip else drawing.of_map(opacity, base=base)
 
     def answer(net: Network, pixels: Tensor, progress: Progress | None) -> Answer:
         if strip:
-            strip_of_maps = cam_across_layers(net, pixels, target, method=method)
-            return Answer(strip_of_maps, {"caption": caption, "theme": theme})
+            return Answer(cam_across_layers(net, pixels, target, method=method), style)
         keywords: dict[str, Any] = {"method": method, "layer": layer, "precision": precision}
         heat = explain(net, pixels, target, **keywords, progress=progress)
-        return Answer(heat, {**drawing, "base": base})
+        return Answer(heat, style)
 
     name = f"{method}-across-layers" if strip else method
     Batch(
@@ -151,9 +114,10 @@ def cam(
     ).run(options, answer)  # fmt: skip
 
 
-@with_network
+@with_options
 def saliency(
     options: NetworkOptions,
+    drawing: DrawingOptions,
     photos: Photos,
     target: Target = None,
     method: Annotated[
@@ -167,13 +131,7 @@ def saliency(
         bool, typer.Option("--colour", help="Show the gradient of each colour; zero is mid-grey.")
     ] = False,
     opacity: Opacity = 1.0,
-    colours: Colours = "heat",
     fit: Fit = "crop",
-    over: Over = "original",
-    scale: Scale = None,
-    caption: Caption = True,
-    colourbar: Colourbar = True,
-    theme: Theme = "light",
     sheet: Sheet = None,
     as_json: Json = False,
     form: Format = None,
@@ -183,21 +141,13 @@ def saliency(
     """How much each pixel matters for a class or a channel."""
     from convscope.attribution.pixels import saliency as explain
 
-    drawing = drawing_options(
-        opacity=opacity,
-        colours=colours,
-        over=over,
-        scale=scale,
-        caption=caption,
-        colourbar=colourbar,
-        theme=theme,
-    )
     output = Output.of(out, force=force, form=form)
+    style = drawing.of_figure("--colour") if colour else drawing.of_map(opacity)
 
     def answer(net: Network, pixels: Tensor, progress: Progress | None) -> Answer:
         keywords: dict[str, Any] = {"method": method, "samples": samples, "seed": options.seed}
         heat = explain(net, pixels, target, **keywords, progress=progress)
-        return Answer(heat, {**drawing, "projection": colour})
+        return Answer(heat, {**style, "projection": colour})
 
     Batch(
         photos, method, output, target=target, fit=fit, as_json=as_json,
@@ -205,7 +155,7 @@ def saliency(
     ).run(options, answer)  # fmt: skip
 
 
-@with_network
+@with_options
 def deconv(
     options: NetworkOptions,
     photos: Photos,
@@ -225,15 +175,17 @@ def deconv(
     """What in the photograph drives a channel: DeconvNet projections."""
     from convscope.attribution.pixels import deconv as project
     from convscope.attribution.pixels import deconv_strongest
+    from convscope.render.theme import theme_named
 
-    drawing: dict[str, Any] = {"caption": caption, "theme": theme}
+    theme_named(theme)
+    style: dict[str, Any] = {"caption": caption, "theme": theme}
     output = Output.of(out, force=force, form=form)
 
     def answer(net: Network, pixels: Tensor, _progress: Progress | None) -> Answer:
         if channel is None:
-            return Answer(deconv_strongest(net, pixels, layer, top=top, only=only), drawing)
+            return Answer(deconv_strongest(net, pixels, layer, top=top, only=only), style)
         heat = project(net, pixels, f"{layer}:{channel}", only=only)
-        return Answer(heat, {**drawing, "projection": True})
+        return Answer(heat, {**style, "projection": True})
 
     name = f"deconv {layer}" if channel is None else f"deconv {layer}:{channel}"
     Batch(
@@ -242,9 +194,10 @@ def deconv(
     ).run(options, answer)  # fmt: skip
 
 
-@with_network
+@with_options
 def occlusion(
     options: NetworkOptions,
+    drawing: DrawingOptions,
     photos: Photos,
     target: Target = None,
     window: Annotated[
@@ -278,13 +231,7 @@ def occlusion(
     ] = False,
     precision: Half = "float32",
     opacity: Opacity = 0.5,
-    colours: Colours = "heat",
     fit: Fit = "crop",
-    over: Over = "original",
-    scale: Scale = None,
-    caption: Caption = True,
-    colourbar: Colourbar = True,
-    theme: Theme = "light",
     sheet: Sheet = None,
     as_json: Json = False,
     form: Format = None,
@@ -295,17 +242,10 @@ def occlusion(
     from convscope.attribution.occlusion import occlusion as explain
     from convscope.attribution.occlusion_figures import occlusion_by_class, occlusion_panels
 
-    drawing = drawing_options(
-        opacity=opacity,
-        colours=colours,
-        over=over,
-        scale=scale,
-        caption=caption,
-        colourbar=colourbar,
-        theme=theme,
-    )
     output = Output.of(out, force=force, form=form)
     _check_panels(target, reduce, precision, by_class=by_class, panels=panels)
+    figure = "--panels" if panels else "--by-class" if by_class else ""
+    style = drawing.of_figure(figure) if figure else drawing.of_map(opacity)
     keywords: dict[str, Any] = {
         "window": window,
         "stride": stride,
@@ -316,14 +256,14 @@ def occlusion(
     def answer(net: Network, pixels: Tensor, progress: Progress | None) -> Answer:
         if panels:
             five = occlusion_panels(net, pixels, target, progress=progress, **keywords)
-            return Answer(five, {"caption": caption, "theme": theme})
+            return Answer(five, style)
         if by_class:
             heat = occlusion_by_class(net, pixels, progress=progress, **keywords)
-            row = {key: value for key, value in drawing.items() if key != "over"}
-            return Answer(heat, {**row, "scale": 1.0, "together": True})
+            row = {"opacity": opacity, "colours": drawing.colours, "colourbar": drawing.colourbar}
+            return Answer(heat, {**style, **row, "scale": 1.0, "together": True})
         more: dict[str, Any] = {"reduce": reduce, "precision": precision, "progress": progress}
         heat = explain(net, pixels, target, **keywords, **more)
-        return Answer(heat, drawing)
+        return Answer(heat, style)
 
     name = "occlusion-panels" if panels else "occlusion-by-class" if by_class else "occlusion"
     Batch(
@@ -357,7 +297,7 @@ def _check_panels(
     )
 
 
-@with_network
+@with_options
 def compare(
     options: NetworkOptions,
     photo: Photo,
@@ -384,7 +324,7 @@ def compare(
     show.print_path(file.write(result.save), err=True)
 
 
-@with_network
+@with_options
 def check(
     options: NetworkOptions,
     photo: Photo,

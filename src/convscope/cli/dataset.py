@@ -9,6 +9,7 @@ import typer
 
 from convscope.cli import parsers, show
 from convscope.cli.arguments import (
+    PICTURES,
     TABLES,
     WHERE,
     Channel,
@@ -27,7 +28,7 @@ from convscope.cli.arguments import (
 )
 from convscope.cli.completion import complete_layers
 from convscope.cli.naming import slug, stem_of
-from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.options import NetworkOptions, with_options
 from convscope.cli.output import Output, Save, file_if_given
 from convscope.cli.photographs import source_of
 
@@ -44,7 +45,7 @@ Photos = Annotated[
 ]
 
 
-@with_network
+@with_options
 def survey(
     options: NetworkOptions,
     photos: Annotated[
@@ -143,7 +144,7 @@ def merge_surveys(
     show.print_path(join(parts, out).folder)
 
 
-@with_network
+@with_options
 def top_patches(
     options: NetworkOptions,
     layer: Layer = "conv:5",
@@ -185,7 +186,7 @@ def top_patches(
     show.print_path(written)
 
 
-@with_network
+@with_options
 def channel_health(
     options: NetworkOptions,
     layer: Annotated[
@@ -249,7 +250,7 @@ def embedding_map(
     show.print_path(written)
 
 
-@with_network
+@with_options
 def nearest_images(
     options: NetworkOptions,
     photo: Photo,
@@ -278,7 +279,7 @@ def nearest_images(
         show.print_path(file.write(near["pictures"].save), err=as_json)
 
 
-@with_network
+@with_options
 def channel_groups(
     options: NetworkOptions,
     layer: Layer = "conv:5",
@@ -307,7 +308,7 @@ def channel_groups(
     show.print_path(file.write(drawn.save))
 
 
-@with_network
+@with_options
 def linear_probe(
     options: NetworkOptions,
     photos: Photos,
@@ -340,14 +341,14 @@ def linear_probe(
             net, photos, layers=layers, most=most, seed=options.seed,
             progress=progress, should_stop=should_stop,
         )  # fmt: skip
-    picture = file is not None and file.name.lower().endswith(".png")
+    picture = file is not None and file.name.lower().endswith(PICTURES[:-1])  # all but .npz
     if file is None or not picture or file.path is not None:
         show.table(result, None if picture else file, as_json=as_json, title="Linear probes")
     if file is not None and picture:
         show.print_path(file.write(probe_chart(result).save), err=as_json)
 
 
-@with_network
+@with_options
 def accuracy_by_attribute(
     options: NetworkOptions,
     survey: Survey = Path("survey"),

@@ -1,16 +1,16 @@
-"""The options that load a network, shared by many commands."""
+"""Groups of options: those that load a network, shared by many commands, and those that draw a map."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from convscope.cli import parsers
-from convscope.cli.arguments import MAX_SEED
+from convscope.cli.arguments import MAX_SEED, Caption, Theme, refuse_if
 
 if TYPE_CHECKING:
     from convscope.network.network import Network
@@ -136,30 +136,90 @@ class NetworkOptions:
         )
 
 
-def with_network(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all of `NetworkOptions` after its own options.
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How a map is drawn."""
 
-    The command takes them as its first argument, `options`.
-    """
-    own = list(inspect.signature(command).parameters.values())[1:]
-    hints = get_type_hints(command, include_extras=True)
-    shared = get_type_hints(NetworkOptions, include_extras=True)
-    parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
-    parameters += [
-        inspect.Parameter(
-            item.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=item.default,
-            annotation=shared[item.name],
+    colours: Annotated[
+        str,
+        typer.Option(
+            help="Colours of the map: heat, reds, grey, signed, or a colour map of matplotlib."
+        ),
+    ] = "heat"
+    over: Annotated[
+        str,
+        typer.Option(
+            help="What the map is drawn over: original, the whole photograph, or input, what the network saw."
+        ),
+    ] = "original"
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Value drawn hottest, for maps to be compared; default: the largest."),
+    ] = None
+    caption: Caption = True
+    colourbar: Annotated[bool, typer.Option(help="Draw the scale beside the picture.")] = True
+    theme: Theme = "light"
+
+    def of_map(self, opacity: float, **more: Any) -> dict[str, Any]:
+        """Options of a heat map's picture.
+
+        Raises:
+            ArgumentError: if one is outside its range.
+        """
+        from convscope.render.theme import theme_named
+
+        theme_named(self.theme)
+        refuse_if(
+            (
+                self.over not in ("original", "input"),
+                f"--over must be original or input, not {self.over}.",
+            ),
+            (not 0 <= opacity <= 1, f"--opacity must lie between 0 and 1, not {opacity:g}."),
         )
-        for item in fields(NetworkOptions)
-    ]
+        return {**asdict(self), "opacity": opacity, **more}
+
+    def of_figure(self, option: str) -> dict[str, Any]:
+        """Options of another picture that `option` asks for, which has scales of its own.
+
+        Raises:
+            ArgumentError: if a scale is given.
+        """
+        from convscope.render.theme import theme_named
+
+        theme_named(self.theme)
+        words = f"{option} has a scale of its own; leave --scale out."
+        refuse_if((self.scale is not None, words))
+        return {"caption": self.caption, "theme": self.theme}
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `NetworkOptions` after its own, and those of `DrawingOptions`.
+
+    The command takes each group as one argument: `options` first, and `drawing` where it has one.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    kinds = (DrawingOptions, NetworkOptions)
+    groups = {name: kind for name, kind in hints.items() if kind in kinds}
+    own = [p for p in inspect.signature(command).parameters.values() if p.name not in groups]
+    parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
+    for group in sorted(groups.values(), key=kinds.index):
+        shared = get_type_hints(group, include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                item.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=item.default,
+                annotation=shared[item.name],
+            )
+            for item in fields(group)
+        ]
 
     def run(**keywords: Any) -> None:
-        options = NetworkOptions(
-            **{item.name: keywords.pop(item.name) for item in fields(NetworkOptions)}
-        )
-        command(options, **keywords)
+        arguments = {
+            name: group(**{item.name: keywords.pop(item.name) for item in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**arguments, **keywords)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

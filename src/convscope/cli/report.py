@@ -19,12 +19,12 @@ from convscope.cli.arguments import (
     Target,
 )
 from convscope.cli.naming import STDIN
-from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.options import NetworkOptions, with_options
 from convscope.cli.output import check_writable, file_if_given, refuse_existing
 from convscope.cli.photographs import source_of
 
 
-@with_network
+@with_options
 def tour(
     options: NetworkOptions,
     photo: Photo = "sample:china",

@@ -11,7 +11,7 @@ import typer
 from convscope.cli import parsers, show
 from convscope.cli.arguments import Channels, Device, Json, Layer, Most, Seed
 from convscope.cli.completion import complete_layers
-from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.options import NetworkOptions, with_options
 
 if TYPE_CHECKING:
     from convscope.results import Findings
@@ -98,7 +98,7 @@ def randomization(
 
 
 @app.command()
-@with_network
+@with_options
 def invariance(
     options: NetworkOptions,
     photos: Annotated[
@@ -144,7 +144,7 @@ def invariance(
 
 
 @app.command()
-@with_network
+@with_options
 def correspondence(
     options: NetworkOptions,
     boxes: Annotated[
@@ -190,7 +190,7 @@ def correspondence(
 
 
 @app.command()
-@with_network
+@with_options
 def evolution(
     options: NetworkOptions,
     checkpoints: Annotated[

@@ -27,7 +27,7 @@ from convscope.cli.arguments import (
 )
 from convscope.cli.completion import complete_layers
 from convscope.cli.naming import slug, stem_of
-from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.options import NetworkOptions, with_options
 from convscope.cli.output import File, Output, refuse_existing
 from convscope.cli.photographs import source_of
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from convscope.synthesis.presets import Preset
 
 
-@with_network
+@with_options
 def synthesize(
     options: NetworkOptions,
     layer: Annotated[
@@ -326,7 +326,7 @@ def _scores(
     typer.echo(chart.words(), err=True)
 
 
-@with_network
+@with_options
 def dream(
     options: NetworkOptions,
     photo: Photo,
@@ -402,7 +402,7 @@ def dream(
     show.save_and_print(result, file)
 
 
-@with_network
+@with_options
 def invert(
     options: NetworkOptions,
     photo: Photo,
@@ -451,7 +451,7 @@ def invert(
     show.save_and_print(result, file)
 
 
-@with_network
+@with_options
 def adversarial(
     options: NetworkOptions,
     photo: Annotated[

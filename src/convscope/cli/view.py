@@ -24,7 +24,7 @@ from convscope.cli.arguments import (
     TableOut,
 )
 from convscope.cli.naming import slug
-from convscope.cli.options import NetworkOptions, with_network
+from convscope.cli.options import NetworkOptions, with_options
 from convscope.cli.output import Output, file_if_given
 from convscope.cli.photographs import Answer, Batch
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 FORMS = (".gif", ".mp4", ".png", ".npz")
 
 
-@with_network
+@with_options
 def layers(
     options: NetworkOptions,
     everything: Annotated[
@@ -59,7 +59,7 @@ def layers(
     show.table(result, file, as_json=as_json, title=f"Layers of {net.name}")
 
 
-@with_network
+@with_options
 def predict(
     options: NetworkOptions,
     photos: Photos,
@@ -90,7 +90,7 @@ def predict(
     ).run(options, answer)  # fmt: skip
 
 
-@with_network
+@with_options
 def filters(
     options: NetworkOptions,
     layer: Layer = "conv:1",
@@ -127,7 +127,7 @@ def filters(
         show.print_path(file.write(drawn.save), err=as_json)
 
 
-@with_network
+@with_options
 def maps(
     options: NetworkOptions,
     photos: Photos,
