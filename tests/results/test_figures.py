@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 import convscope
-from convscope import Heatmap, Recipe
+from convscope import Heatmap, Recipe, Strip
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.results import ColourScale, heatmap
+from convscope.tracing.placement import Placement
 
 RECIPE = Recipe("gradcam", "tiny", "", "class:1", {"layer": "conv:3"})
 BARE = {"caption": False, "colourbar": False}
@@ -226,3 +227,33 @@ def test_which_photograph_of_a_list_cannot_be_read_is_said(net):
         convscope.cam(net, ["sample:china", "nowhere.png"])
     with pytest.raises(convscope.ConvscopeError, match="no photograph in the list"):
         convscope.cam(net, [])
+
+
+def test_maps_of_different_units_share_no_scale():
+    """Falls of a score and of a probability, both of occlusion."""
+    one = heat_of([[[0.0, 3.0]]], colour_scale=ColourScale("fall of the score"))
+    other = heat_of([[[0.0, 0.3]]], colour_scale=ColourScale("percentage points"))
+    with pytest.raises(ArgumentError, match="fall of the score"):
+        one.side_by_side(other)
+
+
+def test_vectors_of_a_batch_carry_the_recipe_of_their_own_image(net, images, tmp_path):
+    heat = convscope.cam(net, images)
+    heat.save(tmp_path / "heat.svg")
+    content = (tmp_path / "heat-1.svg").read_text()
+    assert str(heat.recipe.explained[1]) in content
+    assert content.count("class_id") == 1
+    heat.save(tmp_path / "row.svg", together=True)
+    content = (tmp_path / "row.svg").read_text()
+    assert all(str(one) in content for one in heat.recipe.explained)
+
+
+def test_a_map_of_a_strip_without_evidence_says_so():
+    placement = Placement.tiling((1, 2), (8, 8))
+    maps = [torch.tensor([[[-2.0, -1.0]]]), torch.tensor([[[0.0, 1.0]]])]
+    images = torch.full((1, 3, 8, 8), 0.5)
+    strip = Strip(maps, ["a", "b"], RECIPE, images, [placement] * 2)
+    alone = Strip(maps[:1], ["a"], RECIPE, images, [placement]).picture(caption=False)
+    assert alone.tobytes() != Strip(maps[:1], ["a"], RECIPE).picture(caption=False).tobytes()
+    assert np.asarray(alone).max() == 255  # the words, on a darkened photograph
+    assert len(strip) == 2

@@ -225,8 +225,10 @@ def cam_across_layers(
         explained = [] if method in GRADIENT_FREE else explained_by(net, target, watch)
     maps = [torch.cat(layer_maps) for layer_maps in zip(*parts, strict=True)]
     recipe = recipe_for(net, f"cam_across_layers, {method}", target.label, layers=addresses)
-    places = [net.placement(name, heat, pixels) for name, heat in zip(addresses, maps, strict=True)]
-    return Strip(maps, addresses, recipe.explaining(explained), pixels, places)
+    placements = [
+        net.placement(name, heat, pixels) for name, heat in zip(addresses, maps, strict=True)
+    ]
+    return Strip(maps, addresses, recipe.explaining(explained), pixels, placements)
 
 
 def _conv_maps(net: Network, target: Objective | None) -> list[str]:

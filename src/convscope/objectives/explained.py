@@ -57,18 +57,18 @@ class Explained:
         return asdict(self)
 
 
-def percent(share: float) -> str:
-    """A share in percent; small ones keep a digit, and only 0 and 1 are drawn as 0 and 100.
+def percent(probability: float) -> str:
+    """A probability in percent; small ones keep a digit, and only 0 and 1 are shown as 0 and 100.
 
     >>> [percent(p) for p in (0, 0.00002, 0.0061, 0.5, 0.968, 0.99998, 1)]
     ['0 %', 'under 0.1 %', '0.6 %', '50 %', '97 %', 'over 99.9 %', '100 %']
     """
-    if 0 < share < 0.001:
+    if 0 < probability < 0.001:
         return "under 0.1 %"
-    if 0.999 < share < 1:
+    if 0.999 < probability < 1:
         return "over 99.9 %"
-    is_extreme = 0 < share < 0.0095 or 0.995 <= share < 1
-    return f"{share:.1%}".replace("%", " %") if is_extreme else f"{share:.0%}".replace("%", " %")
+    is_extreme = 0 < probability < 0.0095 or 0.995 <= probability < 1
+    return f"{100 * probability:.{int(is_extreme)}f} %"
 
 
 @torch.no_grad()
@@ -103,10 +103,11 @@ def _explain_one(objective: Objective, row: Tensor | None, like: Activations) ->
     if class_id is None:
         return Explained(objective.label, score=score)
     label = _class_label(class_id, like.labels)
-    share = float(scores.probabilities()[0, class_id]) if scores.has_probabilities else None
+    probability = float(scores.probabilities()[0, class_id]) if scores.has_probabilities else None
     if not is_absence:
-        return Explained(label, class_id, score, share)
-    return Explained(f"not {label}", class_id, score, None if share is None else 1 - share)
+        return Explained(label, class_id, score, probability)
+    absent = None if probability is None else 1 - probability
+    return Explained(f"not {label}", class_id, score, absent)
 
 
 def _class_of(objective: Objective, scores: Scores, acts: Activations) -> tuple[int | None, bool]:

@@ -40,10 +40,10 @@ def chart(
     figure = Figure(
         figsize=(4.6 * across, 3.4 * down), dpi=110, layout="constrained", facecolor=paper
     )
-    places = figure.subplots(down, across, squeeze=False).ravel()
-    for empty in places[len(panels) :]:
+    every_axes = figure.subplots(down, across, squeeze=False).ravel()
+    for empty in every_axes[len(panels) :]:
         empty.set_axis_off()
-    for axes, (title, series) in zip(places, panels.items(), strict=False):
+    for axes, (title, series) in zip(every_axes, panels.items(), strict=False):
         for name, (xs, ys) in series.items():
             alone = "o" if len(xs) == 1 else None  # a line of one point cannot be seen
             if steps:

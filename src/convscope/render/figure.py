@@ -1,10 +1,9 @@
 """One style for all figures: pictures with a caption, a colour bar and notices, on light or dark paper.
 
-A figure is laid out around a picture whose longer side is 5 inches, less where several stand in a row;
-its resolution is chosen
-so that every pixel of a picture becomes one pixel of the file. So a 4,000-pixel photograph keeps its
-pixels, and its caption is as legible as that of a small one. In SVG and PDF files words and bars are
-vectors.
+A figure is laid out around a picture whose longer side is 5 inches, less where several stand in a row.
+Its resolution is chosen so that every pixel of the picture becomes one pixel of the file: a photograph of
+4,000 pixels keeps them, and its caption is as legible as that of a small one. In SVG and PDF files words
+and bars are vectors.
 
     +----------------------------+
     | Grad-CAM for church (97 %) |   title
@@ -48,7 +47,6 @@ _LINE = 1.3  # of a font's size
 _TITLE, _SMALL = 10.0, 8.0  # points
 RASTERS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 VECTORS = ("svg", "pdf")
-FORMATS = (*RASTERS, *VECTORS)
 
 
 @dataclass(frozen=True)

@@ -79,10 +79,9 @@ class Result:
             *args: as of `picture`.
             **drawing: as of `picture`.
         """
-        drawn = np.asarray(self._draw(*args, **drawing).convert("RGB"))
-        title, subtitle = self._caption()
-        drawn = enlarge(drawn, enlargement(*drawn.shape[:2]))
-        panel = Panel(drawn, title, subtitle, note=self.recipe.note)
+        pixels = np.asarray(self._draw(*args, **drawing).convert("RGB"))
+        pixels = enlarge(pixels, enlargement(*pixels.shape[:2]))
+        panel = Panel(pixels, *self._caption(), note=self.recipe.note)
         return figure([panel], theme=drawing.get("theme", "light"))
 
     def _draw(self, *args: Any, **drawing: Any) -> Image.Image:

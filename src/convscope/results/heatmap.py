@@ -22,7 +22,7 @@ from convscope.render.colour import Floats, apply_colormap, to_grey, to_uint8
 from convscope.render.figure import Panel, enlarge, enlargement, figure, to_image
 from convscope.render.grid import normalize_tiles, sheet
 from convscope.render.overlay import overlay, unplaced, without_evidence
-from convscope.results.base import Result, encode_with_recipe, save_picture, to_numpy
+from convscope.results.base import Result, encode_with_recipe, to_numpy
 from convscope.results.colour_scale import ColourScale
 from convscope.results.placement_fields import placement_from, plain
 from convscope.results.recipe import Recipe
@@ -174,15 +174,19 @@ class Heatmap(Result):
         panel = self._panel(index, style, caption=caption, colourbar=colourbar)
         return to_image(figure([panel], theme=theme))
 
-    def figure(self, index: int = 0, **drawing: Any) -> Figure:
+    def figure(self, index: int = 0, *, together: bool = False, **drawing: Any) -> Figure:
         """The same as a figure of matplotlib.
 
         Args:
             index: which photograph.
-            **drawing: as of `picture`.
+            together: all of them in a row, as `side_by_side` draws them.
+            **drawing: as of `picture`, or of `side_by_side`.
         """
         theme, colourbar = drawing.pop("theme", "light"), drawing.pop("colourbar", True)
-        panel = self._panel(index, _Style(**drawing), caption=True, colourbar=colourbar)
+        style, caption = _Style(**drawing), True
+        if together:
+            return _row([self], style, caption=caption, colourbar=colourbar, theme=theme)
+        panel = self._panel(index, style, caption=caption, colourbar=colourbar)
         return figure([panel], theme=theme)
 
     def side_by_side(
@@ -207,7 +211,7 @@ class Heatmap(Result):
             theme: "light" or "dark" paper.
 
         Raises:
-            ArgumentError: if the maps are of different methods, whose values no scale holds.
+            ArgumentError: if the maps are of different methods or units, whose values no scale holds.
 
         Example:
             >>> import convscope as cs
@@ -217,23 +221,17 @@ class Heatmap(Result):
             >>> church.side_by_side(pump, caption=False, colourbar=False).size
             (294, 148)
         """
-        methods = dict.fromkeys(heat.recipe.method for heat in (self, *others))
-        if len(methods) > 1:
-            msg = f"One scale cannot hold maps of {' and '.join(methods)}, whose values have different meanings; draw each by picture()."
-            raise ArgumentError(msg)
-        places = [(heat, i) for heat in (self, *others) for i in range(len(heat))]
-        style = _Style("input", opacity, colours, "colour", scale, None)
-        if scale is None:
-            style = replace(style, scale=max(heat._top(i, style) for heat, i in places) or None)  # noqa: SLF001
-        if not caption and not colourbar:
-            tiles = [np.asarray(heat._bare(i, style), dtype=np.float32) / 255 for heat, i in places]  # noqa: SLF001
-            return sheet(tiles, columns=len(tiles), theme=theme)
-        panels = [
-            heat._panel(i, style, caption=caption, colourbar=colourbar and number == len(places))  # noqa: SLF001
-            for number, (heat, i) in enumerate(places, 1)
+        heats = [self, *others]
+        style = _Style(opacity=opacity, colours=colours, scale=scale)
+        if caption or colourbar:
+            return to_image(_row(heats, style, caption=caption, colourbar=colourbar, theme=theme))
+        style = _in_one_scale(heats, style)
+        tiles = [
+            _unit(np.asarray(heat._bare(i, style)))  # noqa: SLF001
+            for heat in heats
+            for i in range(len(heat))
         ]
-        across = min(len(panels), 6)
-        return to_image(figure(panels, theme=theme, columns=across))
+        return sheet(tiles, columns=len(tiles), theme=theme)
 
     def save(self, path: str | Path, **drawing: Any) -> Path:
         """Write a figure of each photograph, or with .npz all raw values and the recipe.
@@ -252,20 +250,26 @@ class Heatmap(Result):
             ArgumentError: if the ending is another one.
         """
         path = Path(path)
-        if drawing.pop("together", False) and path.suffix.lower() != ".npz":
-            drawn = self.side_by_side(**drawing)
-            return save_picture(drawn, self.recipe, path)
-        if len(self) == 1 or path.suffix.lower() == ".npz" or "index" in drawing:
+        is_one = len(self) == 1 or "index" in drawing or drawing.get("together", False)
+        if is_one or path.suffix.lower() == ".npz":
             return super().save(path, **drawing)
-        places = [path.with_stem(f"{path.stem}-{i}") for i in range(len(self))]
-        for i, place in enumerate(places):
-            super().save(place, index=i, **drawing)
-        return places[0]
+        files = [path.with_stem(f"{path.stem}-{i}") for i in range(len(self))]
+        for i, file in enumerate(files):
+            super().save(file, index=i, **drawing)
+        return files[0]
 
-    def _raster(self, kind: str, index: int = 0, **drawing: Any) -> bytes:
-        return encode_with_recipe(
-            self.picture(index, **drawing), self.recipe.of_images([index]), kind
-        )
+    def _raster(
+        self, kind: str, *, together: bool = False, index: int = 0, **drawing: Any
+    ) -> bytes:
+        if together:
+            return encode_with_recipe(self.side_by_side(**drawing), self.recipe, kind)
+        recipe = self.recipe.of_images([index])
+        return encode_with_recipe(self.picture(index, **drawing), recipe, kind)
+
+    def _vectors(self, form: str, **drawing: Any) -> bytes:
+        if len(self) == 1 or drawing.get("together", False):
+            return super()._vectors(form, **drawing)
+        return self[drawing.pop("index", 0)]._vectors(form, **drawing)  # noqa: SLF001
 
     def _top(self, index: int, style: _Style) -> float:
         """The value drawn hottest; 0 where there is nothing to draw."""
@@ -277,53 +281,55 @@ class Heatmap(Result):
         scale = scale if style.clip is None else replace(scale, clip=style.clip)
         return scale.top(to_numpy(self.evidence(index)))
 
-    def _notice(self, index: int, style: _Style) -> str:
+    def _notice(self, index: int, style: _Style, top: float) -> str:
         """What stands in the picture instead of colours; "" where there are colours to see."""
-        if not self.has_evidence(index) or not self._top(index, style) > 0:
+        if not self.has_evidence(index) or not top > 0:
             return NO_EVIDENCE
         return FLAT if style.scale is None and self.is_flat(index) else ""
 
     def _bare(self, index: int, style: _Style) -> Image.Image:
         if style.projection:
             return self.projected(index)
-        photo, where = self._photograph(index, style)
-        pixels = _unit(photo)
-        notice = self._notice(index, style)
+        photo, crop = self._photograph(index, style)
+        top = self._top(index, style)
+        notice = self._notice(index, style, top)
         if notice:
-            return without_evidence(pixels, notice)
+            return without_evidence(_unit(photo), notice)
+        heat = self._relative(index, top)
         if self.placement is None:
-            share = self._shares(index, style)
-            return unplaced(pixels, share, UNPLACED, colours=style.colours)
-        return Image.fromarray(self._laid_over(index, style, photo, where))
+            return unplaced(_unit(photo), heat, UNPLACED, colours=style.colours)
+        return Image.fromarray(self._laid_over(self.placement, heat, style, photo, crop))
 
     def _panel(self, index: int, style: _Style, *, caption: bool, colourbar: bool) -> Panel:
         """One map as a panel of a figure, large enough to be read."""
         title, subtitle = self._words_above(index) if caption else ("", "")
         if style.projection:
-            drawn = np.asarray(self.projected(index))
-            drawn = enlarge(drawn, enlargement(*drawn.shape[:2]))
+            pixels = np.asarray(self.projected(index))
+            pixels = enlarge(pixels, enlargement(*pixels.shape[:2]))
             note = "Grey is zero. " + self.recipe.note if caption else ""
-            return Panel(drawn, title, subtitle, note=note.strip())
-        photo, where = self._photograph(index, style)
+            return Panel(pixels, title, subtitle, note=note.strip())
+        photo, crop = self._photograph(index, style)
         times = enlargement(*photo.shape[:2])
-        photo = enlarge(photo, times)
-        where = (times * where[0], times * where[1], times * where[2], times * where[3])
-        notice, bar = self._notice(index, style), None
+        photo, (y, x, height, width) = enlarge(photo, times), crop
+        crop = (times * y, times * x, times * height, times * width)
+        top, bar = self._top(index, style), None
+        notice = self._notice(index, style, top)
         if notice:
-            drawn = to_uint8(0.6 * to_grey(_unit(photo)))
+            pixels = to_uint8(0.6 * to_grey(_unit(photo)))
         elif self.placement is None:
             notice = UNPLACED
-            cells = to_uint8(apply_colormap(self._shares(index, style), style.colours))
+            cells = to_uint8(apply_colormap(self._relative(index, top), style.colours))
             size = (photo.shape[1], photo.shape[0])
-            drawn = np.asarray(Image.fromarray(cells).resize(size, Image.Resampling.NEAREST))
+            pixels = np.asarray(Image.fromarray(cells).resize(size, Image.Resampling.NEAREST))
         else:
-            drawn = self._laid_over(index, style, photo, where)
+            heat = self._relative(index, top)
+            pixels = self._laid_over(self.placement, heat, style, photo, crop)
         if colourbar and notice in ("", UNPLACED):
             strongest = float(self.evidence(index).max())
-            bar = self.colour_scale.bar(self._top(index, style), style.colours, strongest=strongest)
-        frame = where if style.over == "original" and _is_inside(where, photo) else None
-        note = self._note_below(index, style) if caption else ""
-        return Panel(drawn, title, subtitle, bar, notice, frame, note)
+            bar = self.colour_scale.bar(top, style.colours, strongest=strongest)
+        frame = crop if style.over == "original" and _is_inside(crop, photo) else None
+        note = self._note_below(index, style, top) if caption else ""
+        return Panel(pixels, title, subtitle, bar, notice, frame, note)
 
     def _photograph(self, index: int, style: _Style) -> tuple[NDArray[np.uint8], Part]:
         """The photograph below a map, and which part of it the network saw."""
@@ -341,43 +347,36 @@ class Heatmap(Result):
             raise NotApplicableError(msg)
         return self.originals[index].open()
 
-    def _shares(self, index: int, style: _Style) -> Floats:
-        """A map's evidence in [0, 1], (h, w)."""
-        return (to_numpy(self.evidence(index)) / self._top(index, style)).clip(0, 1)
+    def _relative(self, index: int, top: float) -> Floats:
+        """A map's evidence in [0, 1], (h, w), relative to the value drawn hottest."""
+        return (to_numpy(self.evidence(index)) / top).clip(0, 1)
 
     def _laid_over(
-        self, index: int, style: _Style, photo: NDArray[np.uint8], where: Part
+        self,
+        placement: Placement,
+        heat: Floats,
+        style: _Style,
+        photo: NDArray[np.uint8],
+        crop: Part,
     ) -> NDArray[np.uint8]:
-        """A map over a photograph of which the network saw the part `where`."""
-        shares = torch.from_numpy(self._shares(index, style))
-        below = _unit(photo)
-        if self.placement is None:
-            return photo
-        height, width = _sides(self.images)
-        top, left, tall, wide = where
-        rows, columns = photo.shape[:2]
-        if (tall, wide) == (height, width) == (rows, columns):
-            place = Placement(Axis(), Axis(), (rows, columns))
-        else:  # where the pixels of the photograph lie among those of the input
-            y, x = height / tall, width / wide
-            place = Placement(
-                Axis(1, y, (0.5 - top) * y - 0.5),
-                Axis(1, x, (0.5 - left) * x - 0.5),
-                (rows, columns),
-            )
-        share = to_numpy(self.placement.move(shares, place).clamp(0, 1))
-        drawn = np.asarray(
-            overlay(below, share, opacity=style.opacity, colours=style.colours, base=style.base)
+        """A map over a photograph of which the network saw a part."""
+        (height, width), (top, left, tall, wide) = _sides(self.images), crop
+        y, x = height / tall, width / wide  # pixels of the input for one of the photograph
+        pixels = Placement(
+            Axis(1, y, (0.5 - top) * y - 0.5), Axis(1, x, (0.5 - left) * x - 0.5), photo.shape[:2]
         )
-        if not _is_inside(where, photo):
-            return drawn
-        result = to_uint8(0.75 * below)  # what the network did not see
+        moved = to_numpy(placement.move(torch.from_numpy(heat), pixels).clamp(0, 1))
+        options = {"colours": style.colours, "base": style.base}
+        result = np.asarray(overlay(_unit(photo), moved, opacity=style.opacity, **options))
+        if not _is_inside(crop, photo):
+            return result
+        dimmed = to_uint8(0.75 * _unit(photo))  # what the network did not see
         inside = tuple(
             slice(max(0, round(start)), round(start + length))
             for start, length in ((top, tall), (left, wide))
         )
-        result[inside] = drawn[inside]
-        return result
+        dimmed[inside] = result[inside]
+        return dimmed
 
     def _words_above(self, index: int) -> tuple[str, str]:
         recipe = self.recipe
@@ -393,13 +392,13 @@ class Heatmap(Result):
         captions = self.recipe.parameters.get("captions", ())
         return str(captions[index]) if captions else self.recipe.objective or "all"
 
-    def _note_below(self, index: int, style: _Style) -> str:
+    def _note_below(self, index: int, style: _Style, top: float) -> str:
         """What the picture does not show by itself."""
-        strongest, top = float(self.evidence(index).max()), self._top(index, style)
-        share = self.colour_scale.clip if style.clip is None else style.clip
+        strongest = float(self.evidence(index).max())
+        clip = self.colour_scale.clip if style.clip is None else style.clip
         clipped = ""
-        if style.scale is None and share < 1 and strongest > top > 0:
-            clipped = f"{share:.0%} of the pixels lie within the scale; the largest value is {strongest:.3g}."
+        if style.scale is None and clip < 1 and strongest > top > 0:
+            clipped = f"{clip:.0%} of the pixels lie within the scale; the largest value is {strongest:.3g}."
         scores = self.recipe.scores_in_words()
         return " ".join(filter(None, [clipped, scores, self.recipe.note]))
 
@@ -527,8 +526,8 @@ class Heatmap(Result):
             Original(path, Fit(*fit), range_) for path, fit, range_ in fields.get("originals", ())
         ]
         scale = ColourScale(**fields.get("colour_scale", {}))
-        kept = {**fields, "placement": placement, "originals": originals, "colour_scale": scale}
-        return cls(**kept)
+        own = {"placement": placement, "originals": originals, "colour_scale": scale}
+        return cls(**{**fields, **own})
 
     def _array(self) -> NDArray[Any]:
         return to_numpy(self.values)
@@ -548,6 +547,36 @@ class _Style:
     scale: float | None = None
     clip: float | None = None
     projection: bool = False
+
+
+def _in_one_scale(heats: Sequence[Heatmap], style: _Style) -> _Style:
+    """The style with one scale for all maps.
+
+    Raises:
+        ArgumentError: if their values have different meanings.
+    """
+    kinds = dict.fromkeys((heat.recipe.method, heat.colour_scale.unit) for heat in heats)
+    if len(kinds) > 1:
+        names = " and ".join(f"{method} ({unit})" if unit else method for method, unit in kinds)
+        msg = f"One scale cannot hold maps of {names}, whose values have different meanings; draw each by picture()."
+        raise ArgumentError(msg)
+    if style.scale is not None:
+        return style
+    tops = [heat._top(i, style) for heat in heats for i in range(len(heat))]  # noqa: SLF001
+    return replace(style, scale=max(tops) or None)
+
+
+def _row(
+    heats: Sequence[Heatmap], style: _Style, *, caption: bool, colourbar: bool, theme: str
+) -> Figure:
+    """All maps in rows of six at most, in one scale, whose bar stands beside the last."""
+    style = _in_one_scale(heats, style)
+    images = [(heat, i) for heat in heats for i in range(len(heat))]
+    panels = [
+        heat._panel(i, style, caption=caption, colourbar=colourbar and number == len(images))  # noqa: SLF001
+        for number, (heat, i) in enumerate(images, 1)
+    ]
+    return figure(panels, theme=theme, columns=min(len(panels), 6))
 
 
 def _unit(photo: NDArray[np.uint8]) -> Floats:

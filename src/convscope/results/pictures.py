@@ -15,8 +15,9 @@ from convscope.render.colour import Floats, to_uint8
 from convscope.render.figure import READABLE
 from convscope.render.film import gif, mp4
 from convscope.render.grid import enlarge_cells, grid_shape, normalize_tiles, sheet
-from convscope.render.overlay import overlay
+from convscope.render.overlay import overlay, without_evidence
 from convscope.results.base import Result, stack_arrays, to_numpy
+from convscope.results.heatmap import NO_EVIDENCE
 from convscope.results.placement_fields import placement_from, plain
 from convscope.results.recipe import Recipe
 from convscope.results.titles import title_of
@@ -237,13 +238,16 @@ class Strip(Result):
 
     def _over(self, number: int, index: int, alone: Floats) -> Floats:
         """The evidence of one map over its photograph; the map alone where its place is unknown."""
-        place, evidence = self.placements[number], self.values[number][index].clamp(min=0)
-        if self.images is None or place is None or not evidence.any():
+        place, evidence = self.placements[number], self.values[number][index].clamp(min=0).cpu()
+        if self.images is None or place is None:
             return alone
-        size = (int(self.images.shape[-2]), int(self.images.shape[-1]))
-        share = to_numpy(place.enlarge(evidence.cpu() / evidence.max().cpu(), size).clamp(0, 1))
         photo = to_numpy(self.images[index].expand(3, -1, -1).permute(1, 2, 0))
-        return np.asarray(overlay(photo, share), dtype=np.float32) / np.float32(255)
+        if evidence.any():
+            heat = place.enlarge(evidence / evidence.max(), photo.shape[:2]).clamp(0, 1)
+            tile = overlay(photo, to_numpy(heat))
+        else:
+            tile = without_evidence(photo, NO_EVIDENCE)
+        return np.asarray(tile, dtype=np.float32) / np.float32(255)
 
     def _fields(self) -> Mapping[str, Any]:
         return {
