@@ -210,6 +210,17 @@ def test_out_to_standard_output_is_the_file_alone(run_bytes, words, starts, tmp_
             ("cam", "sample:china", "--out", "a.png", "--format", "npz"),
             "--out a.png and --format npz name different kinds",
         ),
+        (("cam", "sample:china", "--across-layers", "--scale", "2"), "leave --scale out"),
+        (("occlusion", "sample:china", "--by-class", "--scale", "2"), "leave --scale out"),
+        (("saliency", "sample:china", "--colour", "--scale", "2"), "leave --scale out"),
+        (
+            ("cam", "sample:china", "--over", "photo"),
+            "--over must be original or input, not photo.",
+        ),
+        (
+            ("cam", "sample:china", "--theme", "blue"),
+            "theme must be 'light' or 'dark', not 'blue'.",
+        ),
         (("cam", "sample:china", "--sheet", "s.gif"), "must end in .png"),
         (("cam", "-", "-"), "- is standard input, which holds one photograph."),
         (
