@@ -16,7 +16,7 @@ def test_synthesize_writes_the_picture_and_its_scores(run, tmp_path):
     code, out, err = run("synthesize", *words)
     assert (0, "conv-7-17.png") == (code, out.splitlines()[0])
     assert "strongest photograph" in out
-    assert "The picture excites conv:7:17" in err
+    assert "The picture gives conv:7:17 a score of" in err
     expected = convscope.synthesize(convscope.load(), "conv:7:17", steps=4, size=32)
     run("synthesize", *words, "--out", "raw.npz")
     assert np.array_equal(expected.values.numpy(), np.load(tmp_path / "raw.npz")["values"])

@@ -1,5 +1,8 @@
 """Activation maps are the activations."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -92,3 +95,26 @@ def test_predict(net, images):
     assert 15 == len(convscope.predict(net, images, top=99).rows)
     with pytest.raises(ArgumentError, match="top must be at least 1, not 0"):
         convscope.predict(net, images, top=0)
+
+
+def test_one_map_is_drawn_where_its_cells_look(net, images):
+    pictures = convscope.maps(net, images, "stem")
+    heat = pictures.heatmap(3)
+    assert torch.equal(heat.values, pictures.values[:, 3])
+    assert heat.placement == net.placement("stem", pictures.values, images)
+    bare = {"caption": False, "colourbar": False}
+    sheet = np.asarray(pictures[0].picture(over="input", caption=False, columns=1, tile=1))
+    first = np.asarray(pictures.heatmap(0).picture(0, **bare))
+    assert np.array_equal(sheet[2 : 2 + first.shape[0], 2 : 2 + first.shape[1]], first)
+
+
+def test_maps_say_what_cannot_be_drawn_over_a_photograph(net, images):
+    pictures = convscope.maps(net, images, "stem")
+    with pytest.raises(ArgumentError, match="over must be 'alone' or 'input'"):
+        pictures.picture(over="original")
+    with pytest.raises(ArgumentError, match="There is no map"):
+        pictures.heatmap(10_000)
+    with pytest.raises(NotApplicableError, match="are no maps over a photograph"):
+        convscope.filters(net, "stem").heatmap(0)
+    with pytest.raises(NotApplicableError, match="is unknown"):
+        replace(pictures, placement=None).picture(over="input")

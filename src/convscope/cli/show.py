@@ -9,17 +9,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from convscope.cli import interrupts
+from convscope.cli.columns import fit_columns
 from convscope.cli.output import File
 
 if TYPE_CHECKING:
     from convscope.results import Pictures, Table
 
 BAR_DELAY = 2.0  # seconds without a bar
+_SHORTEST = 8  # characters of a bar in a table, at least
 
 
 def print_path(path: Path | None, *, err: bool = False) -> None:
@@ -118,21 +120,40 @@ def _print(result: Table, title: str) -> None:
     from convscope.errors import printable
     from convscope.results import format_cell
 
-    lines = Lines(title=Text(printable(title)), title_justify="left", header_style="bold", box=None)
-    for column, cells in zip(result.columns, zip(*result.rows, strict=True), strict=False):
-        numeric = all(cell is None or isinstance(cell, int | float) for cell in cells)
-        lines.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    if result.bar:
-        lines.add_column("")
-    for row in result.rows:
-        share = dict(zip(result.columns, row, strict=True)).get(result.bar or "")
-        bar = [_blocks(float(share or 0))] if result.bar else []
-        lines.add_row(*(Text(format_cell(cell)) for cell in row), *bar)  # no markup in names
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(lines)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    rows = [[format_cell(cell) for cell in row] for row in result.rows]
+    columns = range(len(result.columns))
+    words = [k for k in columns if any(isinstance(row[k], str) for row in result.rows)]
+    gap = 2
+    chosen = fit_columns(result.columns, rows, console.width, words=words, gap=gap)
+    if chosen.left_out:
+        gap = 1
+        chosen = fit_columns(result.columns, rows, console.width, words=words, gap=gap)
+    room = console.width - sum(chosen.widths) - gap * len(chosen.widths)
+    shares = result.column(result.bar) if result.bar and room >= _SHORTEST else []
+    lines = Lines(
+        title=Text(printable(title)),
+        title_justify="left",
+        header_style="bold",
+        box=None,
+        padding=(0, gap, 0, 0),
+        pad_edge=False,
+    )
+    for k, width in zip(chosen.numbers, chosen.widths, strict=True):
+        side: Literal["left", "right"] = "left" if k in words else "right"
+        lines.add_column(result.columns[k], justify=side, overflow="fold", width=width)
+    if shares:
+        lines.add_column("", no_wrap=True)
+    for number, row in enumerate(rows):
+        bar = [_blocks(float(shares[number] or 0), min(room, 30))] if shares else []
+        lines.add_row(*(Text(row[k]) for k in chosen.numbers), *bar)  # no markup in names
+    console.print(lines)
+    if chosen.left_out:
+        msg = f"No room for {', '.join(chosen.left_out)}: use a wider terminal or --json."
+        typer.echo(msg, err=True)
 
 
-def _blocks(share: float, width: int = 30) -> str:
+def _blocks(share: float, width: int) -> str:
     eighths = round(share * width * 8)
     return "█" * (eighths // 8) + ("▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else "")
 

@@ -22,6 +22,7 @@ from convscope.cli.arguments import (
     Seed,
     Sheet,
     TableOut,
+    refuse_if,
 )
 from convscope.cli.naming import slug
 from convscope.cli.options import NetworkOptions, with_options
@@ -146,6 +147,13 @@ def maps(
             help="With --across-layers: convolutions only, without ReLU and pooling.",
         ),
     ] = False,
+    over: Annotated[
+        str | None,
+        typer.Option(
+            help="What the map is drawn over: original, the whole photograph (the default with --channel); "
+            "input, what the network saw; or alone, nothing."
+        ),
+    ] = None,
     fit: Fit = "crop",
     sheet: Sheet = None,
     as_json: Json = False,
@@ -162,13 +170,23 @@ def maps(
     if across and channel is None:
         msg = "--across-layers shows one channel in every layer; pass its number, such as --channel 17."
         raise ArgumentError(msg)
+    is_one = channel is not None and not across
+    refuse_if(
+        (over not in (None, "original", "input", "alone"), f"--over must be original, input or alone, not {over}."),
+        (over not in (None, "alone") and across, "--over draws the maps of one layer; leave out --across-layers."),
+        (over == "original" and not is_one, "--over original draws one channel: add --channel, or use --over input."),
+    )  # fmt: skip
+    over = over or ("original" if is_one else "alone")
 
     def answer(net: Network, pixels: Tensor, _progress: Progress | None) -> Answer:
         if across and channel is not None:
             chain = view.convolution_chain if bare else view.channel_across_layers
             return Answer(chain(net, pixels, channel))
         chosen = None if channel is None else [channel]
-        return Answer(view.maps(net, pixels, layer, channels=chosen, strongest=top))
+        pictures = view.maps(net, pixels, layer, channels=chosen, strongest=top)
+        if is_one and over != "alone" and pictures.placement is not None:
+            return Answer(pictures.heatmap(0), {"over": over})
+        return Answer(pictures, {"over": "input" if over == "input" else "alone"})
 
     name = f"maps {layer}" if channel is None else f"maps {layer}:{channel}"
     if across:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.original import Original
-from convscope.images.resize import Fit, height_and_width
+from convscope.images.resize import height_and_width
 from convscope.network.rounding import is_constant
 from convscope.render.colour import Floats, apply_colormap, to_grey, to_uint8
 from convscope.render.figure import Panel, enlarge, enlargement, figure, to_image
@@ -24,7 +24,12 @@ from convscope.render.grid import normalize_tiles, sheet
 from convscope.render.overlay import overlay, unplaced, without_evidence
 from convscope.results.base import Result, encode_with_recipe, to_numpy
 from convscope.results.colour_scale import ColourScale
-from convscope.results.placement_fields import placement_from, plain
+from convscope.results.placement_fields import (
+    originals_from,
+    placement_from,
+    plain,
+    plain_originals,
+)
 from convscope.results.recipe import Recipe
 from convscope.results.titles import title_of
 from convscope.tracing.placement import Axis, Placement
@@ -154,7 +159,8 @@ class Heatmap(Result):
             base: "colour" or "grey", how the photograph is shown.
             scale: the value drawn hottest; None takes the map's largest, see `colour_scale`.
             clip: share of the pixels within the scale, instead of the method's own.
-            projection: draw what the method gives colour by colour, see `projected`.
+            projection: draw what the method gives colour by colour, see `projected`, and beside it
+                the photograph.
             caption: whether method, class, layer and network stand above it.
             colourbar: whether the scale stands beside it.
             theme: "light" or "dark" paper.
@@ -171,8 +177,8 @@ class Heatmap(Result):
         style = _Style(over, opacity, colours, base, scale, clip, projection)
         if not caption and not colourbar:
             return self._bare(index, style)
-        panel = self._panel(index, style, caption=caption, colourbar=colourbar)
-        return to_image(figure([panel], theme=theme))
+        panels = self._panels(index, style, caption=caption, colourbar=colourbar)
+        return to_image(figure(panels, theme=theme))
 
     def figure(self, index: int = 0, *, together: bool = False, **drawing: Any) -> Figure:
         """The same as a figure of matplotlib.
@@ -186,8 +192,8 @@ class Heatmap(Result):
         style, caption = _Style(**drawing), True
         if together:
             return _row([self], style, caption=caption, colourbar=colourbar, theme=theme)
-        panel = self._panel(index, style, caption=caption, colourbar=colourbar)
-        return figure([panel], theme=theme)
+        panels = self._panels(index, style, caption=caption, colourbar=colourbar)
+        return figure(panels, theme=theme)
 
     def side_by_side(
         self,
@@ -299,6 +305,14 @@ class Heatmap(Result):
         if self.placement is None:
             return unplaced(_unit(photo), heat, UNPLACED, colours=style.colours)
         return Image.fromarray(self._laid_over(self.placement, heat, style, photo, crop))
+
+    def _panels(self, index: int, style: _Style, *, caption: bool, colourbar: bool) -> list[Panel]:
+        """One map; what is drawn in its own colours stands beside the photograph that it is of."""
+        panel = self._panel(index, style, caption=caption, colourbar=colourbar)
+        if not style.projection:
+            return [panel]
+        photo, _ = self._photograph(index, replace(style, over="input"))
+        return [panel, Panel(enlarge(photo, enlargement(*photo.shape[:2])), "Photograph")]
 
     def _panel(self, index: int, style: _Style, *, caption: bool, colourbar: bool) -> Panel:
         """One map as a panel of a figure, large enough to be read."""
@@ -508,13 +522,12 @@ class Heatmap(Result):
 
     def _fields(self) -> Mapping[str, Any]:
         """Plain data; of photographs the paths, for their pixels are those of others."""
-        files = [_plain_original(one) for one in self.originals]
         fields = {
             **super()._fields(),
             "placement": self.placement and plain(self.placement),
             "colour_scale": asdict(self.colour_scale),
+            "originals": plain_originals(self.originals),
         }
-        fields["originals"] = files if all(files) else ()
         del fields["size"]  # that of `images`
         return fields
 
@@ -522,9 +535,7 @@ class Heatmap(Result):
     def _from_fields(cls, fields: Mapping[str, Any]) -> Heatmap:
         numbers, grid = fields.get("placement"), _sides(fields["values"])
         placement = None if numbers is None else placement_from(numbers, grid)
-        originals = [
-            Original(path, Fit(*fit), range_) for path, fit, range_ in fields.get("originals", ())
-        ]
+        originals = originals_from(fields.get("originals", ()))
         scale = ColourScale(**fields.get("colour_scale", {}))
         own = {"placement": placement, "originals": originals, "colour_scale": scale}
         return cls(**{**fields, **own})
@@ -593,13 +604,6 @@ def _is_inside(part: Part, photo: NDArray[np.uint8]) -> bool:
         or top + height <= photo.shape[0] - 1
         or left + width <= photo.shape[1] - 1
     )
-
-
-def _plain_original(original: Original) -> list[Any] | None:
-    """A photograph's path, fit and range; None for one without a path."""
-    if not isinstance(original.source, str | Path):
-        return None
-    return [str(original.source), list(astuple(original.fit)), original.range]
 
 
 def _sides(picture: Tensor) -> tuple[int, int]:

@@ -11,14 +11,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.images.original import Original
 from convscope.render.colour import Floats, to_uint8
 from convscope.render.figure import READABLE
 from convscope.render.film import gif, mp4
 from convscope.render.grid import enlarge_cells, grid_shape, normalize_tiles, sheet
 from convscope.render.overlay import overlay, without_evidence
 from convscope.results.base import Result, stack_arrays, to_numpy
-from convscope.results.heatmap import NO_EVIDENCE
-from convscope.results.placement_fields import placement_from, plain
+from convscope.results.colour_scale import ColourScale
+from convscope.results.heatmap import NO_EVIDENCE, Heatmap
+from convscope.results.placement_fields import (
+    originals_from,
+    placement_from,
+    plain,
+    plain_originals,
+)
 from convscope.results.recipe import Recipe
 from convscope.results.titles import title_of
 from convscope.tracing.placement import Placement
@@ -46,12 +54,17 @@ class Pictures(Result):
         shown: what is drawn instead of the values, of the same shape.
         columns: tiles a row, unless the drawing is told otherwise; None makes the sheet square.
         gap: pixels between tiles.
+        images: (N, 3, H, W) photographs on which the maps of channels lie, where there are any.
+        placement: where their cells lie on them; None: unknown.
+        originals: the photographs before they were resized.
 
     Example:
         >>> import convscope as cs
         >>> pictures = cs.maps(cs.load(), "sample:china", "stage:3")
         >>> pictures.values.shape
         torch.Size([1, 96, 36, 36])
+        >>> pictures.heatmap(5).save("channel.png", over="original").name
+        'channel.png'
         >>> pictures.picture(caption=False).size
         (742, 742)
         >>> pictures.save("maps.png").name
@@ -68,11 +81,15 @@ class Pictures(Result):
     shown: Tensor | None = None
     columns: int | None = None
     gap: int = 2
+    images: Tensor | None = None
+    placement: Placement | None = None
+    originals: Sequence[Original] = ()
 
     def picture(
         self,
         index: int = 0,
         *,
+        over: str = "alone",
         columns: int | None = None,
         tile: int | None = None,
         caption: bool = True,
@@ -82,27 +99,70 @@ class Pictures(Result):
 
         Args:
             index: which photograph, where tiles are channels.
+            over: "alone", or "input": maps of channels over the pixels that the network saw, each
+                in its own scale (`heatmap` draws one over the original photograph).
             columns: tiles a row; None takes those of the pictures.
             tile: pixels of a tile's longer side, at least; None: as many as can be read.
             caption: whether a title stands above the sheet.
             theme: "light" or "dark" paper.
+
+        Raises:
+            ArgumentError: if `over` is something else.
+            NotApplicableError: if these are no maps of channels, or their place is unknown.
         """
-        options = {"columns": columns, "tile": tile, "theme": theme}
+        options = {"over": over, "columns": columns, "tile": tile, "theme": theme}
         return super().picture(index, caption=caption, **options)
+
+    def heatmap(self, number: int) -> Heatmap:
+        """One channel's map as a heat map, which can be drawn over the original photograph.
+
+        Args:
+            number: of the tile, from 0.
+
+        Raises:
+            ArgumentError: if there is no such tile.
+            NotApplicableError: if these are no maps of channels over photographs.
+        """
+        if self.tiles != "channels" or self.images is None:
+            msg = f"{title_of(self.recipe.method)} are no maps over a photograph."
+            raise NotApplicableError(msg)
+        count = self.values.shape[1]
+        if not 0 <= number < count:
+            msg = f"There is no map {number}: there are {count}, numbered from 0."
+            raise ArgumentError(msg)
+        layer = self.recipe.parameters.get("layer", "")
+        channel = self.captions[number] if self.captions else number
+        values = self.values[:, number]
+        unit = "activation, only above 0" if bool((values < 0).any()) else "activation"
+        return Heatmap(
+            values,
+            self.images,
+            replace(self.recipe, objective=f"channel {channel} of {layer}"),
+            placement=self.placement,
+            originals=self.originals,
+            colour_scale=ColourScale(unit),
+        )
 
     def _draw(
         self,
         index: int = 0,
         *,
+        over: str = "alone",
         columns: int | None = None,
         tile: int | None = None,
         theme: str = "light",
         numbered: bool = False,
     ) -> Image.Image:
+        if over not in ("alone", "input"):
+            msg = f"over must be 'alone' or 'input', not {over!r}; heatmap(number) draws one map over the original photograph."
+            raise ArgumentError(msg)
         tiles = self.tile_arrays(index)
         numbers = [str(k) for k in range(len(tiles))] if numbered and len(tiles) > 1 else ()
         flat = [i for i, t in enumerate(tiles) if t.min() == t.max()]
-        drawn = normalize_tiles(tiles, self.scale, signed=self.signed, clip=self.clip)
+        if over == "input":
+            drawn = self._over_photograph(index)
+        else:
+            drawn = normalize_tiles(tiles, self.scale, signed=self.signed, clip=self.clip)
         columns = grid_shape(len(drawn), columns or self.columns)[1]
         return sheet(
             list(drawn),
@@ -113,6 +173,14 @@ class Pictures(Result):
             empty=flat,
             theme=theme,
         )
+
+    def _over_photograph(self, index: int) -> Floats:
+        """Each channel's map over its photograph, (n, H, W, 3)."""
+        heats = [self.heatmap(k) for k in range(self.values.shape[1])]
+        heats[0].placed()  # refuses where the place is unknown
+        bare = {"caption": False, "colourbar": False}
+        drawn = [np.asarray(heat.picture(index, **bare)) for heat in heats]
+        return np.stack(drawn).astype(np.float32) / np.float32(255)
 
     def figure(self, *args: Any, **drawing: Any) -> Figure:
         """The sheet with its title; tiles without words of their own carry their numbers.
@@ -168,9 +236,30 @@ class Pictures(Result):
     def _some(self, numbers: list[int]) -> Self:
         """Captions belong to the images unless the tiles are channels."""
         shown = None if self.shown is None else self.shown[numbers]
+        images = None if self.images is None else self.images[numbers]
+        originals = [self.originals[k] for k in numbers] if self.originals else ()
         own = self.tiles != "channels" and len(self.captions) == len(self.values)
         captions = [self.captions[k] for k in numbers] if own else self.captions
-        return replace(self, values=self.values[numbers], shown=shown, captions=captions)
+        return replace(
+            self,
+            values=self.values[numbers],
+            shown=shown,
+            captions=captions,
+            images=images,
+            originals=originals,
+        )
+
+    def _fields(self) -> Mapping[str, Any]:
+        place = self.placement and plain(self.placement)
+        originals = plain_originals(self.originals)
+        return {**super()._fields(), "placement": place, "originals": originals}
+
+    @classmethod
+    def _from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        numbers, values = fields.get("placement"), fields["values"]
+        place = numbers and placement_from(numbers, (values.shape[-2], values.shape[-1]))
+        originals = originals_from(fields.get("originals", ()))
+        return cls(**{**fields, "placement": place, "originals": originals})
 
     def _array(self) -> NDArray[Any]:
         return to_numpy(self.values)

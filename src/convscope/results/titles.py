@@ -33,7 +33,7 @@ TITLES = {
     "occlusion": "Occlusion",
     "occlusion_by_class": "Occlusion",
     "rise": "RISE",
-    "maps": "Activation maps",
+    "maps": "Activations",
     "filters": "Filters",
 }
 

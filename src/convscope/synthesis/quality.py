@@ -36,10 +36,12 @@ class Real:
     Attributes:
         scores: (photographs, objectives).
         live: (objectives,), whether its values are positive somewhere on 1 % of the photographs.
+        are_samples: whether they are the two sample photographs, on which no comparison rests.
     """
 
     scores: Tensor
     live: Tensor
+    are_samples: bool = False
 
 
 @takes_network
@@ -100,8 +102,9 @@ def quality(
     sizes = AnySize(net)
     rows = [_row(sizes, batch_objective, pixels, i, real) for i in range(len(pixels))]
     agreement = _agreement(sizes, batch_objective, pixels)
-    label = batch_objective.label
-    return Table(COLUMNS, [[*row, agreement] for row in rows], recipe_for(net, "quality", label))
+    compared = None if real.are_samples else len(real.scores)
+    recipe = recipe_for(net, "quality", batch_objective.label, compared_with=compared)
+    return Table(COLUMNS, [[*row, agreement] for row in rows], recipe)
 
 
 def quality_chart(table: Table) -> Chart:
@@ -121,15 +124,24 @@ def quality_chart(table: Table) -> Chart:
 
 
 def _sentence(table: Table) -> str:
+    count = table.recipe.parameters.get("compared_with")
     if len(table.rows) == 1:
-        return _of_one(table.records()[0])
-    pairs = zip(table.column("score"), table.column("strongest photograph"), strict=True)
-    beat, total = sum(float(a or 0) > float(b or 0) for a, b in pairs), len(table.rows)
+        return _of_one(table.records()[0], count)
     first = sum(rank == 1 for rank in table.column("rank"))
-    return f"{beat} of {total} pictures excite their channel more than the strongest photograph, {first} excite it more than any other channel of its layer."
+    total = len(table.rows)
+    most = "excite their channel more than any other channel of its layer"
+    if not count:
+        return f"{first} of {total} pictures {most}."
+    pairs = zip(table.column("score"), table.column("strongest photograph"), strict=True)
+    beat = sum(float(a or 0) > float(b or 0) for a, b in pairs)
+    return f"{beat} of {total} pictures excite their channel more than {_strongest(count)}; {first} {most}."
 
 
-def _of_one(row: dict[str, Cell]) -> str:
+def _strongest(count: int) -> str:
+    return "the one photograph" if count == 1 else f"the strongest of {count:,} photographs"
+
+
+def _of_one(row: dict[str, Cell], count: int | None) -> str:
     gain, rank = row["gain"], row["rank"]
     better = (
         f"{gain:.1f} times as much as"
@@ -139,8 +151,12 @@ def _of_one(row: dict[str, Cell]) -> str:
         else "less than"
     )
     first = "no other more" if rank == 1 else f"{int(rank or 1) - 1} others more"
-    others = f", and of {row['of']} channels or classes {first}" if rank else ""
-    return f"The picture excites {row['objective']} {better} the strongest photograph{others}."
+    others = f"of {row['of']} channels or classes {first}" if rank else ""
+    if not count:  # two photographs are no measure
+        score = f"{row['score']:.3g}"
+        return f"The picture gives {row['objective']} a score of {score}{', and excites ' if others else ''}{others}."
+    and_others = f", and {others}" if others else ""
+    return f"The picture excites {row['objective']} {better} {_strongest(count)}{and_others}."
 
 
 @torch.no_grad()
@@ -162,7 +178,8 @@ def real_scores(
             waiting = []
     if waiting:
         _add(net, objective, waiting, scores, live)
-    return Real(torch.cat(scores), torch.cat(live).float().mean(0) >= 0.01)
+    is_live = torch.cat(live).float().mean(0) >= 0.01
+    return Real(torch.cat(scores), is_live, are_samples=not photographs)
 
 
 def _add(

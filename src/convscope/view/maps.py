@@ -58,7 +58,15 @@ def maps(
     recipe = recipe_for(net, "maps", layer=layer, channels=channels, strongest=strongest)
     captions = [] if numbers is None else [str(k) for k in numbers]
     selected = value if numbers is None else value[:, numbers]
-    return Pictures(selected, recipe, captions=captions, tiles="channels")
+    return Pictures(
+        selected,
+        recipe,
+        captions=captions,
+        tiles="channels",
+        images=pixels,
+        placement=net.placement(layer, value, pixels),
+        originals=net.originals(images),
+    )
 
 
 def _channel_numbers(
