@@ -70,6 +70,17 @@ def test_seams_lie_where_codes_are_far_apart():
     assert 0 == np.ptp(plain[5, :19])
 
 
+def test_no_photograph_comes_twice_unless_it_is_asked_for():
+    few = made([[0.0, 0.0], [1.0, 0.0], [0.4, 1.0]], [[0.0], [9.0], [0.0]])
+    assert sorted(few.each().ravel()) == [-1, 0, 1, 2]
+    assert few.picture() == few.picture("each")
+    across, down = few.seams()  # beside the empty cell there is no seam
+    cells = few.each()
+    for far, ends in ((across, (cells[:, :-1], cells[:, 1:])), (down, (cells[:-1], cells[1:]))):
+        assert not far[np.minimum(*ends) < 0].any()
+    assert 1 == max(across.max(), down.max())
+
+
 @pytest.mark.parametrize("method", ["tsne", "umap", "pca"])
 def test_points_lie_in_the_unit_square_and_repeat(found, method):
     if method == "umap":
@@ -103,7 +114,7 @@ def test_pictures_of_all_kinds(found):
     )
     assert (7 * 32, 7 * 32) == drawn.picture("points", caption=False).size
     with pytest.raises(
-        ArgumentError, match="kind must be points, each, grid or seams, not 'heap'."
+        ArgumentError, match="kind must be points, each, seams or grid, not 'heap'."
     ):
         drawn.picture("heap")
 
@@ -123,6 +134,7 @@ def test_the_page_holds_everything(found, tmp_path):
     page = save_embedding_map_page(drawn, tmp_path / "embedding-map.html").read_text("utf-8")
     data = json.loads(re.search(r"const data = (\{.*?\}), thumb", page).group(1))
     assert drawn.names == data["names"]
+    assert drawn.each().ravel().tolist() == data["each"]
     assert drawn.grid().ravel().tolist() == data["grid"]
     assert "http" not in page
 

@@ -220,7 +220,7 @@ def channel_health(
 def embedding_map(
     survey: Survey = Path("survey"),
     method: Annotated[str, typer.Option(help="Method: tsne, umap or pca.")] = "tsne",
-    kind: Annotated[str, typer.Option(help="For .png: points, each, grid or seams.")] = "seams",
+    kind: Annotated[str, typer.Option(help="For .png: points, each, seams or grid.")] = "seams",
     most: Most = 6000,
     seed: Seed = 0,
     form: Format = None,

@@ -23,7 +23,7 @@ from convscope.results import Recipe, Result
 from convscope.results.base import to_numpy
 
 THUMBNAIL_SIDE, SEAM = 48, 3
-KINDS = ("points", "each", "grid", "seams")
+KINDS = ("points", "each", "seams", "grid")
 MAX_PHOTOGRAPHS = 6000
 
 
@@ -94,23 +94,28 @@ class EmbeddingMap(Result):
         return result
 
     def seams(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Distance between the embeddings of neighbours on the grid, in [0, 1].
+        """Distance between the embeddings of neighbours, where each photograph has one cell, in [0, 1].
 
         Returns:
             (side, side - 1) between neighbours in a row, (side - 1, side) in a column: 0 for the
-            median distance and what is nearer, 1 for the largest hundredth.
+            median distance and what is nearer, and beside an empty cell; 1 for the largest
+            hundredth.
         """
-        codes = to_numpy(self.codes).astype(np.float64)[self.grid()]
+        cells = self.each()
+        codes = to_numpy(self.codes).astype(np.float64)[cells]
+        codes[cells < 0] = np.nan
         across = np.linalg.norm(codes[:, 1:] - codes[:, :-1], axis=2)
         down = np.linalg.norm(codes[1:] - codes[:-1], axis=2)
         both = np.concatenate([across.ravel(), down.ravel()])
+        both = both[~np.isnan(both)]
         low, high = np.quantile(both, (0.5, 0.99)) if both.size else (0.0, 1.0)
         scale = max(high - low, 1e-12)
-        return ((across - low) / scale).clip(0, 1), ((down - low) / scale).clip(0, 1)
+        result = (np.nan_to_num((part - low) / scale).clip(0, 1) for part in (across, down))
+        return next(result), next(result)
 
     def picture(
         self,
-        kind: str = "grid",
+        kind: str = "each",
         *,
         tile: int = 32,
         caption: bool = True,
@@ -119,9 +124,9 @@ class EmbeddingMap(Result):
         """Draw the map.
 
         Args:
-            kind: "points" at their exact places; "each" once, in a cell near its place; "grid"
-                with every cell filled by its nearest, so that some come often and others not; or
-                "seams", the grid with red lines where neighbours are far apart.
+            kind: "points" at their exact places; "each" once, in a cell near its place; "seams",
+                the same with red lines where neighbours are far apart; or "grid" with every cell
+                filled by its nearest, so that some come often and others not.
             tile: pixels of a photograph.
             caption: whether a title stands above it.
             theme: "light" or "dark" paper.
@@ -131,10 +136,10 @@ class EmbeddingMap(Result):
         """
         return super().picture(kind, caption=caption, tile=tile, theme=theme)
 
-    def _draw(self, kind: str = "grid", *, tile: int = 32, theme: str = "light") -> Image.Image:
+    def _draw(self, kind: str = "each", *, tile: int = 32, theme: str = "light") -> Image.Image:
         check_kind(kind)
         paper = theme_named(theme).paper
-        cells = self.each() if kind == "each" else self.grid()
+        cells = self.grid() if kind == "grid" else self.each()
         page = (
             self._scattered(tile, paper) if kind == "points" else self._gridded(cells, tile, paper)
         )

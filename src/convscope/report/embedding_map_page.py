@@ -25,6 +25,7 @@ def embedding_map_html(result: EmbeddingMap) -> str:
         "labels": list(map(printable, result.labels)),
         "side": result.side,
         "points": to_numpy(result.points).round(4).tolist(),
+        "each": result.each().ravel().tolist(),
         "grid": result.grid().ravel().tolist(),
         "across": across.round(2).ravel().tolist(),
         "down": down.round(2).ravel().tolist(),
