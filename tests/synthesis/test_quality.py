@@ -71,7 +71,9 @@ def test_a_chart_says_how_many_are_good(net):
     table = quality(net, synthesize(net, asked, steps=10), asked)
     chart = quality_chart(table)
     firsts = sum(rank == 1 for rank in table.column("rank"))
-    expected = f"{firsts} of 2 pictures excite their channel more than any other channel of its layer."
+    expected = (
+        f"{firsts} of 2 pictures excite their channel more than any other channel of its layer."
+    )
     assert chart.words() == expected  # two sample photographs are no measure
     assert min(chart.picture().size) > 100
 
@@ -84,7 +86,9 @@ def test_what_beats_negative_photographs_is_counted(net):
     table = quality(net, pictures, lower, photographs=grey)
     assert [None, None] == table.column("gain")
     chart = quality_chart(table)
-    assert chart.words().startswith("2 of 2 pictures excite their channel more than the one photograph")
+    assert chart.words().startswith(
+        "2 of 2 pictures excite their channel more than the one photograph"
+    )
     assert "gain" not in chart.panels
     above = [lower[0], channel("mid", 5) + 100 * convscope.Objective("one", ("mid",), _one)]
     half = quality(net, pictures, above, photographs=grey)
@@ -97,7 +101,9 @@ def test_a_comparison_says_with_how_many_photographs(net, images):
     samples = quality(net, picture, "mid:3")
     assert f"the strongest of {len(images)} photographs" in quality_chart(compared).words()
     score = samples.column("score")[0]
-    assert quality_chart(samples).words().startswith(f"The picture gives mid:3 a score of {score:.3g}")
+    assert (
+        quality_chart(samples).words().startswith(f"The picture gives mid:3 a score of {score:.3g}")
+    )
 
 
 def _one(acts):

@@ -346,6 +346,7 @@ def check(
 ) -> None:
     """Can a map be trusted? Deletion and insertion curves, and maps after weight randomisation."""
     from convscope.diagnostics.map_check import check
+    from convscope.results.titles import title_of
 
     file = Output.of(out, force=force, form=form).file(f"{stem_of(photo)}-check-{slug(method)}")
     with show.progress("running the network") as progress:
@@ -360,7 +361,10 @@ def check(
             progress=progress,
         )
     if file.path is not None:
-        show.table(result.table, None, as_json=as_json, title=f"{method} of {net.name} on {photo}")
+        named = result.table.recipe.explained
+        for_whom = f" for {named[0]}" if named else ""
+        title = f"{title_of(method)}{for_whom} on {photo} ({net.name})"
+        show.table(result.table, None, as_json=as_json, title=title)
     for sentence in result.sentences:
         typer.echo(sentence, err=as_json or file.path is None)
     show.print_path(file.write(result.chart.save), err=True)

@@ -64,6 +64,8 @@ def fit_columns(
         kept.remove(k)
     while len(kept) > 1 and not fits(folded):
         kept.pop()
+    whole = [max(wide, len(name)) for wide, name in zip(full, header, strict=True)]
+    full = whole if fits(whole) else full  # headers on one line
     widths = {k: full[k] if fits(full) else folded[k] for k in kept}
     if not fits(full):  # what is left over goes to the columns that were folded
         spare = width - sum(widths.values()) - gap * (len(kept) - 1)

@@ -131,9 +131,9 @@ def _print(result: Table, title: str) -> None:
         chosen = fit_columns(result.columns, rows, console.width, words=words, gap=gap)
     room = console.width - sum(chosen.widths) - gap * len(chosen.widths)
     shares = result.column(result.bar) if result.bar and room >= _SHORTEST else []
+    if title:
+        console.print(Text(printable(title), "italic"))
     lines = Lines(
-        title=Text(printable(title)),
-        title_justify="left",
         header_style="bold",
         box=None,
         padding=(0, gap, 0, 0),

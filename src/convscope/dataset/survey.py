@@ -6,7 +6,6 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import OUTPUT
 from convscope.objectives.scores import Scores
 from convscope.progress import Progress, Reporter, ShouldStop
+from convscope.results.recipe import versions
 
 BATCH, MIN_SHARD_PHOTOGRAPHS, MAX_SHARDS = 32, 256, 128
 SAVE_INTERVAL, SAVE_TIME_SHARE = 2.0, 0.01  # seconds; share of the time
@@ -210,7 +210,7 @@ def _manifest(
         whole=layers is None if codes is None else codes,
         part=part,
         items=photos.items,
-        versions={name: version(name) for name in ("convscope", "torch")},
+        versions=versions(),
     )
 
 

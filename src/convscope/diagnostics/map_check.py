@@ -100,10 +100,11 @@ def check(
         return result
 
     checked = watched(net, target)
-    curves = deletion_insertion(net, make(net, pixels), checked, seed=seed)
-    chart = curves.chart(
-        recipe_for(net, f"check, {method}", checked.label, seed=seed), checked.label
-    )
+    heat = make(net, pixels)
+    curves = deletion_insertion(net, heat, checked, seed=seed)
+    named = heat.recipe.explained
+    recipe = recipe_for(net, f"check, {method}", checked.label, seed=seed).explaining(named)
+    chart = curves.chart(recipe, named[0].label if named else checked.label)
     sentences = [chart.sentence]
     if randomize:
         random = randomization_check(net, pixels, make, how=randomize, seed=seed, progress=progress)

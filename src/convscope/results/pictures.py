@@ -178,8 +178,7 @@ class Pictures(Result):
         """Each channel's map over its photograph, (n, H, W, 3)."""
         heats = [self.heatmap(k) for k in range(self.values.shape[1])]
         heats[0].placed()  # refuses where the place is unknown
-        bare = {"caption": False, "colourbar": False}
-        drawn = [np.asarray(heat.picture(index, **bare)) for heat in heats]
+        drawn = [np.asarray(heat.picture(index, caption=False, colourbar=False)) for heat in heats]
         return np.stack(drawn).astype(np.float32) / np.float32(255)
 
     def figure(self, *args: Any, **drawing: Any) -> Figure:

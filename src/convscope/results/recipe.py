@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -106,7 +107,6 @@ def recipe_for(
     **parameters: Any,
 ) -> Recipe:
     """The recipe of a result that `method` makes with `net`."""
-    versions = {name: version(name) for name in ("convscope", "torch")}
     name = net.spec or net.name
     own = preprocess_of(net)
     reads_scores = method in _OF_ALL_CLASSES or _asks_class(objective)
@@ -115,7 +115,17 @@ def recipe_for(
     notes = [str(parameters.get("note", "")), net.repeatability_note]
     if any(notes):
         parameters["note"] = " ".join(filter(None, notes))
-    return Recipe(method, name, net.fingerprint, objective, parameters, seed, versions, own, scores)
+    return Recipe(
+        method, name, net.fingerprint, objective, parameters, seed, versions(), own, scores
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions of what makes a result."""
+    return {name: _version(name) for name in ("convscope", "torch")}
+
+
+_version = cache(version)  # parses a file, which takes as long as a small network's pass
 
 
 def _asks_class(objective: str | None) -> bool:

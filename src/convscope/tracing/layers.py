@@ -69,6 +69,7 @@ class Layers(Sequence[LayerInfo]):
             prod(run.shape) for run in trace.runs if not has_children(run.module)
         )
         self._folded: Mapping[str, Layout] | None = None
+        self._last_maps: dict[tuple[tuple[int, ...], bool], LayerInfo] = {}
         self._find_orders: FindOrders | None = None
         stages = _stage_numbers(trace, last_runs)
         unlisted = _runs_and_calls(trace)
@@ -193,6 +194,13 @@ class Layers(Sequence[LayerInfo]):
         return [*scores, *(value for value in values if value is not None)]
 
     def _last_map(self, targets: Sequence[int], *, scores: bool) -> LayerInfo:
+        """The search takes milliseconds, as much as a small network's pass: done once for an objective."""
+        key = (tuple(targets), scores)
+        if key not in self._last_maps:
+            self._last_maps[key] = self._find_last_map(targets, scores=scores)
+        return self._last_maps[key]
+
+    def _find_last_map(self, targets: Sequence[int], *, scores: bool) -> LayerInfo:
         folded = {self._values[name]: own for name, own in self._folded_layouts().items()}
         known = {number: own for number, own in folded.items() if number is not None}
         graph = self._graph.with_layouts(known) if known else self._graph
@@ -351,6 +359,7 @@ class Layers(Sequence[LayerInfo]):
     def find_orders_with(self, find_orders: FindOrders) -> None:
         """Say how to find, when first asked, what the batches of such layers hold."""
         self._find_orders = find_orders
+        self._last_maps.clear()
 
     def _folded_layouts(self) -> Mapping[str, Layout]:
         if self._folded is None and self._find_orders is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from convscope.interrupts import deferred_signals
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.randomness import NUMPY_MAX_SEED, check_seed
 from convscope.results import Cell, Findings, Recipe, Table
+from convscope.results.recipe import versions
 from convscope.studies.randomization import corruptions as inputs
 from convscope.studies.randomization.charts import charts, describe_curves, first_layers
 from convscope.studies.randomization.networks import DESIGNS
@@ -190,9 +190,8 @@ def _mark(samples: inputs.Samples) -> float:
 def _recipe(
     networks: Sequence[str], count: int, decay: float, seed: int, folder: str | Path
 ) -> Recipe:
-    versions = {name: version(name) for name in ("convscope", "torch")}
     options = {"count": count, "decay": decay, "photographs": Path(folder).name}
-    return Recipe("randomization_study", ", ".join(networks), "", None, options, seed, versions)
+    return Recipe("randomization_study", ", ".join(networks), "", None, options, seed, versions())
 
 
 def _findings(runs: dict[Case, tuple[Run, float]], recipe: Recipe) -> Findings:
