@@ -233,7 +233,7 @@ def test_compare(run, tmp_path):
 def test_check(run, tmp_path):
     code, out, _ = run("check", "sample:china", "--method", "gradient", "--randomize", "cascading")
     assert 0 == code
-    assert "covering the strongest fifth of this map takes probability:2 from" in out
+    assert "covering the strongest fifth of this map takes church from" in out
     assert "rank correlation" in out
     assert ["china-check-gradient.png"] == [p.name for p in tmp_path.iterdir()]
 

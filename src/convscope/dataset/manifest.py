@@ -150,9 +150,9 @@ class Manifest:
             raise ValueError(str(error)) from None
 
 
-def json_bytes(content: Any, indent: int | None = None) -> bytes:
+def json_bytes(content: Any) -> bytes:
     r"""JSON in UTF-8; bytes of a name that are not UTF-8 stand as \\udcff and come back the same."""
-    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    text = json.dumps(content, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace")
 
 

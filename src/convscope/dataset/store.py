@@ -240,7 +240,7 @@ class Store:
     def note(self, manifest: Manifest, summary: dict[str, Any]) -> None:
         """File the summary as JSON with its digest and what survey it is of."""
         about = {"digest": UNSEALED, "survey": _identity(manifest)}
-        write_atomically(self.folder / SUMMARY, seal(json_bytes({**about, **summary}, indent=1)))
+        write_atomically(self.folder / SUMMARY, seal(json_bytes({**about, **summary})))
 
     def has_summary(self, manifest: Manifest) -> bool:
         """Whether there is a summary that is whole and of this survey."""
