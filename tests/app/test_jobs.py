@@ -223,7 +223,8 @@ def test_a_method_that_takes_long_is_told_stopped_and_computed_once(
     assert ["class:1", "class:2"] == computed
     assert 2 == len(told[-1]["maps"])
     assert told[-1]["checked"]["sentence"].startswith("Checked")
-    one = functions["evidence"]({"token": token, "method": "scorecam", "target": "class:1"})
+    about = {"token": token, "method": "scorecam", "target": "class:1", "beside": "class:2"}
+    one = functions["evidence"](about)
     assert told[-1]["maps"][0] == one
     assert 2 == len(computed)
     functions["stop"]({"job": "j"})

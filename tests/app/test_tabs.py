@@ -157,6 +157,18 @@ def test_evidence_and_its_check(functions, token):
     )
 
 
+def test_two_maps_share_one_scale(state, functions, token):
+    """A class that is hardly predicted does not glow like the one that is."""
+    tops = [float(convscope.cam(state.net, "sample:china", k).evidence().max()) for k in range(5)]
+    weaker, stronger = sorted((k for k in range(5) if tops[k] > 0), key=tops.__getitem__)[-2:]
+    about = [{"token": token, "target": f"class:{k}"} for k in (weaker, stronger)]
+    alone = [functions["evidence"](one)["heat"] for one in about]
+    pairs = zip(about, reversed(about), strict=True)
+    together = [functions["evidence"]({**a, "beside": b["target"]})["heat"] for a, b in pairs]
+    assert tops[weaker] < 0.95 * tops[stronger]
+    assert [True, False] == [a != b for a, b in zip(alone, together, strict=True)]
+
+
 @pytest.mark.parametrize("method", ["gradcam", "layercam", "gradient", "guided"])
 def test_methods_of_both_families(functions, token, method):
     assert "heat" in functions["evidence"]({"token": token, "target": "class:0", "method": method})

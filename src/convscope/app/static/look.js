@@ -8,7 +8,7 @@ views.look = {
     const parts = { slow: make("div"), cards: make("div.cards", {}, waiting("Looking for the evidence…")), sentence: make("p.trust", { "aria-live": "polite" }) };
     const section = make("section.section");
     panel.replaceChildren(
-      heading("Where the evidence is", "Bright regions support the prediction. Left the class you chose, right its strongest rival."),
+      heading("Where the evidence is", "Bright regions support the prediction. Left the class you chose, right its strongest rival, in one scale."),
       make("div.controls", {},
         choice("Method", facts.methods, shown.method, (value) => { shown.method = value; fill(parts); }),
         choice("Class", classes(), state.target === "predicted" ? state.target : targetOf(chosen()), (value) => { go({ target: value }); drawPhoto(); fill(parts); }),
@@ -57,7 +57,7 @@ async function fill(parts) {
 
 const quickly = latest(async (parts) => {
   const same = unchanged(parts), pair = rivals();
-  const found = await Promise.all(pair.map((one) => ask("evidence", { token: photo.token, method: shown.method, target: targetOf(one) })));
+  const found = await Promise.all(pair.map((one, place) => ask("evidence", { token: photo.token, method: shown.method, target: targetOf(one), beside: pair[1 - place] ? targetOf(pair[1 - place]) : "" })));
   if (!same()) return;
   drawEvidence(parts, found, pair);
   checkOf(parts, pair[0], same);

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from convscope.app.shared_state import SharedState
 from convscope.attribution.cam import CAMS, PERTURBATION_CAMS, cam
 from convscope.attribution.pixels import AVERAGED_SALIENCIES, SALIENCIES, saliency
 from convscope.checks.deletion_insertion import deletion_insertion
-from convscope.errors import ImageError
+from convscope.errors import ImageError, NotApplicableError, TargetError
 from convscope.network.network import Network
 from convscope.objectives.makers import (
     OUTPUT,
@@ -97,24 +98,33 @@ def upload(state: SharedState, sent: Any) -> Answer:
 
 
 def evidence(state: SharedState, request: PageRequest) -> Answer:
-    """The map of one class by one method."""
+    """The map of one class by one method, in one scale with that of the class `beside` it."""
     photo, target, method = _read_target(request)
-    key = ("evidence", photo.token, target, method)
-    return dict(state.cached(key, lambda: _draw(state, photo, target, method)))
+    beside = request.text("beside", "")
+    key = ("evidence", photo.token, target, beside, method)
+
+    def draw() -> Answer:
+        maps = [_map(state, photo, target, method)]
+        with suppress(NotApplicableError, TargetError):  # the other card says what is wrong with its own
+            maps += [_map(state, photo, beside, method)] if beside else []
+        return _draw(maps, photo, target, method)
+
+    return dict(state.cached(key, draw))
 
 
 def explain_job(state: SharedState, request: PageRequest, stop: ShouldStop) -> Iterator[Answer]:
     """The maps of several classes by a method that takes long, and the check of the first."""
     photo, first, method = _read_target(request)
-    maps = list[Answer]()
-    for target in filter(None, (first, request.text("rival"))):
+    targets, maps = list(filter(None, (first, request.text("rival")))), list[Heatmap]()
+    for target in targets:
         key = ("map", photo.token, target, method)
         if not state.is_cached(key):
             result = yield from _compute_map(state, photo, target, method, stop)
             state.cached(key, lambda result=result: result)  # type: ignore[misc]
-        maps.append(_draw(state, photo, target, method))
-        yield {"maps": maps}
-    yield {"maps": maps, "checked": _check_map(state, photo, first, method), "done": True}
+        maps.append(_map(state, photo, target, method))
+        yield {"maps": _draw_all(maps, photo, targets, method)}
+    drawn = _draw_all(maps, photo, targets, method)
+    yield {"maps": drawn, "checked": _check_map(state, photo, first, method), "done": True}
 
 
 def _compute_map(
@@ -136,24 +146,31 @@ def _read_target(request: PageRequest) -> tuple[Photograph, str, str]:
 
 
 def _map(state: SharedState, photo: Photograph, target: str, method: str) -> Heatmap:
-    """A map; one that took long is remembered for its check."""
-    key = ("map", photo.token, target, method)
+    """A map, remembered for its check and for the scale of the one beside it."""
     with state.network() as net:
-        if method in SLOW_METHODS:
-            stop_after_yield = state.stop_after_yield
-            return state.cached(
-                key,
-                lambda: attribution_map(
-                    net, photo.pixels, target, method, should_stop=stop_after_yield
-                ),
-            )
-        return attribution_map(net, photo.pixels, target, method)
+        watched = {"should_stop": state.stop_after_yield} if method in SLOW_METHODS else {}
+        return state.cached(
+            ("map", photo.token, target, method),
+            lambda: attribution_map(net, photo.pixels, target, method, **watched),
+        )
 
 
-def _draw(state: SharedState, photo: Photograph, target: str, method: str) -> Answer:
-    result = _map(state, photo, target, method)
-    is_flat = result.is_flat()
-    picture = "" if is_flat else encode_heatmap(_evidence(result), photo.view.size)
+def _draw_all(
+    maps: Sequence[Heatmap], photo: Photograph, targets: Sequence[str], method: str
+) -> list[Answer]:
+    """Maps of the first targets, in one scale."""
+    return [
+        _draw([heat, *maps], photo, target, method)
+        for heat, target in zip(maps, targets, strict=False)
+    ]
+
+
+def _draw(maps: Sequence[Heatmap], photo: Photograph, target: str, method: str) -> Answer:
+    """The first of some maps, in the scale of the strongest of them."""
+    result, is_flat = maps[0], maps[0].is_flat()
+    drawn = [_evidence(heat) for heat in maps if not heat.is_flat()]
+    top = max((float(evidence.max()) for evidence in drawn), default=0.0)
+    picture = "" if is_flat else encode_heatmap(drawn[0], photo.view.size, top)
     call = _call(method, target)
     note = result.recipe.note
     empty = FLAT if is_flat and result.has_evidence() else NO_EVIDENCE
