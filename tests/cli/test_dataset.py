@@ -67,12 +67,12 @@ def test_verify_names_damaged_files(run, photos, tmp_path):
     assert 0 == run("survey", photos, "--layers", "conv:1", "--out", "s")[0]
     code, out, _ = run("survey", "--verify", "--out", "s")
     assert (0, "Every file of s is intact.\n") == (code, out)
-    for name in ("shards/00000.safetensors", "summary.json"):
+    for name in ("parts/00000.safetensors", "summary.json"):
         path = tmp_path / "s" / name
         path.write_bytes(path.read_bytes().replace(b"e", b"f", 1))
     code, out, err = run("survey", "--verify", "-o", "s")
     assert (2, "") == (code, out)
-    assert "s has files that are damaged or missing: shards/00000.safetensors, summary.json." in err
+    assert "s has files that are damaged or missing: parts/00000.safetensors, summary.json." in err
     assert 0 == run("survey", photos, "--layers", "conv:1", "--out", "s")[0]
     assert 0 == run("survey", "--verify", "--out", "s")[0]
 
@@ -91,7 +91,7 @@ def test_odd_names_of_photographs_are_shown_escaped(run, photos):
         (("survey", "nowhere"), "There is no folder nowhere."),
         (
             ("survey", "photos", "--shard", "two"),
-            "--shard must be a part, as 2/8 for the second of eight, not 'two'.",
+            "--shard must be K/N, as 2/8 for the second of eight, not 'two'.",
         ),
         (("survey", "photos", "--layers", "conv:99"), "There is no layer 'conv:99'"),
         (
@@ -144,12 +144,12 @@ def test_ctrl_c_keeps_what_is_finished(photos, tmp_path):
         str(tmp_path / "s"),
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not list(tmp_path.glob("s/shards/*.safetensors")) and process.poll() is None:
+        while not list(tmp_path.glob("s/parts/*.safetensors")) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert 130 == process.returncode
     assert "run the same command again to resume." in err
     assert "Traceback" not in err
-    assert list(tmp_path.glob("s/shards/*.safetensors"))
+    assert list(tmp_path.glob("s/parts/*.safetensors"))
     assert not list(tmp_path.rglob("*.draft"))

@@ -11,7 +11,7 @@ from convscope.dataset import survey as module
 def _small_parts(monkeypatch):
     """Parts of 8 photographs and batches of 4, so that a few dozen make several."""
     monkeypatch.setattr(module, "BATCH", 4)
-    monkeypatch.setattr(module, "MIN_SHARD_PHOTOGRAPHS", 8)
+    monkeypatch.setattr(module, "MIN_PART_PHOTOGRAPHS", 8)
 
 
 def draw(path, seed):

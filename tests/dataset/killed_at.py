@@ -138,18 +138,18 @@ def counted(out):
 
 
 def results(out):
-    names = ("*.json", "*.safetensors", "shards/*.safetensors")
+    names = ("*.json", "*.safetensors", "parts/*.safetensors")
     return {p.relative_to(out).as_posix(): p.read_bytes() for n in names for p in out.glob(n)}
 
 
 def finished(out):
     """Parts, and what changes when one is written again."""
-    return {p.name: p.stat().st_ino for p in out.glob("shards/*.safetensors")}
+    return {p.name: p.stat().st_ino for p in out.glob("parts/*.safetensors")}
 
 
 def main():
     torch.set_num_threads(1)
-    module.BATCH, module.MIN_SHARD_PHOTOGRAPHS = 4, 8
+    module.BATCH, module.MIN_PART_PHOTOGRAPHS = 4, 8
     module.SAVE_INTERVAL, module.SAVE_TIME_SHARE = 0.0, float("inf")  # after every batch
     if sys.argv[1] == "merge":
         for k, name in ((1, "a"), (2, "b")):

@@ -42,7 +42,7 @@ def files_of(folder):
     }
 
 
-@pytest.mark.parametrize("name", ["shards/00001.safetensors", *FILES])
+@pytest.mark.parametrize("name", ["parts/00001.safetensors", *FILES])
 def test_every_flipped_bit_is_noticed(whole, name):
     path, chance = whole / name, random.Random(0)  # noqa: S311
     bits, before = path.stat().st_size * 8, path.read_bytes()
@@ -59,28 +59,28 @@ def test_every_flipped_bit_is_noticed(whole, name):
 
 
 def test_what_is_cut_off_empty_or_renamed_is_noticed(whole):
-    path = whole / "shards" / "00001.safetensors"
+    path = whole / "parts" / "00001.safetensors"
     before = path.read_bytes()
     for content in (
         b"",
         before[:-1],
         before + b"\0",
-        (whole / "shards" / "00002.safetensors").read_bytes(),
+        (whole / "parts" / "00002.safetensors").read_bytes(),
     ):
         path.write_bytes(content)
-        assert ["shards/00001.safetensors"] == verify_survey(whole)
+        assert ["parts/00001.safetensors"] == verify_survey(whole)
     path.unlink()
-    assert ["shards/00001.safetensors"] == verify_survey(whole)
+    assert ["parts/00001.safetensors"] == verify_survey(whole)
 
 
 def test_a_damaged_part_is_made_again_and_the_rest_kept(net, folder, whole):
     before = files_of(whole)
-    flip(whole / "shards" / "00001.safetensors", 4000)
+    flip(whole / "parts" / "00001.safetensors", 4000)
     with pytest.raises(
         LoadError, match="00001.safetensors is missing or damaged; run the same survey"
     ):
         _ = open_survey(whole).images
-    kept = {p: p.stat().st_ino for p in (whole / "shards").iterdir() if "00001" not in p.name}
+    kept = {p: p.stat().st_ino for p in (whole / "parts").iterdir() if "00001" not in p.name}
     told = []
     survey(net, folder, layers="conv:1", out=whole, progress=lambda *what: told.append(what[:2]))
     assert [(25, 29), (29, 29)] == told
@@ -130,8 +130,8 @@ def test_a_manifest_that_nothing_proves_is_left_alone(net, folder, tmp_path):
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (2, "an earlier version of convscope wrote it (format 2, not 4); survey again into"),
-        (9, "a later version of convscope wrote it (format 9, not 4); update convscope."),
+        (2, "an earlier version of convscope wrote it (format 2, not 5); survey again into"),
+        (9, "a later version of convscope wrote it (format 9, not 5); update convscope."),
     ],
 )
 def test_other_formats_are_one_sentence(net, folder, whole, number, words):
@@ -157,7 +157,7 @@ def test_other_formats_are_one_sentence(net, folder, whole, number, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"per_shard": 16}, "its parts have 16 photographs each, not 8"),
+        ({"per_part": 16}, "its parts have 16 photographs each, not 8"),
         ({"versions": {"torch": "1.13.0"}}, "it was made with torch 1, not 2"),
         ({"channels": [7]}, "its layers have 7 channels, not 8"),
     ],
@@ -200,7 +200,7 @@ def test_stopped_in_a_part_all_that_was_looked_at_is_kept(net, folder, tmp_path)
                 net, folder, layers="conv:1", out=out, should_stop=lambda: True,
                 progress=lambda done, *_: seen.append(done),
             )  # fmt: skip
-        assert k // 2 == len(list(out.glob("shards/*")))
+        assert k // 2 == len(list(out.glob("parts/*")))
     found = survey(net, folder, layers="conv:1", out=out, should_stop=lambda: True)
     assert ([4 * k for k in range(1, 8)], 29) == (seen, found.count)
     assert contents(tmp_path / "whole") == contents(out)
@@ -227,10 +227,10 @@ def test_a_killed_start_is_no_foreign_folder(net, folder, whole, tmp_path):
         ("b", lambda out: merge_surveys(parts, out)),
     ):
         out = tmp_path / name
-        (out / "shards").mkdir(parents=True)
+        (out / "parts").mkdir(parents=True)
         for left in (".lock", ".lock-holder", ".convscope-host.x-1-0123456789abcdef.draft"):
             (out / left).write_text("1")
-        (out / "shards" / ".convscope-host-1-0123456789abcdef.draft").touch()
+        (out / "parts" / ".convscope-host-1-0123456789abcdef.draft").touch()
         work(out)
         assert contents(whole) == contents(out)
         assert not list(out.rglob("*.draft"))

@@ -101,11 +101,11 @@ def test_a_part_of_broken_files_does_not_stop_the_whole(net, tmp_path):
 
 def test_drafts_of_other_people_are_left_alone(net, folder, tmp_path):
     out = survey(net, folder, layers="conv:1", out=tmp_path / "out").folder
-    for name in (".notes.draft", "shards/.mine.draft", ".convscope-host-77-0123456789abcdef.draft"):
+    for name in (".notes.draft", "parts/.mine.draft", ".convscope-host-77-0123456789abcdef.draft"):
         (out / name).write_text("x")
     survey(net, folder, layers="conv:1", out=out)
     assert (out / ".notes.draft").exists()
-    assert (out / "shards" / ".mine.draft").exists()
+    assert (out / "parts" / ".mine.draft").exists()
     assert not (out / ".convscope-host-77-0123456789abcdef.draft").exists()
 
 

@@ -109,7 +109,7 @@ def test_stopped_and_taken_up_again_nothing_changes(net, folder, tmp_path):
         match="Stopped after 20 of 29 photographs; run the same command again to resume.",
     ):
         survey(net, folder, out=tmp_path / "out", should_stop=lambda: next(calls) == 4)
-    assert 2 == len(list((tmp_path / "out" / "shards").iterdir()))
+    assert 2 == len(list((tmp_path / "out" / "parts").iterdir()))
     with pytest.raises(ArgumentError, match="is not finished: 2 of 4 parts are missing."):
         open_survey(tmp_path / "out")
     seen = []
@@ -237,7 +237,7 @@ RUN = """
     import convscope, torch
     from convscope.dataset import survey as module
     torch.set_num_threads(1)
-    module.BATCH, module.MIN_SHARD_PHOTOGRAPHS = 2, 2
+    module.BATCH, module.MIN_PART_PHOTOGRAPHS = 2, 2
     net = convscope.load()
     print("ready", flush=True)
     module.survey(
@@ -266,7 +266,7 @@ def test_killed_at_any_moment_nothing_is_lost(folder, tmp_path):
                 run.stdout.readline()
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
-        parts = sorted((tmp_path / "out").glob("shards/*.safetensors"))
+        parts = sorted((tmp_path / "out").glob("parts/*.safetensors"))
         assert set(finished) <= set(parts)
         finished = parts
     with start(folder, tmp_path / "out") as last:

@@ -131,5 +131,5 @@ pixels = _parser(
 cells = _parser(
     lambda text: _size(text, 0, float("inf")), "a number, as 3, or rows x columns, as 3x5"
 )
-shard = _parser(_shard, "a part, as 2/8 for the second of eight")
+shard = _parser(_shard, "K/N, as 2/8 for the second of eight")
 login = _parser(_login, "a user and a password, as anna:secret-word", quote=False)

@@ -16,7 +16,7 @@ from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
 from convscope.objectives.scores import PROBABILITIES
 
-FORMAT = 4
+FORMAT = 5
 ROUNDING = 0.02
 FINGERPRINT_LENGTH = 16
 
@@ -59,9 +59,9 @@ class Manifest:
         channels: of each layer.
         top: how many of the strongest are kept.
         batch: photographs a pass.
-        per_shard: photographs a part.
+        per_part: photographs a part.
         whole: whether codes and predictions are kept.
-        part: (k, n) for the k-th of n runs; (1, 1) for all.
+        shard: (k, n) for the k-th of n runs; (1, 1) for all.
         items: the photographs.
         versions: of this library and of torch.
     """
@@ -77,28 +77,28 @@ class Manifest:
     channels: Sequence[int]
     top: int
     batch: int
-    per_shard: int
+    per_part: int
     whole: bool
-    part: tuple[int, int]
+    shard: tuple[int, int]
     items: Sequence[Item]
     versions: Mapping[str, str]
     pixel_range: Sequence[float] | None = None
 
     @property
-    def shards(self) -> list[int]:
+    def parts(self) -> list[int]:
         """The numbers of all parts."""
-        return list(range(-(-len(self.items) // self.per_shard)))
+        return list(range(-(-len(self.items) // self.per_part)))
 
     @property
     def own(self) -> list[int]:
         """Those that this run makes."""
-        k, n = self.part
-        return self.shards[k - 1 :: n]
+        k, n = self.shard
+        return self.parts[k - 1 :: n]
 
-    def numbers(self, shard: int) -> list[int]:
+    def numbers(self, part: int) -> list[int]:
         """The photographs of one part."""
-        first = shard * self.per_shard
-        return list(range(first, min(first + self.per_shard, len(self.items))))
+        first = part * self.per_part
+        return list(range(first, min(first + self.per_part, len(self.items))))
 
     @property
     def classes(self) -> list[str]:
@@ -113,7 +113,7 @@ class Manifest:
     @property
     def facts(self) -> dict[str, Any]:
         """What every part carries, to tell which survey it is of."""
-        return {name: getattr(self, name) for name in _SAID if name != "part"}
+        return {name: getattr(self, name) for name in _SAID if name != "shard"}
 
     def content(self) -> bytes:
         """As a JSON file with its digest."""
@@ -141,8 +141,8 @@ class Manifest:
             result.pop("digest")
             result.pop("format")
             result["items"] = [Item(**item) for item in result["items"]]
-            result["part"], result["input_size"] = (
-                tuple(result["part"]),
+            result["shard"], result["input_size"] = (
+                tuple(result["shard"]),
                 tuple(result["input_size"]),
             )
             return cls(**result)
@@ -173,16 +173,16 @@ _SAID = {
     "channels": "its layers have {mine} channels, not {theirs}",
     "top": "it keeps the {mine} strongest, not {theirs}",
     "batch": "it runs {mine} photographs a pass, not {theirs}",
-    "per_shard": "its parts have {mine} photographs each, not {theirs}, as in another version of convscope",
+    "per_part": "its parts have {mine} photographs each, not {theirs}, as in another version of convscope",
     "whole": "codes are kept: {mine}, not {theirs}",
     "torch": "it was made with torch {mine}, not {theirs}, which may round differently",
-    "part": "it is part {mine}, not {theirs}",
+    "shard": "it is shard {mine}, not {theirs}",
 }
 
 
 def differences(there: Manifest, expected: Manifest, without: Iterable[str] = ()) -> list[str]:
     """What two surveys differ in, as people say it."""
-    mine, theirs = ({**one.facts, "part": one.part} for one in (there, expected))
+    mine, theirs = ({**one.facts, "shard": one.shard} for one in (there, expected))
     return different_facts(mine, theirs, without, place=expected.place)
 
 

@@ -1,7 +1,7 @@
 """A survey as a folder: what it is about, and finished parts that are never half written.
 
     manifest.json            network, photographs, parameters, versions
-    shards/00003.safetensors one part of the photographs: a tally a layer, codes and predictions
+    parts/00003.safetensors one part of the photographs: a tally a layer, codes and predictions
     unfinished.safetensors   the same of the part that is being worked on, now and then
     survey.safetensors       all parts together, and which photographs were skipped
     summary.json             skipped files, and numbers of each channel as a table
@@ -34,7 +34,7 @@ MANIFEST, UNFINISHED, MERGED, SUMMARY = (
     *("manifest.json", "unfinished.safetensors"),
     *("survey.safetensors", "summary.json"),
 )
-_SHARD = re.compile(r"\d{5,}\.safetensors")
+_PART = re.compile(r"\d{5,}\.safetensors")
 AGAIN = "run the same survey again to recompute what is damaged; the rest is kept"
 
 
@@ -162,9 +162,9 @@ class Store:
             raise ArgumentError(self._foreign())
 
     def _inside(self) -> Iterator[Path]:
-        """All that lies in the folder and in `shards`, but `shards` itself."""
+        """All that lies in the folder and in `parts`, but `parts` itself."""
         for path in self.folder.iterdir():
-            if path.name == "shards" and path.is_dir():
+            if path.name == "parts" and path.is_dir():
                 yield from path.iterdir()
             else:
                 yield path
@@ -173,11 +173,11 @@ class Store:
         if path.parent == self.folder:
             own = (MANIFEST, UNFINISHED, MERGED, SUMMARY, LOCK, HOLDER)
             return path.name in own or is_draft(path)
-        return _SHARD.fullmatch(path.name) is not None or is_draft(path)
+        return _PART.fullmatch(path.name) is not None or is_draft(path)
 
     def _parts(self) -> list[Path]:
         """The files of all parts, the unfinished one's too."""
-        result = sorted(p for p in self.folder.glob("shards/*") if _SHARD.fullmatch(p.name))
+        result = sorted(p for p in self.folder.glob("parts/*") if _PART.fullmatch(p.name))
         return [
             *result,
             *([self.folder / UNFINISHED] if (self.folder / UNFINISHED).exists() else []),
@@ -188,15 +188,15 @@ class Store:
         tables = [self.folder / name for name in (MERGED, SUMMARY)]
         return [*self._parts(), *(path for path in tables if path.exists())]
 
-    def shard(self, number: int) -> Path:
+    def part_file(self, number: int) -> Path:
         """The file of one part, or of all together."""
         if number == TABLE:
             return self.folder / MERGED
-        return self.folder / "shards" / f"{number:05}.safetensors"
+        return self.folder / "parts" / f"{number:05}.safetensors"
 
     def put(self, manifest: Manifest, part: Part) -> None:
         """File one part, or all together."""
-        write_atomically(self.shard(part.number), part.content(manifest))
+        write_atomically(self.part_file(part.number), part.content(manifest))
         self.forget_unfinished()
 
     def put_unfinished(self, manifest: Manifest, part: Part) -> None:
@@ -205,7 +205,7 @@ class Store:
 
     def whole(self, manifest: Manifest, number: int) -> Part | None:
         """One part, or all together; None where it is missing, unfinished or damaged."""
-        part = self._read(self.shard(number), manifest)
+        part = self._read(self.part_file(number), manifest)
         seen = len(manifest.numbers(number)) if number != TABLE else 0
         return part if part and (part.number, part.seen) == (number, seen) else None
 
@@ -217,7 +217,7 @@ class Store:
         """
         part = self.whole(manifest, number)
         if part is None:
-            msg = f"{self.shard(number)} is missing or damaged; {AGAIN}."
+            msg = f"{self.part_file(number)} is missing or damaged; {AGAIN}."
             raise LoadError(msg)
         return part
 
@@ -269,10 +269,12 @@ class Store:
             raise LoadError(no_survey_in(self.folder))
         if manifest is None:
             return [MANIFEST]
-        shards = [n for n in manifest.shards if self.shard(n).exists()]
-        if self.shard(TABLE).exists():
-            shards = sorted({*shards, *manifest.own, TABLE})
-        results = [self._name(self.shard(n)) for n in shards if self.whole(manifest, n) is None]
+        numbers = [n for n in manifest.parts if self.part_file(n).exists()]
+        if self.part_file(TABLE).exists():
+            numbers = sorted({*numbers, *manifest.own, TABLE})
+        results = [
+            self._name(self.part_file(n)) for n in numbers if self.whole(manifest, n) is None
+        ]
         for name, whole in (
             (UNFINISHED, self.unfinished(manifest)),
             (SUMMARY, self.has_summary(manifest)),
@@ -291,7 +293,7 @@ class Store:
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
-    return {**manifest.facts, "part": manifest.part}
+    return {**manifest.facts, "shard": manifest.shard}
 
 
 def _intact(file: Path) -> bool:
@@ -311,15 +313,15 @@ def locate_parts(folders: Sequence[Path]) -> dict[int, tuple[Store, Manifest]]:
     parts = [(Store(folder), open_manifest(folder)) for folder in folders]
     first = parts[0][1]
     for store, manifest in parts[1:]:
-        if differing := differences(manifest, first, without=("part", "photographs")):
+        if differing := differences(manifest, first, without=("shard", "photographs")):
             msg = f"{store.folder} does not belong to {folders[0]}: {'; '.join(differing)}."
             raise ArgumentError(msg)
         if digest(manifest.items, times=False) != digest(first.items, times=False):
             msg = f"{store.folder} does not belong to {folders[0]}: its photographs are different."
             raise ArgumentError(msg)
-    results = {n: pair for pair in parts for n in first.shards if pair[0].shard(n).exists()}
-    if missing := [n for n in first.shards if n not in results]:
-        msg = f"{len(missing)} of {len(first.shards)} parts are missing (the first is {missing[0]}); finish the runs with --shard first."
+    results = {n: pair for pair in parts for n in first.parts if pair[0].part_file(n).exists()}
+    if missing := [n for n in first.parts if n not in results]:
+        msg = f"{len(missing)} of {len(first.parts)} parts are missing (the first is {missing[0]}); finish the runs with --shard first."
         raise ArgumentError(msg)
     return dict(sorted(results.items()))
 

@@ -35,7 +35,7 @@ from convscope.objectives.scores import Scores
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.results.recipe import versions
 
-BATCH, MIN_SHARD_PHOTOGRAPHS, MAX_SHARDS = 32, 256, 128
+BATCH, MIN_PART_PHOTOGRAPHS, MAX_PARTS = 32, 256, 128
 SAVE_INTERVAL, SAVE_TIME_SHARE = 2.0, 0.01  # seconds; share of the time
 ATTRIBUTES = ("brightness", "contrast", "sharpness")
 
@@ -69,7 +69,7 @@ def survey(
         out: folder for the result. What is finished there is not done again.
         codes: keep each photograph's code (what enters the classifier) and prediction too; this
             needs the whole pass. None: only where no layers are given.
-        shard: (k, n) does the k-th of n parts, for `merge_surveys`.
+        shard: (k, n) does the k-th of n shards, for `merge_surveys`.
         progress: called with photographs done, photographs in all, message.
         should_stop: asked after each batch.
 
@@ -93,7 +93,7 @@ def survey(
         ['china.jpg', 'flower.jpg']
     """
     photos = photographs(source)
-    expected = _manifest(net, photos, layers, top, codes=codes, part=shard)
+    expected = _manifest(net, photos, layers, top, codes=codes, shard=shard)
     store = Store(Path(out))
     with store.taken_up(expected) as manifest:
         anew = _work(net, photos, manifest, store, progress, should_stop)
@@ -121,7 +121,7 @@ def open_survey(folder: str | Path) -> Survey:
         True
     """
     store, manifest = Store(Path(folder)), open_manifest(Path(folder))
-    left = [n for n in manifest.own if not store.shard(n).exists()]
+    left = [n for n in manifest.own if not store.part_file(n).exists()]
     if left:
         msg = f"{folder} is not finished: {len(left)} of {len(manifest.own)} parts are missing. Run the same survey again to resume."
         raise ArgumentError(msg)
@@ -157,8 +157,8 @@ def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
         >>> import convscope as cs
         >>> from sklearn.datasets import images  # a folder with two photographs
         >>> net, photos = cs.load(), images.__path__[0]
-        >>> one = cs.survey(net, photos, shard=(1, 2), out="part-1")
-        >>> two = cs.survey(net, photos, shard=(2, 2), out="part-2")
+        >>> one = cs.survey(net, photos, shard=(1, 2), out="shard-1")
+        >>> two = cs.survey(net, photos, shard=(2, 2), out="shard-2")
         >>> cs.merge_surveys(["part-1", "part-2"], "whole").count
         2
     """
@@ -167,8 +167,8 @@ def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
         raise ArgumentError(msg)
     paths, store = [Path(folder) for folder in folders], Store(Path(out))
     result = locate_parts(paths)
-    with store.taken_up(replace(open_manifest(paths[0]), part=(1, 1))) as manifest:
-        left = [n for n in manifest.shards if store.whole(manifest, n) is None]
+    with store.taken_up(replace(open_manifest(paths[0]), shard=(1, 1))) as manifest:
+        left = [n for n in manifest.parts if store.whole(manifest, n) is None]
         for number in left:
             apart, theirs = result[number]
             store.put(manifest, apart.part(theirs, number))
@@ -182,17 +182,17 @@ def _manifest(
     top: int,
     *,
     codes: bool | None,
-    part: tuple[int, int],
+    shard: tuple[int, int],
 ) -> Manifest:
     if not isinstance(top, int) or top < 1:
         msg = f"top must be an integer of at least 1, not {top}."
         raise ArgumentError(msg)
-    if not (isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]):
-        msg = f"shard must be a pair such as (1, 4) or (4, 4), not {part}."
+    if not (isinstance(shard, tuple) and len(shard) == 2 and 1 <= shard[0] <= shard[1]):
+        msg = f"shard must be a pair such as (1, 4) or (4, 4), not {shard}."
         raise ArgumentError(msg)
     named = resolve_layers(net, layers)
     batch = min(BATCH, net.max_batch_size())
-    per_shard = max(MIN_SHARD_PHOTOGRAPHS, -(-len(photos.items) // MAX_SHARDS))
+    per_part = max(MIN_PART_PHOTOGRAPHS, -(-len(photos.items) // MAX_PARTS))
     return Manifest(
         network=net.spec or net.name,
         fingerprint=net.fingerprint,
@@ -206,9 +206,9 @@ def _manifest(
         channels=[_channels(net, layer) for layer in named],
         top=top,
         batch=batch,
-        per_shard=-(-per_shard // batch) * batch,
+        per_part=-(-per_part // batch) * batch,
         whole=layers is None if codes is None else codes,
-        part=part,
+        shard=shard,
         items=photos.items,
         versions=versions(),
     )
@@ -250,7 +250,7 @@ def _work(
     with closing(_batches(net, photos, manifest, left, begun)) as read:
         for batch in read:
             if work is None:
-                number = min((*batch.numbers, *batch.skipped)) // manifest.per_shard
+                number = min((*batch.numbers, *batch.skipped)) // manifest.per_part
                 work = _Part(net, manifest, Part(number, 0))
             work.take(batch)
             reporter.advance(len(batch.numbers) + len(batch.skipped), "looking at photographs")
@@ -432,7 +432,7 @@ def _merge_parts(store: Store, manifest: Manifest) -> Part:
         reduced.update(part.reduced)
         for layer, tally in part.layers.items():
             layers[layer] = layers[layer].merge(tally) if layer in layers else tally
-    if not layers and manifest.part == (1, 1):
+    if not layers and manifest.shard == (1, 1):
         first = next(iter(skipped.values()), "")
         msg = f"None of the {len(skipped)} photographs in {manifest.place} can be read. The first: {first}"
         raise ImageError(msg)

@@ -218,7 +218,7 @@ class Survey:
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _empty(self) -> str:
-        k, n = self.manifest.part
+        k, n = self.manifest.shard
         return f"{self.folder} is part {k} of {n} and holds no photographs; merge the parts with 'convscope merge-surveys' first."
 
     @property

@@ -105,7 +105,9 @@ def evidence(state: SharedState, request: PageRequest) -> Answer:
 
     def draw() -> Answer:
         maps = [_map(state, photo, target, method)]
-        with suppress(NotApplicableError, TargetError):  # the other card says what is wrong with its own
+        with suppress(
+            NotApplicableError, TargetError
+        ):  # the other card says what is wrong with its own
             maps += [_map(state, photo, beside, method)] if beside else []
         return _draw(maps, photo, target, method)
 
