@@ -198,7 +198,7 @@ def cam_across_layers(
         raise ArgumentError(msg)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
-    addresses = net.layers.as_addresses(layers) or _conv_maps(
+    addresses = net.layers.as_layers(layers) or _conv_maps(
         net, None if method in GRADIENT_FREE else target
     )
 
@@ -290,7 +290,7 @@ def _layers(
         return ["all"]
     if layer is None:
         return [net.layers.default_for(objective.layers).name]
-    addresses = net.layers.as_addresses(layer)
+    addresses = net.layers.as_layers(layer)
     if not addresses:
         msg = "There is no layer: give at least one address, or None for the last map."
         raise ArgumentError(msg)

@@ -32,6 +32,7 @@ from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Run, Trace
 from convscope.tracing.value_graph import Key, ValueGraph
 
 INPUT, OUTPUT = "input", "output"
+_MEANINGS = {INPUT: "the pixels", OUTPUT: "the network's scores"}
 
 FindOrders = Callable[[Mapping[str, ValueLocation]], Mapping[str, tuple[str, int]]]
 """Places of layers -> how each holds several steps of an image, and how many; see `folded_batch`."""
@@ -218,7 +219,7 @@ class Layers(Sequence[LayerInfo]):
             value, location = self._unlisted[text]
             self._register(text, location, value)
             return function_info(value, text, None)
-        raise LayerNotFoundError(address, self.addresses)
+        raise LayerNotFoundError(address, self.addresses, _MEANINGS.get(text, ""))
 
     def _name(self, address: object) -> str:
         """An address as text; of a module that of its first run.
@@ -231,7 +232,7 @@ class Layers(Sequence[LayerInfo]):
         unlisted = {name: location for name, (_, location) in self._unlisted.items()}
         for name, location in {**self._locations, **unlisted}.items():
             if location.source is address and location.run == 1:
-                return name
+                return self._layer_address(name)
         raise LayerNotFoundError(address, self.addresses)
 
     def location(self, address: str) -> ValueLocation:
@@ -332,6 +333,20 @@ class Layers(Sequence[LayerInfo]):
         one = isinstance(layers, str | nn.Module) or not isinstance(layers, Iterable)
         return [self._name(layer) for layer in ([layers] if one else layers)]  # type: ignore[union-attr]
 
+    def as_layers(self, layers: str | nn.Module | Iterable[str | nn.Module] | None) -> list[str]:
+        """As `as_addresses`, where only layers are meant: `output` is a module of that name.
+
+        Raises:
+            LayerNotFoundError: also for "input" and "output", unless modules are called so.
+        """
+        return [self._layer_address(address) for address in self.as_addresses(layers)]
+
+    def _layer_address(self, address: str) -> str:
+        """An address that means a layer in every pass, as `output#1` for a module called output."""
+        if address not in _MEANINGS:
+            return address
+        return f"{address}#{self.location(address).run}"
+
     def folded(self) -> dict[str, ValueLocation]:
         """Where the maps are read whose batch does not hold one map for each image."""
         values = {row.name: row.shape for row in self._rows} | {
@@ -405,7 +420,7 @@ def _names_by_value(trace: Trace, last_runs: dict[str, Run], stages: set[str]) -
     modules: dict[Key, list[str]] = {}
     for run in trace.runs:
         is_last = run is last_runs[run.name]
-        name = run.name if is_last else f"{run.name}#{run.number}"
+        name = run.name if is_last and run.name not in _MEANINGS else f"{run.name}#{run.number}"
         modules.setdefault(run.key, []).append(name)
     names = {call.key: f"{call.kind}:{call.number}" for call in reversed(trace.calls)}
     for key, own in modules.items():
