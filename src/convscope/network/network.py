@@ -18,7 +18,14 @@ from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
 from convscope.images.original import Original
 from convscope.images.pixel_values import Range
-from convscope.images.read import Images, Source, check_finite, read, scale_tensor
+from convscope.images.read import (
+    Images,
+    Source,
+    channels_last_hint,
+    check_finite,
+    read,
+    scale_tensor,
+)
 from convscope.images.resize import Fit
 from convscope.interrupts import deferred_signals
 from convscope.network.cudnn import retry_without_cudnn
@@ -353,7 +360,7 @@ class Network:
         if images.shape[1] != 3 and images.shape[1] != self.channels:  # which may take a pass
             msg = (
                 f"Photographs for {self.name} have the shape (N, {self.channels or 3}, H, W), but "
-                f"these have {tuple(images.shape)}."
+                f"these have {tuple(images.shape)}{channels_last_hint(images.shape)}."
             )
             raise ImageError(msg)
         if images.is_floating_point() and images.shape[1] not in (1, 3):
