@@ -37,12 +37,11 @@ class ConvscopeError(Exception):
 class LayerNotFoundError(ConvscopeError, KeyError):
     """An address that names no layer of this network."""
 
-    def __init__(self, address: object, known: Sequence[str], meaning: str = "") -> None:
-        """Name the closest of the `known` addresses, or what the word stands for instead."""
-        if meaning:
+    def __init__(self, address: object, known: Sequence[str], reason: str = "") -> None:
+        """Say why, where that is known; else name the closest of the `known` addresses."""
+        if reason:
             super().__init__(
-                f"{address!r} stands for {meaning}, not for a layer. "
-                "The command 'convscope layers' and net.layers list the layers."
+                f"{reason} The command 'convscope layers' and net.layers list the layers."
             )
             return
         near = closest(address if isinstance(address, str) else "", known)

@@ -11,6 +11,7 @@ from torch import nn
 
 import convscope
 from convscope.dataset.forward_batches import forward_with_readers
+from convscope.errors import LayerNotFoundError
 from convscope.execution.partial_forward import PartialForward
 from convscope.network.repeatability import Repeatability
 from convscope.objectives.outputs import scores_in
@@ -549,6 +550,26 @@ class EarlyExit(nn.Module):
         if x.mean((1, 2, 3)).max() > 0.9:
             return self.early(first.mean((2, 3)))
         return self.late(self.second(first).relu().mean((2, 3)))
+
+
+def test_the_table_of_layers_says_whose_way_it_is():
+    note = "mine reads values of its picture, as to choose a way by them; this is its way for a grey one."
+    layers = convscope.Network(EarlyExit(), name="mine", input_size=(16, 16)).layers
+    assert repr(layers).endswith(f"\n{note}")
+    assert layers._repr_html_().endswith(f"<p>{note}</p>")
+    assert not convscope.Network(Plain(), name="mine", input_size=(16, 16)).layers.note
+
+
+def test_a_module_on_another_way_is_said_not_to_have_run():
+    module = EarlyExit()
+    net = convscope.Network(module, input_size=(16, 16))
+    for layer in ("early", module.early):
+        with pytest.raises(LayerNotFoundError) as caught:
+            convscope.maps(net, PHOTOGRAPHS[:1], layer)
+        assert str(caught.value) == (
+            "early did not run in the pass over a grey picture that the table of layers shows. The "
+            "command 'convscope layers' and net.layers list the layers."
+        )
 
 
 def test_where_python_decides_by_values_every_photograph_runs_alone():

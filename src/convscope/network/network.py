@@ -242,9 +242,17 @@ class Network:
             moved = None if x.shape[-2:] == image.shape[-2:] else self.preprocess
             with self.one_pass():
                 start = image if moved else x
-                layers = Layers(trace(self.module, start, moved, unloaded, scores_in=scores))
+                run = trace(self.module, start, moved, unloaded, scores_in=scores)
+        layers = Layers(run, self._layers_note)
         layers.find_orders_with(partial(self._fold_orders, size))
         return layers
+
+    @property
+    def _layers_note(self) -> str:
+        """What the table of layers has to say of itself."""
+        if not self.repeatability.decides:
+            return ""
+        return f"{self.name} reads values of its picture, as to choose a way by them; this is its way for a grey one."
 
     def _fold_orders(
         self, size: tuple[int, int], locations: Mapping[str, ValueLocation]

@@ -9,6 +9,7 @@ fifth activation and the second pooling of the pass, also where no module wraps 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from html import escape
 from math import prod
 from typing import overload
 
@@ -52,8 +53,8 @@ class Layers(Sequence[LayerInfo]):
         ['conv:1', 'conv:2', 'conv:3']
     """
 
-    def __init__(self, trace: Trace) -> None:
-        """Read the table off a dry pass."""
+    def __init__(self, trace: Trace, note: str = "") -> None:
+        """Read the table off a dry pass; the note is shown below it."""
         last_runs = {run.name: run for run in trace.runs}
         first_runs = _first_runs(trace.runs)
         convs = [run.name for run in first_runs if isinstance(run.module, nn.Conv2d)]
@@ -66,6 +67,8 @@ class Layers(Sequence[LayerInfo]):
         self._dim_orders: dict[str, str | None] = {}
         self._positions: dict[str, int] = {}
         self._first_unloaded = trace.first_unloaded
+        self._idle = trace.idle
+        self.note = note
         self._bytes_per_image = 4 * sum(
             prod(run.shape) for run in trace.runs if not has_children(run.module)
         )
@@ -121,11 +124,13 @@ class Layers(Sequence[LayerInfo]):
         lines = [_COLUMNS, *map(_cells, self)]
         widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
         rows = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-        return "\n".join([f"Layers: {len(self)}, {len(self.convs)} of them convolutions", *rows])
+        title = f"Layers: {len(self)}, {len(self.convs)} of them convolutions"
+        return "\n".join([title, *rows, *filter(None, [self.note])])
 
     def _repr_html_(self) -> str:
         """The table in a notebook."""
-        return html_table(_COLUMNS, [_cells(row) for row in self], _NUMERIC_COLUMNS)
+        table = html_table(_COLUMNS, [_cells(row) for row in self], _NUMERIC_COLUMNS)
+        return f"{table}<p>{escape(self.note)}</p>" if self.note else table
 
     @property
     def convs(self) -> list[LayerInfo]:
@@ -219,7 +224,7 @@ class Layers(Sequence[LayerInfo]):
             value, location = self._unlisted[text]
             self._register(text, location, value)
             return function_info(value, text, None)
-        raise LayerNotFoundError(address, self.addresses, _MEANINGS.get(text, ""))
+        raise self._not_found(address, text)
 
     def _name(self, address: object) -> str:
         """An address as text; of a module that of its first run.
@@ -233,7 +238,16 @@ class Layers(Sequence[LayerInfo]):
         for name, location in {**self._locations, **unlisted}.items():
             if location.source is address and location.run == 1:
                 return self._layer_address(name)
-        raise LayerNotFoundError(address, self.addresses)
+        names = (name for name, module in self._idle.items() if module is address)
+        raise self._not_found(address, next(names, ""))
+
+    def _not_found(self, address: object, name: str) -> LayerNotFoundError:
+        reason = ""
+        if name in _MEANINGS:
+            reason = f"{address!r} stands for {_MEANINGS[name]}, not for a layer."
+        elif name in self._idle:
+            reason = f"{name} did not run in the pass over a grey picture that the table of layers shows."
+        return LayerNotFoundError(address, self.addresses, reason)
 
     def location(self, address: str) -> ValueLocation:
         """Where in a pass the value of `address` can be read."""

@@ -32,6 +32,7 @@ from convscope.tracing.capture import (
     first_tensor,
     function_kind,
     function_name,
+    named_layers,
     trace_calls,
 )
 from convscope.tracing.cells import Cells, cells_after
@@ -137,6 +138,7 @@ class Trace:
         score_keys: of the network's scores; where these are unclear, of all tensors it returned.
         unclear_scores: why the scores are unclear; None where they are known.
         first_unloaded: the first use of a weight that was not loaded.
+        idle: modules that did not run, by name.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -146,6 +148,7 @@ class Trace:
     score_keys: list[Key] = field(default_factory=list)
     unclear_scores: NotApplicableError | None = None
     first_unloaded: WeightUse | None = None
+    idle: dict[str, nn.Module] = field(default_factory=dict)
 
     def location(self, key: Key) -> ValueLocation | None:
         """Where a value can be read: the innermost module that returns it, else the function."""
@@ -193,6 +196,8 @@ def trace(
             scores = scores_in(output) if scores_in else output
         except NotApplicableError as error:  # several tensors: which one is meant is not said yet
             tracer.trace.unclear_scores = error
+    ran = {run.module for run in tracer.trace.runs}
+    tracer.trace.idle = {name: one for name, one in named_layers(module) if name and one not in ran}
     known = [_key(v) for v in _tensors([scores]) if tracer.graph.has(_key(v))]
     tracer.trace.score_keys = known or [_key(v) for v in _tensors([output])]
     return tracer.trace
