@@ -233,7 +233,7 @@ def cam_across_layers(
 
 def _conv_maps(net: Network, target: Objective | None) -> list[str]:
     """Convolutions with maps of photographs, not of windows; with a target those it depends on."""
-    convs = net.layers.convs if target is None else net.layers.convs_before(target.layers)
+    convs = net.layers.convs_before(None if target is None else target.layers)
     maps = [row.address for row in convs if net.layers.layout(row.address) is not None]
     if not maps:
         read = "" if target is None else f" that {target.label!r} depends on"

@@ -177,19 +177,31 @@ class Layers(Sequence[LayerInfo]):
             return self.default
         return self._last_map(self._targets(addresses), scores=False)
 
-    def convs_before(self, addresses: Sequence[str]) -> list[LayerInfo]:
-        """The convolutions that an objective depends on; all where it is unknown what its scores are.
+    def convs_before(self, addresses: Sequence[str] | None) -> list[LayerInfo]:
+        """The convolutions that an objective depends on, each in its last run on the way to it.
+
+        Of a network that compares the picture with another one, that is the run on the picture.
 
         Args:
-            addresses: the layers that it reads; "output" is the scores.
+            addresses: the layers that it reads; "output" is the scores. None takes all convolutions,
+                as where it is unknown what the scores are.
 
         Raises:
             LayerNotFoundError: if an address names no layer.
         """
-        if OUTPUT in addresses and not self._score_values:
-            return self.convs
-        before = self._graph.ancestors(self._targets(addresses))
-        return [row for row in self.convs if self._values[row.name] in before]
+        if addresses is None or (OUTPUT in addresses and not self._score_values):
+            before = set(range(len(self._graph)))
+        else:
+            before = self._graph.ancestors(self._targets(addresses))
+        runs = ((row, *self._earlier_runs(row)) for row in self.convs)
+        last = (
+            next((one for one in own if self._values[one.name] in before), None) for own in runs
+        )
+        return [row for row in last if row is not None]
+
+    def _earlier_runs(self, row: LayerInfo) -> Iterator[LayerInfo]:
+        """The runs of a module before its last one, the last first."""
+        return (self.find(f"{row.name}#{run}") for run in range(row.calls - 1, 0, -1))
 
     def _targets(self, addresses: Sequence[str]) -> list[int]:
         """The values that an objective reads, by their numbers in the graph."""
