@@ -58,8 +58,9 @@ def test_where_no_gradient_passes_methods_without_one_are_named():
     with pytest.raises(NotApplicableError) as caught:
         convscope.cam(net, PHOTOGRAPHS, 1, layer="backbone.1")
     assert str(caught.value) == (
-        "'class:1' does not depend on the pixels, or only through steps without gradients, as the "
-        "integers of a quantized network. eigencam, scorecam, occlusion and rise need no gradient."
+        "'class:1' does not depend on the pixels, or only through steps without gradients "
+        "(torch.no_grad(), detach(), integers). eigencam, scorecam, ablationcam, occlusion and rise need "
+        "no gradient."
     )
     for method in ("scorecam", "ablationcam"):
         heat = convscope.cam(net, PHOTOGRAPHS, 1, method=method, layer="backbone.1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Self, TypeVar, overload
@@ -30,7 +30,7 @@ from convscope.images.resize import Fit
 from convscope.interrupts import deferred_signals
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
-from convscope.network.gradients import gradients_at
+from convscope.network.gradients import UnreachedError, gradients_at
 from convscope.network.memory import free_bytes
 from convscope.network.module import (
     as_float32,
@@ -613,14 +613,22 @@ class Network:
 
     @retry_without_cudnn
     def _gradients(
-        self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float = 1
+        self,
+        objective: Objective,
+        pixels: Tensor,
+        layers: Sequence[str],
+        scale: float = 1,
+        *,
+        through_no_grad: bool = False,
     ) -> tuple[Activations, Tensor, list[Tensor]]:
         """Activations, the objective's scores, and their gradients times `scale`."""
         if len(pixels) > 1 and self.repeatability.alone:
             return self._gradients_one_by_one(objective, pixels, layers, scale)
         addresses = dict.fromkeys((*layers, *objective.layers))
         with self._exclusive_pass():  # to the end: checkpointed modules run again on the way back
-            captured = self._capture(pixels, tuple(addresses), start_gradients=True)
+            captured = self._capture(
+                pixels, tuple(addresses), start_gradients=True, through_no_grad=through_no_grad
+            )
             acts = self._as_activations(captured, tuple(addresses))
             note_scores(pixels, acts)
             values = [captured[layer] for layer in layers]
@@ -633,7 +641,11 @@ class Network:
                     layers,
                     float16=self._is_float16,
                 )
-            except NotApplicableError:
+            except UnreachedError:
+                if through_no_grad:
+                    raise
+                with suppress(NotApplicableError):  # as where the backbone is frozen by `no_grad`
+                    return self._gradients(objective, pixels, layers, scale, through_no_grad=True)
                 self._check_differentiable(objective, pixels)
                 raise
         return acts, scores.detach(), list(grads)
@@ -736,7 +748,12 @@ class Network:
         return (known and str(self.labels[class_id])) or f"class {class_id}"
 
     def _capture(
-        self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool
+        self,
+        pixels: Tensor,
+        layers: Sequence[str],
+        *,
+        start_gradients: bool,
+        through_no_grad: bool = False,
     ) -> dict[str, Tensor]:
         """The values at `layers`, in the network's own precision."""
         self.check_weights_loaded(layers)
@@ -755,7 +772,10 @@ class Network:
             with (
                 self.one_pass(),
                 capture(
-                    locations, stop=OUTPUT not in layers, start_gradients=start_gradients
+                    locations,
+                    stop=OUTPUT not in layers,
+                    start_gradients=start_gradients,
+                    through_no_grad=through_no_grad,
                 ) as captured,
             ):
                 captured[OUTPUT] = self.forward(x)
