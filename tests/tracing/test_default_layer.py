@@ -255,7 +255,7 @@ def test_the_default_layer(kind):
 
 def test_a_padded_map_keeps_its_channels_last():
     net = cs.Network(PaddedLast().eval(), input_size=(32, 32))
-    assert ("NHWC", (9, 10), 1) == net.layers.layout("norm")
+    assert ("NHWC", (9, 10), 1, False) == net.layers.layout("norm")
 
 
 def test_tokens_in_another_order_are_no_map():

@@ -727,7 +727,7 @@ class Network:
         """
         inner = [name for name in values if name not in (INPUT, OUTPUT)]
         every = {name: self._layout(name, size or self.input_size) for name in inner}
-        layouts = {name: own for name, own in every.items() if own and own[0] != "NCHW"}
+        layouts = {name: own for name, own in every.items() if own and not own.is_plain}
         kind = self.probability_rule.kind if OUTPUT in values else "auto"
         values = {name: with_image_axis(value, count) for name, value in values.items()}
         return Activations(values, self.labels, layouts, probabilities=kind, count=count)

@@ -65,11 +65,13 @@ class Cells:
         ids: of the value's shape; row times `width` plus column, or -1.
         width: of the grid that is counted.
         was_moved: whether that grid's own rows and columns are not those of the picture, in its order.
+        origin: identity of the map whose cells are counted.
     """
 
     ids: Tensor
     width: int
     was_moved: bool = False
+    origin: int = 0
 
     @classmethod
     def of_map(cls, value: Tensor, dim_order: str = "NCHW") -> Cells:
@@ -77,7 +79,7 @@ class Cells:
         height, width = value.shape[2:] if dim_order == "NCHW" else value.shape[1:3]
         plane = torch.arange(height * width, dtype=torch.int32).view(height, width)
         plane = plane[None, None] if dim_order == "NCHW" else plane[None, :, :, None]
-        return cls(plane.expand(value.shape), width)
+        return cls(plane.expand(value.shape), width, origin=id(value))
 
     def plane(self, dim_order: str) -> Tensor | None:
         """The cells (h, w) of a map in this order of axes, which may lie anywhere; else None."""
@@ -132,14 +134,17 @@ class Cells:
     def layout(self) -> Layout | None:
         """The layout of one picture's value; None where it is no map.
 
-        A map may be flipped, rolled or transposed: `placement` knows where its cells lie. Tokens must
-        lie row by row, for only then do their numbers say which cells they are.
+        A map may be flipped or rolled: `placement` knows where its cells lie. Tokens must lie row by
+        row, for only then do their numbers say which cells they are. A whole map, or all tokens, may
+        also be transposed.
         """
         if not self.ids.numel() or not self.ids.dim() or self.ids.shape[0] != 1:
             return None
         for dim_order in ("NCHW", "NHWC"):
             plane = self.plane(dim_order)
             if plane is not None and self.is_map(dim_order):
+                if self._is_transposed(plane):
+                    return Layout(dim_order, (plane.shape[1], plane.shape[0]), transposed=True)
                 return Layout(dim_order, (plane.shape[0], plane.shape[1]))
         return self._token_layout() if self.ids.dim() == 3 and self.is_constant(2) else None
 
@@ -150,7 +155,16 @@ class Cells:
             rows = len((cells // self.width).unique())
             if len(cells) % rows == 0 and _is_ordered(cells.view(rows, -1), self.width):
                 return Layout("NLC", (rows, len(cells) // rows))
+            if len(cells) % rows == 0 and self._is_transposed(cells.view(-1, rows)):
+                return Layout("NLC", (rows, len(cells) // rows), transposed=True)
         return None
+
+    def _is_transposed(self, plane: Tensor) -> bool:
+        """Whether cells (w, h) are all those of the grid, column by column."""
+        if self.was_moved or plane.shape[0] != self.width or len(plane) < 2 or len(plane.T) < 2:
+            return False
+        count = torch.arange(plane.numel(), dtype=plane.dtype)
+        return torch.equal(plane.T.flatten(), count)
 
     @property
     def is_outside(self) -> bool:
@@ -234,7 +248,8 @@ def cells_after(
     if name in ("cat", "concat", "concatenate", "stack"):
         return _joined(func, args, kwargs, cells_of, results, known)
     if name in _TO_ANOTHER_GRID:
-        return [_on_another_grid(known[0], value) for value in results]
+        shifts = known[0].is_moved and any(value == "same" for value in _strings(args, kwargs))
+        return [_on_another_grid(known[0], value, shifts=shifts) for value in results]
     if name in _WEIGHTED_LAST:
         first = cells_of(inputs[0])
         first = first and first.merged()
@@ -256,9 +271,14 @@ def _first(candidates: Any) -> Cells | None:
     return next((cells for cells in candidates if cells is not None), None)
 
 
-def _on_another_grid(cells: Cells, value: Tensor) -> Cells | None:
+def _strings(args: Any, kwargs: Any) -> list[str]:
+    return [value for value in (*args, *kwargs.values()) if isinstance(value, str)]
+
+
+def _on_another_grid(cells: Cells, value: Tensor, *, shifts: bool) -> Cells | None:
+    """A map's cells after a function over space; `shifts`: by half a cell, perhaps, if its grid stays."""
     has_blocks = cells.is_space_to_depth
-    same = None if has_blocks else cells.resized(value.shape)  # also inside windows
+    same = None if has_blocks or shifts else cells.resized(value.shape)  # also inside windows
     if same is not None:
         return same
     if value.dim() != 4:

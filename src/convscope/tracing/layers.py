@@ -306,12 +306,16 @@ class Layers(Sequence[LayerInfo]):
         field, layout = self._fields[row.name], self._layout(row)
         if layout is None:
             return None
+        number = self._values[row.name]
+        if layout.transposed:
+            place = None if number is None else self._graph[number].place
+            is_known = place is not None and place.is_known and place.grid == layout.grid
+            return place.everywhere() if place and is_known else None
         local = field.local if field else None
         if local is not None and local.grid == layout[1]:
             return local if local.is_known else None
         if local is not None and not local.is_known:
             return None
-        number = self._values[row.name]
         if number is not None and self._graph[number].is_moved:
             return None
         on_grid = [self._fields[conv.name] for conv in self.convs if conv.shape[1:] == layout[1]]
@@ -337,7 +341,7 @@ class Layers(Sequence[LayerInfo]):
     def layouts(self, addresses: Iterable[str]) -> dict[str, Layout]:
         """The same for layers whose values are not (N, C, h, w)."""
         layouts = {name: self.layout(name) for name in addresses}
-        return {name: layout for name, layout in layouts.items() if layout and layout[0] != "NCHW"}
+        return {name: layout for name, layout in layouts.items() if layout and not layout.is_plain}
 
     def to_nchw(self, value: Tensor, address: str) -> Tensor:
         """A layer's value or gradient, of photographs of any size, as (N, C, h, w).

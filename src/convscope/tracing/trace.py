@@ -386,7 +386,8 @@ class _Tracer:
         return known[0] if known else self.graph.cells_of(target)
 
     def _extend_graph(self, name: str, keys: list[Key], value: Tensor, cells: Cells | None) -> None:
-        self.graph.add(value, name, keys, cells)
+        origin = self.fields.get(cells.origin) if cells else None
+        self.graph.add(value, name, keys, cells, origin.local if origin else None)
         base = value._base  # noqa: SLF001 - the tensor of which it is a view
         if base is not None and _key(value) != (id(value), 0) and not self.graph.has(_key(base)):
             inside = cells.inside(value, base) if cells else None

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from convscope.tracing.cells import Cells
 from convscope.tracing.layouts import Layout
+from convscope.tracing.placement import Placement
 
 Key = tuple[int, int]  # identity and version of a tensor
 _NO_GRADIENT = frozenset(("detach", "detach_", "new_full", "new_zeros", "new_ones", "new_empty"))
@@ -25,7 +26,9 @@ class Value:
         has_cells: whether the cell of each of its elements is known.
         is_outside: whether none of them belongs to a cell, as of a class token.
         is_reordered: whether it holds each cell as a token, but not row by row.
-        is_moved: whether its rows and columns lie otherwise than the picture's, as after a transpose.
+        is_moved: whether the rows and columns of its layout lie otherwise than the picture's, as
+            after a flip.
+        place: where the cells lie that it was counted by, in their own order; None where unknown.
     """
 
     function: str
@@ -35,6 +38,7 @@ class Value:
     is_outside: bool
     is_reordered: bool
     is_moved: bool
+    place: Placement | None
 
 
 class ValueGraph:
@@ -75,21 +79,28 @@ class ValueGraph:
         return self._numbers.get(key, self._last.get(key[0]))
 
     def add(
-        self, value: Tensor, function: str, sources: Iterable[Key], cells: Cells | None
+        self,
+        value: Tensor,
+        function: str,
+        sources: Iterable[Key],
+        cells: Cells | None,
+        place: Placement | None = None,
     ) -> None:
         """Record a value; a gradient reaches only floats, and none goes through `detach`."""
         numbers = {self.number(key) for key in sources}
         if not is_differentiable(value) or function in _NO_GRADIENT:
             numbers = set()
         known = tuple(sorted(number for number in numbers if number is not None))
+        layout = cells.layout if cells else None
         one = Value(
             function,
             known,
-            cells.layout if cells else None,
+            layout,
             cells is not None,
             cells is not None and cells.is_outside,
             cells is not None and cells.is_reordered,
-            cells is not None and cells.is_moved,
+            cells is not None and cells.is_moved and not (layout and layout.transposed),
+            place,
         )
         self._cells[id(value)] = cells
         key = (id(value), value._version)
