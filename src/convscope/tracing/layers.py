@@ -193,6 +193,8 @@ class Layers(Sequence[LayerInfo]):
             before = set(range(len(self._graph)))
         else:
             before = self._graph.ancestors(self._targets(addresses))
+            if not any(self._values[row.name] in before for row in self.convs):
+                before = self._graph.without_cuts().ancestors(self._targets(addresses))
         runs = ((row, *self._earlier_runs(row)) for row in self.convs)
         last = (
             next((one for one in own if self._values[one.name] in before), None) for own in runs
@@ -215,6 +217,11 @@ class Layers(Sequence[LayerInfo]):
         known = {number: own for number, own in folded.items() if number is not None}
         graph = self._graph.with_layouts(known) if known else self._graph
         chosen = last_map(graph, targets, set(self._names), self._norms, scores=scores)
+        if (
+            chosen is None
+        ):  # a map that others are computed from, though no gradient comes back to it
+            whole = graph.without_cuts()
+            chosen = last_map(whole, targets, set(self._names), self._norms, scores=scores)
         if chosen is None and scores and self._unclear_scores:
             raise NotApplicableError(str(self._unclear_scores))
         if chosen is None:

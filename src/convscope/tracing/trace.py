@@ -53,7 +53,7 @@ from convscope.tracing.receptive_field_rules import (
     is_inverse_transform,
     receptive_field_after,
 )
-from convscope.tracing.value_graph import Key, ValueGraph, is_differentiable
+from convscope.tracing.value_graph import Key, ValueGraph
 
 # What may stand between a convolution and its activation without making it another value.
 _NORM_FUNCTIONS = frozenset(
@@ -365,7 +365,7 @@ class _Tracer:
         results = [changed] if isinstance(changed, Tensor) else _tensors([result])
         self.results.update(map(id, results))
         self.alive.extend(results)
-        results = [v for v in results if is_differentiable(v) and not self.graph.has(_key(v))]
+        results = [v for v in results if not self.graph.has(_key(v))]
         if not results or all(self.graph.number(_key(one, changed)) is None for one in sources):
             return
         if isinstance(changed, Tensor):
