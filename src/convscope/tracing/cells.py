@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -247,9 +248,8 @@ def cells_after(
         return _moved(func, args, kwargs, cells_of, results, known[0])
     if name in ("cat", "concat", "concatenate", "stack"):
         return _joined(func, args, kwargs, cells_of, results, known)
-    if name in _TO_ANOTHER_GRID:
-        shifts = known[0].is_moved and any(value == "same" for value in _strings(args, kwargs))
-        return [_on_another_grid(known[0], value, shifts=shifts) for value in results]
+    if name in _TO_ANOTHER_GRID or func is F.unfold:
+        return _over_space(func, args, kwargs, results, known[0])
     if name in _WEIGHTED_LAST:
         first = cells_of(inputs[0])
         first = first and first.merged()
@@ -271,8 +271,54 @@ def _first(candidates: Any) -> Cells | None:
     return next((cells for cells in candidates if cells is not None), None)
 
 
-def _strings(args: Any, kwargs: Any) -> list[str]:
-    return [value for value in (*args, *kwargs.values()) if isinstance(value, str)]
+def grid_of_windows(args: Any, kwargs: Any) -> Pair:
+    """(h, w) of the windows that `F.unfold` cuts out, from its arguments."""
+    value, kernel, dilation, padding, stride = windows_of(args, kwargs)
+    rows, columns = (
+        (value.shape[axis - 2] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1)
+        // stride[axis]
+        + 1
+        for axis in (0, 1)
+    )
+    return rows, columns
+
+
+def windows_of(args: Any, kwargs: Any) -> tuple[Tensor, Pair, Pair, Pair, Pair]:
+    """The picture, kernel, dilation, padding and stride of a call of `F.unfold`."""
+    return _unfold_arguments(*args, **kwargs)
+
+
+def _unfold_arguments(
+    input: Tensor,  # noqa: A002 - as torch names it
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> tuple[Tensor, Pair, Pair, Pair, Pair]:
+    kernel, *more = (
+        (value, value) if isinstance(value, int) else (value[0], value[-1])
+        for value in (kernel_size, dilation, padding, stride)
+    )
+    return input, kernel, more[0], more[1], more[2]
+
+
+def _windows_in_columns(cells: Cells, grid: Pair, value: Tensor) -> Cells | None:
+    """Of windows cut out of a map, (N, C * k * k, windows): each is a cell of its own."""
+    if not cells.is_map("NCHW") or value.dim() != 3 or value.shape[2] != grid[0] * grid[1]:
+        return None
+    ids = torch.arange(value.shape[2], dtype=torch.int32).expand(value.shape)
+    return Cells(ids, grid[1], was_moved=cells.is_moved, origin=id(value))
+
+
+def _over_space(
+    func: Any, args: Any, kwargs: Any, results: list[Tensor], before: Cells
+) -> list[Cells | None]:
+    """After a function over space, as a convolution."""
+    if func is F.unfold:  # the tensor's own method of that name is another
+        return [_windows_in_columns(before, grid_of_windows(args, kwargs), results[0])]
+    padding = [value for value in (*args, *kwargs.values()) if isinstance(value, str)]
+    shifts = before.is_moved and "same" in padding
+    return [_on_another_grid(before, value, shifts=shifts) for value in results]
 
 
 def _on_another_grid(cells: Cells, value: Tensor, *, shifts: bool) -> Cells | None:

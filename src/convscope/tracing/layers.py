@@ -305,29 +305,36 @@ class Layers(Sequence[LayerInfo]):
     def placement(self, address: str) -> Placement | None:
         """Where the cells of a layer's map lie on a picture of the network's own size.
 
-        Values whose layout is not followed, as tokens, lie on the grid of the convolutions that
-        have as many cells, if all of these agree and rows and columns were not moved. None where it
-        is unknown.
+        Tokens lie where the map or the windows do that they come from. Values whose layout is not
+        followed lie on the grid of the convolutions that have as many cells, if all of these agree
+        and rows and columns were not moved. None where it is unknown.
         """
         row = self.find(address)
         field, layout = self._fields[row.name], self._layout(row)
-        if layout is None:
-            return None
-        number = self._values[row.name]
-        if layout.transposed:
-            place = None if number is None else self._graph[number].place
-            is_known = place is not None and place.is_known and place.grid == layout.grid
-            return place.everywhere() if place and is_known else None
+        if layout is None or layout.transposed:
+            return self._counted_place(row, layout)
         local = field.local if field else None
         if local is not None and local.grid == layout[1]:
             return local if local.is_known else None
         if local is not None and not local.is_known:
             return None
+        number = self._values[row.name]
         if number is not None and self._graph[number].is_moved:
             return None
+        counted = self._counted_place(row, layout) if layout.dim_order == "NLC" else None
+        if counted is not None:
+            return counted
         on_grid = [self._fields[conv.name] for conv in self.convs if conv.shape[1:] == layout[1]]
         places = [f.local.everywhere() for f in on_grid if f and f.local and f.local.is_known]
         return places[-1] if places and all(map(places[-1].is_at, places)) else None
+
+    def _counted_place(self, row: LayerInfo, layout: Layout | None) -> Placement | None:
+        """Where the cells lie by which those of a value are counted, see `Cells`."""
+        number = self._values[row.name]
+        place = None if number is None else self._graph[number].place
+        if place is None or layout is None or not place.is_known or place.grid != layout.grid:
+            return None
+        return place.everywhere()
 
     def layout(self, address: str) -> Layout | None:
         """How a layer's value stores its map, and the map's grid; None if it has no map."""

@@ -22,6 +22,7 @@ from functools import reduce
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
@@ -35,7 +36,7 @@ from convscope.tracing.capture import (
     named_layers,
     trace_calls,
 )
-from convscope.tracing.cells import Cells, cells_after
+from convscope.tracing.cells import Cells, cells_after, grid_of_windows, windows_of
 from convscope.tracing.placement import Axis, Placement
 from convscope.tracing.rearrangement import (
     CELLWISE_FUNCTIONS,
@@ -219,6 +220,7 @@ class _Tracer:
         self.open_stages: dict[
             Key, Stage
         ] = {}  # values that a norm or activation may still complete
+        self.windows: dict[int, Placement] = {}  # where those lie that were cut out of a map
         self.pieces: dict[int, tuple[Coordinates, ReceptiveField]] = {}
         self.transformed: list[Tensor] = []  # whose spectra were taken
         self.counts: dict[Any, int] = {}
@@ -256,6 +258,8 @@ class _Tracer:
             return
         if not inputs or not results or name in _CONSTANTS:
             return
+        if func is F.unfold:
+            self._on_windows(args, kwargs, results[0])
         maps = [value for value in inputs if self.dim_orders[id(value)]]
         source_field = reduce(ReceptiveField.hull, (self.fields[id(value)] for value in inputs))
         if maps:  # what is no map has no grid to speak of
@@ -279,6 +283,17 @@ class _Tracer:
             self._find_map_again(func, name, args, kwargs, inputs, result)
         if isinstance(result, Tensor) or kind == "pool":
             self._record_result(func, name, inputs, results[0])
+
+    def _on_windows(self, args: Any, kwargs: Any, result: Tensor) -> None:
+        """Keep where windows lie that are cut out of a map, as the patches of a transformer."""
+        value, kernel, dilation, padding, stride = windows_of(args, kwargs)
+        field = self.fields[id(value)]
+        if self.dim_orders[id(value)] == "NCHW" and field.local and field.local.is_known:
+            pairs = zip(
+                (field.local.y, field.local.x), kernel, stride, padding, dilation, strict=True
+            )
+            y, x = (axis.window(*numbers) for axis, *numbers in pairs)
+            self.windows[id(result)] = Placement(y, x, grid_of_windows(args, kwargs))
 
     def _find_map_again(
         self, func: Any, name: str, args: Any, kwargs: Any, inputs: list[Tensor], result: Tensor
@@ -386,13 +401,19 @@ class _Tracer:
         return known[0] if known else self.graph.cells_of(target)
 
     def _extend_graph(self, name: str, keys: list[Key], value: Tensor, cells: Cells | None) -> None:
-        origin = self.fields.get(cells.origin) if cells else None
-        self.graph.add(value, name, keys, cells, origin.local if origin else None)
+        self.graph.add(value, name, keys, cells, self._place(cells))
         base = value._base  # noqa: SLF001 - the tensor of which it is a view
         if base is not None and _key(value) != (id(value), 0) and not self.graph.has(_key(base)):
             inside = cells.inside(value, base) if cells else None
             self.alive.append(base)
             self.graph.add(base, name, [*keys, _key(base)], inside)
+
+    def _place(self, cells: Cells | None) -> Placement | None:
+        """Where the cells lie that a value's are counted by."""
+        if cells is None:
+            return None
+        origin = self.fields.get(cells.origin)
+        return self.windows.get(cells.origin) or (origin.local if origin else None)
 
     def _record_result(self, func: Any, name: str, inputs: list[Tensor], result: Tensor) -> None:
         self._record_call(func, name, result)
