@@ -37,8 +37,13 @@ class ConvscopeError(Exception):
 class LayerNotFoundError(ConvscopeError, KeyError):
     """An address that names no layer of this network."""
 
-    def __init__(self, address: object, known: Sequence[str]) -> None:
-        """Name the closest of the `known` addresses."""
+    def __init__(self, address: object, known: Sequence[str], reason: str = "") -> None:
+        """Say why, where that is known; else name the closest of the `known` addresses."""
+        if reason:
+            super().__init__(
+                f"{reason} The command 'convscope layers' and net.layers list the layers."
+            )
+            return
         near = closest(address if isinstance(address, str) else "", known)
         shown = repr(address) if len(repr(address)) < 80 else f"of this {type(address).__name__}"
         super().__init__(

@@ -58,8 +58,9 @@ def test_where_no_gradient_passes_methods_without_one_are_named():
     with pytest.raises(NotApplicableError) as caught:
         convscope.cam(net, PHOTOGRAPHS, 1, layer="backbone.1")
     assert str(caught.value) == (
-        "'class:1' does not depend on the pixels, or only through steps without gradients, as the "
-        "integers of a quantized network. eigencam, scorecam, occlusion and rise need no gradient."
+        "'class:1' does not depend on the pixels, or only through steps without gradients "
+        "(torch.no_grad(), detach(), integers). eigencam, scorecam, ablationcam, occlusion and rise need "
+        "no gradient."
     )
     for method in ("scorecam", "ablationcam"):
         heat = convscope.cam(net, PHOTOGRAPHS, 1, method=method, layer="backbone.1")
@@ -140,3 +141,40 @@ def test_a_strip_leaves_out_convolutions_that_the_score_does_not_depend_on():
     assert ["conv:1", "conv:2"] == list(inner.captions)
     with pytest.raises(NotApplicableError, match="does not depend on conv:2"):
         convscope.cam_across_layers(net, PHOTOGRAPHS, 1, layers=["conv:2"])
+
+
+class Compared(nn.Module):
+    """A score for the likeness of the picture to a reference, which the same body sees."""
+
+    def __init__(self, photo_first):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 3))
+        self.of_reference = nn.Conv2d(4, 4, 1)
+        self.photo_first = photo_first
+        self.register_buffer("reference", torch.rand(2, 3, 16, 16))
+
+    def forward(self, x):
+        inputs = {"x": x, "reference": self.reference}
+        order = ("x", "reference") if self.photo_first else ("reference", "x")
+        maps = {name: self.body(inputs[name]) for name in order}
+        known = self.of_reference(maps["reference"]).mean((2, 3))
+        return maps["x"].relu().mean((2, 3)) @ known.T
+
+
+@pytest.mark.parametrize("method", ["gradcam", "eigencam"])
+@pytest.mark.parametrize("photo_first", [True, False])
+def test_a_strip_shows_the_runs_on_the_picture(photo_first, method):
+    net = convscope.Network(Compared(photo_first).eval(), input_size=(16, 16))
+    strip = convscope.cam_across_layers(net, PHOTOGRAPHS, 1, method=method)
+    runs = ["body.0#1", "body.2#1"] if photo_first else ["conv:1", "conv:2"]
+    assert runs == list(strip.captions)
+    a = net.module.body(PHOTOGRAPHS).detach().requires_grad_()
+    known = net.module.of_reference(net.module.body(net.module.reference)).mean((2, 3))
+    (g,) = torch.autograd.grad((a.relu().mean((2, 3)) @ known.T)[:, 1].sum(), a)
+    if method == "gradcam":
+        expected = (g.mean((2, 3), keepdim=True) * a).sum(1)
+        torch.testing.assert_close(strip.values[1], expected.detach())
+    else:
+        alone = convscope.cam(net, PHOTOGRAPHS, method=method, layer=runs[1]).values
+        assert torch.equal(alone, strip.values[1])

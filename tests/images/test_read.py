@@ -367,7 +367,23 @@ def test_arrays_of_what_is_no_number_are_refused(dtype):
     refused(array, f"This array holds values of type {array.dtype}, but pixels are numbers.")
 
 
-@pytest.mark.parametrize("shape", [(4,), (3, 8, 8), (1, 8, 8, 3), (8, 8, 2)])
+def test_what_has_its_channels_elsewhere_is_told_how_to_move_them():
+    tensor, array = torch.rand(6, 5, 3), np.zeros((3, 6, 5))
+    shapes = "A tensor must have the shape (3, H, W) or (1, 3, H, W), not "
+    refused(tensor, f"{shapes}(6, 5, 3); move its channels to the front: .permute(2, 0, 1).")
+    refused(
+        tensor[None], f"{shapes}(1, 6, 5, 3); move its channels to the front: .permute(0, 3, 1, 2)."
+    )
+    refused(
+        array,
+        "An array must have the shape (H, W), (H, W, 3) or (H, W, 4), not (3, 6, 5); move its channels "
+        "to the end: .transpose(1, 2, 0).",
+    )
+    assert (1, 3, 6, 5) == tuple(convscope.read(tensor.permute(2, 0, 1)).shape)
+    assert (1, 3, 6, 5) == tuple(convscope.read(array.transpose(1, 2, 0)).shape)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 8, 8), (1, 8, 8, 3), (8, 8, 2)])
 def test_arrays_of_other_shapes_are_refused(shape):
     refused(
         np.zeros(shape, np.uint8),

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import convscope as cs
+from convscope.errors import NotApplicableError
 
 SIZE = 16
 
@@ -90,3 +91,49 @@ def test_a_network_without_maps():
     with torch.no_grad():
         expected = own((pixels - 0.5) / 0.5)[:, 2]
     torch.testing.assert_close(net.score(cs.logit(2), pixels), expected)
+
+
+class ChannelsLast(nn.Module):
+    """A network whose pictures are (N, H, W, C), as other libraries have them."""
+
+    def __init__(self, channels, first):
+        super().__init__()
+        self.first = nn.Linear(channels, 4) if first == "linear" else nn.Identity()
+        self.conv = nn.Conv2d(4 if first == "linear" else channels, 5, 3, padding=1)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.conv(self.first(x).permute(0, 3, 1, 2)).relu().mean((2, 3)))
+
+
+class Permuted(nn.Module):
+    def __init__(self, own):
+        super().__init__()
+        self.own = own
+
+    def forward(self, x):
+        return self.own(x.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("first", ["linear", "conv"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_with_channels_last_are_said_to_be_so(first, channels):
+    """Wrapped as the sentence says, the network gives its own scores."""
+    torch.manual_seed(0)
+    own, pixels = ChannelsLast(channels, first).eval(), torch.rand(2, channels, SIZE, SIZE)
+    with pytest.raises(NotApplicableError) as caught:
+        cs.predict(cs.load(own, mean=0.5, std=0.5, size=SIZE), pixels)
+    assert str(caught.value) == (
+        "This network takes its pictures as (N, H, W, C), but they come as (N, C, H, W); wrap it in a "
+        "module whose forward passes on x.permute(0, 2, 3, 1)."
+    )
+    net = cs.load(Permuted(own), mean=0.5, std=0.5, size=SIZE)
+    with torch.no_grad():
+        expected = own((pixels - 0.5).permute(0, 2, 3, 1) / 0.5)[:, 2]
+    torch.testing.assert_close(net.score(cs.logit(2), pixels), expected)
+
+
+def test_a_mistake_of_channels_is_none_of_size():
+    own = nn.Sequential(nn.Conv2d(3, SIZE, 3), nn.Conv2d(8, 5, 3))
+    with pytest.raises(NotApplicableError, match="^Sequential fails in its own forward pass "):
+        cs.predict(cs.load(own, mean=0.5, std=0.5, size=SIZE), torch.rand(1, 3, SIZE, SIZE))

@@ -237,9 +237,9 @@ def test_a_gradient_behind_a_quantized_head_is_refused(method):
     with pytest.raises(NotApplicableError) as error:
         cs.CATALOG[method].run(named(dynamically_quantized()), PHOTOS, 0)
     assert (
-        "'class:0' does not depend on the pixels, or only through steps without gradients, as the integers "
-        "of a quantized network. eigencam, scorecam, occlusion and rise need no gradient."
-        == str(error.value)
+        "'class:0' does not depend on the pixels, or only through steps without gradients "
+        "(torch.no_grad(), detach(), integers). eigencam, scorecam, ablationcam, occlusion and rise need "
+        "no gradient." == str(error.value)
     )
 
 

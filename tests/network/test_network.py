@@ -108,6 +108,10 @@ def test_gradients_flow_to_pixels_that_ask_for_them(net, images):
     ("wrong", "sentence"),
     [
         (torch.zeros(2, 1, 16, 16), r"have the shape \(N, 3, H, W\), but these have \(2, 1"),
+        (
+            torch.zeros(2, 16, 16, 3),
+            r"have \(2, 16, 16, 3\); move .* front: .permute\(0, 3, 1, 2\)\.",
+        ),
         (torch.zeros(2, 3, 16, 16, dtype=torch.long), "holds integers of type int64, from 0 to 0"),
         (torch.full((1, 3, 16, 16), -2.0), "before any normalisation"),
         (torch.full((1, 3, 16, 16), float("nan")), "not finite"),

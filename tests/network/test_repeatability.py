@@ -11,6 +11,7 @@ from torch import nn
 
 import convscope
 from convscope.dataset.forward_batches import forward_with_readers
+from convscope.errors import LayerNotFoundError
 from convscope.execution.partial_forward import PartialForward
 from convscope.network.repeatability import Repeatability
 from convscope.objectives.outputs import scores_in
@@ -303,10 +304,98 @@ def test_the_result_says_it(kind):
     assert 1 == heat.recipe.note.count(". ") + 1
 
 
+class Variational(Plain):
+    """Returns a picture from a random code, and the code's mean, which is not random."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder = nn.Linear(4, 3)
+
+    def forward(self, x):
+        mean = super().forward(x)
+        return self.decode(mean), mean
+
+    def decode(self, mean):
+        return self.decoder(mean + torch.randn_like(mean))
+
+
+class InPlace(Variational):
+    def decode(self, mean):
+        code = mean.clone()
+        code[:, :2].add_(torch.empty(2).normal_())
+        return self.decoder(code)
+
+
+class Rare(Variational):
+    """A draw that hardly ever changes anything."""
+
+    def decode(self, mean):
+        return self.decoder(mean * (torch.rand(1) > 1e-6))
+
+
+class RareChoice(Variational):
+    def decode(self, mean):
+        return self.decoder(mean if torch.rand(1) > 1e-6 else -mean)
+
+
+class RarePythonChoice(Variational):
+    def decode(self, mean):
+        return self.decoder(mean if random.random() > 1e-6 else -mean)  # noqa: S311
+
+
+class RareScore(Plain):
+    """A random number that changes the scores once in a million passes."""
+
+    def middle(self, x):
+        return x * (torch.rand(1) > 1e-6)
+
+
+class Hiding(torch.autograd.Function):
+    """A function whose inside is not followed."""
+
+    @staticmethod
+    def forward(_ctx, x):
+        return x * (1 + torch.rand(1))
+
+
+class Unfollowed(Plain):
+    def middle(self, x):
+        return Hiding.apply(x)
+
+
+@pytest.mark.parametrize("kind", [Variational, InPlace, Rare])
+def test_random_numbers_that_reach_no_score_are_said_to_reach_none(kind):
+    torch.manual_seed(0)
+    module = kind().eval()
+    mean = convscope.Network(module, name="mine", output=1, input_size=(16, 16))
+    words = convscope.cam(mean, PHOTOGRAPHS, 1).recipe.note
+    assert words == (
+        "mine draws random numbers in each pass, as dropout does that is left on; every photograph "
+        "ran alone and from the same seed, so what depends on them, which its scores do not, is one of "
+        "many answers."
+    )
+    with torch.no_grad():
+        expected = module(PHOTOGRAPHS)[1][:, 1]
+    torch.testing.assert_close(mean.score(1, PHOTOGRAPHS), expected)
+    made = convscope.Network(module, name="mine", output=0, input_size=(16, 16))
+    assert convscope.cam(made, PHOTOGRAPHS, 1).recipe.note.endswith(
+        ", as its scores may, is one of many answers."
+    )
+
+
+@pytest.mark.parametrize("kind", [*RANDOM, RareChoice, RarePythonChoice, RareScore, Unfollowed])
+def test_random_numbers_that_may_reach_the_scores_are_said_to(kind):
+    output = 1 if issubclass(kind, Variational) else None
+    net = convscope.Network(kind(), name="mine", output=output, input_size=(16, 16))
+    note = convscope.predict(net, PHOTOGRAPHS).recipe.note
+    assert "what depends on them, as its scores may, is one of many answers." in note
+
+
 def test_the_whole_sentences():
     assert network(Dropout).repeatability.words("mine") == (
         "mine draws random numbers in each pass, as dropout does that is left on; every photograph "
-        "ran alone and from the same seed, so this is one of many answers."
+        "ran alone and from the same seed, so what depends on them, as its scores may, is one of many "
+        "answers."
     )
     assert network(BatchNorm).repeatability.words("mine") == (
         "What mine answers for a photograph depends on the others in its batch, as with batch norm "
@@ -461,6 +550,26 @@ class EarlyExit(nn.Module):
         if x.mean((1, 2, 3)).max() > 0.9:
             return self.early(first.mean((2, 3)))
         return self.late(self.second(first).relu().mean((2, 3)))
+
+
+def test_the_table_of_layers_says_whose_way_it_is():
+    note = "mine reads values of its picture, as to choose a way by them; this is its way for a grey one."
+    layers = convscope.Network(EarlyExit(), name="mine", input_size=(16, 16)).layers
+    assert repr(layers).endswith(f"\n{note}")
+    assert layers._repr_html_().endswith(f"<p>{note}</p>")
+    assert not convscope.Network(Plain(), name="mine", input_size=(16, 16)).layers.note
+
+
+def test_a_module_on_another_way_is_said_not_to_have_run():
+    module = EarlyExit()
+    net = convscope.Network(module, input_size=(16, 16))
+    for layer in ("early", module.early):
+        with pytest.raises(LayerNotFoundError) as caught:
+            convscope.maps(net, PHOTOGRAPHS[:1], layer)
+        assert str(caught.value) == (
+            "early did not run in the pass over a grey picture that the table of layers shows. The "
+            "command 'convscope layers' and net.layers list the layers."
+        )
 
 
 def test_where_python_decides_by_values_every_photograph_runs_alone():

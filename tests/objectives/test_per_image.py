@@ -90,6 +90,25 @@ def test_another_number_of_targets_is_refused(net, images, targets):
         convscope.cam(net, images, targets)
 
 
+@pytest.mark.parametrize("make", [torch.tensor, np.array, list])
+def test_a_column_holds_one_target_for_each_photograph(make):
+    column = make([[k] for k in TARGETS])
+    assert as_objective(TARGETS, 3) == as_objective(column, 3)
+    assert convscope.logit(3) == as_objective(make([[3]]), 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (1, 3), (3, 1, 2), (3, 0)])
+def test_targets_of_another_shape_are_refused(shape):
+    for targets in (np.zeros(shape, int), torch.zeros(shape)):
+        with pytest.raises(TargetError) as caught:
+            as_objective(targets, 3)
+        assert str(caught.value) == (
+            f"Targets of shape {shape} were given for 3 images: give one for all, or one for each."
+        )
+    with pytest.raises(TargetError, match="^2 targets were given for one image: "):
+        as_objective([[0, 1], [1, 2], [2, 0]], 3)
+
+
 def test_a_method_of_one_target_refuses_a_list():
     with pytest.raises(TargetError, match="^2 targets were given for one image"):
         as_objective([1, 2])

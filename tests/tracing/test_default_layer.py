@@ -255,7 +255,7 @@ def test_the_default_layer(kind):
 
 def test_a_padded_map_keeps_its_channels_last():
     net = cs.Network(PaddedLast().eval(), input_size=(32, 32))
-    assert ("NHWC", (9, 10), 1) == net.layers.layout("norm")
+    assert ("NHWC", (9, 10), 1, False) == net.layers.layout("norm")
 
 
 def test_tokens_in_another_order_are_no_map():
@@ -338,3 +338,77 @@ def test_empty_parts_of_a_value_change_nothing(empty):
     net = cs.Network(Net().eval(), input_size=(32, 32))
     assert "norm" == net.layers.default.name
     assert (1, 8, 8) == cs.cam(net, torch.rand(1, 3, 32, 32), 1).values.shape
+
+
+class Cut(nn.Module):
+    """A body that sees the picture through something without a gradient, or passes its map on so."""
+
+    def __init__(self, before, behind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.before, self.behind = before, behind
+        self.body, self.head = body(), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(self.behind(self.body(self.before(x)).mean((2, 3))))
+
+
+def same(x):
+    return x
+
+
+CUT_BEFORE = {
+    "bytes": lambda x: (255 * x).to(torch.uint8).float() / 255,
+    "bytes by name": lambda x: (255 * x).byte() / 255,
+    "integers": lambda x: (255 * x).round().long().to(x.dtype).div(255),
+    "detach": lambda x: x.detach(),
+    "a mask": lambda x: (x > 0.5).float(),
+}
+
+
+@pytest.mark.parametrize("name", CUT_BEFORE)
+def test_a_picture_of_integers_has_the_default_layer_of_its_floats(name):
+    module = Cut(CUT_BEFORE[name], same).eval()
+    net, pixels = cs.Network(module, input_size=(32, 32)), torch.rand(2, 3, 32, 32)
+    assert "body.3" == net.layers.default.name
+    a = module.body(module.before(pixels)).detach().requires_grad_()
+    (g,) = torch.autograd.grad(module.head(a.mean((2, 3)))[:, 1].sum(), a)
+    expected = (g.mean((2, 3), keepdim=True) * a).sum(1).detach()
+    torch.testing.assert_close(cs.cam(net, pixels, 1).values, expected)
+    strip = cs.cam_across_layers(net, pixels, 1)
+    assert ["conv:1", "conv:2"] == list(strip.captions)
+
+
+@pytest.mark.parametrize("behind", [lambda y: y.detach(), lambda y: (10 * y).int().float()])
+def test_a_map_that_is_cut_off_is_the_default_of_methods_without_gradients(behind):
+    net, pixels = cs.Network(Cut(same, behind), input_size=(32, 32)), torch.rand(1, 3, 32, 32)
+    for method in ("eigencam", "scorecam", "ablationcam"):
+        found = cs.cam(net, pixels, 1, method=method)
+        assert "body.3" == found.recipe.parameters["layer"]
+    for ask in (cs.cam, cs.cam_across_layers):
+        with pytest.raises(NotApplicableError, match="or only through steps without gradients"):
+            ask(net, pixels, 1)
+
+
+def test_class_numbers_have_a_default_layer():
+    class Numbers(Cut):
+        def forward(self, x):
+            return super().forward(x).argmax(1)
+
+    net = cs.Network(Numbers(same, same), input_size=(32, 32))
+    assert "body.3" == net.layers.default.name
+
+
+def test_a_gradient_goes_before_what_is_cut_off():
+    """A map with a gradient is taken, though a later one reaches the scores without."""
+
+    class Both(Cut):
+        def __init__(self):
+            super().__init__(same, same)
+            self.last = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            y = self.body(x)
+            return self.head(y.mean((2, 3)) * self.last(y.detach()).mean((2, 3)))
+
+    assert "body.3" == cs.Network(Both(), input_size=(32, 32)).layers.default.name

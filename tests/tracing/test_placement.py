@@ -128,6 +128,10 @@ WAYS = {
     "padding": nn.Conv2d(3, 4, 3, stride=2, padding=1),
     "pooling": nn.MaxPool2d(2),
     "crop": Function(lambda x: x[..., 3:-2, 4:]),
+    "rows for columns": Function(lambda x: x.transpose(2, 3)),
+    "a convolution of columns": nn.Sequential(
+        Function(lambda x: x.transpose(2, 3)), nn.Conv2d(3, 4, (5, 3), padding=(2, 1))
+    ),
     "every other": Function(lambda x: x[:, :, ::2, 1::2]),
     "focus": Function(lambda x: torch.cat([x[..., ::2, ::2], x[..., 1::2, 1::2]], 1)),
     "twice": nn.Upsample(scale_factor=2),
@@ -173,7 +177,8 @@ def test_cells_lie_where_their_gradient_has_its_centre(name):
     net = network(WAYS[name])
     placement = net.layers.placement("conv:2")
     pixels = (torch.rand(1, 3, *SIDE) + 1).requires_grad_()
-    value = net.activations(pixels, ["conv:2"])["conv:2"][0].sum(0)
+    value = net.activations(pixels, ["conv:2"])["conv:2"]
+    value = net.to_nchw(value, "conv:2", pixels)[0].sum(0)
     assert placement.grid == tuple(value.shape)
     centres = {}
     for row in range(value.shape[0]):
@@ -205,7 +210,7 @@ LOST = {
         lambda x: F.grid_sample(x, torch.linspace(-1, 1, 128).view(1, 8, 8, 2), align_corners=False)
     ),
     "with its mirror image": Function(lambda x: x + x.flip(3)),
-    "rows for columns": Function(lambda x: x.transpose(2, 3)),
+    "rows for columns of a part": Function(lambda x: x[..., 2:].transpose(2, 3)),
 }
 
 

@@ -198,7 +198,7 @@ def cam_across_layers(
         raise ArgumentError(msg)
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
-    addresses = net.layers.as_addresses(layers) or _conv_maps(
+    addresses = net.layers.as_layers(layers) or _conv_maps(
         net, None if method in GRADIENT_FREE else target
     )
 
@@ -233,7 +233,7 @@ def cam_across_layers(
 
 def _conv_maps(net: Network, target: Objective | None) -> list[str]:
     """Convolutions with maps of photographs, not of windows; with a target those it depends on."""
-    convs = net.layers.convs if target is None else net.layers.convs_before(target.layers)
+    convs = net.layers.convs_before(None if target is None else target.layers)
     maps = [row.address for row in convs if net.layers.layout(row.address) is not None]
     if not maps:
         read = "" if target is None else f" that {target.label!r} depends on"
@@ -290,7 +290,7 @@ def _layers(
         return ["all"]
     if layer is None:
         return [net.layers.default_for(objective.layers).name]
-    addresses = net.layers.as_addresses(layer)
+    addresses = net.layers.as_layers(layer)
     if not addresses:
         msg = "There is no layer: give at least one address, or None for the last map."
         raise ArgumentError(msg)

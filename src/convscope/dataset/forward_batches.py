@@ -220,7 +220,7 @@ def resolve_layers(net: Network, layers: str | Sequence[str] | None) -> list[str
     """
     if layers is None:
         return default_layers(net)
-    parts = layers.split(",") if isinstance(layers, str) else net.layers.as_addresses(layers)
+    parts = layers.split(",") if isinstance(layers, str) else net.layers.as_layers(layers)
     result = [one for part in parts for one in _spread(part.strip())]
     if not result:
         msg = "No layers were selected; 'convscope layers' lists them."

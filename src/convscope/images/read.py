@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,11 @@ def _missing(path: Path) -> str:
 
 def _from_array(array: np.ndarray[Any, Any], ends: Range | None) -> _Found:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        msg = f"An array must have the shape (H, W), (H, W, 3) or (H, W, 4), not {array.shape}."
+        is_first = array.ndim == 3 and array.shape[0] in (1, 3)
+        hint = "; move its channels to the end: .transpose(1, 2, 0)" if is_first else ""
+        msg = (
+            f"An array must have the shape (H, W), (H, W, 3) or (H, W, 4), not {array.shape}{hint}."
+        )
         raise ImageError(msg)
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if array.dtype == np.uint8 and ends is None:
@@ -263,12 +268,28 @@ def _from_array(array: np.ndarray[Any, Any], ends: Range | None) -> _Found:
 
 
 def _from_tensor(tensor: Tensor, ends: Range | None) -> _Found:
+    given = tensor.shape
     tensor = tensor[None] if tensor.dim() == 3 else tensor
     if tensor.dim() != 4 or tensor.shape[0] != 1 or tensor.shape[1] not in (1, 3):
-        msg = f"A tensor must have the shape (3, H, W) or (1, 3, H, W), not {tuple(tensor.shape)}."
+        msg = (
+            f"A tensor must have the shape (3, H, W) or (1, 3, H, W), not {tuple(given)}"
+            f"{channels_last_hint(given)}."
+        )
         raise ImageError(msg)
     pixels, note = scale_tensor(tensor, ends, "This tensor")
     return pixels.expand(1, 3, -1, -1), note
+
+
+def channels_last_hint(shape: Sequence[int]) -> str:
+    """What to do with pictures (..., H, W, 3), as the end of a sentence; "" for others.
+
+    >>> channels_last_hint((64, 48, 3))
+    '; move its channels to the front: .permute(2, 0, 1)'
+    """
+    orders = {3: "2, 0, 1", 4: "0, 3, 1, 2"}
+    if len(shape) not in orders or shape[-1] not in (1, 3):
+        return ""
+    return f"; move its channels to the front: .permute({orders[len(shape)]})"
 
 
 def scale_tensor(

@@ -26,9 +26,14 @@ _HIDDEN_GRADIENT_MESSAGES = {
 """Part of torch's message -> the message to raise instead."""
 
 
+CUTS = "steps without gradients (torch.no_grad(), detach(), integers)"
 MIN_PEAK = 2.0**-8  # of a float16 gradient: below it, its smaller cells lose digits or become 0
 UNDERFLOW_FACTOR, OVERFLOW_FACTOR = 2.0**12, 2.0**-7  # of a score whose gradient is 0, or infinite
 MAX_BACKWARD_PASSES = 6
+
+
+class UnreachedError(NotApplicableError):
+    """A score has no gradient at a value."""
 
 
 def gradients_at(
@@ -50,7 +55,7 @@ def gradients_at(
             scaled, each by what its own gradient needs, and the gradients scaled back.
 
     Raises:
-        NotApplicableError: if the score does not depend on one of them.
+        UnreachedError: if the score does not depend on one of them.
     """
     per_image = scores.dim() == 1 and all(len(value) == len(scores) for value in values)
     if not float16:
@@ -81,8 +86,8 @@ def gradients_at(
 def no_gradient_message(label: str, values: str) -> str:
     """Why a score has no gradient at `values`, as "the pixels"."""
     return (
-        f"{label!r} does not depend on {values}, or only through steps without gradients, as the "
-        "integers of a quantized network. eigencam, scorecam, occlusion and rise need no gradient."
+        f"{label!r} does not depend on {values}, or only through {CUTS}. eigencam, scorecam, ablationcam, "
+        "occlusion and rise need no gradient."
     )
 
 
@@ -103,9 +108,9 @@ def _gradients_at(
     for layer, grad in zip(layers or ["the pixels"], grads, strict=True):
         if grad is None:
             if not layers or _is_cut(score):
-                raise NotApplicableError(no_gradient_message(label, layer))
+                raise UnreachedError(no_gradient_message(label, layer))
             msg = f"{label!r} does not depend on {layer}, so there is no gradient to show; choose an earlier layer."
-            raise NotApplicableError(msg)
+            raise UnreachedError(msg)
     return tuple(grad.float() for grad in grads if grad is not None)
 
 

@@ -150,6 +150,9 @@ def expected_channels(module: nn.Module, x: Tensor) -> int | None:
     Args:
         module: in eval mode.
         x: a normalized image.
+
+    Raises:
+        NotApplicableError: if it takes its pictures as (N, H, W, C).
     """
     try:
         channels = first_channels(module, x)
@@ -157,25 +160,48 @@ def expected_channels(module: nn.Module, x: Tensor) -> int | None:
         raise
     except Exception:  # whatever a user's module raises
         if (accepted := _accepted_channels(module, x)) is None:
+            _refuse_channels_last(module, x)
+            _refuse_channels_last(module, x[:, :1])
             raise
         return accepted
     if channels is None:
         return None
     reached, expected = channels
+    if reached not in (expected, x.shape[1]):  # rows or columns, perhaps, taken for channels
+        _refuse_channels_last(module, x[:, :1].repeat(1, expected, 1, 1))
     return x.shape[1] if reached == expected else expected
 
 
 def _accepted_channels(module: nn.Module, x: Tensor) -> int | None:
     """The first number of channels on which a module can compute; None if there is none."""
     for count in range(1, MAX_CHANNELS + 1):
-        try:
-            module(x[:, :1].repeat(1, count, 1, 1))
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # noqa: BLE001, S112 - another number may suit it
-            continue
-        return count
+        if _computes(module, x[:, :1].repeat(1, count, 1, 1)):
+            return count
     return None
+
+
+def _refuse_channels_last(module: nn.Module, x: Tensor) -> None:
+    """Refuse a module that cannot compute on `x` (1, C, H, W) unless its channels are last.
+
+    Raises:
+        NotApplicableError: if it is one.
+    """
+    if not _computes(module, x) and _computes(module, x.permute(0, 2, 3, 1)):
+        msg = (
+            "This network takes its pictures as (N, H, W, C), but they come as (N, C, H, W); wrap it in "
+            "a module whose forward passes on x.permute(0, 2, 3, 1)."
+        )
+        raise NotApplicableError(msg)
+
+
+def _computes(module: nn.Module, x: Tensor) -> bool:
+    try:
+        module(x)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a user's module raises
+        return False
+    return True
 
 
 def convert_channels(x: Tensor, expected: int | None, name: str) -> Tensor:

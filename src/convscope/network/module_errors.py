@@ -19,6 +19,7 @@ _OF_SIZE = re.compile(
     r"\b(sizes?|shapes?|pixels?|px|resolution|height|width|divisible|multiple of|kernel)\b",
     re.IGNORECASE,
 )
+_OF_CHANNELS = re.compile(r"to have \d+ channels, but got \d+ channels")
 Place = tuple[FrameType, int]  # a frame of the traceback and the line that it had reached
 _LIBRARY = __name__.partition(".")[0]
 _MISSING_INPUT = re.compile(r"missing (\d+) required (positional|keyword-only) arguments?: (.*)")
@@ -89,7 +90,8 @@ def _sentence(
             "take it out of forward, or write torch.no_grad() instead."
         )
     numbers = set(re.findall(r"\d+", words))
-    names_size = bool(_OF_SIZE.search(words)) or not numbers.isdisjoint((str(height), str(width)))
+    has_side = not numbers.isdisjoint((str(height), str(width)))
+    names_size = not _OF_CHANNELS.search(words) and (bool(_OF_SIZE.search(words)) or has_side)
     if names_size and isinstance(error, RuntimeError | ValueError | AssertionError):
         return (
             f"{name} cannot compute on pictures of {height} by {width} pixels ({reason}{place}); "

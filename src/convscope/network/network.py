@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Self, TypeVar, overload
@@ -18,12 +18,19 @@ from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.decode import Decode, decode_file
 from convscope.images.original import Original
 from convscope.images.pixel_values import Range
-from convscope.images.read import Images, Source, check_finite, read, scale_tensor
+from convscope.images.read import (
+    Images,
+    Source,
+    channels_last_hint,
+    check_finite,
+    read,
+    scale_tensor,
+)
 from convscope.images.resize import Fit
 from convscope.interrupts import deferred_signals
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
-from convscope.network.gradients import gradients_at
+from convscope.network.gradients import UnreachedError, gradients_at
 from convscope.network.memory import free_bytes
 from convscope.network.module import (
     as_float32,
@@ -235,9 +242,17 @@ class Network:
             moved = None if x.shape[-2:] == image.shape[-2:] else self.preprocess
             with self.one_pass():
                 start = image if moved else x
-                layers = Layers(trace(self.module, start, moved, unloaded, scores_in=scores))
+                run = trace(self.module, start, moved, unloaded, scores_in=scores)
+        layers = Layers(run, self._layers_note)
         layers.find_orders_with(partial(self._fold_orders, size))
         return layers
+
+    @property
+    def _layers_note(self) -> str:
+        """What the table of layers has to say of itself."""
+        if not self.repeatability.decides:
+            return ""
+        return f"{self.name} reads values of its picture, as to choose a way by them; this is its way for a grey one."
 
     def _fold_orders(
         self, size: tuple[int, int], locations: Mapping[str, ValueLocation]
@@ -353,7 +368,7 @@ class Network:
         if images.shape[1] != 3 and images.shape[1] != self.channels:  # which may take a pass
             msg = (
                 f"Photographs for {self.name} have the shape (N, {self.channels or 3}, H, W), but "
-                f"these have {tuple(images.shape)}."
+                f"these have {tuple(images.shape)}{channels_last_hint(images.shape)}."
             )
             raise ImageError(msg)
         if images.is_floating_point() and images.shape[1] not in (1, 3):
@@ -598,14 +613,22 @@ class Network:
 
     @retry_without_cudnn
     def _gradients(
-        self, objective: Objective, pixels: Tensor, layers: Sequence[str], scale: float = 1
+        self,
+        objective: Objective,
+        pixels: Tensor,
+        layers: Sequence[str],
+        scale: float = 1,
+        *,
+        through_no_grad: bool = False,
     ) -> tuple[Activations, Tensor, list[Tensor]]:
         """Activations, the objective's scores, and their gradients times `scale`."""
         if len(pixels) > 1 and self.repeatability.alone:
             return self._gradients_one_by_one(objective, pixels, layers, scale)
         addresses = dict.fromkeys((*layers, *objective.layers))
         with self._exclusive_pass():  # to the end: checkpointed modules run again on the way back
-            captured = self._capture(pixels, tuple(addresses), start_gradients=True)
+            captured = self._capture(
+                pixels, tuple(addresses), start_gradients=True, through_no_grad=through_no_grad
+            )
             acts = self._as_activations(captured, tuple(addresses))
             note_scores(pixels, acts)
             values = [captured[layer] for layer in layers]
@@ -618,7 +641,11 @@ class Network:
                     layers,
                     float16=self._is_float16,
                 )
-            except NotApplicableError:
+            except UnreachedError:
+                if through_no_grad:
+                    raise
+                with suppress(NotApplicableError):  # as where the backbone is frozen by `no_grad`
+                    return self._gradients(objective, pixels, layers, scale, through_no_grad=True)
                 self._check_differentiable(objective, pixels)
                 raise
         return acts, scores.detach(), list(grads)
@@ -700,7 +727,7 @@ class Network:
         """
         inner = [name for name in values if name not in (INPUT, OUTPUT)]
         every = {name: self._layout(name, size or self.input_size) for name in inner}
-        layouts = {name: own for name, own in every.items() if own and own[0] != "NCHW"}
+        layouts = {name: own for name, own in every.items() if own and not own.is_plain}
         kind = self.probability_rule.kind if OUTPUT in values else "auto"
         values = {name: with_image_axis(value, count) for name, value in values.items()}
         return Activations(values, self.labels, layouts, probabilities=kind, count=count)
@@ -721,7 +748,12 @@ class Network:
         return (known and str(self.labels[class_id])) or f"class {class_id}"
 
     def _capture(
-        self, pixels: Tensor, layers: Sequence[str], *, start_gradients: bool
+        self,
+        pixels: Tensor,
+        layers: Sequence[str],
+        *,
+        start_gradients: bool,
+        through_no_grad: bool = False,
     ) -> dict[str, Tensor]:
         """The values at `layers`, in the network's own precision."""
         self.check_weights_loaded(layers)
@@ -740,7 +772,10 @@ class Network:
             with (
                 self.one_pass(),
                 capture(
-                    locations, stop=OUTPUT not in layers, start_gradients=start_gradients
+                    locations,
+                    stop=OUTPUT not in layers,
+                    start_gradients=start_gradients,
+                    through_no_grad=through_no_grad,
                 ) as captured,
             ):
                 captured[OUTPUT] = self.forward(x)

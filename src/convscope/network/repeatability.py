@@ -23,6 +23,7 @@ from torch import Tensor
 from convscope.errors import NotApplicableError
 from convscope.network.module import preferred_memory_format
 from convscope.network.module_state import ModuleState, Slot, preserved
+from convscope.network.random_values import RandomValues
 from convscope.network.value_reads import ValueReads
 from convscope.objectives.outputs import Detections
 from convscope.randomness import generator_states, seeded_generators
@@ -46,6 +47,7 @@ class Repeatability:
         mixes: whether the images of a batch change each other's answers.
         decides: whether Python code of the network reads values that come from the picture.
         scatter: by how much answers vary all the same, relative to their size.
+        spares_scores: whether the scores do not depend on the random numbers.
     """
 
     draws: bool = False
@@ -55,6 +57,7 @@ class Repeatability:
     mixes: bool = False
     decides: bool = False
     scatter: float = 0.0
+    spares_scores: bool = False
 
     @property
     def is_ordinary(self) -> bool:
@@ -74,9 +77,11 @@ class Repeatability:
         """What a result has to say about this; "" for a function of one image."""
         sentences = []
         if self.draws:
+            scores = "which its scores do not" if self.spares_scores else "as its scores may"
             sentences.append(
                 f"{name} draws random numbers in each pass, as dropout does that is left on; every "
-                "photograph ran alone and from the same seed, so this is one of many answers."
+                f"photograph ran alone and from the same seed, so what depends on them, {scores}, is "
+                "one of many answers."
             )
         if self.depends_on_past:
             sentences.append(
@@ -188,6 +193,8 @@ def _examine(run: _WatchedRun, images: Tensor, state: ModuleState) -> Repeatabil
     needs = Repeatability(draws=run.draws, alone=alone, decides=run.decides)
     if changed:
         needs = _with_state(needs, run, images, state)
+    if run.draws:
+        needs = replace(needs, spares_scores=_spares_scores(needs, run, images[:1]))
     needs = replace(needs, scatter=_scatter(needs, run, images))
     if needs.scatter:
         return replace(needs, alone=True)
@@ -212,6 +219,18 @@ def _scatter(needs: Repeatability, run: Run, images: Tensor) -> float:
     if _same(first, again, BATCH_ROUNDING):
         return 0.0
     return _distance(first, again) / max(_size(first), _size(again))
+
+
+def _spares_scores(needs: Repeatability, run: _WatchedRun, image: Tensor) -> bool:
+    """Whether scores do not depend on random numbers, as far as can be followed and by trial."""
+    with preserved(needs.slots), seeded_generators(image.device, 1):
+        values = RandomValues(image.device)
+        with values:
+            scores = run.run(image)
+        if values.reach(scores):
+            return False
+    with preserved(needs.slots), seeded_generators(image.device, 2):
+        return torch.equal(scores, run.run(image))
 
 
 def _mixes(needs: Repeatability, run: Run, images: Tensor) -> bool:

@@ -18,15 +18,17 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from convscope.tracing.output_activation import tensors_in
 
-_READS = frozenset(
+READS = frozenset(
     (
         *("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy"),
         *("is_nonzero", "equal", "allclose"),
     )
 )
+"""Functions that tell Python what a tensor holds."""
 # What a check of the picture reads, which chooses no way.
 _CHECKS = frozenset(("isnan", "isinf", "isfinite"))
-_WRITES = frozenset(("__setitem__", "copy_"))
+WRITES = frozenset(("__setitem__", "copy_"))
+"""Functions that write into their first argument, beside those whose result it is."""
 
 
 class ValueReads(TorchFunctionMode):
@@ -47,10 +49,10 @@ class ValueReads(TorchFunctionMode):
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
         comes_from = any(one in self._from_picture for one in tensors_in((*args, *kwargs.values())))
         result = func(*args, **kwargs)
-        if comes_from and name in _READS:
+        if comes_from and name in READS:
             self.detected = True
         elif comes_from and name not in _CHECKS:
-            written = args[:1] if name in _WRITES else ()
+            written = args[:1] if name in WRITES else ()
             for value in tensors_in((result, *written)):
                 self._from_picture[value] = True
         return result

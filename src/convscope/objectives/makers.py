@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TypeGuard
 
 import numpy as np
@@ -416,7 +417,7 @@ def as_objective(target: Target, count: int | None = None) -> Objective:
 
     Args:
         target: an objective as it is, a text (see `parse`), a class number, or None: `predicted`.
-            A sequence or tensor of these holds one for each image.
+            A sequence or tensor of these, (N,) or (N, 1), holds one for each image.
         count: of images; None: a sequence is not taken.
 
     Raises:
@@ -429,12 +430,13 @@ def as_objective(target: Target, count: int | None = None) -> Objective:
     if isinstance(target, str):
         return parse(target)
     if _is_sequence(target):
-        own = [as_objective(one) for one in target]
-        if count is None or len(own) != count:
+        shape = tuple(target.shape) if isinstance(target, np.ndarray | Tensor) else (len(target),)
+        if shape[0] != count or prod(shape[1:]) != 1:
             images = "one image" if count in (None, 1) else f"{count} images"
-            msg = f"{len(own)} targets were given for {images}: give one for all, or one for each."
+            targets = f"{shape[0]} targets" if len(shape) == 1 else f"Targets of shape {shape}"
+            msg = f"{targets} were given for {images}: give one for all, or one for each."
             raise TargetError(msg)
-        return per_image(own)
+        return per_image([as_objective(one, 1) for one in target])
     return logit(to_integer(target))
 
 

@@ -149,7 +149,7 @@ def correspondence(
         ('part', 'layer', 'mean', 'deviation', 'pairs')
     """
     parts = _parts(marked, draws)
-    names = net.layers.as_addresses(layers) or [
+    names = net.layers.as_layers(layers) or [
         f"stage:{row.stage}" for row in not_empty(net.layers.stages)
     ]
     names = [net.layers.find(name).name for name in names]

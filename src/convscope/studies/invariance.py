@@ -86,7 +86,7 @@ def invariance(
         ('photograph', 'class', 'change', 'by', 'probability', 'stage:1')
     """
     _check(photographs, classes, names)
-    places = net.layers.as_addresses(layers) or _three(net)
+    places = net.layers.as_layers(layers) or _three(net)
     places = [net.layers.find(place).address for place in places]
     titles = list(names) or [f"photograph {k + 1}" for k in range(len(photographs))]
     result: dict[str, dict[str, Any]] = {}

@@ -13,7 +13,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, NoGradientError
 from convscope.execution.relu_rules import Gate, modified_relu
 from convscope.network.cudnn import retry_without_cudnn
-from convscope.network.gradients import optional_gradients
+from convscope.network.gradients import CUTS, optional_gradients
 from convscope.network.network import Network
 from convscope.objectives.makers import Activations
 from convscope.synthesis.any_size import AnySize
@@ -209,8 +209,8 @@ def _gradient(score: Tensor, pixels: Tensor, label: str) -> Tensor:
     (gradient,) = optional_gradients(score.sum(), [pixels])
     if gradient is None:
         msg = (
-            f"{label!r} does not depend on the picture, or only through steps without gradients, as the "
-            "integers of a quantized network, so no picture can be made for it."
+            f"{label!r} does not depend on the picture, or only through {CUTS}, so no picture can be made "
+            "for it."
         )
         raise NoGradientError(msg)
     return gradient

@@ -91,7 +91,7 @@ def invert(
         torch.Size([3, 3, 144, 144])
     """
     pixels = net.as_single_image(photograph)
-    chosen = _through(net) if layers is None else net.layers.as_addresses(layers)
+    chosen = _through(net) if layers is None else net.layers.as_layers(layers)
     preset = resolve_preset(INVERSION, steps)
     recipe = recipe_for(
         net,

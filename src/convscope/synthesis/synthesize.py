@@ -257,7 +257,7 @@ def synthesize_across_layers(
     """
     rows = [row.address for row in net.layers.convs if row.shape[0] > k]
     refuse_count(options)
-    chosen = rows if layers is None else net.layers.as_addresses(layers)
+    chosen = rows if layers is None else net.layers.as_layers(layers)
     if not chosen:
         msg = f"No convolution of {net.name} has a channel {k}."
         raise ArgumentError(msg)

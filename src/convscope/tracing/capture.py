@@ -160,7 +160,11 @@ def _forward_pre_hooks(
 
 @contextmanager
 def capture(
-    locations: Mapping[str, ValueLocation], *, stop: bool = False, start_gradients: bool = False
+    locations: Mapping[str, ValueLocation],
+    *,
+    stop: bool = False,
+    start_gradients: bool = False,
+    through_no_grad: bool = False,
 ) -> Iterator[dict[str, Tensor]]:
     """Keep the values at `locations` during the one forward pass run inside the block.
 
@@ -171,6 +175,8 @@ def capture(
             on. Values then are fresh leaves, or depend on the fresh leaves before them; a
             gradient costs only the part of the network after the first location, and no
             parameter takes part.
+        through_no_grad: let gradients stay on where a block of `no_grad` ends that the module has
+            around the first location. Modules that are checkpointed do not expect that.
 
     Yields:
         name -> value, filled as the pass proceeds.
@@ -184,7 +190,7 @@ def capture(
         if hooks.has_functions:
             stack.enter_context(_FunctionListener(hooks.on_function))
         if start_gradients:
-            torch.set_grad_enabled(False)
+            torch.set_grad_enabled(through_no_grad)
         with suppress(StopForward):
             yield hooks.values
 

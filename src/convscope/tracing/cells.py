@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -65,11 +66,13 @@ class Cells:
         ids: of the value's shape; row times `width` plus column, or -1.
         width: of the grid that is counted.
         was_moved: whether that grid's own rows and columns are not those of the picture, in its order.
+        origin: identity of the map whose cells are counted.
     """
 
     ids: Tensor
     width: int
     was_moved: bool = False
+    origin: int = 0
 
     @classmethod
     def of_map(cls, value: Tensor, dim_order: str = "NCHW") -> Cells:
@@ -77,7 +80,7 @@ class Cells:
         height, width = value.shape[2:] if dim_order == "NCHW" else value.shape[1:3]
         plane = torch.arange(height * width, dtype=torch.int32).view(height, width)
         plane = plane[None, None] if dim_order == "NCHW" else plane[None, :, :, None]
-        return cls(plane.expand(value.shape), width)
+        return cls(plane.expand(value.shape), width, origin=id(value))
 
     def plane(self, dim_order: str) -> Tensor | None:
         """The cells (h, w) of a map in this order of axes, which may lie anywhere; else None."""
@@ -132,14 +135,17 @@ class Cells:
     def layout(self) -> Layout | None:
         """The layout of one picture's value; None where it is no map.
 
-        A map may be flipped, rolled or transposed: `placement` knows where its cells lie. Tokens must
-        lie row by row, for only then do their numbers say which cells they are.
+        A map may be flipped or rolled: `placement` knows where its cells lie. Tokens must lie row by
+        row, for only then do their numbers say which cells they are. A whole map, or all tokens, may
+        also be transposed.
         """
         if not self.ids.numel() or not self.ids.dim() or self.ids.shape[0] != 1:
             return None
         for dim_order in ("NCHW", "NHWC"):
             plane = self.plane(dim_order)
             if plane is not None and self.is_map(dim_order):
+                if self._is_transposed(plane):
+                    return Layout(dim_order, (plane.shape[1], plane.shape[0]), transposed=True)
                 return Layout(dim_order, (plane.shape[0], plane.shape[1]))
         return self._token_layout() if self.ids.dim() == 3 and self.is_constant(2) else None
 
@@ -150,7 +156,16 @@ class Cells:
             rows = len((cells // self.width).unique())
             if len(cells) % rows == 0 and _is_ordered(cells.view(rows, -1), self.width):
                 return Layout("NLC", (rows, len(cells) // rows))
+            if len(cells) % rows == 0 and self._is_transposed(cells.view(-1, rows)):
+                return Layout("NLC", (rows, len(cells) // rows), transposed=True)
         return None
+
+    def _is_transposed(self, plane: Tensor) -> bool:
+        """Whether cells (w, h) are all those of the grid, column by column."""
+        if self.was_moved or plane.shape[0] != self.width or len(plane) < 2 or len(plane.T) < 2:
+            return False
+        count = torch.arange(plane.numel(), dtype=plane.dtype)
+        return torch.equal(plane.T.flatten(), count)
 
     @property
     def is_outside(self) -> bool:
@@ -233,8 +248,8 @@ def cells_after(
         return _moved(func, args, kwargs, cells_of, results, known[0])
     if name in ("cat", "concat", "concatenate", "stack"):
         return _joined(func, args, kwargs, cells_of, results, known)
-    if name in _TO_ANOTHER_GRID:
-        return [_on_another_grid(known[0], value) for value in results]
+    if name in _TO_ANOTHER_GRID or func is F.unfold:
+        return _over_space(func, args, kwargs, results, known[0])
     if name in _WEIGHTED_LAST:
         first = cells_of(inputs[0])
         first = first and first.merged()
@@ -256,9 +271,60 @@ def _first(candidates: Any) -> Cells | None:
     return next((cells for cells in candidates if cells is not None), None)
 
 
-def _on_another_grid(cells: Cells, value: Tensor) -> Cells | None:
+def grid_of_windows(args: Any, kwargs: Any) -> Pair:
+    """(h, w) of the windows that `F.unfold` cuts out, from its arguments."""
+    value, kernel, dilation, padding, stride = windows_of(args, kwargs)
+    rows, columns = (
+        (value.shape[axis - 2] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1)
+        // stride[axis]
+        + 1
+        for axis in (0, 1)
+    )
+    return rows, columns
+
+
+def windows_of(args: Any, kwargs: Any) -> tuple[Tensor, Pair, Pair, Pair, Pair]:
+    """The picture, kernel, dilation, padding and stride of a call of `F.unfold`."""
+    return _unfold_arguments(*args, **kwargs)
+
+
+def _unfold_arguments(
+    input: Tensor,  # noqa: A002 - as torch names it
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> tuple[Tensor, Pair, Pair, Pair, Pair]:
+    kernel, *more = (
+        (value, value) if isinstance(value, int) else (value[0], value[-1])
+        for value in (kernel_size, dilation, padding, stride)
+    )
+    return input, kernel, more[0], more[1], more[2]
+
+
+def _windows_in_columns(cells: Cells, grid: Pair, value: Tensor) -> Cells | None:
+    """Of windows cut out of a map, (N, C * k * k, windows): each is a cell of its own."""
+    if not cells.is_map("NCHW") or value.dim() != 3 or value.shape[2] != grid[0] * grid[1]:
+        return None
+    ids = torch.arange(value.shape[2], dtype=torch.int32).expand(value.shape)
+    return Cells(ids, grid[1], was_moved=cells.is_moved, origin=id(value))
+
+
+def _over_space(
+    func: Any, args: Any, kwargs: Any, results: list[Tensor], before: Cells
+) -> list[Cells | None]:
+    """After a function over space, as a convolution."""
+    if func is F.unfold:  # the tensor's own method of that name is another
+        return [_windows_in_columns(before, grid_of_windows(args, kwargs), results[0])]
+    padding = [value for value in (*args, *kwargs.values()) if isinstance(value, str)]
+    shifts = before.is_moved and "same" in padding
+    return [_on_another_grid(before, value, shifts=shifts) for value in results]
+
+
+def _on_another_grid(cells: Cells, value: Tensor, *, shifts: bool) -> Cells | None:
+    """A map's cells after a function over space; `shifts`: by half a cell, perhaps, if its grid stays."""
     has_blocks = cells.is_space_to_depth
-    same = None if has_blocks else cells.resized(value.shape)  # also inside windows
+    same = None if has_blocks or shifts else cells.resized(value.shape)  # also inside windows
     if same is not None:
         return same
     if value.dim() != 4:

@@ -9,6 +9,7 @@ fifth activation and the second pooling of the pass, also where no module wraps 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from html import escape
 from math import prod
 from typing import overload
 
@@ -32,6 +33,7 @@ from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Run, Trace
 from convscope.tracing.value_graph import Key, ValueGraph
 
 INPUT, OUTPUT = "input", "output"
+_MEANINGS = {INPUT: "the pixels", OUTPUT: "the network's scores"}
 
 FindOrders = Callable[[Mapping[str, ValueLocation]], Mapping[str, tuple[str, int]]]
 """Places of layers -> how each holds several steps of an image, and how many; see `folded_batch`."""
@@ -51,8 +53,8 @@ class Layers(Sequence[LayerInfo]):
         ['conv:1', 'conv:2', 'conv:3']
     """
 
-    def __init__(self, trace: Trace) -> None:
-        """Read the table off a dry pass."""
+    def __init__(self, trace: Trace, note: str = "") -> None:
+        """Read the table off a dry pass; the note is shown below it."""
         last_runs = {run.name: run for run in trace.runs}
         first_runs = _first_runs(trace.runs)
         convs = [run.name for run in first_runs if isinstance(run.module, nn.Conv2d)]
@@ -65,6 +67,8 @@ class Layers(Sequence[LayerInfo]):
         self._dim_orders: dict[str, str | None] = {}
         self._positions: dict[str, int] = {}
         self._first_unloaded = trace.first_unloaded
+        self._idle = trace.idle
+        self.note = note
         self._bytes_per_image = 4 * sum(
             prod(run.shape) for run in trace.runs if not has_children(run.module)
         )
@@ -121,11 +125,13 @@ class Layers(Sequence[LayerInfo]):
         lines = [_COLUMNS, *map(_cells, self)]
         widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
         rows = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-        return "\n".join([f"Layers: {len(self)}, {len(self.convs)} of them convolutions", *rows])
+        title = f"Layers: {len(self)}, {len(self.convs)} of them convolutions"
+        return "\n".join([title, *rows, *filter(None, [self.note])])
 
     def _repr_html_(self) -> str:
         """The table in a notebook."""
-        return html_table(_COLUMNS, [_cells(row) for row in self], _NUMERIC_COLUMNS)
+        table = html_table(_COLUMNS, [_cells(row) for row in self], _NUMERIC_COLUMNS)
+        return f"{table}<p>{escape(self.note)}</p>" if self.note else table
 
     @property
     def convs(self) -> list[LayerInfo]:
@@ -172,19 +178,33 @@ class Layers(Sequence[LayerInfo]):
             return self.default
         return self._last_map(self._targets(addresses), scores=False)
 
-    def convs_before(self, addresses: Sequence[str]) -> list[LayerInfo]:
-        """The convolutions that an objective depends on; all where it is unknown what its scores are.
+    def convs_before(self, addresses: Sequence[str] | None) -> list[LayerInfo]:
+        """The convolutions that an objective depends on, each in its last run on the way to it.
+
+        Of a network that compares the picture with another one, that is the run on the picture.
 
         Args:
-            addresses: the layers that it reads; "output" is the scores.
+            addresses: the layers that it reads; "output" is the scores. None takes all convolutions,
+                as where it is unknown what the scores are.
 
         Raises:
             LayerNotFoundError: if an address names no layer.
         """
-        if OUTPUT in addresses and not self._score_values:
-            return self.convs
-        before = self._graph.ancestors(self._targets(addresses))
-        return [row for row in self.convs if self._values[row.name] in before]
+        if addresses is None or (OUTPUT in addresses and not self._score_values):
+            before = set(range(len(self._graph)))
+        else:
+            before = self._graph.ancestors(self._targets(addresses))
+            if not any(self._values[row.name] in before for row in self.convs):
+                before = self._graph.without_cuts().ancestors(self._targets(addresses))
+        runs = ((row, *self._earlier_runs(row)) for row in self.convs)
+        last = (
+            next((one for one in own if self._values[one.name] in before), None) for own in runs
+        )
+        return [row for row in last if row is not None]
+
+    def _earlier_runs(self, row: LayerInfo) -> Iterator[LayerInfo]:
+        """The runs of a module before its last one, the last first."""
+        return (self.find(f"{row.name}#{run}") for run in range(row.calls - 1, 0, -1))
 
     def _targets(self, addresses: Sequence[str]) -> list[int]:
         """The values that an objective reads, by their numbers in the graph."""
@@ -205,6 +225,11 @@ class Layers(Sequence[LayerInfo]):
         known = {number: own for number, own in folded.items() if number is not None}
         graph = self._graph.with_layouts(known) if known else self._graph
         chosen = last_map(graph, targets, set(self._names), self._norms, scores=scores)
+        if (
+            chosen is None
+        ):  # a map that others are computed from, though no gradient comes back to it
+            whole = graph.without_cuts()
+            chosen = last_map(whole, targets, set(self._names), self._norms, scores=scores)
         if chosen is None and scores and self._unclear_scores:
             raise NotApplicableError(str(self._unclear_scores))
         if chosen is None:
@@ -226,7 +251,7 @@ class Layers(Sequence[LayerInfo]):
             value, location = self._unlisted[text]
             self._register(text, location, value)
             return function_info(value, text, None)
-        raise LayerNotFoundError(address, self.addresses)
+        raise self._not_found(address, text)
 
     def _name(self, address: object) -> str:
         """An address as text; of a module that of its first run.
@@ -239,8 +264,17 @@ class Layers(Sequence[LayerInfo]):
         unlisted = {name: location for name, (_, location) in self._unlisted.items()}
         for name, location in {**self._locations, **unlisted}.items():
             if location.source is address and location.run == 1:
-                return name
-        raise LayerNotFoundError(address, self.addresses)
+                return self._layer_address(name)
+        names = (name for name, module in self._idle.items() if module is address)
+        raise self._not_found(address, next(names, ""))
+
+    def _not_found(self, address: object, name: str) -> LayerNotFoundError:
+        reason = ""
+        if name in _MEANINGS:
+            reason = f"{address!r} stands for {_MEANINGS[name]}, not for a layer."
+        elif name in self._idle:
+            reason = f"{name} did not run in the pass over a grey picture that the table of layers shows."
+        return LayerNotFoundError(address, self.addresses, reason)
 
     def location(self, address: str) -> ValueLocation:
         """Where in a pass the value of `address` can be read."""
@@ -279,14 +313,14 @@ class Layers(Sequence[LayerInfo]):
     def placement(self, address: str) -> Placement | None:
         """Where the cells of a layer's map lie on a picture of the network's own size.
 
-        Values whose layout is not followed, as tokens, lie on the grid of the convolutions that
-        have as many cells, if all of these agree and rows and columns were not moved. None where it
-        is unknown.
+        Tokens lie where the map or the windows do that they come from. Values whose layout is not
+        followed lie on the grid of the convolutions that have as many cells, if all of these agree
+        and rows and columns were not moved. None where it is unknown.
         """
         row = self.find(address)
         field, layout = self._fields[row.name], self._layout(row)
-        if layout is None:
-            return None
+        if layout is None or layout.transposed:
+            return self._counted_place(row, layout)
         local = field.local if field else None
         if local is not None and local.grid == layout[1]:
             return local if local.is_known else None
@@ -295,9 +329,20 @@ class Layers(Sequence[LayerInfo]):
         number = self._values[row.name]
         if number is not None and self._graph[number].is_moved:
             return None
+        counted = self._counted_place(row, layout) if layout.dim_order == "NLC" else None
+        if counted is not None:
+            return counted
         on_grid = [self._fields[conv.name] for conv in self.convs if conv.shape[1:] == layout[1]]
         places = [f.local.everywhere() for f in on_grid if f and f.local and f.local.is_known]
         return places[-1] if places and all(map(places[-1].is_at, places)) else None
+
+    def _counted_place(self, row: LayerInfo, layout: Layout | None) -> Placement | None:
+        """Where the cells lie by which those of a value are counted, see `Cells`."""
+        number = self._values[row.name]
+        place = None if number is None else self._graph[number].place
+        if place is None or layout is None or not place.is_known or place.grid != layout.grid:
+            return None
+        return place.everywhere()
 
     def layout(self, address: str) -> Layout | None:
         """How a layer's value stores its map, and the map's grid; None if it has no map."""
@@ -318,7 +363,7 @@ class Layers(Sequence[LayerInfo]):
     def layouts(self, addresses: Iterable[str]) -> dict[str, Layout]:
         """The same for layers whose values are not (N, C, h, w)."""
         layouts = {name: self.layout(name) for name in addresses}
-        return {name: layout for name, layout in layouts.items() if layout and layout[0] != "NCHW"}
+        return {name: layout for name, layout in layouts.items() if layout and not layout.is_plain}
 
     def to_nchw(self, value: Tensor, address: str) -> Tensor:
         """A layer's value or gradient, of photographs of any size, as (N, C, h, w).
@@ -339,6 +384,20 @@ class Layers(Sequence[LayerInfo]):
         # Containers, as nn.Sequential, are modules and sequences of modules.
         one = isinstance(layers, str | nn.Module) or not isinstance(layers, Iterable)
         return [self._name(layer) for layer in ([layers] if one else layers)]  # type: ignore[union-attr]
+
+    def as_layers(self, layers: str | nn.Module | Iterable[str | nn.Module] | None) -> list[str]:
+        """As `as_addresses`, where only layers are meant: `output` is a module of that name.
+
+        Raises:
+            LayerNotFoundError: also for "input" and "output", unless modules are called so.
+        """
+        return [self._layer_address(address) for address in self.as_addresses(layers)]
+
+    def _layer_address(self, address: str) -> str:
+        """An address that means a layer in every pass, as `output#1` for a module called output."""
+        if address not in _MEANINGS:
+            return address
+        return f"{address}#{self.location(address).run}"
 
     def folded(self) -> dict[str, ValueLocation]:
         """Where the maps are read whose batch does not hold one map for each image."""
@@ -414,7 +473,7 @@ def _names_by_value(trace: Trace, last_runs: dict[str, Run], stages: set[str]) -
     modules: dict[Key, list[str]] = {}
     for run in trace.runs:
         is_last = run is last_runs[run.name]
-        name = run.name if is_last else f"{run.name}#{run.number}"
+        name = run.name if is_last and run.name not in _MEANINGS else f"{run.name}#{run.number}"
         modules.setdefault(run.key, []).append(name)
     names = {call.key: f"{call.kind}:{call.number}" for call in reversed(trace.calls)}
     for key, own in modules.items():

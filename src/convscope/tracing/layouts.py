@@ -25,11 +25,18 @@ class Layout(NamedTuple):
             of each image.
         grid: (h, w) of the map.
         steps: how many.
+        transposed: whether it is stored column by column; the grid is that of the picture.
     """
 
     dim_order: str
     grid: Pair
     steps: int = 1
+    transposed: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether values are (N, C, h, w) as they are."""
+        return self.dim_order == "NCHW" and not self.transposed
 
 
 MAX_EXTRA_TOKENS = 16  # class, distillation and register tokens
@@ -83,7 +90,10 @@ def to_nchw(value: Tensor, layout: Layout | None, layer: str) -> Tensor:
     Raises:
         NotApplicableError: if its layout is unknown; the message has its shape.
     """
-    dim_order, (height, width), steps = layout or Layout("", (0, 0))
+    if layout and layout.transposed:
+        stored = layout._replace(grid=layout.grid[::-1], transposed=False)
+        return to_nchw(value, stored, layer).transpose(2, 3)
+    dim_order, (height, width), steps, _ = layout or Layout("", (0, 0))
     if dim_order == "NCHW" and value.dim() == 4:
         return value
     if dim_order == "NHWC" and value.dim() == 4:

@@ -22,6 +22,7 @@ from functools import reduce
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
@@ -32,9 +33,10 @@ from convscope.tracing.capture import (
     first_tensor,
     function_kind,
     function_name,
+    named_layers,
     trace_calls,
 )
-from convscope.tracing.cells import Cells, cells_after
+from convscope.tracing.cells import Cells, cells_after, grid_of_windows, windows_of
 from convscope.tracing.placement import Axis, Placement
 from convscope.tracing.rearrangement import (
     CELLWISE_FUNCTIONS,
@@ -52,7 +54,7 @@ from convscope.tracing.receptive_field_rules import (
     is_inverse_transform,
     receptive_field_after,
 )
-from convscope.tracing.value_graph import Key, ValueGraph, is_differentiable
+from convscope.tracing.value_graph import Key, ValueGraph
 
 # What may stand between a convolution and its activation without making it another value.
 _NORM_FUNCTIONS = frozenset(
@@ -137,6 +139,7 @@ class Trace:
         score_keys: of the network's scores; where these are unclear, of all tensors it returned.
         unclear_scores: why the scores are unclear; None where they are known.
         first_unloaded: the first use of a weight that was not loaded.
+        idle: modules that did not run, by name.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -146,6 +149,7 @@ class Trace:
     score_keys: list[Key] = field(default_factory=list)
     unclear_scores: NotApplicableError | None = None
     first_unloaded: WeightUse | None = None
+    idle: dict[str, nn.Module] = field(default_factory=dict)
 
     def location(self, key: Key) -> ValueLocation | None:
         """Where a value can be read: the innermost module that returns it, else the function."""
@@ -193,6 +197,8 @@ def trace(
             scores = scores_in(output) if scores_in else output
         except NotApplicableError as error:  # several tensors: which one is meant is not said yet
             tracer.trace.unclear_scores = error
+    ran = {run.module for run in tracer.trace.runs}
+    tracer.trace.idle = {name: one for name, one in named_layers(module) if name and one not in ran}
     known = [_key(v) for v in _tensors([scores]) if tracer.graph.has(_key(v))]
     tracer.trace.score_keys = known or [_key(v) for v in _tensors([output])]
     return tracer.trace
@@ -214,6 +220,7 @@ class _Tracer:
         self.open_stages: dict[
             Key, Stage
         ] = {}  # values that a norm or activation may still complete
+        self.windows: dict[int, Placement] = {}  # where those lie that were cut out of a map
         self.pieces: dict[int, tuple[Coordinates, ReceptiveField]] = {}
         self.transformed: list[Tensor] = []  # whose spectra were taken
         self.counts: dict[Any, int] = {}
@@ -251,6 +258,8 @@ class _Tracer:
             return
         if not inputs or not results or name in _CONSTANTS:
             return
+        if func is F.unfold:
+            self._on_windows(args, kwargs, results[0])
         maps = [value for value in inputs if self.dim_orders[id(value)]]
         source_field = reduce(ReceptiveField.hull, (self.fields[id(value)] for value in inputs))
         if maps:  # what is no map has no grid to speak of
@@ -274,6 +283,17 @@ class _Tracer:
             self._find_map_again(func, name, args, kwargs, inputs, result)
         if isinstance(result, Tensor) or kind == "pool":
             self._record_result(func, name, inputs, results[0])
+
+    def _on_windows(self, args: Any, kwargs: Any, result: Tensor) -> None:
+        """Keep where windows lie that are cut out of a map, as the patches of a transformer."""
+        value, kernel, dilation, padding, stride = windows_of(args, kwargs)
+        field = self.fields[id(value)]
+        if self.dim_orders[id(value)] == "NCHW" and field.local and field.local.is_known:
+            pairs = zip(
+                (field.local.y, field.local.x), kernel, stride, padding, dilation, strict=True
+            )
+            y, x = (axis.window(*numbers) for axis, *numbers in pairs)
+            self.windows[id(result)] = Placement(y, x, grid_of_windows(args, kwargs))
 
     def _find_map_again(
         self, func: Any, name: str, args: Any, kwargs: Any, inputs: list[Tensor], result: Tensor
@@ -360,7 +380,7 @@ class _Tracer:
         results = [changed] if isinstance(changed, Tensor) else _tensors([result])
         self.results.update(map(id, results))
         self.alive.extend(results)
-        results = [v for v in results if is_differentiable(v) and not self.graph.has(_key(v))]
+        results = [v for v in results if not self.graph.has(_key(v))]
         if not results or all(self.graph.number(_key(one, changed)) is None for one in sources):
             return
         if isinstance(changed, Tensor):
@@ -381,12 +401,19 @@ class _Tracer:
         return known[0] if known else self.graph.cells_of(target)
 
     def _extend_graph(self, name: str, keys: list[Key], value: Tensor, cells: Cells | None) -> None:
-        self.graph.add(value, name, keys, cells)
+        self.graph.add(value, name, keys, cells, self._place(cells))
         base = value._base  # noqa: SLF001 - the tensor of which it is a view
         if base is not None and _key(value) != (id(value), 0) and not self.graph.has(_key(base)):
             inside = cells.inside(value, base) if cells else None
             self.alive.append(base)
             self.graph.add(base, name, [*keys, _key(base)], inside)
+
+    def _place(self, cells: Cells | None) -> Placement | None:
+        """Where the cells lie that a value's are counted by."""
+        if cells is None:
+            return None
+        origin = self.fields.get(cells.origin)
+        return self.windows.get(cells.origin) or (origin.local if origin else None)
 
     def _record_result(self, func: Any, name: str, inputs: list[Tensor], result: Tensor) -> None:
         self._record_call(func, name, result)

@@ -1,4 +1,4 @@
-"""The values of a pass, and from which others a gradient reaches each."""
+"""The values of a pass, from which others each is computed, and from which a gradient reaches it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from torch import Tensor
 
 from convscope.tracing.cells import Cells
 from convscope.tracing.layouts import Layout
+from convscope.tracing.placement import Placement
 
 Key = tuple[int, int]  # identity and version of a tensor
-_NO_GRADIENT = frozenset(("detach", "detach_", "new_full", "new_zeros", "new_ones", "new_empty"))
+_CUTS = frozenset(("detach", "detach_"))
+_CONSTANTS = frozenset(("new_full", "new_zeros", "new_ones", "new_empty"))
 
 
 @dataclass(frozen=True)
@@ -20,21 +22,26 @@ class Value:
 
     Attributes:
         function: name of the function that returned it; "" for the picture or a whole module.
-        sources: the values that it depends on, by number.
+        sources: the values from which a gradient reaches it, by number.
+        computed_from: the values that it depends on, also through `detach` and integers.
         layout: how it holds a map on the picture's grid; None where it holds none.
         has_cells: whether the cell of each of its elements is known.
         is_outside: whether none of them belongs to a cell, as of a class token.
         is_reordered: whether it holds each cell as a token, but not row by row.
-        is_moved: whether its rows and columns lie otherwise than the picture's, as after a transpose.
+        is_moved: whether the rows and columns of its layout lie otherwise than the picture's, as
+            after a flip.
+        place: where the cells lie that it was counted by, in their own order; None where unknown.
     """
 
     function: str
     sources: tuple[int, ...]
+    computed_from: tuple[int, ...]
     layout: Layout | None
     has_cells: bool
     is_outside: bool
     is_reordered: bool
     is_moved: bool
+    place: Placement | None
 
 
 class ValueGraph:
@@ -59,6 +66,12 @@ class ValueGraph:
         ]
         return known
 
+    def without_cuts(self) -> ValueGraph:
+        """The same graph, in which `detach` and integers cut nothing."""
+        whole = ValueGraph()
+        whole._values = [replace(value, sources=value.computed_from) for value in self._values]
+        return whole
+
     def __len__(self) -> int:
         return len(self._values)
 
@@ -75,21 +88,28 @@ class ValueGraph:
         return self._numbers.get(key, self._last.get(key[0]))
 
     def add(
-        self, value: Tensor, function: str, sources: Iterable[Key], cells: Cells | None
+        self,
+        value: Tensor,
+        function: str,
+        sources: Iterable[Key],
+        cells: Cells | None,
+        place: Placement | None = None,
     ) -> None:
         """Record a value; a gradient reaches only floats, and none goes through `detach`."""
-        numbers = {self.number(key) for key in sources}
-        if not is_differentiable(value) or function in _NO_GRADIENT:
-            numbers = set()
+        numbers = {self.number(key) for key in (() if function in _CONSTANTS else sources)}
         known = tuple(sorted(number for number in numbers if number is not None))
+        is_cut = function in _CUTS or not is_differentiable(value)
+        layout = cells.layout if cells else None
         one = Value(
             function,
+            () if is_cut else known,
             known,
-            cells.layout if cells else None,
+            layout,
             cells is not None,
             cells is not None and cells.is_outside,
             cells is not None and cells.is_reordered,
-            cells is not None and cells.is_moved,
+            cells is not None and cells.is_moved and not (layout and layout.transposed),
+            place,
         )
         self._cells[id(value)] = cells
         key = (id(value), value._version)

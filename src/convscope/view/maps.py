@@ -53,6 +53,7 @@ def maps(
         'maps.png'
     """
     pixels = net.as_pixels(images)
+    (layer,) = net.layers.as_layers([layer])
     value = net.to_nchw(net.activations(pixels, (layer,))[layer], layer, pixels)
     numbers = _channel_numbers(value, layer, channels, strongest)
     recipe = recipe_for(net, "maps", layer=layer, channels=channels, strongest=strongest)
@@ -112,7 +113,7 @@ def channel_across_layers(
         >>> strip.captions[0], strip.captions[-1]
         ('stage:1 72x72', 'stage:11 9x9')
     """
-    chosen = [net.layers.find(address) for address in net.layers.as_addresses(layers)]
+    chosen = [net.layers.find(address) for address in net.layers.as_layers(layers)]
     rows = chosen or net.layers.stages
     rows = [row for row in rows if len(row.shape) == 3 and 0 <= k < row.shape[0]]
     if not rows:
@@ -120,8 +121,9 @@ def channel_across_layers(
         msg = f"No layer has a channel {k}; the widest has {most}, numbered from 0."
         raise ArgumentError(msg)
     names = [_caption(row) for row in rows]
-    activations = net.activations(images, [row.name for row in rows])
-    values = [activations[row.name][:, k] for row in rows]
+    addresses = net.layers.as_layers([row.name for row in rows])
+    activations = net.activations(images, addresses)
+    values = [activations[address][:, k] for address in addresses]
     label = channel(rows[0].address, k).label
     recipe = recipe_for(
         net, "channel_across_layers", label, channel=k, layers=[row.name for row in rows]
