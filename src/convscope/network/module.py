@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import Any
 
@@ -93,10 +94,30 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
     return getattr(module, "_orig_mod", None)
 
 
-def preferred_memory_format(
-    scores: Callable[[Tensor], Tensor], images: Tensor
-) -> torch.memory_format:
-    """The memory format in which a network runs fastest on this machine.
+@dataclass(frozen=True)
+class MemoryFormats:
+    """The memory formats in which a network runs fastest on this machine.
+
+    Attributes:
+        one: for a single image. Weights are brought into the format in every pass, which costs a
+            large part of the pass of one image.
+        several: for batches.
+    """
+
+    one: torch.memory_format
+    several: torch.memory_format
+
+    def of(self, count: int) -> torch.memory_format:
+        """For so many images."""
+        return self.one if count == 1 else self.several
+
+
+CONTIGUOUS = MemoryFormats(torch.contiguous_format, torch.contiguous_format)
+CHANNELS_LAST = MemoryFormats(torch.channels_last, torch.channels_last)
+
+
+def preferred_memory_formats(scores: Callable[[Tensor], Tensor], images: Tensor) -> MemoryFormats:
+    """The memory formats in which a network runs fastest on this machine.
 
     Channels last is faster nearly everywhere. Contiguous is taken where channels last gives other
     scores, as where a module flattens its maps with `view` or reads memory in some other way of its
@@ -112,23 +133,28 @@ def preferred_memory_format(
     try:
         seconds, actual = _timed(scores, channels_last)
     except Exception:  # noqa: BLE001 - a module may refuse a format with any
-        return torch.contiguous_format
+        return CONTIGUOUS
     if actual.shape != expected.shape:
-        return torch.contiguous_format
+        return CONTIGUOUS
     if not bool((actual - expected).norm() <= RELATIVE_TOLERANCE * expected.norm()):
-        return torch.contiguous_format
+        return CONTIGUOUS
     if min(others, seconds) > MAX_SECONDS:
-        return torch.contiguous_format if SPEEDUP * others < seconds else torch.channels_last
+        return CONTIGUOUS if SPEEDUP * others < seconds else CHANNELS_LAST
     batch = images.contiguous(memory_format=torch.channels_last)
     try:
-        seconds = _timed(scores, batch)[0] / len(batch)
+        in_batch = _timed(scores, batch)[0] / len(batch)
     except Exception:  # noqa: BLE001 - a network that takes a single image
-        seconds = _timed(scores, channels_last)[0]
-    if seconds < MIN_SECONDS:
-        return torch.channels_last
+        in_batch = _timed(scores, channels_last)[0]
+    if in_batch < MIN_SECONDS:
+        return CHANNELS_LAST
     seconds = min(seconds, _timed(scores, channels_last)[0])
     others = min(_timed(scores, contiguous)[0] for _ in range(2))
-    return torch.contiguous_format if SPEEDUP * others < seconds else torch.channels_last
+    return MemoryFormats(_faster(others, seconds), _faster(others, min(in_batch, seconds)))
+
+
+def _faster(contiguous: float, channels_last: float) -> torch.memory_format:
+    is_clear = SPEEDUP * contiguous < channels_last
+    return torch.contiguous_format if is_clear else torch.channels_last
 
 
 def _timed(scores: Callable[[Tensor], Tensor], x: Tensor) -> tuple[float, Tensor]:

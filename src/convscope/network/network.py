@@ -410,7 +410,8 @@ class Network:
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
-        return self._normalize(images).contiguous(memory_format=self.memory_format)
+        memory_format = self._first_passes.memory_formats.of(len(images))
+        return self._normalize(images).contiguous(memory_format=memory_format)
 
     def _noise(self, size: tuple[int, int], count: int = 1) -> Tensor:
         shape, generator = (count, 3, *size), torch.Generator().manual_seed(0)
@@ -448,7 +449,7 @@ class Network:
     @property
     def memory_format(self) -> torch.memory_format:
         """The memory format in which the module runs batches fastest."""
-        return self._first_passes.memory_format
+        return self._first_passes.memory_formats.several
 
     @property
     def repeatability(self) -> Repeatability:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NotApplicableError
-from convscope.network.module import preferred_memory_format
+from convscope.network.module import CONTIGUOUS, MemoryFormats, preferred_memory_formats
 from convscope.network.module_state import ModuleState, Slot, preserved
 from convscope.network.random_values import RandomValues
 from convscope.network.value_reads import ValueReads
@@ -113,11 +113,11 @@ class FirstPasses:
     """What the first passes of a network show.
 
     Attributes:
-        memory_format: in which it runs fastest.
+        memory_formats: in which it runs fastest.
         repeatability: what each pass needs.
     """
 
-    memory_format: torch.memory_format
+    memory_formats: MemoryFormats
     repeatability: Repeatability
 
     @classmethod
@@ -131,11 +131,11 @@ class FirstPasses:
         """
         run = _WatchedRun(scores)
         try:
-            memory_format = preferred_memory_format(run, images[:2])
+            formats = preferred_memory_formats(run, images[:2])
         except NotApplicableError:  # no scores by which formats could be compared
-            memory_format = torch.contiguous_format
-        images = images.contiguous(memory_format=memory_format)
-        return cls(memory_format, _examine(run, images, state))
+            formats = CONTIGUOUS
+        images = images.contiguous(memory_format=formats.several)
+        return cls(formats, _examine(run, images, state))
 
 
 class _WatchedRun:
