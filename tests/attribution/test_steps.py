@@ -200,3 +200,69 @@ def test_squeezed_features(count):
         assert expected.shape == cs.cam(net, pixels, 1, method=method).values.shape
     assert (CLASSES,) == net.layers.find("head").shape
     torch.testing.assert_close(net.score(cs.neuron("head", 2), pixels), scores[:, 2].detach())
+
+
+class Joined(nn.Module):
+    """Picture and reference through one body, joined in the batch."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.conv1, self.conv2 = nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(5, 6, 3, padding=1)
+        self.register_buffer("reference", torch.rand(1, 3, SIZE, SIZE))
+
+    def body(self, x):
+        return self.conv2(F.max_pool2d(self.conv1(x).relu(), 2)).relu()
+
+    def rest(self, own, other):
+        own, other = own.mean((2, 3)), other.mean((2, 3))
+        return torch.stack([(own * other).sum(1), (own - other).square().sum(1)], 1)
+
+    def forward(self, x):
+        both = [x, self.reference.expand_as(x)]
+        if self.kind == "picture first":
+            own, other = self.body(torch.cat(both)).chunk(2)
+        elif self.kind == "reference first":
+            other, own = self.body(torch.cat(both[::-1])).chunk(2)
+        else:
+            own, other = (
+                self.body(torch.stack(both, 1).flatten(0, 1)).unflatten(0, (-1, 2)).unbind(1)
+            )
+        return self.rest(own, other)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("kind", ["picture first", "reference first", "interleaved"])
+def test_a_reference_in_the_batch_is_no_step_of_the_picture(kind, count):
+    torch.manual_seed(1)
+    module = Joined(kind).eval()
+    net = cs.load(module, mean=0, std=1, size=SIZE)
+    pixels = torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    a = module.body(pixels).detach().requires_grad_()
+    other = module.body(module.reference.expand_as(pixels)).detach()
+    (g,) = torch.autograd.grad(module.rest(a, other)[:, 1].sum(), a)
+    expected = (g.mean((2, 3), keepdim=True) * a).sum(1).detach()
+    heat = cs.cam(net, pixels, 1)
+    torch.testing.assert_close(heat.values, expected, rtol=1e-4, atol=1e-6)
+    found = net.to_nchw(net.activations(pixels, ("conv2",))["conv2"], "conv2", pixels)
+    torch.testing.assert_close(found, module.conv2(F.max_pool2d(module.conv1(pixels).relu(), 2)))
+    _, maps, _ = decompose_score(net, pixels, cs.logit(1))
+    assert [(count, 5, 16, 16), (count, 6, 8, 8)] == [tuple(m.shape) for m in maps]
+
+
+def test_a_step_without_a_spike_stays_a_step():
+    """The first step of this network is dead in the second layer, for every picture of the probe."""
+
+    class Late(Steps):
+        def maps(self, x):
+            late = self.by_step(self.conv1(self.folded(x)).relu())
+            mask = torch.tensor([0.0, 1.0, 1.0]).view(3, 1, 1, 1)
+            gated = (late * mask).transpose(0, 1).flatten(0, 1)
+            return self.conv2(F.max_pool2d(gated, 2)).relu()
+
+    torch.manual_seed(1)
+    module = Late("steps first", 3).eval()
+    net = cs.load(module, mean=0.5, std=0.5, size=SIZE)
+    pixels = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    found = net.to_nchw(net.activations(pixels, ("conv2",))["conv2"], "conv2", pixels)
+    assert 3 * 6 == found.shape[1]

@@ -65,7 +65,7 @@ from convscope.objectives.outputs import (
 from convscope.objectives.scores import PROBABILITIES, ProbabilityRule
 from convscope.randomness import seeded_generators
 from convscope.tracing.capture import ValueLocation, capture
-from convscope.tracing.folded_batch import fold_orders
+from convscope.tracing.folded_batch import Steps, fold_orders
 from convscope.tracing.layers import Layers
 from convscope.tracing.layouts import Layout, to_nchw
 from convscope.tracing.output_activation import OutputActivationRecorder
@@ -256,7 +256,7 @@ class Network:
 
     def _fold_orders(
         self, size: tuple[int, int], locations: Mapping[str, ValueLocation]
-    ) -> dict[str, tuple[str, int]]:
+    ) -> dict[str, tuple[str, Steps]]:
         """How layers whose batch is not that of the images hold them; see `fold_orders`."""
         if not locations:
             return {}

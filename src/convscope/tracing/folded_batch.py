@@ -6,11 +6,15 @@ quarter of the picture only: the rows that change belong to the second image, wh
 they must change in that quarter, which tells frames from windows cut out of the picture.
 
     rows that change, of T = 3:   0 1 0 1 0 1   time first        0 0 0 1 1 1   images first
+
+A network of two pictures may join them in the batch: `body(torch.cat([x, reference]))`. The rows of the
+reference change in no layer, and are left out. Those of a time step may stay still too, as long as no
+neuron spikes, but not in the first convolution that the steps go through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +24,15 @@ from convscope.tracing.capture import ValueLocation, capture
 
 MAX_STEPS = 64  # more rows an image are boxes or windows
 STEPS_FIRST, IMAGES_FIRST = "TNCHW", "NTCHW"
+Steps = tuple[int, tuple[int, ...]]
+"""How many steps of each image a batch holds, and which of them come from the image."""
 _CLEARLY = 2.0  # times that the changed quarter changes more than the others on average
 _ROUNDING = 1e-4  # of the largest change
 
 
 def fold_orders(
     module: nn.Module, locations: Mapping[str, ValueLocation], image: Tensor
-) -> dict[str, tuple[str, int]]:
+) -> dict[str, tuple[str, Steps]]:
     """How the batch of each layer holds the steps of each image.
 
     Args:
@@ -35,8 +41,8 @@ def fold_orders(
         image: (1, C, H, W), noise.
 
     Returns:
-        Name -> `STEPS_FIRST` or `IMAGES_FIRST`, and the number of steps; of those layers of which
-        every quarter of the picture tells the same.
+        Name -> `STEPS_FIRST` or `IMAGES_FIRST`, and the steps; of those layers of which every
+        quarter of the picture tells the same.
     """
     plain = {
         name: value
@@ -46,6 +52,7 @@ def fold_orders(
     if not plain:
         return {}
     orders: dict[str, set[str | None]] = {name: set() for name in plain}
+    rows: dict[str, set[int]] = {name: set() for name in plain}
     height, width = image.shape[-2] // 2, image.shape[-1] // 2
     for quarter in range(4):
         other = image.clone()
@@ -54,12 +61,17 @@ def fold_orders(
         part.copy_(part.flip(-1, -2))
         changed = _values(module, locations, torch.cat([image, other]))
         for name, found in orders.items():
-            found.add(_order(plain[name], changed.get(name), quarter))
-    return {
-        name: (order, len(plain[name]) // 2)
-        for name, (order, *more) in orders.items()
-        if order and not more
-    }
+            order, own = _order(plain[name], changed.get(name), quarter)
+            found.add(order)
+            rows[name].update(own)
+    results, reached = {}, dict[int, set[int]]()
+    for name, (order, *more) in orders.items():
+        if order and not more:
+            count = len(plain[name]) // 2
+            places = {row // 2 if order == STEPS_FIRST else row - count for row in rows[name]}
+            reached.setdefault(count, set()).update(places)
+            results[name] = (order, (count, tuple(sorted(reached[count]))))
+    return results
 
 
 def _values(
@@ -70,10 +82,10 @@ def _values(
     return {name: value.float() for name, value in values.items()}
 
 
-def _order(plain: Tensor, changed: Tensor | None, quarter: int) -> str | None:
-    """Whose rows change, if they change in a quarter; None if that does not tell."""
+def _order(plain: Tensor, changed: Tensor | None, quarter: int) -> tuple[str | None, Sequence[int]]:
+    """Whose rows change, if they change in a quarter, and which; None if that does not tell."""
     if changed is None or plain.shape != changed.shape or min(plain.shape[-2:]) < 2:
-        return None
+        return None, ()
     difference = (changed - plain).abs().sum(1, keepdim=True)
     is_changed = difference.amax((1, 2, 3)) > _ROUNDING * difference.max()
     steps_first, images_first = (is_changed.view(shape) for shape in ((-1, 2), (2, -1)))
@@ -81,14 +93,23 @@ def _order(plain: Tensor, changed: Tensor | None, quarter: int) -> str | None:
     here = in_quarters[:, quarter]
     others = (in_quarters.sum(1) - here) / 3
     if not len(here) or not bool((here > _CLEARLY * others).all()):
-        return None
+        return None, ()
+    rows = is_changed.nonzero().flatten().tolist()
     if not steps_first[:, 0].any():
-        return STEPS_FIRST
-    return None if images_first[0].any() else IMAGES_FIRST
+        return STEPS_FIRST, rows
+    return (None, ()) if images_first[0].any() else (IMAGES_FIRST, rows)
 
 
-def unfold(value: Tensor, order: str, steps: int) -> Tensor:
-    """Maps (T * N, C, h, w) or (N * T, C, h, w) as (N, T * C, h, w): steps as further channels."""
+def unfold(value: Tensor, order: str, steps: Steps) -> Tensor:
+    """Maps (T * N, C, h, w) or (N * T, C, h, w) as (N, T * C, h, w): steps as further channels.
+
+    Steps that do not come from the image are left out.
+    """
+    count, own = steps
     if order == STEPS_FIRST:
-        return value.unflatten(0, (steps, -1)).transpose(0, 1).flatten(1, 2)
-    return value.unflatten(0, (-1, steps)).flatten(1, 2)
+        every = value.unflatten(0, (count, -1)).transpose(0, 1)
+    else:
+        every = value.unflatten(0, (-1, count))
+    if len(own) < count:
+        every = every[:, list(own)]
+    return every.flatten(1, 2)

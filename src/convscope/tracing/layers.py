@@ -19,6 +19,7 @@ from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.html_table import html_table
 from convscope.tracing.capture import ValueLocation
 from convscope.tracing.default_layer import last_map
+from convscope.tracing.folded_batch import Steps
 from convscope.tracing.layer_info import (
     LayerInfo,
     format_number,
@@ -35,7 +36,7 @@ from convscope.tracing.value_graph import Key, ValueGraph
 INPUT, OUTPUT = "input", "output"
 _MEANINGS = {INPUT: "the pixels", OUTPUT: "the network's scores"}
 
-FindOrders = Callable[[Mapping[str, ValueLocation]], Mapping[str, tuple[str, int]]]
+FindOrders = Callable[[Mapping[str, ValueLocation]], Mapping[str, tuple[str, Steps]]]
 """Places of layers -> how each holds several steps of an image, and how many; see `folded_batch`."""
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from convscope.errors import NotApplicableError, no_maps
-from convscope.tracing.folded_batch import IMAGES_FIRST, STEPS_FIRST, unfold
+from convscope.tracing.folded_batch import IMAGES_FIRST, STEPS_FIRST, Steps, unfold
 
 Pair = tuple[int, int]
 
@@ -24,13 +24,13 @@ class Layout(NamedTuple):
         dim_order: "NCHW", "NHWC" or "NLC"; "TNCHW" or "NTCHW" where the batch holds several steps
             of each image.
         grid: (h, w) of the map.
-        steps: how many.
+        steps: how many, and which of them come from the image.
         transposed: whether it is stored column by column; the grid is that of the picture.
     """
 
     dim_order: str
     grid: Pair
-    steps: int = 1
+    steps: Steps = (1, (0,))
     transposed: bool = False
 
     @property
@@ -98,7 +98,7 @@ def to_nchw(value: Tensor, layout: Layout | None, layer: str) -> Tensor:
         return value
     if dim_order == "NHWC" and value.dim() == 4:
         return value.permute(0, 3, 1, 2)
-    if dim_order in (STEPS_FIRST, IMAGES_FIRST) and value.dim() == 4 and len(value) % steps == 0:
+    if dim_order in (STEPS_FIRST, IMAGES_FIRST) and value.dim() == 4 and len(value) % steps[0] == 0:
         return unfold(value, dim_order, steps)
     extra_tokens = (
         value.shape[1] - height * width if dim_order == "NLC" and value.dim() == 3 else -1
