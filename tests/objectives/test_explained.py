@@ -7,6 +7,7 @@ import convscope
 from convscope import Network
 from convscope.attribution.cam import CAMS, GRADIENT_FREE
 from convscope.attribution.pixels import SALIENCIES
+from convscope.network.watch_scores import ScoreWatch
 from convscope.results import Recipe
 
 
@@ -44,6 +45,27 @@ def test_naming_costs_grad_cam_and_the_gradient_no_pass(net, images, monkeypatch
     convscope.cam(net, images)
     convscope.saliency(net, images)
     assert [len(images)] * 2 == passes
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    "run",
+    [
+        convscope.occlusion,
+        lambda net, images: convscope.cam(net, images, method="ablationcam"),
+        lambda net, images: convscope.cam(net, images, method="scorecam"),
+        lambda net, images: convscope.saliency(net, images, method="integrated", samples=3),
+        lambda net, images: convscope.rise(net, images, masks=4),
+    ],
+)
+def test_naming_costs_methods_of_many_passes_none_more(net, images, run, count, monkeypatch):
+    """The watch knows the scores of each image from the method's own passes."""
+    missing, look = [], ScoreWatch.missing
+    monkeypatch.setattr(
+        ScoreWatch, "missing", lambda watch: missing.append(look(watch)) or look(watch)
+    )
+    run(net, images[:count])
+    assert [[]] == missing
 
 
 def test_a_single_score_below_zero_speaks_against_its_class():

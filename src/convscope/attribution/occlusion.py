@@ -99,7 +99,7 @@ def occlusion(
         for i, (photo, fill_image) in enumerate(zip(pixels.split(1), fills.split(1), strict=True)):
             windows = Windows.on(photo, corners, window_size, fill_image)
             drops = _score_drops(
-                net, windows, target.for_images(i, i + 1), reporter, algorithms, precision
+                net, photo, windows, target.for_images(i, i + 1), reporter, algorithms, precision
             )
             shape = (photo.shape[2], photo.shape[3])
             maps.append(accumulate(drops, corners, window_size, shape, reduce))
@@ -244,6 +244,7 @@ def _run_parameters(reporter: Reporter, algorithms: Sequence[str]) -> dict[str, 
 
 def _score_drops(
     net: Network,
+    photo: Tensor,
     windows: Windows,
     objective: Objective,
     reporter: Reporter,
@@ -256,7 +257,7 @@ def _score_drops(
         return drops
     with torch.no_grad():
         layers = tuple(dict.fromkeys((*objective.layers, OUTPUT)))
-        clean_activations = net.run(windows.image, layers)
+        clean_activations = net.run(photo, layers)  # seen by the watch, unlike a copy
         resolved = objective.resolve_target(clean_activations)
         clean_score = _scores(resolved, clean_activations)
         algorithm, batches = activations_under_windows(

@@ -20,6 +20,7 @@ from convscope.execution.partial_forward_linear import without_each_channel
 from convscope.execution.precision import check_precision
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
+from convscope.network.watch_scores import note_scores
 from convscope.objectives.makers import Objective, sum_over_images
 from convscope.progress import Progress, Reporter, ShouldStop
 from convscope.tracing.placement import Placement
@@ -64,6 +65,7 @@ def ablationcam(
     maps = []
     for i, image in enumerate(pixels.split(1)):
         partial = PartialForward(net, image, layer, objective.layers)
+        note_scores(image, partial.activations)
         resolved = objective.for_images(i, i + 1).resolve_target(partial.activations)
         clean = net.to_nchw(partial.value, layer, image)
         count = clean.shape[1]
