@@ -199,7 +199,7 @@ def test_any_layer_has_channels(functions, token):
 @pytest.mark.parametrize("name", ["unit", "sheet"])
 def test_the_scores_are_no_layer(functions, token, name):
     found = functions[name]({"token": token, "layer": "output", "channel": 1})
-    assert found["error"].startswith("There is no layer 'output'")
+    assert found["error"].startswith("'output' stands for the network's scores")
 
 
 def test_filters_with_their_scores(functions):

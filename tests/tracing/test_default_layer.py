@@ -9,6 +9,7 @@ from torch import nn
 
 import convscope as cs
 from convscope.errors import NotApplicableError
+from convscope.tracing.layouts import Layout
 
 
 def body():
@@ -255,7 +256,7 @@ def test_the_default_layer(kind):
 
 def test_a_padded_map_keeps_its_channels_last():
     net = cs.Network(PaddedLast().eval(), input_size=(32, 32))
-    assert ("NHWC", (9, 10), 1, False) == net.layers.layout("norm")
+    assert Layout("NHWC", (9, 10)) == net.layers.layout("norm")
 
 
 def test_tokens_in_another_order_are_no_map():

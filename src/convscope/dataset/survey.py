@@ -159,7 +159,7 @@ def merge_surveys(folders: Sequence[str | Path], out: str | Path) -> Survey:
         >>> net, photos = cs.load(), images.__path__[0]
         >>> one = cs.survey(net, photos, shard=(1, 2), out="shard-1")
         >>> two = cs.survey(net, photos, shard=(2, 2), out="shard-2")
-        >>> cs.merge_surveys(["part-1", "part-2"], "whole").count
+        >>> cs.merge_surveys(["shard-1", "shard-2"], "whole").count
         2
     """
     if not folders:
