@@ -590,3 +590,37 @@ def test_a_check_of_the_pictures_is_no_decision():
 
     net = convscope.load(Checks(), size=24, mean=0, std=1)
     assert net.repeatability.is_ordinary
+
+
+class MadeInForward(nn.Module):
+    """A head and a projection that are made when their widths are known."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), None
+        self.projections = nn.ModuleDict()
+
+    def forward(self, x):
+        maps = self.conv(x).relu()
+        if "8" not in self.projections:
+            self.projections["8"] = nn.Conv2d(maps.shape[1], 6, 1)
+        pooled = self.projections["8"](maps).relu().mean((2, 3))
+        if self.head is None:
+            self.head = nn.Linear(pooled.shape[1], 5)
+        return self.head(pooled)
+
+
+def test_layers_made_in_the_first_pass_stay_whole():
+    module = MadeInForward().eval()
+    net = convscope.load(module, mean=0, std=1, size=16)
+    images = torch.rand(2, 3, 16, 16)
+    heat = convscope.cam(net, images, 1)
+    assert [(5, 6), (5,)] == [tuple(p.shape) for p in module.head.parameters()]
+    a = module.projections["8"](module.conv(images).relu()).relu().detach().requires_grad_()
+    (g,) = torch.autograd.grad(module.head(a.mean((2, 3)))[:, 1].sum(), a)
+    expected = (g.mean((2, 3), keepdim=True) * a).sum(1).detach()
+    torch.testing.assert_close(heat.values, expected, rtol=1e-4, atol=1e-6)
+    assert net.repeatability_note == ""
+    torch.testing.assert_close(
+        net.activations(images, ("output",))["output"], module(images).detach()
+    )

@@ -76,7 +76,7 @@ def test_the_last_map_of_global_filters_is_behind_them():
                 nn.LayerNorm(8),
                 nn.Linear(8, 3),
             )
-            self.weights = nn.Parameter(torch.randn(2, 4, 3, 8))
+            self.weights = nn.Parameter(0.02 * torch.randn(2, 4, 3, 8))  # as in the paper
 
         def forward(self, x):
             tokens = self.patches(x).flatten(2).mT

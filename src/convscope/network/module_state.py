@@ -106,13 +106,19 @@ class ModuleState:
 
     @torch.no_grad()
     def changed(self) -> list[Slot]:
-        """The slots whose content is another now, or that are new or gone."""
+        """The slots whose content is another now, or that are new or gone.
+
+        Layers that a module made since are its own and stay whole: as `self.fc = nn.Linear(...)` in
+        the first forward pass, in place of None.
+        """
         changed = self._small.changed()
         changed |= {place for place, memory in self._memories.items() if memory.is_changed()}
         slots = []
         for name, part, registry in _registries(self._module):
             store = _store(part, registry)
-            held = self._held.get(id(store), {})
+            held = self._held.get(id(store))
+            if held is None:
+                continue
             now = _own(store)
             keys = [
                 key
@@ -120,7 +126,7 @@ class ModuleState:
                 if (before := held.get(key, _MISSING)) is not value or id(value) in changed
                 if before is value or not _same(value, self._content(before))
             ]
-            keys += held.keys() - now.keys()
+            keys += held.keys() - now.keys() - part._modules.keys()  # noqa: SLF001
             prefix = f"{name}." if name else ""
             slots += [Slot(part, registry, key, prefix + key) for key in keys]
         return sorted(slots, key=lambda slot: slot.label)

@@ -69,6 +69,7 @@ from convscope.tracing.folded_batch import Steps, fold_orders
 from convscope.tracing.layers import Layers
 from convscope.tracing.layouts import Layout, to_nchw
 from convscope.tracing.output_activation import OutputActivationRecorder
+from convscope.tracing.place_check import places_hold
 from convscope.tracing.placement import Placement
 from convscope.tracing.trace import trace
 
@@ -233,7 +234,6 @@ class Network:
             raise NotApplicableError(msg)
 
     def _trace(self, size: tuple[int, int]) -> Layers:
-        self.__dict__.setdefault(_MODULES, tuple(self.module.modules()))
         image = torch.full((1, 3, *size), 0.5, dtype=torch.float32, device=self.device)
         unloaded = weights_by_name(self.module, self.missing)
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
@@ -243,9 +243,30 @@ class Network:
             with self.one_pass():
                 start = image if moved else x
                 run = trace(self.module, start, moved, unloaded, scores_in=scores)
+        self.__dict__.setdefault(_MODULES, tuple(self.module.modules()))
         layers = Layers(run, self._layers_note)
         layers.find_orders_with(partial(self._fold_orders, size))
+        layers.check_places_with(partial(self._places_hold, layers, size), size)
         return layers
+
+    def _places_hold(
+        self, layers: Layers, size: tuple[int, int], claims: Mapping[str, Placement]
+    ) -> dict[str, bool]:
+        """Whether cells lie where they were followed to; see `place_check`."""
+        locations = {name: layers.location(name) for name in claims}
+
+        def values(image: Tensor) -> dict[str, Tensor]:
+            with self.one_pass(), capture(locations, stop=True) as captured:
+                self.forward(self.preprocess(image))
+            return {name: layers.as_steps(value.float(), name) for name, value in captured.items()}
+
+        with self._exclusive_pass(), torch.no_grad():
+            try:
+                return places_hold(values, self._noise(size, 2), claims)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # noqa: BLE001 - what it cannot be tried on is left as it was followed
+                return {}
 
     @property
     def _layers_note(self) -> str:
@@ -472,11 +493,18 @@ class Network:
         noise = torch.stack([0.3 + 0.4 * noise[0], noise[1] ** 2, 0.4 + 0.2 * noise[2]])
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(noise):
             self._run_lazy_modules()
-            with registered_restored(self.module) as state:
-                if "channels" not in self.__dict__:
-                    self.__dict__["channels"] = self._expected_channels()
-                images = self._normalize(noise)
-                return FirstPasses.of(state, images, self._module_scores)
+            known = tuple(self.module.modules())
+            passes = self._first_passes_over(noise)
+            made = tuple(self.module.modules())
+            # Layers that were made in the first pass drew their weights; now they have them.
+            return passes if len(made) == len(known) else self._first_passes_over(noise)
+
+    def _first_passes_over(self, noise: Tensor) -> FirstPasses:
+        with registered_restored(self.module) as state:
+            if "channels" not in self.__dict__:
+                self.__dict__["channels"] = self._expected_channels()
+            images = self._normalize(noise)
+            return FirstPasses.of(state, images, self._module_scores)
 
     def _module_scores(self, x: Tensor) -> Tensor:
         """What the module returns as scores, as it is, in a type of floats."""

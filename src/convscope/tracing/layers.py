@@ -19,7 +19,7 @@ from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.html_table import html_table
 from convscope.tracing.capture import ValueLocation
 from convscope.tracing.default_layer import last_map
-from convscope.tracing.folded_batch import Steps
+from convscope.tracing.folded_batch import IMAGES_FIRST, STEPS_FIRST, Steps
 from convscope.tracing.layer_info import (
     LayerInfo,
     format_number,
@@ -28,6 +28,7 @@ from convscope.tracing.layer_info import (
     module_info,
 )
 from convscope.tracing.layouts import Layout, detect_layout, to_nchw, unique_grids
+from convscope.tracing.place_check import FOLLOWED, can_be_tried
 from convscope.tracing.placement import Placement
 from convscope.tracing.receptive_field import ReceptiveField
 from convscope.tracing.trace import BATCH_NOT_FIRST, Call, Run, Trace
@@ -38,6 +39,10 @@ _MEANINGS = {INPUT: "the pixels", OUTPUT: "the network's scores"}
 
 FindOrders = Callable[[Mapping[str, ValueLocation]], Mapping[str, tuple[str, Steps]]]
 """Places of layers -> how each holds several steps of an image, and how many; see `folded_batch`."""
+
+CheckPlaces = Callable[[Mapping[str, Placement]], Mapping[str, bool]]
+"""Places of the cells of layers -> whether they lie there; see `place_check`."""
+MAX_BYTES_AT_ONCE = 1 << 28
 
 
 class Layers(Sequence[LayerInfo]):
@@ -76,6 +81,9 @@ class Layers(Sequence[LayerInfo]):
         self._folded: Mapping[str, Layout] | None = None
         self._last_maps: dict[tuple[tuple[int, ...], bool], LayerInfo] = {}
         self._find_orders: FindOrders | None = None
+        self._check_places: CheckPlaces | None = None
+        self._size = (0, 0)
+        self._checked: dict[str, bool] = {}
         stages = _stage_numbers(trace, last_runs)
         unlisted = _runs_and_calls(trace)
         rows: list[tuple[int, LayerInfo]] = []
@@ -314,11 +322,60 @@ class Layers(Sequence[LayerInfo]):
     def placement(self, address: str) -> Placement | None:
         """Where the cells of a layer's map lie on a picture of the network's own size.
 
+        Where other code than convolutions and poolings moves cells about, it is tried once whether they
+        lie there; see `place_check`.
+
         Tokens lie where the map or the windows do that they come from. Values whose layout is not
         followed lie on the grid of the convolutions that have as many cells, if all of these agree
         and rows and columns were not moved. None where it is unknown.
         """
         row = self.find(address)
+        place = self._followed_place(row)
+        return place if place is None or self._is_followed(row) or self._holds(row) else None
+
+    def _is_followed(self, row: LayerInfo) -> bool:
+        """Whether only functions made a value that leave cells where they are known to lie."""
+        number = self._values[row.name]
+        if number is None or self._is_folded(row.name):
+            return False
+        before = self._graph.without_cuts().ancestors([number]) | {number}
+        return all(self._graph[k].function in FOLLOWED for k in before if k != 0)
+
+    def _holds(self, row: LayerInfo) -> bool:
+        """Whether a layer's cells lie where they were followed to, by trial; of all layers at once."""
+        place = self._followed_place(row)
+        if self._check_places is None or place is None or not can_be_tried(place, self._size):
+            return True
+        if row.name not in self._checked:
+            rows = self._rows if self._bytes_per_image <= MAX_BYTES_AT_ONCE else [row]
+            places = {one.name: self._followed_place(one) for one in (*rows, row)}
+            unsure = {
+                name: place
+                for name, place in places.items()
+                if place is not None
+                and can_be_tried(place, self._size)
+                and not self._is_followed(self.find(name))
+            }
+            self._checked |= dict.fromkeys(unsure, True) | dict(self._check_places(unsure))
+        return self._checked[row.name]
+
+    def check_places_with(self, check_places: CheckPlaces, size: tuple[int, int]) -> None:
+        """Say how to try, when first asked, whether cells lie where they were followed to.
+
+        Args:
+            check_places: tries it.
+            size: (H, W) of the pictures.
+        """
+        self._check_places, self._size = check_places, size
+
+    def as_steps(self, value: Tensor, address: str) -> Tensor:
+        """One picture's value as maps (steps, C, h, w); one step, but where the batch holds several."""
+        layout = self.layout(address)
+        if layout is not None and layout.dim_order in (STEPS_FIRST, IMAGES_FIRST):
+            return value[list(layout.steps[1])]
+        return self.to_nchw(value, address)
+
+    def _followed_place(self, row: LayerInfo) -> Placement | None:
         field, layout = self._fields[row.name], self._layout(row)
         if layout is None or layout.transposed:
             return self._counted_place(row, layout)
