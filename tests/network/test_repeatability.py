@@ -624,3 +624,64 @@ def test_layers_made_in_the_first_pass_stay_whole():
     torch.testing.assert_close(
         net.activations(images, ("output",))["output"], module(images).detach()
     )
+
+
+class Loop(nn.Module):
+    """Each photograph by itself, or two at a time."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        parts = [self.conv2(self.conv1(part).relu()).relu() for part in x.split(self.step)]
+        return self.head(torch.cat([part.mean((2, 3)) for part in parts]))
+
+
+def test_a_loop_over_photographs_gives_each_its_own_map():
+    torch.manual_seed(0)
+    net = convscope.load(Loop(1).eval(), mean=0, std=1, size=16)
+    images = torch.rand(3, 3, 16, 16)
+    heat, maps = convscope.cam(net, images, 1), convscope.maps(net, images, "conv2")
+    assert (3, 6, 12, 12) == maps.values.shape
+    for i in range(3):
+        alone = convscope.cam(net, images[i : i + 1], 1)
+        assert alone.recipe.parameters["layer"] == heat.recipe.parameters["layer"]
+        torch.testing.assert_close(heat.values[i], alone.values[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_network_that_returns_no_row_a_photograph_is_refused_in_a_sentence():
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x).relu().mean()
+
+    net = convscope.load(Single().eval(), mean=0, std=1, size=16)
+    with pytest.raises(convscope.ConvscopeError):
+        convscope.cam(net, torch.rand(2, 3, 16, 16))
+
+
+def test_a_slice_by_a_negative_share_of_the_height_is_occluded():
+    class Lower(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            rows = x.shape[2] * 3 // 4
+            return self.head(self.conv(x[:, :, -rows:]).relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    module = Lower().eval()
+    net = convscope.load(module, mean=0, std=1, size=32)
+    image = torch.rand(1, 3, 32, 32)
+    heat = convscope.occlusion(net, image, 1, window=8, stride=8)
+    covered = image.clone()
+    covered[..., 16:24, 8:16] = 0.5
+    fall = float((module(image) - module(covered))[0, 1].detach())
+    assert fall == pytest.approx(float(heat.values[0, 20, 12]), rel=1e-3, abs=1e-6)

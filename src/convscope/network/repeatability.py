@@ -145,11 +145,13 @@ class _WatchedRun:
         draws: whether it has drawn any.
         decides: whether it has read values that come from the picture; see `ValueReads`.
         answers: its scores of the latest pass by the number and the format of images.
+        weighted: how many of its convolutions and linear layers ran, by the number of images.
     """
 
     def __init__(self, run: Run) -> None:
         self.run, self.draws, self.decides = run, False, False
         self.answers: dict[tuple[int, bool], Tensor] = {}
+        self.weighted: dict[int, int] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         with seeded_generators(x.device):
@@ -161,6 +163,7 @@ class _WatchedRun:
             finally:
                 self.draws |= generator_states(x.device) != before
                 self.decides |= reads.detected
+                self.weighted[len(x)] = reads.weighted
         self.answers[_key(x)] = scores
         return scores
 
@@ -187,9 +190,11 @@ def _examine(run: _WatchedRun, images: Tensor, state: ModuleState) -> Repeatabil
         return Repeatability(run.draws, slots, alone=alone, decides=run.decides)
     row = None if pair is None else _first_row(pair, single)
     is_same = row is not None and _same(row, single, BATCH_ROUNDING)
-    if is_same and not (changed or run.draws or run.decides):
+    # A network that goes over its photographs in a loop leaves one layer's maps of the last alone.
+    loops = pair is not None and run.weighted[1] != run.weighted[2]
+    if is_same and not (changed or run.draws or run.decides or loops):
         return Repeatability()
-    alone = run.draws or run.decides or pair is None
+    alone = run.draws or run.decides or loops or pair is None
     needs = Repeatability(draws=run.draws, alone=alone, decides=run.decides)
     if changed:
         needs = _with_state(needs, run, images, state)

@@ -30,18 +30,21 @@ _CHECKS = frozenset(("isnan", "isinf", "isfinite"))
 WRITES = frozenset(("__setitem__", "copy_"))
 """Functions that write into their first argument, beside those whose result it is."""
 
+_WEIGHTED = frozenset(("conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear"))
+
 
 class ValueReads(TorchFunctionMode):
     """Watches the pass that is run while it is entered.
 
     Attributes:
         detected: whether values that come from the picture were read.
+        weighted: how many convolutions and linear layers ran.
     """
 
     def __init__(self, picture: Tensor) -> None:
         """Take the input of the pass."""
         super().__init__()
-        self.detected = False
+        self.detected, self.weighted = False, 0
         self._from_picture = WeakIdKeyDictionary({picture: True})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -49,6 +52,7 @@ class ValueReads(TorchFunctionMode):
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
         comes_from = any(one in self._from_picture for one in tensors_in((*args, *kwargs.values())))
         result = func(*args, **kwargs)
+        self.weighted += name in _WEIGHTED
         if comes_from and name in READS:
             self.detected = True
         elif comes_from and name not in _CHECKS:

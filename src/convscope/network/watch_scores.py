@@ -39,7 +39,7 @@ class ScoreWatch:
     def note(self, pixels: Tensor, scores: Tensor) -> None:
         """Keep the scores of a pass, if it ran over some of the images."""
         start = self._start(pixels)
-        if start is not None and len(scores) == len(pixels):
+        if start is not None and scores.dim() and len(scores) == len(pixels):
             for i, row in enumerate(scores.detach()):
                 self.rows.setdefault(start + i, row if row.numel() <= MAX_SCORES else None)
         if self.outer is not None:

@@ -163,7 +163,11 @@ class IncrementalForward:
             raise NotTraceableError(msg)
         self.clean_values[self.steps[0].node] = channels_last(module_input)
         for step in self.steps:
-            value = step.run(self.clean_values.__getitem__)
+            try:
+                value = step.run(self.clean_values.__getitem__)
+            except TypeError as error:  # of a number that was traced as if it were a tensor
+                msg = f"it cannot be run as traced: {error}"
+                raise NotTraceableError(msg) from error
             self.clean_values[step.node] = value
             if isinstance(value, Tensor):
                 self.shapes[step.node] = value.shape
