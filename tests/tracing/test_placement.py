@@ -299,3 +299,45 @@ def test_tokens_lie_on_the_grid_of_all_convolutions_before_them_however_much_the
 
     net = convscope.Network(Hybrid().eval(), input_size=(32, 32))
     assert (3.5, 11.5) == net.layers.placement("norm").centre(0, 1)
+
+
+class Bright(nn.Module):
+    """Answers to brightness, so that heat lies on the bright spot."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 2)
+        nn.init.constant_(self.conv.weight, 0.1)
+        nn.init.zeros_(self.conv.bias)
+        nn.init.ones_(self.head.weight)
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "normalize",
+    [
+        lambda x: F.interpolate(x, (64, 64), mode="bilinear")[:, :, 4:-4, 4:-4],
+        lambda x: x.flip(3),
+        lambda x: x.transpose(2, 3),
+        lambda x: (x - 0.1) / 0.5,
+        lambda x: x.flatten(2).flip(2).view_as(x),
+    ],
+    ids=["resize and crop", "flip", "transpose", "values alone", "upside down"],
+)
+def test_a_first_step_that_moves_pixels_moves_the_place(normalize):
+    """The size stays, the pixels do not; the heat lies on the spot, or nowhere."""
+    x = torch.zeros(1, 3, 56, 56)
+    x[:, :, 10:14, 38:42] = 1
+    heat = convscope.cam(
+        convscope.Network(Bright().eval(), normalize=normalize, input_size=(56, 56)), x, 0
+    )
+    if heat.placement is None:
+        assert "is unknown" in heat.words()
+        return
+    placed = heat.placed()[0].clamp(min=0)
+    strong = placed * (placed > 0.6 * placed.max())
+    rows, columns = torch.arange(56)[:, None], torch.arange(56)
+    centre = [float((strong * at).sum() / strong.sum()) for at in (rows, columns)]
+    assert centre == pytest.approx([11.5, 39.5], abs=1)

@@ -21,6 +21,7 @@ from convscope.images.pixel_values import Range
 from convscope.images.read import (
     Images,
     Source,
+    Standardize,
     channels_last_hint,
     check_finite,
     read,
@@ -239,7 +240,8 @@ class Network:
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
             scores = partial(scores_in, selector=self.output)
             x = self.preprocess(image)
-            moved = None if x.shape[-2:] == image.shape[-2:] else self.preprocess
+            stays = self.normalize is None or isinstance(self.normalize, Standardize)
+            moved = None if stays else self.preprocess  # which may crop or flip
             with self.one_pass():
                 start = image if moved else x
                 run = trace(self.module, start, moved, unloaded, scores_in=scores)

@@ -186,8 +186,11 @@ def trace(
     if preprocess is not None:
         with torch.no_grad(), trace_calls(nn.Identity(), tracer.on_module, tracer.on_function):
             image = preprocess(image)
-        tracer.trace = Trace(graph=tracer.graph)
-        tracer.counts, tracer.open_stages = {}, {}
+        if tracer.graph.has(_key(image)):
+            tracer.trace = Trace(graph=tracer.graph)
+            tracer.counts, tracer.open_stages = {}, {}
+        else:  # made without torch's functions: nobody saw how
+            tracer = _Tracer(image, unloaded)
     devices = [image.device] if image.device.type == "cuda" else []
     tracing = trace_calls(module, tracer.on_module, tracer.on_function)
     with forked_generator(devices), torch.no_grad(), tracing:
