@@ -42,6 +42,7 @@ def case(request):
 
 
 def close(ours, theirs, tolerance=1e-5):
+    theirs = theirs.detach()  # Captum leaves its inputs with gradients on
     top = float(theirs.abs().max())
     assert top > 0
     torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance * top)

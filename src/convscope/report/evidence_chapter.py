@@ -68,10 +68,14 @@ def evidence_chapter(
     title = f"Occlusion for {_named(net, answer)}, the first choice"
     shows = "Where blurring a window lowers the score."
     covered = _catalog_map(net, pixels, shown, answer, "occlusion", title, shows, fill="blur")
-    cams = list[_Map]()
+    cams, top = list[_Map](), None
     if _has_last_map(net):
-        questions = _questions(net, predictions, answer, target)
-        cams = [_cam_map(net, pixels, shown, words, asked) for words, asked in questions]
+        questions = [
+            (words, asked, cam(net, pixels, asked))
+            for words, asked in _questions(net, predictions, answer, target)
+        ]
+        top = _common_top(questions)
+        cams = [_cam_map(net, plain, shown, words, asked, top) for words, asked, plain in questions]
     maps = [covered, *cams] if covered else cams
     if not maps:
         return None
@@ -79,6 +83,9 @@ def evidence_chapter(
         _summary(maps),
         _OCCLUSION if covered else "",
         _GRADCAM if cams else "",
+        "The two Grad-CAM maps are drawn in one scale."
+        if top is not None and len(cams) > 1
+        else "",
         "Move the slider to fade between the photograph and the map.",
     ]
     return Chapter(
@@ -143,10 +150,24 @@ def _describe_objective(objective: Objective) -> str:
     return "predicted" if objective == -logit(0) else objective.label
 
 
-def _cam_map(net: Network, pixels: Tensor, shown: Tensor, words: str, objective: Objective) -> _Map:
-    plain = cam(net, pixels, objective)
+def _common_top(questions: Sequence[tuple[str, Objective, Heatmap]]) -> float | None:
+    """The value drawn hottest in the maps of several classes; None where their scores differ in kind."""
+    if any(asked.class_id is None for _, asked, _ in questions):
+        return None
+    return max((float(plain.evidence().max()) for *_, plain in questions), default=0) or None
+
+
+def _cam_map(
+    net: Network,
+    plain: Heatmap,
+    shown: Tensor,
+    words: str,
+    objective: Objective,
+    top: float | None,
+) -> _Map:
     heat, evidence = plain.over(shown), plain.has_evidence() and not plain.is_flat()
-    drawn = heat.picture(opacity=1.0 if evidence else 0.5, caption=False, colourbar=False)
+    opacity = 1.0 if evidence else 0.5
+    drawn = heat.picture(opacity=opacity, scale=top, caption=False, colourbar=False)
     check = _check(net, plain, objective) if evidence else None
     return _Map(
         f"Grad-CAM for {_named(net, objective)}",
