@@ -53,28 +53,28 @@ def fit_columns(
     folded = [
         max(least[k], min(full[k], _FOLDED)) if k in words else full[k] for k in range(len(header))
     ]
-    kept = list(range(len(header)))
+    chosen = list(range(len(header)))
 
     def fits(widths: Sequence[int]) -> bool:
-        return sum(widths[k] for k in kept) + gap * (len(kept) - 1) <= width
+        return sum(widths[k] for k in chosen) + gap * (len(chosen) - 1) <= width
 
     for k in _idle(cells):
         if fits(full):
             break
-        kept.remove(k)
-    while len(kept) > 1 and not fits(folded):
-        kept.pop()
+        chosen.remove(k)
+    while len(chosen) > 1 and not fits(folded):
+        chosen.pop()
     whole = [max(wide, len(name)) for wide, name in zip(full, header, strict=True)]
     full = whole if fits(whole) else full  # headers on one line
-    widths = {k: full[k] if fits(full) else folded[k] for k in kept}
+    widths = {k: full[k] if fits(full) else folded[k] for k in chosen}
     if not fits(full):  # what is left over goes to the columns that were folded
-        spare = width - sum(widths.values()) - gap * (len(kept) - 1)
-        for k in kept:
+        spare = width - sum(widths.values()) - gap * (len(chosen) - 1)
+        for k in chosen:
             more = max(0, min(spare, full[k] - widths[k]))
             widths[k] += more
             spare -= more
-    left_out = [name for k, name in enumerate(header) if k not in kept]
-    return Columns(kept, [widths[k] for k in kept], left_out)
+    left_out = [name for k, name in enumerate(header) if k not in chosen]
+    return Columns(chosen, [widths[k] for k in chosen], left_out)
 
 
 def _idle(cells: Sequence[Sequence[str]]) -> list[int]:

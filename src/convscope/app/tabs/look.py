@@ -170,9 +170,9 @@ def _draw_all(
 def _draw(maps: Sequence[Heatmap], photo: Photograph, target: str, method: str) -> Answer:
     """The first of some maps, in the scale of the strongest of them."""
     result, is_flat = maps[0], maps[0].is_flat()
-    drawn = [_evidence(heat) for heat in maps if not heat.is_flat()]
-    top = max((float(evidence.max()) for evidence in drawn), default=0.0)
-    picture = "" if is_flat else encode_heatmap(drawn[0], photo.view.size, top)
+    evidences = [_evidence(heat) for heat in maps if not heat.is_flat()]
+    top = max((float(evidence.max()) for evidence in evidences), default=0.0)
+    picture = "" if is_flat else encode_heatmap(evidences[0], photo.view.size, top)
     call = _call(method, target)
     note = result.recipe.note
     empty = FLAT if is_flat and result.has_evidence() else NO_EVIDENCE
