@@ -118,7 +118,7 @@ def _decompose_batch(
 
 def _has_steps(net: Network, run: str) -> bool:
     layout = net.layers.layout(run)
-    return layout is not None and layout.steps[0] > 1
+    return layout is not None and layout.steps.count > 1
 
 
 def window_layers(net: Network) -> list[str]:

@@ -88,9 +88,9 @@ def _check_unfolded(net: Network, layer: str) -> None:
         NotApplicableError: for such a layer.
     """
     layout = net.layers.layout(layer)
-    if layout is not None and layout.steps[0] > 1:
+    if layout is not None and layout.steps.count > 1:
         msg = (
-            f"{layer} has {layout.steps[0]} maps of each image in its batch, of which Ablation-CAM "
+            f"{layer} has {layout.steps.count} maps of each image in its batch, of which Ablation-CAM "
             "cannot take a channel away; use gradcam or scorecam."
         )
         raise NotApplicableError(msg)

@@ -15,6 +15,7 @@ neuron spikes, but not in the first convolution that the steps go through.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +25,21 @@ from convscope.tracing.capture import ValueLocation, capture
 
 MAX_STEPS = 64  # more rows an image are boxes or windows
 STEPS_FIRST, IMAGES_FIRST = "TNCHW", "NTCHW"
-Steps = tuple[int, tuple[int, ...]]
-"""How many steps of each image a batch holds, and which of them come from the image."""
 _CLEARLY = 2.0  # times that the changed quarter changes more than the others on average
 _ROUNDING = 1e-4  # of the largest change
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of each image that a batch holds.
+
+    Attributes:
+        count: how many.
+        own: numbers of those that come from the image.
+    """
+
+    count: int = 1
+    own: tuple[int, ...] = (0,)
 
 
 def fold_orders(
@@ -61,16 +73,16 @@ def fold_orders(
         part.copy_(part.flip(-1, -2))
         changed = _values(module, locations, torch.cat([image, other]))
         for name, found in orders.items():
-            order, own = _order(plain[name], changed.get(name), quarter)
+            order, moved = _order(plain[name], changed.get(name), quarter)
             found.add(order)
-            rows[name].update(own)
+            rows[name].update(moved)
     results, reached = {}, dict[int, set[int]]()
     for name, (order, *more) in orders.items():
         if order and not more:
             count = len(plain[name]) // 2
-            places = {row // 2 if order == STEPS_FIRST else row - count for row in rows[name]}
-            reached.setdefault(count, set()).update(places)
-            results[name] = (order, (count, tuple(sorted(reached[count]))))
+            own = {row // 2 if order == STEPS_FIRST else row - count for row in rows[name]}
+            reached.setdefault(count, set()).update(own)
+            results[name] = (order, Steps(count, tuple(sorted(reached[count]))))
     return results
 
 
@@ -105,7 +117,7 @@ def unfold(value: Tensor, order: str, steps: Steps) -> Tensor:
 
     Steps that do not come from the image are left out.
     """
-    count, own = steps
+    count, own = steps.count, steps.own
     if order == STEPS_FIRST:
         every = value.unflatten(0, (count, -1)).transpose(0, 1)
     else:

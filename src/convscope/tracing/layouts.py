@@ -30,7 +30,7 @@ class Layout(NamedTuple):
 
     dim_order: str
     grid: Pair
-    steps: Steps = (1, (0,))
+    steps: Steps = Steps()
     transposed: bool = False
 
     @property
@@ -98,7 +98,11 @@ def to_nchw(value: Tensor, layout: Layout | None, layer: str) -> Tensor:
         return value
     if dim_order == "NHWC" and value.dim() == 4:
         return value.permute(0, 3, 1, 2)
-    if dim_order in (STEPS_FIRST, IMAGES_FIRST) and value.dim() == 4 and len(value) % steps[0] == 0:
+    if (
+        dim_order in (STEPS_FIRST, IMAGES_FIRST)
+        and value.dim() == 4
+        and len(value) % steps.count == 0
+    ):
         return unfold(value, dim_order, steps)
     extra_tokens = (
         value.shape[1] - height * width if dim_order == "NLC" and value.dim() == 3 else -1
