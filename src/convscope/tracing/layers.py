@@ -84,6 +84,7 @@ class Layers(Sequence[LayerInfo]):
         self._check_places: CheckPlaces | None = None
         self._size = (0, 0)
         self._checked: dict[str, bool] = {}
+        self._followed: set[int] | None = None
         stages = _stage_numbers(trace, last_runs)
         unlisted = _runs_and_calls(trace)
         rows: list[tuple[int, LayerInfo]] = []
@@ -234,9 +235,8 @@ class Layers(Sequence[LayerInfo]):
         known = {number: own for number, own in folded.items() if number is not None}
         graph = self._graph.with_layouts(known) if known else self._graph
         chosen = last_map(graph, targets, set(self._names), self._norms, scores=scores)
-        if (
-            chosen is None
-        ):  # a map that others are computed from, though no gradient comes back to it
+        if chosen is None:
+            # A map that others are computed from, though no gradient comes back to it.
             whole = graph.without_cuts()
             chosen = last_map(whole, targets, set(self._names), self._norms, scores=scores)
         if chosen is None and scores and self._unclear_scores:
@@ -338,8 +338,13 @@ class Layers(Sequence[LayerInfo]):
         number = self._values[row.name]
         if number is None or self._is_folded(row.name):
             return False
-        before = self._graph.without_cuts().ancestors([number]) | {number}
-        return all(self._graph[k].function in FOLLOWED for k in before if k != 0)
+        if self._followed is None:  # a value after the others that it was computed from
+            self._followed = {0}
+            for k in range(1, len(self._graph)):
+                value = self._graph[k]
+                if value.function in FOLLOWED and self._followed.issuperset(value.computed_from):
+                    self._followed.add(k)
+        return number in self._followed
 
     def _holds(self, row: LayerInfo) -> bool:
         """Whether a layer's cells lie where they were followed to, by trial; of all layers at once."""
@@ -347,16 +352,16 @@ class Layers(Sequence[LayerInfo]):
         if self._check_places is None or place is None or not can_be_tried(place, self._size):
             return True
         if row.name not in self._checked:
-            rows = self._rows if self._bytes_per_image <= MAX_BYTES_AT_ONCE else [row]
-            places = {one.name: self._followed_place(one) for one in (*rows, row)}
+            others = self._rows if self._bytes_per_image <= MAX_BYTES_AT_ONCE else []
             unsure = {
-                name: place
-                for name, place in places.items()
-                if place is not None
-                and can_be_tried(place, self._size)
-                and not self._is_followed(self.find(name))
+                one.name: self._followed_place(one) for one in others if not self._is_followed(one)
             }
-            self._checked |= dict.fromkeys(unsure, True) | dict(self._check_places(unsure))
+            claims = {
+                name: claim
+                for name, claim in {**unsure, row.name: place}.items()
+                if claim is not None and can_be_tried(claim, self._size)
+            }
+            self._checked |= dict.fromkeys(claims, True) | dict(self._check_places(claims))
         return self._checked[row.name]
 
     def check_places_with(self, check_places: CheckPlaces, size: tuple[int, int]) -> None:
@@ -372,7 +377,7 @@ class Layers(Sequence[LayerInfo]):
         """One picture's value as maps (steps, C, h, w); one step, but where the batch holds several."""
         layout = self.layout(address)
         if layout is not None and layout.dim_order in (STEPS_FIRST, IMAGES_FIRST):
-            return value[list(layout.steps[1])]
+            return value[list(layout.steps.own)]
         return self.to_nchw(value, address)
 
     def _followed_place(self, row: LayerInfo) -> Placement | None:

@@ -36,19 +36,8 @@ FOLLOWED = frozenset(
         *("dropout2d", "feature_dropout", "alpha_dropout", "relu", "relu_", "leaky_relu", "relu6"),
         *("leaky_relu_", "elu", "elu_", "selu", "celu", "gelu", "silu", "mish", "hardswish"),
         *("hardsigmoid", "hardtanh", "hardtanh_", "prelu", "rrelu", "softplus", "softsign"),
-        *(
-            "cat",
-            "concat",
-            "concatenate",
-            "sigmoid",
-            "sigmoid_",
-            "tanh",
-            "tanh_",
-            "logsigmoid",
-            "clamp",
-            "clamp_",
-            "clamp_min",
-        ),
+        *("cat", "concat", "concatenate", "sigmoid", "sigmoid_", "tanh", "tanh_", "logsigmoid"),
+        *("clamp", "clamp_", "clamp_min"),
         *("clamp_max", "clip", "threshold", "maximum", "minimum", "abs", "exp", "log", "sqrt"),
         *("rsqrt", "pow", "square", "add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_"),
         *("__add__", "__iadd__", "__radd__", "__sub__", "__isub__", "__rsub__", "__mul__"),
@@ -140,4 +129,5 @@ def _goes_along(share: Tensor, inside: Tensor) -> bool:
     share, inside = share - share.mean(), inside - inside.mean()
     if len(inside) < FEWEST**2 or not inside.any():
         return True
-    return float(share @ inside) >= LEAST * float(share.norm() * inside.norm()) > 0
+    norms = float(share.norm() * inside.norm())  # 0 where the change is the same everywhere
+    return norms > 0 and float(share @ inside) >= LEAST * norms
