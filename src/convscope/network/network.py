@@ -260,7 +260,13 @@ class Network:
         def values(image: Tensor) -> dict[str, Tensor]:
             with self.one_pass(), capture(locations, stop=True) as captured:
                 self.forward(self.preprocess(image))
-            return {name: layers.as_steps(value.float(), name) for name, value in captured.items()}
+            maps = dict[str, Tensor]()
+            for name, value in captured.items():
+                with suppress(
+                    NotApplicableError
+                ):  # one that cannot be read leaves the others tried
+                    maps[name] = layers.as_steps(value.float(), name)
+            return maps
 
         with self._exclusive_pass(), torch.no_grad():
             try:
