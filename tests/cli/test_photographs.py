@@ -271,3 +271,31 @@ def test_names_that_stand_for_values(run, tmp_path):
     assert (2, True) == (code, "or imagenet, not 'mine'" in err)
     with pytest.raises(convscope.ConvscopeError, match='or "imagenet"'):
         convscope.load("mine_by_names:make", mean="mine", std="imagenet")
+
+
+@pytest.mark.parametrize("over", ["original", "input"])
+def test_one_map_is_drawn_over_the_photograph(run, over, tmp_path):
+    words = ("maps", "sample:china", "--layer", "stage:4", "--channel", 7, "--over", over)
+    assert 0 == run(*words, "--out", "map.png")[0]
+    net = convscope.load()
+    heat = convscope.maps(net, "sample:china", "stage:4", channels=[7]).heatmap(0)
+    with Image.open(tmp_path / "map.png") as picture:
+        found, expected = (
+            np.asarray(one).astype(int) for one in (picture, heat.picture(over=over))
+        )
+    assert found.shape == expected.shape
+    assert 1 >= np.abs(found - expected).max()  # two networks may run in two memory formats
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--over", "original"),
+        ("--over", "side"),
+        ("--across-layers", "--channel", 3, "--over", "input"),
+    ],
+)
+def test_over_is_refused_where_it_means_nothing(run, words):
+    code, _, err = run("maps", "sample:china", *words)
+    assert 2 == code
+    assert "--over" in err

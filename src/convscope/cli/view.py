@@ -184,9 +184,9 @@ def maps(
             return Answer(chain(net, pixels, channel))
         chosen = None if channel is None else [channel]
         pictures = view.maps(net, pixels, layer, channels=chosen, strongest=top)
-        if is_one and over != "alone" and pictures.placement is not None:
+        if is_one and over != "alone":  # which says where the place is unknown
             return Answer(pictures.heatmap(0), {"over": over})
-        return Answer(pictures, {"over": "input" if over == "input" else "alone"})
+        return Answer(pictures, {"over": over})
 
     name = f"maps {layer}" if channel is None else f"maps {layer}:{channel}"
     if across:

@@ -190,7 +190,7 @@ def _examine(run: _WatchedRun, images: Tensor, state: ModuleState) -> Repeatabil
         return Repeatability(run.draws, slots, alone=alone, decides=run.decides)
     row = None if pair is None else _first_row(pair, single)
     is_same = row is not None and _same(row, single, BATCH_ROUNDING)
-    # A network that goes over its photographs in a loop leaves one layer's maps of the last alone.
+    # Where a network loops over its photographs, the last run of a layer holds only the last one's map.
     loops = pair is not None and run.weighted[1] != run.weighted[2]
     if is_same and not (changed or run.draws or run.decides or loops):
         return Repeatability()

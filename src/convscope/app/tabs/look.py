@@ -105,9 +105,8 @@ def evidence(state: SharedState, request: PageRequest) -> Answer:
 
     def draw() -> Answer:
         maps = [_map(state, photo, target, method)]
-        with suppress(
-            NotApplicableError, TargetError
-        ):  # the other card says what is wrong with its own
+        # What is wrong with the other map its own card says.
+        with suppress(NotApplicableError, TargetError):
             maps += [_map(state, photo, beside, method)] if beside else []
         return _draw(maps, photo, target, method)
 
