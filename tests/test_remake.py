@@ -61,7 +61,6 @@ NEEDS_NOTHING = {
 }
 NEEDS_IMAGES = {
     "predict": lambda net, x: convscope.predict(net, x, top=3),
-    "maps": lambda net, x: convscope.maps(net, x, "conv:2", channels=[1, 3]),
     "channel_across_layers": lambda net, x: convscope.channel_across_layers(net, x, 1),
     "strip": lambda net, x: convscope.cam_across_layers(net, x, layers=["conv:1", "conv:2"]),
     "dream": lambda net, x: convscope.dream(
@@ -100,6 +99,15 @@ def test_what_needs_its_photograph_says_so(name, bundled, photo, tmp_path):
     with pytest.raises(ArgumentError, match=r"give it, as in redo\('a.npz', images=...\)"):
         redo(path)
     assert_made_again(first, redo(path, images=photo))
+
+
+def test_activation_maps_hold_their_photograph(bundled, photo, tmp_path):
+    first = convscope.maps(bundled, photo, "conv:2", channels=[1, 3])
+    assert_made_again(first, redo(first.save(tmp_path / "maps.npz")))
+    heat = first.heatmap(1)
+    assert "Activation map for channel 3 of conv:2" in heat.words()
+    assert_made_again(heat, redo(heat.save(tmp_path / "map.npz")))
+    assert_made_again(heat, redo(heat.save(tmp_path / "map.png"), images=photo))
 
 
 def test_every_method_of_the_catalogue(net, images, tmp_path):

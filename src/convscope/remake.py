@@ -21,7 +21,7 @@ from convscope.loading.load import load
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import Objective, as_objective, parse
-from convscope.results import Heatmap, Recipe, Result
+from convscope.results import Heatmap, Pictures, Recipe, Result
 from convscope.results.base import recipe_text_in
 from convscope.results.recipe import preprocess_of
 from convscope.saved_results import load_result
@@ -103,7 +103,7 @@ def redo(
     if make is None:
         msg = f"{shown} was made by {recipe.method!r}, which redo cannot make again; it can make {', '.join(MAKERS)}."
         raise ArgumentError(msg)
-    if images is None and isinstance(saved, Heatmap):
+    if images is None and isinstance(saved, Heatmap | Pictures):
         images = saved.images
     network = _network(recipe, net, shown)
     request = _Request(recipe, network, shown, images, objective, preset, guide)
@@ -376,6 +376,9 @@ MAKERS: dict[str, Callable[[_Request], Result]] = {
     "duplicates": lambda r: duplicates(r.net, **r.some("layer", "threshold")),
     "layer_table": lambda r: layer_table(r.net, **r.some("blocks")),
     "maps": lambda r: maps(r.net, r.images, **r.some("layer", "channels", "strongest")),
+    "activation_map": lambda r: maps(
+        r.net, r.images, r.recipe.parameters["layer"], channels=[r.recipe.parameters["channel"]]
+    ).heatmap(0),
     "channel_across_layers": lambda r: channel_across_layers(
         r.net, r.images, r.recipe.parameters["channel"], **r.some("layers")
     ),

@@ -130,14 +130,23 @@ class Pictures(Result):
         if not 0 <= number < count:
             msg = f"There is no map {number}: there are {count}, numbered from 0."
             raise ArgumentError(msg)
-        layer = self.recipe.parameters.get("layer", "")
-        channel = self.captions[number] if self.captions else number
+        parameters = {**self.recipe.parameters}
+        layer = parameters.get("layer", "")
+        channel = int(self.captions[number]) if self.captions else number
+        for chosen_by in ("channels", "strongest"):
+            parameters.pop(chosen_by, None)
+        recipe = replace(
+            self.recipe,
+            method="activation_map",
+            objective=f"channel {channel} of {layer}",
+            parameters={**parameters, "channel": channel},
+        )
         values = self.values[:, number]
         unit = "activation, only above 0" if bool((values < 0).any()) else "activation"
         return Heatmap(
             values,
             self.images,
-            replace(self.recipe, objective=f"channel {channel} of {layer}"),
+            recipe,
             placement=self.placement,
             originals=self.originals,
             colour_scale=ColourScale(unit),

@@ -33,7 +33,8 @@ TITLES = {
     "occlusion": "Occlusion",
     "occlusion_by_class": "Occlusion",
     "rise": "RISE",
-    "maps": "Activations",
+    "maps": "Activation maps",
+    "activation_map": "Activation map",
     "filters": "Filters",
 }
 
