@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 import convscope
+from convscope.results.colour_scale import weakness_in_words
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
@@ -167,6 +168,11 @@ def test_two_maps_share_one_scale(state, functions, token):
     together = [functions["evidence"]({**a, "beside": b["target"]})["heat"] for a, b in pairs]
     assert tops[weaker] < 0.95 * tops[stronger]
     assert [True, False] == [a != b for a, b in zip(alone, together, strict=True)]
+
+
+def test_a_map_that_hardly_shows_says_so():
+    assert weakness_in_words(1, 5) == weakness_in_words(0, 5) == weakness_in_words(1, 0) == ""
+    assert "is 2 % of its end" in weakness_in_words(0.1, 5)
 
 
 @pytest.mark.parametrize("method", ["gradcam", "layercam", "gradient", "guided"])

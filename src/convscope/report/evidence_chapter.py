@@ -18,6 +18,7 @@ from convscope.objectives.makers import Objective, as_objective, find_class_id, 
 from convscope.report.chapters import to_picture
 from convscope.report.page import Chapter, Figure
 from convscope.results import FLAT, Heatmap, Table
+from convscope.results.colour_scale import weakness_in_words
 
 _PIXEL_MAPS = (
     (
@@ -169,13 +170,15 @@ def _cam_map(
     opacity = 1.0 if evidence else 0.5
     drawn = heat.picture(opacity=opacity, scale=top, caption=False, colourbar=False)
     check = _check(net, plain, objective) if evidence else None
+    weak = weakness_in_words(float(plain.evidence().max()), top or 0)
+    seen = f"{_verdict(check)}{_extent(heat)} {weak}".rstrip()
     return _Map(
         f"Grad-CAM for {_named(net, objective)}",
         Figure(
             drawn,
             f"Grad-CAM for {words}",
             heat.words(),
-            f"{_verdict(check)}{_extent(heat)}" if evidence else _nowhere(plain),
+            seen if evidence else _nowhere(plain),
             _trust(net, plain, objective, check),
             f'cam(net, photo, "{_describe_objective(objective)}")',
             heat.recipe,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convscope.objectives.explained import percent
 from convscope.render.figure import ColourBar
 
 POINTS = "percentage points"
@@ -23,6 +24,20 @@ def _short(value: float) -> str:
         return f"{value:.3g}"
     digits, _, exponent = f"{value:.1e}".partition("e")
     return f"{digits}e{exponent[0]}{int(exponent[1:])}"
+
+
+VISIBLE = 0.1  # of the scale: weaker maps look empty
+
+
+def weakness_in_words(strongest: float, top: float) -> str:
+    """What a map says whose values hardly show in a scale that it shares; "" for others.
+
+    >>> weakness_in_words(0.2, 10)
+    'Hardly visible in this scale: the strongest evidence is 2 % of its end.'
+    """
+    if not 0 < strongest < VISIBLE * top:
+        return ""
+    return f"Hardly visible in this scale: the strongest evidence is {percent(strongest / top)} of its end."
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from convscope.progress import ShouldStop
 from convscope.render.colour import Floats
 from convscope.results import FLAT, NO_EVIDENCE, Heatmap
 from convscope.results.base import to_numpy
+from convscope.results.colour_scale import weakness_in_words
 
 TOP = 5
 METHODS = (*CAMS, *PERTURBATION_CAMS, *SALIENCIES)
@@ -173,7 +174,8 @@ def _draw(maps: Sequence[Heatmap], photo: Photograph, target: str, method: str) 
     top = max((float(evidence.max()) for evidence in evidences), default=0.0)
     picture = "" if is_flat else encode_heatmap(evidences[0], photo.view.size, top)
     call = _call(method, target)
-    note = result.recipe.note
+    weak = weakness_in_words(float(evidences[0].max()), top) if picture else ""
+    note = " ".join(filter(None, [weak, result.recipe.note]))
     empty = FLAT if is_flat and result.has_evidence() else NO_EVIDENCE
     return {
         "heat": picture,
