@@ -26,18 +26,18 @@ def _short(value: float) -> str:
     return f"{digits}e{exponent[0]}{int(exponent[1:])}"
 
 
-VISIBLE = 0.1  # of the scale: weaker maps look empty
+VISIBLE = 0.2  # of the scale: weaker maps look empty
 
 
 def weakness_in_words(strongest: float, top: float) -> str:
     """What a map says whose values hardly show in a scale that it shares; "" for others.
 
     >>> weakness_in_words(0.2, 10)
-    'Hardly visible in this scale: the strongest evidence is 2 % of its end.'
+    'Hardly visible in this scale: the strongest evidence is 2 % of its maximum.'
     """
     if not 0 < strongest < VISIBLE * top:
         return ""
-    return f"Hardly visible in this scale: the strongest evidence is {percent(strongest / top)} of its end."
+    return f"Hardly visible in this scale: the strongest evidence is {percent(strongest / top)} of its maximum."
 
 
 @dataclass(frozen=True)
