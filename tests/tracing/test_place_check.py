@@ -117,6 +117,17 @@ def test_a_network_of_known_functions_is_not_run_for_it(net, monkeypatch):
     assert all(net.layers.placement(row.name) for row in net.layers.convs)
 
 
+def test_all_layers_are_tried_together_and_once(monkeypatch):
+    """Also by the number of their run, as FullGrad asks for them."""
+    net = cs.load(Tokens(residual_attention), size=SIZE, mean=0, std=1)
+    trials, places_hold = [], Network._places_hold
+    counted = lambda *args: trials.append(args[-1]) or places_hold(*args)
+    monkeypatch.setattr(Network, "_places_hold", counted)
+    for name in ("layer", "layer#1", "layer"):
+        assert net.layers.placement(name) is not None
+    assert 1 == len(trials)
+
+
 def test_the_trial_leaves_the_network_and_the_generator_alone():
     module = Tokens(by_scatter)
     module.train()

@@ -83,7 +83,7 @@ class Layers(Sequence[LayerInfo]):
         self._find_orders: FindOrders | None = None
         self._check_places: CheckPlaces | None = None
         self._size = (0, 0)
-        self._checked: dict[str, bool] = {}
+        self._checked: dict[int | str, bool] = {}
         self._followed: set[int] | None = None
         stages = _stage_numbers(trace, last_runs)
         unlisted = _runs_and_calls(trace)
@@ -351,18 +351,26 @@ class Layers(Sequence[LayerInfo]):
         place = self._followed_place(row)
         if self._check_places is None or place is None or not can_be_tried(place, self._size):
             return True
-        if row.name not in self._checked:
+        if self._value_of(row) not in self._checked:
             others = self._rows if self._bytes_per_image <= MAX_BYTES_AT_ONCE else []
-            unsure = {
-                one.name: self._followed_place(one) for one in others if not self._is_followed(one)
-            }
+            unsure = [one for one in (*others, row) if not self._is_followed(one)]
             claims = {
-                name: claim
-                for name, claim in {**unsure, row.name: place}.items()
-                if claim is not None and can_be_tried(claim, self._size)
+                one.name: claim
+                for one in unsure
+                if self._value_of(one) not in self._checked
+                and (claim := self._followed_place(one)) is not None
+                and can_be_tried(claim, self._size)
             }
-            self._checked |= dict.fromkeys(claims, True) | dict(self._check_places(claims))
-        return self._checked[row.name]
+            held = self._check_places(claims)
+            for one in unsure:
+                if one.name in claims:
+                    self._checked[self._value_of(one)] = held.get(one.name, True)
+        return self._checked[self._value_of(row)]
+
+    def _value_of(self, row: LayerInfo) -> int | str:
+        """What tells values apart: `stem` and `stem#1` name the same one where it runs once."""
+        number = self._values[row.name]
+        return row.name if number is None else number
 
     def check_places_with(self, check_places: CheckPlaces, size: tuple[int, int]) -> None:
         """Say how to try, when first asked, whether cells lie where they were followed to.
