@@ -92,9 +92,9 @@ def test_integrated_gradients_equal_captum(case):
     net, _, images = case
     module = deepcopy(net.module).double()
     found = convscope.saliency(
-        replace(net, module=module), images, TARGET, method="integrated", samples=16
+        replace(net, module=module), images, TARGET, method="integrated", samples=6
     )
     theirs = IntegratedGradients(module).attribute(
-        images.double(), torch.zeros_like(images).double(), TARGET, n_steps=16
+        images.double(), torch.zeros_like(images).double(), TARGET, n_steps=6
     )
     close(found.projection, theirs.float())
