@@ -19,7 +19,7 @@ from torch import nn
 from torchvision.models import SqueezeNet1_1_Weights
 
 import convscope
-from convscope.errors import ArgumentError, LoadError, NotApplicableError
+from convscope.errors import ArgumentError, ImageError, LoadError, NotApplicableError
 from convscope.images.read import Standardize, sample
 from tests.conftest import Tiny, tiny_module
 
@@ -598,8 +598,14 @@ def test_mean_and_std_of_ones_own_go_before_torchvisions(file):
     [
         ({"mean": 0.5}, "mean was given without std; a network needs both, or neither."),
         ({"std": 0.5}, "std was given without mean; a network needs both, or neither."),
-        ({"mean": (0, 0), "std": 1}, "mean must be one number or three, not 2."),
-        ({"mean": 0, "std": ()}, "std must be one number or three, not 0."),
+        (
+            {"mean": (0, 0), "std": (1, 1, 1)},
+            "mean has 2 numbers and std 3; give one each for every channel, or one for all.",
+        ),
+        (
+            {"mean": 0, "std": ()},
+            "std must be one number, or one for each channel; none was given.",
+        ),
         ({"mean": 0, "std": (1, 0, 1)}, "std must be above 0, not 0."),
         (
             {"mean": (123.7, 116.3, 103.5), "std": 1},
@@ -706,13 +712,12 @@ def test_a_network_of_one_channel_sees_luma(images):
     torch.testing.assert_close(expected, scores(net, images))
 
 
-def test_a_network_of_four_channels_is_refused(images, own):
+def test_a_network_of_four_channels_refuses_colours(images, own):
     module = nn.Sequential(nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     message = (
-        r"^Sequential takes pictures of 4 channels, photographs have 3; give a normalize function "
-        r"that converts them\.$"
+        r"^Images for Sequential have the shape \(N, 4, H, W\), but these have \(3, 3, 16, 16\)\.$"
     )
-    with pytest.raises(NotApplicableError, match=message):
+    with pytest.raises(ImageError, match=message):
         scores(convscope.load(module, **own), images)
 
 

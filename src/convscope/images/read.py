@@ -182,8 +182,15 @@ def _file(source: Source) -> Path | bytes | None:
     """What is to be decoded; None for what already holds pixels."""
     if isinstance(source, bytes):
         return source
-    if not isinstance(source, str | Path):
-        return None
+    return existing_file(source) if isinstance(source, str | Path) else None
+
+
+def existing_file(source: str | Path) -> Path:
+    """The file that a path or "sample:china" names.
+
+    Raises:
+        ImageError: if there is none.
+    """
     if _WEB_ADDRESS.match(str(source)):
         msg = f"{_name(source)} is a web address; download it first, and give the file."
         raise ImageError(msg)

@@ -29,6 +29,7 @@ from convscope.loading.from_torchvision import torchvision_network
 from convscope.loading.labels import IMAGENET, Labels, misfit, read_labels
 from convscope.loading.load_weights import load_weights
 from convscope.loading.model_names import HUBS, explain_unknown
+from convscope.network.input_channels import COLOURS
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
 from convscope.objectives.outputs import Selector
@@ -51,6 +52,7 @@ def load(
     output: Selector = None,
     range: Range | None = None,  # noqa: A002
     probabilities: str = "auto",
+    normalize: Callable[[Tensor], Tensor] | None = None,
     device: str | torch.device | None = None,
 ) -> Network:
     """Load a network.
@@ -68,8 +70,9 @@ def load(
             the first weight that is left out can be looked at.
         classes: outputs of the head of a network of torchvision or timm; None: as many as the
             weights have.
-        mean: mean of the pixels in [0, 1] in training, one number per channel; "imagenet" is (0.485,
-            0.456, 0.406).
+        mean: mean of the pixels in [0, 1] in training, one number per channel, or one for all;
+            "imagenet" is (0.485, 0.456, 0.406). Of bands other than colours, which are passed as
+            they are, the mean of their own values.
         std: their standard deviation; "imagenet" is (0.229, 0.224, 0.225).
         size: side of its input images, or (height, width). Positions of a vision transformer of
             torchvision or timm are interpolated to it.
@@ -85,6 +88,7 @@ def load(
             last softmax or sigmoid that runs, and outputs that are non-negative and sum to 1;
             otherwise it is the softmax, or the sigmoid of a single score. `net.probability_rule.words`
             says what was taken.
+        normalize: pixels (N, C, H, W) -> input of the module, differentiable, instead of mean and std.
         device: device to move it to, as "cuda"; None leaves it.
 
     Returns:
@@ -124,7 +128,7 @@ def load(
         changes["resize"] = resize
     if labels is not None:
         changes["labels"] = read_labels(labels)
-    changes["normalize"] = _normalization(network, mean, std)
+    changes["normalize"] = _normalization(network, mean, std, normalize)
     network = replace(network, **changes)
     if labels is not None and len(network.labels):
         network = replace(network, labels=_fitting_labels(network))
@@ -239,14 +243,22 @@ def _call_for_module(value: Any, spec: str) -> nn.Module:
 
 
 def _normalization(
-    network: Network, mean: ChannelValues, std: ChannelValues
+    network: Network,
+    mean: ChannelValues,
+    std: ChannelValues,
+    normalize: Callable[[Tensor], Tensor] | None,
 ) -> Callable[[Tensor], Tensor] | None:
+    if normalize is not None and (mean is not None or std is not None):
+        msg = "normalize was given with mean or std; give either a function or these numbers."
+        raise ArgumentError(msg)
+    if normalize is not None:
+        return normalize
     if (mean is None) != (std is None):
         present, missing = ("mean", "std") if std is None else ("std", "mean")
         msg = f"{present} was given without {missing}; a network needs both, or neither."
         raise ArgumentError(msg)
     if mean is not None and std is not None:
-        return Standardize(_one_or_three(mean, "mean"), _one_or_three(std, "std"))
+        return _standardize(_channel_values(mean, "mean"), _channel_values(std, "std"))
     if network.normalize is None and not network.missing:
         warnings.warn(
             f"No mean and std were given for {network.name}, so pixels are passed as they are, in [0, 1]. If it was trained on normalised pictures, give both.",
@@ -256,21 +268,34 @@ def _normalization(
     return network.normalize
 
 
-def _one_or_three(value: Sequence[float] | float | str, name: str) -> tuple[float, ...]:
+def _standardize(mean: tuple[float, ...], std: tuple[float, ...]) -> Standardize:
+    """The two, one number a channel, or one number for all.
+
+    Raises:
+        ArgumentError: if they do not belong together.
+    """
+    counts = {len(mean), len(std)} - {1}
+    if len(counts) > 1:
+        msg = f"mean has {len(mean)} numbers and std {len(std)}; give one each for every channel, or one for all."
+        raise ArgumentError(msg)
+    if min(std) <= 0:
+        msg = f"std must be above 0, not {min(std):g}."
+        raise ArgumentError(msg)
+    if counts <= {COLOURS} and max(mean) > 2:  # other bands may have any values
+        msg = f"mean must be that of pixels in [0, 1], not in [0, 255]: {max(mean):g} is too large."
+        raise ArgumentError(msg)
+    return Standardize(mean, std)
+
+
+def _channel_values(value: Sequence[float] | float | str, name: str) -> tuple[float, ...]:
     if isinstance(value, str):
         if value.lower() != IMAGENET:
-            msg = f'{name} must be one number, three, or "imagenet", not {value!r}.'
+            msg = f'{name} must be one number, one for each channel, or "imagenet", not {value!r}.'
             raise ArgumentError(msg)
         return _OF_IMAGENET[name]
     numbers = (float(value),) if isinstance(value, int | float) else tuple(float(v) for v in value)
-    if len(numbers) not in (1, 3):
-        msg = f"{name} must be one number or three, not {len(numbers)}."
-        raise ArgumentError(msg)
-    if name == "std" and min(numbers) <= 0:
-        msg = f"std must be above 0, not {min(numbers):g}."
-        raise ArgumentError(msg)
-    if name == "mean" and max(numbers) > 2:
-        msg = f"mean must be that of pixels in [0, 1], not in [0, 255]: {max(numbers):g} is too large."
+    if not numbers:
+        msg = f"{name} must be one number, or one for each channel; none was given."
         raise ArgumentError(msg)
     return numbers
 
@@ -282,7 +307,8 @@ def _fitting_labels(network: Network) -> tuple[str, ...]:
     """
     labels = tuple(network.labels)
     try:
-        grey = torch.full((1, 3, *network.input_size), 0.5, device=network.device)
+        shape = (1, network.image_channels, *network.input_size)
+        grey = torch.full(shape, 0.5, device=network.device)
         scores = network.activations(grey, (OUTPUT,))[OUTPUT]
     except Exception:  # noqa: BLE001 - of a user's module; the first method that is called says why
         return labels

@@ -16,14 +16,11 @@ from convscope.network.exclusive import frozen
 from convscope.network.module_errors import explain_module_errors
 from convscope.randomness import forked_generator
 from convscope.suppress_warnings import suppress_warnings
-from convscope.tracing.capture import first_channels
 
-MAX_CHANNELS = 16  # that are tried where no layer says how many it takes
 MIN_SECONDS = 0.05  # a pass that is faster gains nothing from being timed
 MAX_SECONDS = 1.0  # a pass that is slower is not timed again: warming up is a small part of it
 SPEEDUP = 1.2  # so much faster must contiguous be, that noise does not decide
 RELATIVE_TOLERANCE = 1e-2  # between scores: above rounding in bfloat16, below a wrong memory format
-_LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
 
 
 def unwrap(module: Any) -> nn.Module:
@@ -165,83 +162,6 @@ def _timed(scores: Callable[[Tensor], Tensor], x: Tensor) -> tuple[float, Tensor
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
     return clock() - start, result
-
-
-def expected_channels(module: nn.Module, x: Tensor) -> int | None:
-    """How many input channels a module expects; None where it takes `x` and does not say more.
-
-    The first convolution or norm says it; of a module that begins otherwise and cannot compute on
-    `x`, it is the first number of channels that it can compute on.
-
-    Args:
-        module: in eval mode.
-        x: a normalized image.
-
-    Raises:
-        NotApplicableError: if it takes its pictures as (N, H, W, C).
-    """
-    try:
-        channels = first_channels(module, x)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # whatever a user's module raises
-        if (accepted := _accepted_channels(module, x)) is None:
-            _refuse_channels_last(module, x)
-            _refuse_channels_last(module, x[:, :1])
-            raise
-        return accepted
-    if channels is None:
-        return None
-    reached, expected = channels
-    if reached not in (expected, x.shape[1]):  # rows or columns, perhaps, taken for channels
-        _refuse_channels_last(module, x[:, :1].repeat(1, expected, 1, 1))
-    return x.shape[1] if reached == expected else expected
-
-
-def _accepted_channels(module: nn.Module, x: Tensor) -> int | None:
-    """The first number of channels on which a module can compute; None if there is none."""
-    for count in range(1, MAX_CHANNELS + 1):
-        if _computes(module, x[:, :1].repeat(1, count, 1, 1)):
-            return count
-    return None
-
-
-def _refuse_channels_last(module: nn.Module, x: Tensor) -> None:
-    """Refuse a module that cannot compute on `x` (1, C, H, W) unless its channels are last.
-
-    Raises:
-        NotApplicableError: if it is one.
-    """
-    if not _computes(module, x) and _computes(module, x.permute(0, 2, 3, 1)):
-        msg = (
-            "This network takes its pictures as (N, H, W, C), but they come as (N, C, H, W); wrap it in "
-            "a module whose forward passes on x.permute(0, 2, 3, 1)."
-        )
-        raise NotApplicableError(msg)
-
-
-def _computes(module: nn.Module, x: Tensor) -> bool:
-    try:
-        module(x)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - whatever a user's module raises
-        return False
-    return True
-
-
-def convert_channels(x: Tensor, expected: int | None, name: str) -> Tensor:
-    """An image with the channels a network expects: colour becomes grey where it expects one.
-
-    Raises:
-        NotApplicableError: if one cannot be converted into the other.
-    """
-    if expected == 1 and x.shape[1] == 3:
-        return (x * x.new_tensor(_LUMA_WEIGHTS).view(3, 1, 1)).sum(1, keepdim=True)
-    if expected is not None and x.shape[1] != expected:
-        msg = f"{name} takes pictures of {expected} channels, photographs have 3; give a normalize function that converts them."
-        raise NotApplicableError(msg)
-    return x
 
 
 def as_float32(value: Tensor) -> Tensor:

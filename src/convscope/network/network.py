@@ -7,23 +7,34 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, Self, TypeVar, overload
+from pathlib import Path
+from typing import Any, Generic, Self, TypeGuard, TypeVar, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
+from convscope.images.bands import (
+    is_number_file,
+    is_of_colours,
+    is_of_one_band,
+    is_tiff_file,
+    load_numbers,
+    read_bands,
+)
 from convscope.images.decode import Decode, decode_file
 from convscope.images.original import Original
-from convscope.images.pixel_values import Range
+from convscope.images.pixel_values import Range, checked_range
 from convscope.images.read import (
     Images,
     Source,
     Standardize,
     channels_last_hint,
     check_finite,
+    existing_file,
     read,
     scale_tensor,
 )
@@ -32,15 +43,9 @@ from convscope.interrupts import deferred_signals
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
 from convscope.network.gradients import UnreachedError, gradients_at
+from convscope.network.input_channels import COLOURS, InputChannels, convert_channels
 from convscope.network.memory import free_bytes
-from convscope.network.module import (
-    as_float32,
-    convert_channels,
-    expected_channels,
-    has_lazy_modules,
-    run_lazy_modules,
-    unwrap,
-)
+from convscope.network.module import as_float32, has_lazy_modules, run_lazy_modules, unwrap
 from convscope.network.module_errors import explain_module_errors
 from convscope.network.module_state import registered_restored
 from convscope.network.repeatability import FirstPasses, Repeatability
@@ -235,7 +240,7 @@ class Network:
             raise NotApplicableError(msg)
 
     def _trace(self, size: tuple[int, int]) -> Layers:
-        image = torch.full((1, 3, *size), 0.5, dtype=torch.float32, device=self.device)
+        image = self._grey_image(size=size)
         unloaded = weights_by_name(self.module, self.missing)
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
             scores = partial(scores_in, selector=self.output)
@@ -349,7 +354,28 @@ class Network:
         range: Range | None = None,  # noqa: A002
         decode: Decode = decode_file,
     ) -> Tensor:
-        """One photograph as this network takes it, (1, 3, H, W) in [0, 1]; see `convscope.read`."""
+        """One image as this network takes it.
+
+        A photograph is read as `convscope.read` does. A network that takes another number of channels
+        than colours have, or values as they are, takes arrays, tensors and `.npy`, `.npz` and TIFF files.
+
+        Args:
+            source: as `convscope.read` takes it, or an image of bands, (C, H, W) or (H, W, C).
+            fit: as in `convscope.read`.
+            range: the values of black and white; None: `pixel_range`.
+            decode: decodes files of photographs.
+
+        Returns:
+            (1, C, H, W): pixels in [0, 1], (1, 3, H, W), of a photograph.
+
+        Raises:
+            ImageError: if it cannot be read, or has another number of channels than the network.
+        """
+        if isinstance(source, str | Path) and self._is_file_of_bands(source):
+            source = load_numbers(existing_file(source))
+        if self._is_of_bands(source):
+            own = self.pixel_range if range is None else checked_range(range)
+            return read_bands(source, self.bands or 1, self.fit_of(fit), own).to(self.device)
         pixels = read(
             source,
             self.input_size,
@@ -360,6 +386,31 @@ class Network:
             decode=decode,
         )
         return pixels.to(self.device)
+
+    def is_photograph(self, source: Source) -> bool:
+        """Whether `read` takes a source for a photograph, and not for an image of bands."""
+        if isinstance(source, str | Path):
+            return not self._is_file_of_bands(source)
+        return not self._is_of_bands(source)
+
+    def _is_file_of_bands(self, path: str | Path) -> bool:
+        return is_number_file(path) or (is_tiff_file(path) and self.bands is not None)
+
+    def _is_of_bands(self, source: Source) -> TypeGuard[Tensor | NDArray[Any]]:
+        """Whether numbers are those of bands, or values as they are, and of no photograph."""
+        if not isinstance(source, np.ndarray | Tensor) or is_of_colours(source):
+            return False
+        return self.bands is not None or (is_of_one_band(source) and self._takes_any_values(1))
+
+    def _takes_any_values(self, channels: int) -> bool:
+        """Whether images are passed as they are: no type or range says what is black and white.
+
+        So it is with bands other than colours, and with one channel, as of a spectrogram, where no
+        mean and deviation of pixels in [0, 1] were given.
+        """
+        if channels in (1, COLOURS):
+            return channels == 1 == self.channels and not self.normalize and not self.pixel_range
+        return True
 
     def range_of(self, source: Source) -> Range | None:
         """`pixel_range`, unless the values are floats in [0, 1] already, as `read` returns them."""
@@ -377,7 +428,7 @@ class Network:
         if isinstance(images, Tensor):
             return ()
         each = _photographs(images)
-        if any(isinstance(one, Tensor) for one in each):
+        if any(isinstance(one, Tensor) or not self.is_photograph(one) for one in each):
             return ()
         return tuple(Original(one, self.fit_of(fit), self.range_of(one)) for one in each)
 
@@ -385,7 +436,8 @@ class Network:
         """Photographs as (N, 3, H, W) pixels on the network's device.
 
         Args:
-            images: one photograph, a list of them, a tensor (N, C, H, W) or an array (N, H, W, 3).
+            images: one image, a list of them, a tensor (N, C, H, W) or an array (N, H, W, 3). C is the
+                network's own number of channels, 3 or 1 for photographs; see `read`.
                 A tensor of a batch is taken at its own size; all else is read as `read` does.
             fit: as in `convscope.read`.
 
@@ -394,13 +446,14 @@ class Network:
         """
         if not isinstance(images, Tensor) or images.dim() != 4:
             return self._read_each(_photographs(images), fit)
-        if images.shape[1] != 3 and images.shape[1] != self.channels:  # which may take a pass
+        if images.shape[1] not in (self.image_channels, self.channels):  # which may take a pass
+            count = self.channels or self.image_channels
             msg = (
-                f"Photographs for {self.name} have the shape (N, {self.channels or 3}, H, W), but "
+                f"Images for {self.name} have the shape (N, {count}, H, W), but "
                 f"these have {tuple(images.shape)}{channels_last_hint(images.shape)}."
             )
             raise ImageError(msg)
-        if images.is_floating_point() and images.shape[1] not in (1, 3):
+        if images.is_floating_point() and self._takes_any_values(images.shape[1]):
             check_finite(images)  # bands other than colours may have any range
             return images.detach().clone().float().to(self.device)
         pixels, note = scale_tensor(images, self.range_of(images), "images")
@@ -443,37 +496,68 @@ class Network:
         return self._normalize(images).contiguous(memory_format=memory_format)
 
     def _noise(self, size: tuple[int, int], count: int = 1) -> Tensor:
-        shape, generator = (count, 3, *size), torch.Generator().manual_seed(0)
+        shape = (count, self.image_channels, *size)
+        generator = torch.Generator().manual_seed(0)
         return torch.rand(shape, generator=generator, dtype=torch.float32).to(self.device)
 
-    def _grey_image(self) -> Tensor:
-        return torch.full((1, 3, *self.input_size), 0.5, dtype=torch.float32, device=self.device)
-
-    def _grey_input(self) -> Tensor:
-        image = self._grey_image()
-        return (self.normalize(image) if self.normalize else image).to(self.dtype)
+    def _grey_image(
+        self, channels: int | None = None, size: tuple[int, int] | None = None
+    ) -> Tensor:
+        shape = (1, channels or self.image_channels, *(size or self.input_size))
+        return torch.full(shape, 0.5, dtype=torch.float32, device=self.device)
 
     def _run_lazy_modules(self) -> None:
         if has_lazy_modules(self.module):
             with self._exclusive_pass():
-                run_lazy_modules(self.module, self._grey_input(), self.name)
+                image = self._grey_image(self._given_channels or COLOURS)
+                run_lazy_modules(self.module, self._normalize_only(image), self.name)
+
+    def _normalize_only(self, images: Tensor) -> Tensor:
+        return (self.normalize(images) if self.normalize else images).to(self.dtype)
 
     def _normalize(self, images: Tensor) -> Tensor:
         x = self.normalize(images) if self.normalize else images
         return convert_channels(x, self.channels, self.name).to(self.dtype)
 
-    @cached_per_network
+    @property
+    def _given_channels(self) -> int | None:
+        """The channels for which a mean and a deviation were given."""
+        own = self.normalize
+        return len(own.mean) if isinstance(own, Standardize) and len(own.mean) > 1 else None
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images that it takes; 3 for a network of grey pictures too."""
+        return self._input_channels.images
+
+    @property
+    def bands(self) -> int | None:
+        """Channels of its images where they are no colours or grey; None for photographs."""
+        return None if self.image_channels == COLOURS else self.image_channels
+
+    @property
+    def known_bands(self) -> int | None:
+        """The same; None too where nothing has run the network yet."""
+        return self.bands if "_input_channels" in self.__dict__ else None
+
+    @property
     def channels(self) -> int | None:
-        """Channels of the module's input, as the first convolution to run expects them."""
-        image = self._grey_image()
+        """Channels of the module's input, as its first layer expects them; None: it does not say."""
+        return self._input_channels.module
+
+    @cached_per_network
+    def _input_channels(self) -> InputChannels:
+        image = self._grey_image(self._given_channels or COLOURS)
         with self._exclusive_pass(), torch.no_grad(), self.explain_errors(image):
             self._run_lazy_modules()
-            with registered_restored(self.module):
-                return self._expected_channels()
-
-    def _expected_channels(self) -> int | None:
-        with seeded_generators(self.device):
-            return expected_channels(self.module, self._grey_input())
+            with registered_restored(self.module), seeded_generators(self.device):
+                return InputChannels.find(
+                    self.module,
+                    self._normalize_only,
+                    self._grey_image,
+                    self.name,
+                    self._given_channels,
+                )
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -509,8 +593,6 @@ class Network:
 
     def _first_passes_over(self, noise: Tensor) -> FirstPasses:
         with registered_restored(self.module) as state:
-            if "channels" not in self.__dict__:
-                self.__dict__["channels"] = self._expected_channels()
             images = self._normalize(noise)
             return FirstPasses.of(state, images, self._module_scores)
 

@@ -132,20 +132,22 @@ def _expected_channels(layer: Any) -> int:
 def first_channels(module: nn.Module, x: Tensor) -> tuple[int, int] | None:
     """Channels that reach the first layer of a pass that says how many it expects, and those.
 
-    The pass over `x` ends there. None where it comes to no such layer.
+    The pass over `x` ends there. None where it comes to no such layer. A norm that gets what it
+    expects does not say it: it may be one over the rows of a spectrogram, which come transposed.
     """
     channels: list[tuple[int, int]] = []
 
     def hook(layer: nn.Module, inputs: Any) -> None:
-        expected = _expected_channels(layer)
-        channels.append((first_tensor(inputs).shape[1], expected))
-        raise StopForward
+        reached, expected = first_tensor(inputs).shape[1], _expected_channels(layer)
+        channels.append((reached, expected))
+        if reached != expected or not isinstance(layer, _NORMS):
+            raise StopForward
 
     kinds = (nn.Conv2d, nn.ConvTranspose2d, *_NORMS)
     layers = [child for child in module.modules() if isinstance(child, kinds)]
     with _forward_pre_hooks(layers, hook), suppress(StopForward):
         module(x)
-    return channels[0] if channels else None
+    return channels[-1] if channels else None
 
 
 @contextmanager
