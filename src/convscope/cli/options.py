@@ -57,7 +57,7 @@ class NetworkOptions:
         parsers.FloatsOrName | None,
         _option(
             "--mean",
-            help="Mean of the training pixels in [0, 1]; imagenet has its own.",
+            help="Mean of the training pixels in [0, 1], or of each band; imagenet has its own.",
             metavar="R,G,B|imagenet",
             callback=parsers.means,
         ),
@@ -155,6 +155,14 @@ class DrawingOptions:
     scale: Annotated[
         float | None,
         typer.Option(help="Value drawn hottest, for maps to be compared; default: the largest."),
+    ] = None
+    bands: Annotated[
+        parsers.Integers | None,
+        typer.Option(
+            help="Which bands of an image that is no photograph are drawn below the map: one, or red, green and blue.",
+            metavar="N|R,G,B",
+            callback=parsers.bands,
+        ),
     ] = None
     caption: Caption = True
     colourbar: Annotated[bool, typer.Option(help="Draw the scale beside the picture.")] = True

@@ -118,8 +118,11 @@ def _login(text: str) -> tuple[str, str]:
     return user, password
 
 
+bands = _parser(_integers, "one band, as 7, or three with commas, as 3,2,1")
 integers = _parser(_integers, "numbers, as 0-15 or 3,8,21")
-means = _parser(_means, "one number, three with commas, as 0.485,0.456,0.406, or imagenet")
+means = _parser(
+    _means, "one number, one for each channel with commas, as 0.485,0.456,0.406, or imagenet"
+)
 shares = _parser(_floats, "shares with commas, as 0.25,0.5")
 names = _parser(_names, "names with commas")
 name_or_names = _parser(_name_or_names, "one name, or several with commas")

@@ -68,7 +68,11 @@ class Answer:
         """The same with the photograph before it was resized, over which a map can be drawn."""
         from convscope.results import Heatmap
 
-        if not isinstance(self.result, Heatmap) or len(self.result) != len(originals):
+        if not isinstance(self.result, Heatmap):
+            return self
+        if not originals and self.drawing.get("over") == "original":  # an image of bands has none
+            return replace(self, drawing={**self.drawing, "over": "input"})
+        if len(self.result) != len(originals):
             return self
         return replace(self, result=replace(self.result, originals=originals))
 

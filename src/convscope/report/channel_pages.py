@@ -18,6 +18,7 @@ from convscope.errors import ArgumentError, NotApplicableError
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.progress import Progress, Reporter
+from convscope.render.bands import tiles_as_colours
 from convscope.render.chart import chart
 from convscope.render.colour import Floats
 from convscope.render.figure import to_image
@@ -188,10 +189,12 @@ def _three_a_row(tiles: Floats) -> Floats:
 
 
 def _tiles(pixels: Tensor) -> Floats:
-    return to_numpy(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)).clip(0, 1)
+    return tiles_as_colours(to_numpy(pixels))
 
 
 def _draw_projections(projections: Tensor) -> Floats:
+    if projections.shape[1] not in (1, 3):
+        projections = projections.mean(1, keepdim=True)
     tiles = to_numpy(projections.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
     return normalize_tiles(tiles, signed=True, clip=CLIP)
 

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from convscope.attribution.pixels import deconv_strongest
 from convscope.errors import NotApplicableError
+from convscope.network.input_channels import COLOURS
 from convscope.network.network import Network
+from convscope.render.bands import as_colours, is_photograph, words_for_bands
 from convscope.render.colour import to_uint8
 from convscope.report.page import Box, Chapter, Figure
 from convscope.results import Table, format_cell
@@ -20,8 +22,8 @@ _KINDS = {"conv": "conv", "act": "conv", "norm": "conv", "pool": "pool", "linear
 
 
 def to_picture(pixels: Tensor) -> Image.Image:
-    """The first of some photographs (N, 3, H, W) as a picture."""
-    return Image.fromarray(to_uint8(pixels[0].permute(1, 2, 0).cpu().numpy()))
+    """The first of some images (N, C, H, W) as a picture."""
+    return Image.fromarray(to_uint8(as_colours(pixels[0].cpu().numpy())))
 
 
 def prediction_chapter(
@@ -29,13 +31,14 @@ def prediction_chapter(
 ) -> Chapter:
     """The five most probable classes beside what the network sees."""
     bars = _answer_bars(predictions)
-    photo = to_picture(pixels)
+    photo, image = to_picture(pixels), pixels[0].cpu().numpy()
+    drawn = "" if is_photograph(image) else f" {words_for_bands(len(image))}"
     figure = Figure(
         photo,
-        "The photograph as the network sees it",
+        f"The {'image' if drawn else 'photograph'} as the network sees it",
         f"{name}, cropped to {photo.width} by {photo.height} pixels",
         f"{photo.width} by {photo.height} pixels; what is cropped or blurred here cannot affect "
-        "the prediction.",
+        f"the prediction.{drawn}",
         pixels=True,
     )
     others = f" among the {len(net.labels)} it knows" if net.labels else ""
@@ -104,11 +107,15 @@ def filters_chapter(net: Network) -> Chapter | None:
     result = filters(net, first.address)
     noise = [float(v) for v in filter_table(net, first.address).column("noise") if v is not None]
     smooth = sum(1 for v in noise if v < 0.5)
+    count, bands = len(noise), result.recipe.parameters["inputs"] == "each"
+    each = "a filter's weights for one band; a row is a filter" if bands else "one filter"
+    if result.values.shape[1] == COLOURS:
+        each += ": the colour pattern that activates it most"
     figure = Figure(
         result.picture(tile=56, caption=False, theme="dark"),
-        f"All {len(result.values)} filters of {first.address}",
-        f"A grid of {len(result.values)} filters in colour",
-        "Each tile is one filter: the colour pattern that activates it most. Mid-grey is zero.",
+        f"All {count} filters of {first.address}{', band by band' if bands else ''}",
+        f"A grid of {count} filters{', band by band' if bands else ' in colour'}",
+        f"Each tile is {each}. Mid-grey is zero.",
         f"These are the learnt weights themselves, nothing is estimated. {smooth} of {len(noise)} are "
         "smooth (noise below 0.5, where 1 means random weights); each filter is scaled to its own "
         "range, so a weak filter looks as strong as any other.",
@@ -120,8 +127,9 @@ def filters_chapter(net: Network) -> Chapter | None:
     return Chapter(
         "filters",
         "The first filters",
-        "Only the first layer receives colours, so only its filters can be read as pictures. In "
-        "a well-trained network they are edges in all directions and blobs of colour.",
+        f"Only the first layer receives {'the bands themselves' if bands else 'colours'}, so only its "
+        "filters can be read as pictures. In a well-trained network they are edges in all directions"
+        f"{'.' if bands else ' and blobs of colour.'}",
         [figure],
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from convscope.errors import NotApplicableError
 from convscope.network.network import Network
 from convscope.objectives.makers import channel
+from convscope.render.bands import as_colours
 from convscope.render.colour import Floats
 from convscope.render.grid import sheet
 from convscope.render.overlay import overlay, unplaced
@@ -91,7 +92,7 @@ def _compared(
 
 def fired_in(net: Network, layer: str, pixels: Tensor, plane: Tensor) -> Floats:
     """The photograph with a channel's map (h, w) over it, (H, W, 3) in [0, 1]."""
-    photo = to_numpy(pixels[0].permute(1, 2, 0).expand(-1, -1, 3))
+    photo = as_colours(to_numpy(pixels[0]))
     heat = to_numpy(plane.clamp(min=0))
     top = float(heat.max())
     share = heat / top if top > 0 else heat

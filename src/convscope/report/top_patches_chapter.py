@@ -11,6 +11,7 @@ from torch import Tensor
 from convscope.dataset.survey_result import Survey
 from convscope.dataset.top_patches import top_activations
 from convscope.network.network import Network
+from convscope.render.bands import tiles_as_colours
 from convscope.render.colour import Floats
 from convscope.render.grid import sheet
 from convscope.report.channel_pages import upscale
@@ -64,7 +65,7 @@ def top_patches_chapter(net: Network, pixels: Tensor, survey: Survey) -> Chapter
 def _row(net: Network, survey: Survey, layer: str, channel: int, fired: Floats) -> list[Floats]:
     """Where it fired, and its patches; always as many tiles as the survey keeps."""
     result = top_activations(net, survey, layer, channel)
-    tiles = to_numpy(result.cut(result.pixels).permute(0, 2, 3, 1)).clip(0, 1)
+    tiles = tiles_as_colours(to_numpy(result.cut(result.pixels)))
     own = [upscale(np.asarray(part, np.float32)[None], SIDE)[0] for part in (fired, *tiles)]
     blank = np.full((SIDE, SIDE, 3), 0.1, np.float32)
     return [*own, *[blank] * (survey.manifest.top - len(tiles))]

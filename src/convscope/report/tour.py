@@ -105,8 +105,8 @@ def tour(
 
 
 def _fine(net: Network, photo: Tensor | Source) -> Tensor:
-    """The same cut of the photograph in more pixels, to lay maps over; a tensor as it is."""
-    if isinstance(photo, Tensor):
+    """The same cut of a photograph in more pixels, to lay maps over; other images as they are."""
+    if isinstance(photo, Tensor) or not net.is_photograph(photo):
         return net.as_pixels(photo)
     zoom = math.ceil(_MIN_DISPLAY_SIDE / max(net.input_size))
     height, width = net.input_size
@@ -134,8 +134,12 @@ def _facts(net: Network) -> dict[str, str]:
         "Network": f"{net.spec or net.name}, {count:,} parameters",
         "Weights": f"fingerprint {net.fingerprint}",
         "Input": f"{height} by {width} pixels",
-        "Normalisation": str(net.normalize) if net.normalize else "none, pixels in [0, 1]",
+        "Normalisation": str(net.normalize) if net.normalize else _unchanged(net),
     }
+
+
+def _unchanged(net: Network) -> str:
+    return f"none, {net.bands} bands as they are" if net.bands else "none, pixels in [0, 1]"
 
 
 def photo_name(source: str | Path) -> str:

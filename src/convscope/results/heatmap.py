@@ -18,6 +18,7 @@ from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.original import Original
 from convscope.images.resize import height_and_width
 from convscope.network.rounding import is_constant
+from convscope.render.bands import Bands, as_colours, is_photograph, words_for_bands
 from convscope.render.colour import Floats, apply_colormap, to_grey, to_uint8
 from convscope.render.figure import Panel, enlarge, enlargement, figure, to_image
 from convscope.render.grid import normalize_tiles, sheet
@@ -144,6 +145,7 @@ class Heatmap(Result):
         scale: float | None = None,
         clip: float | None = None,
         projection: bool = False,
+        bands: Bands = None,
         caption: bool = True,
         colourbar: bool = True,
         theme: str = "light",
@@ -161,6 +163,8 @@ class Heatmap(Result):
             clip: share of the pixels within the scale, instead of the method's own.
             projection: draw what the method gives colour by colour, see `projected`, and beside it
                 the photograph.
+            bands: of an image that is no photograph: the band drawn in grey, or the three drawn as
+                red, green and blue, from 0; None draws the mean of all.
             caption: whether method, class, layer and network stand above it.
             colourbar: whether the scale stands beside it.
             theme: "light" or "dark" paper.
@@ -174,7 +178,7 @@ class Heatmap(Result):
             ArgumentError: if an option is outside its range.
             NotApplicableError: if `over` is "original" and the map was made of a tensor.
         """
-        style = _Style(over, opacity, colours, base, scale, clip, projection)
+        style = _Style(over, opacity, colours, base, scale, clip, projection, bands)
         if not caption and not colourbar:
             return self._bare(index, style)
         panels = self._panels(index, style, caption=caption, colourbar=colourbar)
@@ -348,7 +352,7 @@ class Heatmap(Result):
     def _photograph(self, index: int, style: _Style) -> tuple[NDArray[np.uint8], Part]:
         """The photograph below a map, and which part of it the network saw."""
         if style.over == "input":
-            photo = to_uint8(to_numpy(_as_colours(self.images[index])))
+            photo = to_uint8(as_colours(to_numpy(self.images[index]), style.bands))
             return photo, (0.0, 0.0, float(photo.shape[0]), float(photo.shape[1]))
         if style.over != "original":
             msg = f"over must be 'input' or 'original', not {style.over!r}."
@@ -413,8 +417,11 @@ class Heatmap(Result):
         clipped = ""
         if style.scale is None and clip < 1 and strongest > top > 0:
             clipped = f"{clip:.0%} of the pixels lie within the scale; the largest value is {strongest:.3g}."
+        image, drawn = to_numpy(self.images[index]), ""
+        if style.over == "input" and not is_photograph(image, style.bands):
+            drawn = words_for_bands(len(image), style.bands)
         scores = self.recipe.scores_in_words()
-        return " ".join(filter(None, [clipped, scores, self.recipe.note]))
+        return " ".join(filter(None, [clipped, drawn, scores, self.recipe.note]))
 
     def projected(self, index: int = 0) -> Image.Image:
         """Draw the projection of one photograph in its own colours; zero is mid-grey.
@@ -427,7 +434,7 @@ class Heatmap(Result):
             raise NotApplicableError(msg)
         result = to_numpy(_as_colours(self.projection[index]))
         if not result.any():
-            return without_evidence(to_numpy(_as_colours(self.images[index])), NO_EVIDENCE)
+            return without_evidence(as_colours(to_numpy(self.images[index])), NO_EVIDENCE)
         return Image.fromarray(to_uint8(normalize_tiles(result[None], signed=True, clip=CLIP)[0]))
 
     def over(self, images: Tensor) -> Heatmap:
@@ -558,6 +565,7 @@ class _Style:
     scale: float | None = None
     clip: float | None = None
     projection: bool = False
+    bands: Bands = None
 
 
 def _in_one_scale(heats: Sequence[Heatmap], style: _Style) -> _Style:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.original import Original
+from convscope.render.bands import as_colours, tiles_as_colours
 from convscope.render.colour import Floats, to_uint8
 from convscope.render.figure import READABLE
 from convscope.render.film import gif, mp4
@@ -34,6 +35,7 @@ from convscope.tracing.placement import Placement
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_WITH_OPACITY = 4  # channels of a picture in colour that is not opaque
 _TILE = 64  # pixels of a tile, at least
 _GROUND = 0.85  # what is seen through a picture that is not opaque, 0 black to 1 white
 
@@ -209,6 +211,11 @@ class Pictures(Result):
         if self.tiles == "channels":
             return to_numpy(self.values[index])[..., None]
         drawn = self.values if self.shown is None else self.shown
+        bands = self.recipe.parameters.get("bands")
+        if self.scale == "pixels" and bands:
+            return tiles_as_colours(to_numpy(drawn))
+        if drawn.shape[1] > _WITH_OPACITY or bands:  # weights or gradients of many bands
+            drawn = drawn.mean(1, keepdim=True)
         tiles = to_numpy(drawn.permute(0, 2, 3, 1))
         if self.scale == "pixels" and tiles.shape[3] in (2, 4):  # the last channel is opacity
             tiles = tiles[..., :-1] * tiles[..., -1:] + _GROUND * (1 - tiles[..., -1:])
@@ -338,7 +345,7 @@ class Strip(Result):
         place, evidence = self.placements[number], self.values[number][index].clamp(min=0).cpu()
         if self.images is None or place is None:
             return alone
-        photo = to_numpy(self.images[index].expand(3, -1, -1).permute(1, 2, 0))
+        photo = as_colours(to_numpy(self.images[index]))
         if evidence.any():
             heat = place.enlarge(evidence / evidence.max(), photo.shape[:2]).clamp(0, 1)
             tile = overlay(photo, to_numpy(heat))

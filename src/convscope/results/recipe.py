@@ -113,6 +113,8 @@ def recipe_for(
     reads_scores = reads_scores and not method.endswith(_OF_ACTIVATIONS)
     scores = net.probability_rule.words if reads_scores else None
     notes = [str(parameters.get("note", "")), net.repeatability_note]
+    if net.known_bands:
+        parameters["bands"] = net.known_bands
     if any(notes):
         parameters["note"] = " ".join(filter(None, notes))
     return Recipe(

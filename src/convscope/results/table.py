@@ -20,6 +20,7 @@ from convscope.objectives.explained import percent
 from convscope.render.bars import bar_chart, text_table
 from convscope.results.base import Result
 from convscope.results.recipe import Recipe
+from convscope.results.titles import title_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -74,6 +75,12 @@ class Table(Result):
     def _forms(self, **drawing: Any) -> dict[str, Callable[[], bytes]]:
         """Also the cells as .json and .csv."""
         return {**super()._forms(**drawing), ".json": self._json, ".csv": self._csv}
+
+    def _caption(self) -> tuple[str, str]:
+        """Of one image what is explained, by name."""
+        title, below = super()._caption()
+        named = self.recipe.explained
+        return f"{title_of(self.recipe.method)} for {named[0]}" if len(named) == 1 else title, below
 
     def words(self) -> str:
         """The first rows as text."""
