@@ -28,8 +28,8 @@ from convscope.app.tabs import (
 )
 from convscope.app.unread import drop_unread
 from convscope.app.uploads import restrict_file_access
-from convscope.attribution.occlusion import FILLS
 from convscope.dataset.survey_result import Survey
+from convscope.images.fill import FILLS
 from convscope.network.network import Network
 
 FUNCTIONS: dict[str, Callable[..., Answer]] = {

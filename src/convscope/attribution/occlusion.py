@@ -14,7 +14,7 @@ from convscope.errors import ArgumentError
 from convscope.execution.incremental.boxes import Ints, Pair
 from convscope.execution.incremental.choose_algorithm import activations_under_windows
 from convscope.execution.incremental.windows import Windows
-from convscope.images.blur import gaussian_blur
+from convscope.images.fill import FILLS, default_fill, fill_images
 from convscope.images.read import Images
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
@@ -24,10 +24,8 @@ from convscope.objectives.makers import OUTPUT, Activations, Objective, Target, 
 from convscope.objectives.objective import finite_values
 from convscope.objectives.per_image import captions
 from convscope.progress import Progress, Reporter, ShouldStop
-from convscope.randomness import seeded
 from convscope.results import POINTS, ColourScale, Heatmap, recipe_for
 
-FILLS = ("grey", "black", "white", "mean", "blur", "noise")
 REDUCTIONS = ("mean", "sum")
 WINDOWS_PER_SIDE, STRIDES_PER_WINDOW = 7, 4  # by default: 32 and 8 pixels for a side of 224
 
@@ -40,7 +38,7 @@ def occlusion(
     *,
     window: int | Pair | None = None,
     stride: int | Pair | None = None,
-    fill: str = "grey",
+    fill: str | None = None,
     reduce: str = "mean",
     seed: int = 0,
     precision: str = "float32",
@@ -64,7 +62,8 @@ def occlusion(
         stride: pixels from one window to the next, down and across; at most the window's own size;
             None: a quarter of the window.
         fill: what a window shows: "grey" (0.5), "black", "white", "mean" (the photograph's mean
-            colour), "blur" (the photograph without its details) or "noise" (uniform).
+            colour), "blur" (the photograph without its details) or "noise" (uniform). None: "grey",
+            or "mean" where values do not lie in [0, 1], as those of spectrograms and many bands.
         reduce: "mean" of the drops of all windows that cover a pixel, or their "sum".
         seed: of the noise.
         precision: "float32", or "bfloat16" for a faster, less exact pass under windows.
@@ -90,6 +89,7 @@ def occlusion(
     """
     pixels = net.as_pixels(images)
     target = as_objective(objective, len(pixels))
+    fill = default_fill(pixels) if fill is None else fill
     window_size, stride_size = window_and_stride(pixels, window, stride, fill, reduce)
     corners = window_origins((pixels.shape[2], pixels.shape[3]), window_size, stride_size)
     fills = fill_images(pixels, fill, window_size, seed)
@@ -169,28 +169,6 @@ def window_origins(shape: Pair, window: Pair, stride: Pair) -> Ints:
     ]
     grid = np.meshgrid(*(np.array(axis, dtype=np.int64) for axis in axes), indexing="ij")
     return np.stack(grid, axis=-1).reshape(-1, 2)
-
-
-def fill_images(pixels: Tensor, fill: str, window: Pair, seed: int) -> Tensor:
-    """What fills the windows of each photograph, (N, 3, H, W).
-
-    Args:
-        pixels: (N, 3, H, W) photographs.
-        fill: see `occlusion`.
-        window: the windows' height and width; a blur removes what is smaller than a third of
-            the shorter side.
-        seed: of the noise, which is the same for all photographs.
-    """
-    levels = {"grey": 0.5, "black": 0.0, "white": 1.0}
-    if fill in levels:
-        return torch.full_like(pixels, levels[fill])
-    if fill == "mean":
-        return pixels.mean((-2, -1), keepdim=True).expand_as(pixels)
-    if fill == "blur":
-        return _blurred(pixels, min(window) / 3)
-    generator = seeded(seed)
-    noise = torch.rand(pixels.shape[1:], generator=generator, dtype=torch.float32)
-    return noise.to(pixels).expand_as(pixels)
 
 
 def accumulate(drops: Tensor, corners: Ints, window: Pair, shape: Pair, reduce: str) -> Tensor:
@@ -283,11 +261,6 @@ def _score_drops(
 def _scores(objective: Objective, activations: Activations) -> Tensor:
     with torch.no_grad():
         return finite_values(objective, activations).double()
-
-
-def _blurred(pixels: Tensor, sigma: float) -> Tensor:
-    down, across = (min(math.ceil(3 * sigma), side - 1) for side in pixels.shape[-2:])
-    return gaussian_blur(pixels, sigma, (down, across))
 
 
 def _pair(value: int | Pair, name: str) -> Pair:

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convscope.attribution.occlusion import fill_images, window_and_stride, window_origins
+from convscope.attribution.occlusion import window_and_stride, window_origins
 from convscope.attribution.pixels import deconv
 from convscope.errors import ArgumentError, NotApplicableError, StoppedError
 from convscope.execution.batching import in_batches
 from convscope.execution.incremental.boxes import Pair
 from convscope.execution.incremental.choose_algorithm import activations_under_windows
 from convscope.execution.incremental.windows import Windows
+from convscope.images.fill import default_fill, fill_images
 from convscope.images.read import Source
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
@@ -25,6 +26,7 @@ from convscope.objectives.makers import OUTPUT, Objective, as_class, channel
 from convscope.objectives.objective import check_scores
 from convscope.objectives.scores import Scores, resolve_class
 from convscope.progress import Progress, Reporter, ShouldStop
+from convscope.render.bands import as_colours
 from convscope.render.colour import apply_colormap, to_uint8
 from convscope.render.figure import ColourBar, Panel, enlargement, figure
 from convscope.render.grid import sheet
@@ -107,7 +109,7 @@ class OcclusionPanels(Result):
         """The five pictures, (h, w, 3) in [0, 1] each."""
         activity = self.activity / self.activity.max().clamp(min=1e-12)
         return [
-            to_numpy(self.photo[0].permute(1, 2, 0)),
+            as_colours(to_numpy(self.photo[0])),
             apply_colormap(to_numpy(activity)),
             np.asarray(self.projection.projected(), dtype=np.float32) / 255,
             apply_colormap(to_numpy(self.probability)),
@@ -163,7 +165,7 @@ def occlusion_panels(
     layer: str | None = None,
     window: int | Pair | None = None,
     stride: int | Pair | None = None,
-    fill: str = "grey",
+    fill: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> OcclusionPanels:
@@ -200,6 +202,7 @@ def occlusion_panels(
         'panels.png'
     """
     pixels = net.as_single_image(image)
+    fill = fill or default_fill(pixels)
     window_size, stride_size = window_and_stride(pixels, window, stride, fill)
     address = layer or net.layers.default.name
     clean = net.run(pixels, (address, OUTPUT))
@@ -255,7 +258,7 @@ def occlusion_by_class(
     top: int = 5,
     window: int | Pair | None = None,
     stride: int | Pair | None = None,
-    fill: str = "grey",
+    fill: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
@@ -296,6 +299,7 @@ def occlusion_by_class(
         msg = f"top must be at least 1, not {top}."
         raise ArgumentError(msg)
     pixels = net.as_single_image(image)
+    fill = fill or default_fill(pixels)
     window_size, stride_size = window_and_stride(pixels, window, stride, fill)
     clean_activations = net.run(pixels, (OUTPUT,))
     check_scores(clean_activations)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from convscope.execution.batching import in_batches
 from convscope.images.blur import gaussian_blur
+from convscope.images.fill import default_fill, fill_images
 from convscope.network.network import Network
 from convscope.network.rounding import is_constant
 from convscope.network.takes_network import takes_network
@@ -212,7 +213,8 @@ def deletion_insertion(
 ) -> DeletionInsertion:
     """Deletion and insertion by a map, by chance and by distance from the centre.
 
-    Petsiuk, Das & Saenko 2018, arXiv:1806.07421. Deleted pixels become grey; insertion starts from a blurred photograph.
+    Petsiuk, Das & Saenko 2018, arXiv:1806.07421. Deleted pixels become grey (or each
+    band's mean, where values do not lie in [0, 1]); insertion starts from a blurred photograph.
 
     Args:
         net: the network.
@@ -275,7 +277,8 @@ def _run_curves(
     orders: Mapping[str, Sequence[Tensor]],
     shifts: Sequence[tuple[int, int]] = (),
 ) -> DeletionInsertion:
-    grey, blurred = torch.full_like(photo, 0.5), blur(photo)
+    size = (int(photo.shape[-2]), int(photo.shape[-1]))
+    grey, blurred = fill_images(photo, default_fill(photo), size, seed=0), blur(photo)
 
     @torch.no_grad()
     def score(pictures: Tensor) -> Tensor:

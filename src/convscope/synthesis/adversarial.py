@@ -32,6 +32,7 @@ from convscope.synthesis.ascent import ascend
 from convscope.synthesis.forward_backward import precision_options
 from convscope.synthesis.presets import Preset, between
 from convscope.synthesis.priors import Within
+from convscope.synthesis.validate import check_photograph
 
 ROUNDS = 100
 NUM_RADII, STEPS_PER_RADIUS = 8, 24  # lengths tried for a shorter change, and steps at each
@@ -92,6 +93,7 @@ def adversarial(
         ['gas pump']
     """
     pixels = net.as_single_image(image)
+    check_photograph(pixels, "An adversarial change")
     acts = net.activations(pixels, (OUTPUT,))
     class_id = resolve_class(acts, as_class(target))
     if int(Scores.of(acts).predicted()[0]) == class_id:

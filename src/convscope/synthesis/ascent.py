@@ -26,6 +26,7 @@ from torch import Tensor
 
 from convscope.errors import NoGradientError, NotApplicableError
 from convscope.interrupts import deferred_signals
+from convscope.network.input_channels import COLOURS
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.randomness import seeded
@@ -295,7 +296,7 @@ class Ascent:
             if self.objective.per_image
             else list(range(self.seed, self.seed + count))
         )
-        colours = self.net.channels or 3
+        colours = self.net.bands or self.net.channels or COLOURS
         return self.preset.canvas(Start(seeds, self.sizes[0], colours, self.net.device))
 
     def _enlarged(self, size: tuple[int, int]) -> Canvas:

@@ -24,7 +24,7 @@ from convscope.synthesis.presets import Preset
 from convscope.synthesis.priors import TotalVariation
 from convscope.synthesis.synthesize import Look, synthesize
 from convscope.synthesis.transforms import Move
-from convscope.synthesis.validate import resolve_preset
+from convscope.synthesis.validate import check_photograph, resolve_preset
 from convscope.tracing.depth import evenly_spaced, map_stages, not_empty
 
 SMOOTH = 1.0  # weight of the total variation, against a distance of 1 for an empty picture
@@ -91,6 +91,7 @@ def invert(
         torch.Size([3, 3, 144, 144])
     """
     pixels = net.as_single_image(photograph)
+    check_photograph(pixels, "Inversion")
     chosen = _through(net) if layers is None else net.layers.as_layers(layers)
     preset = resolve_preset(INVERSION, steps)
     recipe = recipe_for(
@@ -163,6 +164,7 @@ def caricature(
         ['photograph', 'conv:4']
     """
     pixels = net.as_single_image(photograph)
+    check_photograph(pixels, "A caricature")
     batch_objective = activation_similarity(layer, _of(net, pixels, layer), power=power)
     result = synthesize(
         net,

@@ -5,11 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from numbers import Integral
 
-from convscope.errors import ArgumentError
+from torch import Tensor
+
+from convscope.errors import ArgumentError, NotApplicableError
+from convscope.images.fill import is_unit
 from convscope.network.network import Network
 from convscope.synthesis.presets import PRESETS, Preset
 
 MIN_SIDE, MAX_SIDE = 8, 4096  # pixels of a side
+
+
+def check_photograph(pixels: Tensor, what: str) -> None:
+    """Refuse images whose values are not those of pixels, between which `what` keeps its own.
+
+    Raises:
+        NotApplicableError: if values do not lie in [0, 1].
+    """
+    if not is_unit(pixels):
+        low, high = (float(end) for end in pixels.aminmax())
+        msg = f"{what} makes pixels in [0, 1], but the values of this image run from {low:.6g} to {high:.6g}; it is for photographs."
+        raise NotApplicableError(msg)
 
 
 def resolve_preset(preset: str | Preset, steps: int | None) -> Preset:

@@ -11,9 +11,9 @@ from convscope.app.jobs import stream_job
 from convscope.app.page_requests import Answer, PageRequest
 from convscope.app.photos import Photograph
 from convscope.app.shared_state import SharedState
-from convscope.attribution.occlusion import FILLS
 from convscope.attribution.occlusion_figures import occlusion_by_class
 from convscope.errors import ArgumentError
+from convscope.images.fill import FILLS
 from convscope.objectives.scores import Scores
 from convscope.progress import ShouldStop
 from convscope.results import Heatmap
