@@ -1,4 +1,5 @@
 __version__: str
+from .attribution.band_importance import band_importance as band_importance
 from .attribution.cam import cam as cam
 from .attribution.cam import cam_across_layers as cam_across_layers
 from .attribution.occlusion import occlusion as occlusion

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from convscope.cli import parsers, show
 from convscope.cli.arguments import (
+    TABLES,
     Caption,
     Channel,
     Fit,
@@ -19,6 +20,7 @@ from convscope.cli.arguments import (
     Photo,
     Photos,
     Sheet,
+    TableOut,
     Target,
     Theme,
     refuse_if,
@@ -39,12 +41,19 @@ if TYPE_CHECKING:
 
     from convscope.network.network import Network
     from convscope.progress import Progress
+    from convscope.results import Table
 
 Opacity = Annotated[float, typer.Option(help="Opacity of the heat map, 0 to 1.")]
 Half = Annotated[
     str,
     typer.Option(
         "--precision", help="Precision: float32, or bfloat16, which is faster and less exact."
+    ),
+]
+Fill = Annotated[
+    str | None,
+    typer.Option(
+        help="grey, black, white, mean, blur or noise; default: grey, or mean of values beyond [0, 1]."
     ),
 ]
 Base = Annotated[str, typer.Option(help="The photograph in colour or grey.")]
@@ -216,7 +225,7 @@ def occlusion(
             callback=parsers.cells,
         ),
     ] = None,
-    fill: Annotated[str, typer.Option(help="grey, black, white, mean, blur or noise.")] = "grey",
+    fill: Fill = None,
     reduce: Annotated[
         str, typer.Option(help="mean or sum over the windows that cover a pixel.")
     ] = "mean",
@@ -370,4 +379,48 @@ def check(
     show.print_path(file.write(result.chart.save), err=True)
 
 
-COMMANDS = (cam, saliency, deconv, occlusion, compare, check)
+@with_options
+def band_importance(
+    options: NetworkOptions,
+    photos: Photos,
+    target: Target = None,
+    method: Annotated[
+        str, typer.Option(help="Method: occlusion, or one of saliency.")
+    ] = "occlusion",
+    fill: Annotated[
+        str | None,
+        typer.Option(help="grey, black, white, mean, blur or noise; default: mean."),
+    ] = None,
+    names: Annotated[
+        parsers.Names | None,
+        typer.Option(
+            help="Names of the bands, with commas.", metavar="NAMES", callback=parsers.names
+        ),
+    ] = None,
+    theme: Theme = "light",
+    fit: Fit = "crop",
+    as_json: Json = False,
+    form: Format = None,
+    force: Force = False,
+    out: TableOut = None,
+) -> None:
+    """Which bands of an image, or colours of a photograph, matter for a class."""
+    from convscope.attribution.band_importance import band_importance as explain
+
+    def answer(net: Network, pixels: Tensor, _progress: Progress | None) -> Answer:
+        table = explain(
+            net, pixels, target, method=method, fill=fill, names=names or (), seed=options.seed
+        )
+        return Answer(table, {"theme": theme}, {"bands": table.records()})
+
+    def print_table(answer: Answer, photo: str) -> None:
+        table = cast("Table", answer.result)
+        show.table(table, title=f"Bands for {table.recipe.explained[0]} in {photo}")
+
+    Batch(
+        photos, "band_importance", Output.if_given(out, *TABLES, force=force, form=form), name="bands",
+        target=target, fit=fit, as_json=as_json, say=print_table,
+    ).run(options, answer)  # fmt: skip
+
+
+COMMANDS = (cam, saliency, deconv, occlusion, band_importance, compare, check)

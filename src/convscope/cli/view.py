@@ -98,7 +98,7 @@ def filters(
     inputs: Annotated[
         parsers.IntegerOrName,
         typer.Option(
-            help="colour, norm, or the number of an input channel.",
+            help="colour, each, norm, or the number of an input channel.",
             callback=parsers.integer_or_name,
         ),
     ] = "colour",

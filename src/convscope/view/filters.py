@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, NotApplicableError
+from convscope.network.input_channels import COLOURS
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.network.weights import filters_are_missing
@@ -23,12 +24,14 @@ def filters(
         net: the network.
         layer: address of a convolution.
         inputs: "colour" shows the weights for red, green and blue, where the layer sees colours,
-            and otherwise input channel 0; a number shows that input channel; "norm" the length
-            of the weights over all input channels.
+            for each band, where the first layer sees an image of other bands, and otherwise input
+            channel 0; a number shows that input channel, "each" every input channel by itself, and
+            "norm" the length of the weights over all of them.
         scale: "own" draws each filter by its own largest weight, "common" all by one.
 
     Returns:
-        Pictures with values (filters, 3 or 1, h, w), the weights as they are.
+        Pictures with values (filters, 3 or 1, h, w), the weights as they are; for each input channel
+        (filters times channels, 1, h, w), a row of tiles a filter.
 
     Raises:
         NotApplicableError: if the layer is not a convolution, or its weights were not loaded.
@@ -44,11 +47,16 @@ def filters(
         (578, 578)
     """
     weight = weights_of(net, layer)
-    if inputs == "colour" and weight.shape[1] != 3:
-        inputs = 0
+    count = weight.shape[1]
+    if inputs == "colour" and count != COLOURS:
+        is_first = net.layers.find(layer) == net.layers.find("conv:1")
+        inputs = "each" if is_first and count > 1 and count == net.image_channels else 0
     values = _select_inputs(weight, inputs)
     recipe = recipe_for(net, "filters", layer=layer, inputs=inputs, scale=scale)
-    return Pictures(values, recipe, signed=inputs != "norm", scale=scale)
+    if inputs != "each":
+        return Pictures(values, recipe, signed=inputs != "norm", scale=scale)
+    captions = [f"{k}, band {band}" for k in range(len(weight)) for band in range(count)]
+    return Pictures(values, recipe, captions=captions, signed=True, scale=scale, columns=count)
 
 
 @takes_network
@@ -129,10 +137,12 @@ def weights_of(net: Network, layer: str) -> Tensor:
 def _select_inputs(weight: Tensor, inputs: str | int) -> Tensor:
     if inputs == "colour":
         return weight
+    if inputs == "each":
+        return weight.flatten(0, 1)[:, None]
     if inputs == "norm":
         return weight.norm(dim=1, keepdim=True)
     if not isinstance(inputs, int):
-        msg = f"inputs must be 'colour', 'norm' or the number of an input channel, not {inputs!r}."
+        msg = f"inputs must be 'colour', 'each', 'norm' or the number of an input channel, not {inputs!r}."
         raise ArgumentError(msg)
     if not 0 <= inputs < weight.shape[1]:
         msg = f"There is no input channel {inputs}: the filters have {weight.shape[1]}, numbered 0 to {weight.shape[1] - 1}."
