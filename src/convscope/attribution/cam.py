@@ -18,6 +18,7 @@ from convscope.errors import ArgumentError, NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.execution.partial_forward import PartialForward
 from convscope.images.read import Images
+from convscope.network.join_images import join_images
 from convscope.network.network import Network
 from convscope.network.rounding import (
     may_have_cancelled,
@@ -115,7 +116,7 @@ def cam(
                 net, pixels[start:stop], target.for_images(start, stop), layer_name
             ),
         )
-        return torch.cat(list(parts))
+        return join_images(list(parts), layer_name)
 
     with watch_scores(pixels) as watch:
         if method in GRADIENT_FREE and objective is not None:
@@ -223,7 +224,7 @@ def cam_across_layers(
     with watch_scores(pixels) as watch:
         parts = list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work))
         explained = [] if method in GRADIENT_FREE else explained_by(net, target, watch)
-    maps = [torch.cat(layer_maps) for layer_maps in zip(*parts, strict=True)]
+    maps = [join_images(*pair) for pair in zip(zip(*parts, strict=True), addresses, strict=True)]
     recipe = recipe_for(net, f"cam_across_layers, {method}", target.label, layers=addresses)
     placements = [
         net.placement(name, heat, pixels) for name, heat in zip(addresses, maps, strict=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convscope.errors import NotApplicableError
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.gradients import no_gradient_message, optional_gradients
+from convscope.network.join_images import join_layers
 from convscope.network.network import Network
 from convscope.network.rounding import zero_if_cancelled
 from convscope.network.watch_scores import note_scores
@@ -78,8 +79,13 @@ def _decompose(
         for i, image in enumerate(pixels.split(1))
     ]
     inputs, maps, rests = zip(*each, strict=True)
-    joined = {run: torch.cat([of_one[run] for of_one in maps]) for run in maps[0]}
-    return torch.cat(inputs), joined, torch.cat(rests)
+    every = {run: of_one[run] for of_one in maps for run in of_one}
+    # A layer that did not run for a photograph adds nothing to its score.
+    filled = [
+        {run: of_one.get(run, torch.zeros_like(value)) for run, value in every.items()}
+        for of_one in maps
+    ]
+    return torch.cat(inputs), join_layers(filled, list(every)), torch.cat(rests)
 
 
 @retry_without_cudnn

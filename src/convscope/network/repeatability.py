@@ -6,7 +6,8 @@ Three things make the answer for a photograph depend on more than the photograph
     state               buffers and attributes that a pass changes and the next one reads
     neighbours          batch norm without running statistics, dynamic quantization
 
-The first passes of a network, which choose its memory format, are watched for all three. Where one is
+And where a network takes its batch apart or reorders it, the maps of a layer are not those of the photographs
+in their order; see `batch_rows`. The first passes of a network, which choose its memory format, are watched for all of these. Where one is
 found, every later pass begins with the same seed and the same state, and sees a single photograph.
 Ordinary networks run as they are.
 """
@@ -45,6 +46,7 @@ class Repeatability:
         depends_on_past: whether the next answer would be another otherwise.
         alone: one photograph at a time.
         mixes: whether the images of a batch change each other's answers.
+        rearranges: whether inside the network the images of a batch are not in their order.
         decides: whether Python code of the network reads values that come from the picture.
         scatter: by how much answers vary all the same, relative to their size.
         spares_scores: whether the scores do not depend on the random numbers.
@@ -55,6 +57,7 @@ class Repeatability:
     depends_on_past: bool = False
     alone: bool = False
     mixes: bool = False
+    rearranges: bool = False
     decides: bool = False
     scatter: float = 0.0
     spares_scores: bool = False
@@ -93,6 +96,11 @@ class Repeatability:
                 f"What {name} answers for a photograph depends on the others in its batch, as with "
                 "batch norm without running statistics and dynamic quantization; every photograph "
                 "ran alone."
+            )
+        if self.rearranges:
+            sentences.append(
+                f"{name} takes the photographs of a batch apart, or into another order, inside; every "
+                "photograph ran alone."
             )
         if self.decides:
             sentences.append(
@@ -145,13 +153,13 @@ class _WatchedRun:
         draws: whether it has drawn any.
         decides: whether it has read values that come from the picture; see `ValueReads`.
         answers: its scores of the latest pass by the number and the format of images.
-        weighted: how many of its convolutions and linear layers ran, by the number of images.
+        reads: what was seen of the latest pass, by the number of images.
     """
 
     def __init__(self, run: Run) -> None:
         self.run, self.draws, self.decides = run, False, False
         self.answers: dict[tuple[int, bool], Tensor] = {}
-        self.weighted: dict[int, int] = {}
+        self.reads: dict[int, ValueReads] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         with seeded_generators(x.device):
@@ -163,7 +171,7 @@ class _WatchedRun:
             finally:
                 self.draws |= generator_states(x.device) != before
                 self.decides |= reads.detected
-                self.weighted[len(x)] = reads.weighted
+                self.reads[len(x)] = reads
         self.answers[_key(x)] = scores
         return scores
 
@@ -173,6 +181,20 @@ class _WatchedRun:
             with suppress(Exception):
                 self(x)
         return self.answers.get(_key(x))
+
+    def rearranges(self) -> bool:
+        """Whether the images of a batch do not stay in their rows, by a pass of one and of two."""
+        one, two = self.reads[1], self.reads[2]
+        if len(one.weighted) != len(two.weighted):  # as in a loop over the photographs
+            return True
+        aligned = len(one.picked) == len(two.picked)
+        pairs = (
+            zip(one.picked, two.picked, strict=True) if aligned else ((1, n) for n in two.picked)
+        )
+        if (1, 2) in pairs:
+            return True
+        calls = zip(one.weighted, two.weighted, strict=True)
+        return not all(single.keeps_rows(pair, BATCH_ROUNDING) for single, pair in calls)
 
 
 def _key(x: Tensor) -> tuple[int, bool]:
@@ -190,12 +212,11 @@ def _examine(run: _WatchedRun, images: Tensor, state: ModuleState) -> Repeatabil
         return Repeatability(run.draws, slots, alone=alone, decides=run.decides)
     row = None if pair is None else _first_row(pair, single)
     is_same = row is not None and _same(row, single, BATCH_ROUNDING)
-    # Where a network loops over its photographs, the last run of a layer holds only the last one's map.
-    loops = pair is not None and run.weighted[1] != run.weighted[2]
-    if is_same and not (changed or run.draws or run.decides or loops):
+    rearranges = pair is not None and run.rearranges()
+    if is_same and not (changed or run.draws or run.decides or rearranges):
         return Repeatability()
-    alone = run.draws or run.decides or loops or pair is None
-    needs = Repeatability(draws=run.draws, alone=alone, decides=run.decides)
+    alone = run.draws or run.decides or rearranges or pair is None
+    needs = Repeatability(draws=run.draws, alone=alone, rearranges=rearranges, decides=run.decides)
     if changed:
         needs = _with_state(needs, run, images, state)
     if run.draws:
