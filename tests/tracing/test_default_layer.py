@@ -413,3 +413,25 @@ def test_a_gradient_goes_before_what_is_cut_off():
             return self.head(y.mean((2, 3)) * self.last(y.detach()).mean((2, 3)))
 
     assert "body.3" == cs.Network(Both(), input_size=(32, 32)).layers.default.name
+
+
+def test_targets_of_several_kinds_are_explained_where_all_of_them_depend():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
+    ).eval()
+    net = cs.load(module, mean=0, std=1, size=16)
+    images = torch.rand(2, 3, 16, 16)
+    heat = cs.cam(net, images, [1, cs.channel("conv:2", 4)])
+    a = module[:3](images).detach().requires_grad_()
+    score = module[3:](a)[0, 1] + a[1, 4].mean()
+    (g,) = torch.autograd.grad(score, a)
+    expected = (g.mean((2, 3), keepdim=True) * a).sum(1).detach()
+    torch.testing.assert_close(heat.values, expected, rtol=1e-4, atol=1e-6)
+    note = "Every target is explained at 2, the last map on which all of them depend."
+    assert note == heat.recipe.note
+    alone = cs.cam(net, images[1:], cs.channel("conv:2", 4))
+    torch.testing.assert_close(heat.values[1:], alone.values)
+    classes = cs.cam(net, images, [1, 2])
+    assert ("3", "") == (classes.recipe.parameters["layer"], classes.recipe.note)

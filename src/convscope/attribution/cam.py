@@ -28,7 +28,7 @@ from convscope.network.rounding import (
 from convscope.network.takes_network import takes_network
 from convscope.network.watch_scores import watch_scores
 from convscope.objectives.makers import OUTPUT, Objective, Target, as_objective
-from convscope.objectives.per_image import captions
+from convscope.objectives.per_image import captions, each_objective
 from convscope.progress import Progress, ShouldStop
 from convscope.results import ColourScale, Heatmap, Strip, recipe_for
 from convscope.tracing.placement import Placement
@@ -126,12 +126,9 @@ def cam(
         maps = [compute(layer_name) for layer_name in layers]
         explained = [] if method in GRADIENT_FREE else explained_by(net, target, watch)
     extras: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
-    if method == "fullgrad" and (windows := window_layers(net)):
-        extras["note"] = (
-            f"Biases of layers that see windows cut out of the maps are left out ({len(windows)}, "
-            f"{windows[0]} the first), because where the windows lie is unknown."
-        )
     extras |= {"layer": " + ".join(layers), **captions(target)}
+    if note := _note(net, target, layers[0], method=method, is_default=layer is None):
+        extras["note"] = note
     recipe = recipe_for(net, method, target.label, **extras).explaining(explained)
     originals, scale = net.originals(images), ColourScale("value of the map")
     if method == "fullgrad":
@@ -296,6 +293,20 @@ def _layers(
         msg = "There is no layer: give at least one address, or None for the last map."
         raise ArgumentError(msg)
     return addresses
+
+
+def _note(net: Network, target: Objective, layer: str, *, method: str, is_default: bool) -> str:
+    """What to say of biases that are left out, and of targets whose own default layers are others."""
+    if method == "fullgrad" and (windows := window_layers(net)):
+        return (
+            f"Biases of layers that see windows cut out of the maps are left out ({len(windows)}, "
+            f"{windows[0]} the first), because where the windows lie is unknown."
+        )
+    if method == "fullgrad" or not is_default:
+        return ""
+    own = {net.layers.default_for(one.layers).name for one in each_objective(target)}
+    others = "Every target is explained at {}, the last map on which all of them depend."
+    return "" if own == {layer} else others.format(layer)
 
 
 def formula_cam(formula: Formula) -> CamMethod:

@@ -184,9 +184,13 @@ class Layers(Sequence[LayerInfo]):
             LayerNotFoundError: if an address names no layer.
             NotApplicableError: if there is no such map.
         """
-        if OUTPUT in addresses:
+        inner = [address for address in addresses if address not in (OUTPUT, INPUT)]
+        if OUTPUT not in addresses:
+            return self._last_map(self._targets(inner), scores=False)
+        if not inner:
             return self.default
-        return self._last_map(self._targets(addresses), scores=False)
+        common = self._last_map(self._targets(addresses), scores=False)
+        return min(self.default, common, key=lambda row: self._values[row.name] or 0)
 
     def convs_before(self, addresses: Sequence[str] | None) -> list[LayerInfo]:
         """The convolutions that an objective depends on, each in its last run on the way to it.
