@@ -183,18 +183,18 @@ def pooled_embedding(value: Tensor, head: nn.Module | None) -> Tensor:
 
 
 def classifier_head(net: Network) -> nn.Module:
-    """The last linear layer that runs, or the last convolution where there is none behind it.
+    """The last linear layer or convolution that the scores come from.
 
     Raises:
-        NotApplicableError: if there is neither.
+        NotApplicableError: if there is neither, or not all of the scores come from one.
     """
-    rows = [row for row in net.layers if row.kind in ("linear", "conv")]
-    if not rows:
+    row = net.layers.classifier
+    if row is None:
         msg = (
             f"{net.name} ends in neither a linear layer nor a convolution, so it has no embedding."
         )
         raise NotApplicableError(msg)
-    return net.module.get_submodule(rows[-1].name)
+    return net.module.get_submodule(row.name)
 
 
 def default_layers(net: Network) -> list[str]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.html_table import html_table
 from convscope.tracing.capture import ValueLocation
+from convscope.tracing.classifier import classifier
 from convscope.tracing.default_layer import last_map
 from convscope.tracing.folded_batch import IMAGES_FIRST, STEPS_FIRST, Steps
 from convscope.tracing.layer_info import (
@@ -215,6 +216,19 @@ class Layers(Sequence[LayerInfo]):
             next((one for one in own if self._values[one.name] in before), None) for own in runs
         )
         return [row for row in last if row is not None]
+
+    @property
+    def classifier(self) -> LayerInfo | None:
+        """The last linear layer or convolution, whose input the scores come from; None if none ran.
+
+        Raises:
+            NotApplicableError: where the scores come from several, or from another product.
+        """
+        rows = [row for row in self if row.kind in ("linear", "conv")]
+        numbers = ((self._values[row.name], row.name) for row in rows)
+        known = {number: name for number, name in numbers if number is not None}
+        name = classifier(self._graph, self._score_values, known)
+        return self.find(name) if name else next(reversed(rows), None)
 
     def _earlier_runs(self, row: LayerInfo) -> Iterator[LayerInfo]:
         """The runs of a module before its last one, the last first."""
