@@ -835,3 +835,53 @@ class JoinedAgain(Plain):
 @pytest.mark.parametrize("kind", [RowsByNumber, JoinedAgain])
 def test_rows_that_stay_in_their_places_run_in_a_batch(kind):
     assert not network(kind).repeatability.rearranges
+
+
+class ByItsOwnStatistics(Plain):
+    """Batch norm in train mode whatever the mode of the network, as in pix2pix."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def train(self, mode=True):  # noqa: FBT002 - as torch has it
+        super().train(mode)
+        self.norm.train()
+        return self
+
+    def forward(self, x):
+        return self.head(self.norm(self.features(x)).relu().mean((2, 3)))
+
+
+class AlwaysOn(nn.Dropout):
+    def train(self, _mode=True):  # noqa: FBT002
+        return super().train(True)
+
+
+class MonteCarloByMode(Plain):
+    def __init__(self):
+        super().__init__()
+        self.drop = AlwaysOn(0.5)
+
+    def middle(self, x):
+        return self.drop(x)
+
+
+@pytest.mark.parametrize("kind", [ByItsOwnStatistics, MonteCarloByMode])
+def test_what_its_own_train_keeps_in_train_mode_stays_in_it(kind):
+    net = network(kind)
+    before = copy.deepcopy(net.module.state_dict())
+    modes = [part.training for part in net.module.modules()]
+    maps = convscope.cam(net, PHOTOGRAPHS, 1, layer="features")
+    heat = convscope.saliency(net, PHOTOGRAPHS, 1)
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(maps.values, one_by_one(net, gradcam, PHOTOGRAPHS), **close)
+    torch.testing.assert_close(heat.projection, one_by_one(net, gradient, PHOTOGRAPHS), **close)
+    full = convscope.cam(net, PHOTOGRAPHS[:1], 1, method="fullgrad")
+    assert full.values.isfinite().all()
+    assert maps.recipe.note
+    assert modes == [part.training for part in net.module.modules()]
+    assert any(modes)
+    assert not modes[0]
+    for name, value in net.module.state_dict().items():
+        assert torch.equal(before[name], value), name

@@ -134,7 +134,7 @@ def window_layers(net: Network) -> list[str]:
         for row in net.layers
         if not net.layers.is_batch_first(row.name)
         and not (set("#:") & set(row.name))
-        and _effective_bias(net.module.get_submodule(row.name)) is not None
+        and _effective_bias(net, net.module.get_submodule(row.name)) is not None
     ]
 
 
@@ -154,7 +154,7 @@ def _captured(
         if "#" in row.name or ":" in row.name:  # another run, or a function without a module
             continue
         module = net.module.get_submodule(row.name)
-        bias = _effective_bias(module)
+        bias = _effective_bias(net, module)
         if bias is not None:
             runs = {
                 f"{row.name}#{run}": ValueLocation(module, run) for run in range(1, row.calls + 1)
@@ -171,8 +171,10 @@ def _captured(
     }
 
 
-def _effective_bias(module: nn.Module) -> Tensor | None:
+def _effective_bias(net: Network, module: nn.Module) -> Tensor | None:
     if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - torch's common base
+        if module.training and not net.module.training:  # by the statistics of the photograph
+            return None
         if module.running_mean is None or module.running_var is None:
             return None
         scale = (module.running_var + module.eps).rsqrt()
