@@ -67,6 +67,8 @@ def test_a_changed_photograph_without_detections_scores_nothing(net, photo):
     for method in ("scorecam", "ablationcam"):
         convscope.cam(net, photo, "box:0", method=method, layer="conv")
     found = convscope.saliency(net, photo, "box:0", method="integrated")
+    words = convscope.occlusion(net, photo, **settings).recipe.scores
+    assert "The score of a box is the detector's own." == words
     assert found.values[..., :4].sum() > 0.5
     assert found.values[..., 4:].abs().sum() < 0.01
 
