@@ -2,6 +2,8 @@
 
 import copy
 import random
+from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -498,7 +500,7 @@ ORDINARY = (Plain, Caching, Normed, SqueezedAtTheEnd, StepsFirst, Sparse, buffer
 def test_a_function_of_one_image_runs_as_it_is(kind):
     torch.manual_seed(0)
     net = convscope.Network(kind(), input_size=(16, 16))
-    assert Repeatability() == net.repeatability
+    assert Repeatability() == replace(net.repeatability, counters=())
 
 
 def test_an_ordinary_network_takes_no_further_passes():
@@ -885,3 +887,44 @@ def test_what_its_own_train_keeps_in_train_mode_stays_in_it(kind):
     assert not modes[0]
     for name, value in net.module.state_dict().items():
         assert torch.equal(before[name], value), name
+
+
+class Counting(Plain):
+    """Counts its passes and lists their sizes, and reads neither."""
+
+    def __init__(self):
+        super().__init__()
+        self.passes, self.seconds, self.log, self.last = 3, 0.5, [(1, 2)], deque(maxlen=2)
+
+    def middle(self, x):
+        self.passes += 1
+        self.seconds = self.seconds + 0.25
+        self.log.append(tuple(x.shape))
+        self.last.append(len(x))
+        return x
+
+    def counted(self):
+        return self.passes, self.seconds, list(self.log), list(self.last)
+
+
+def test_what_a_network_counts_is_put_back():
+    net = network(Counting)
+    log = net.module.log
+    image = PHOTOGRAPHS[:1]
+    for method in (
+        lambda: convscope.predict(net, PHOTOGRAPHS),
+        lambda: convscope.cam(net, PHOTOGRAPHS, 1),
+        lambda: convscope.cam(net, image, 1, method="ablationcam"),
+        lambda: convscope.cam(net, image, 1, method="scorecam"),
+        lambda: convscope.cam(net, image, 1, method="fullgrad"),
+        lambda: convscope.saliency(net, image, 1, method="guided"),
+        lambda: convscope.occlusion(net, image, 1, window=4, stride=2),
+        lambda: convscope.rise(net, image, 1, masks=8),
+        lambda: convscope.synthesize(net, 1, steps=2, seed=0),
+        lambda: convscope.embedding(net, PHOTOGRAPHS),
+    ):
+        method()
+        assert (3, 0.5, [(1, 2)], []) == net.module.counted()
+    assert log is net.module.log
+    assert net.repeatability.is_ordinary
+    assert not net.repeatability_note

@@ -527,7 +527,7 @@ class Network:
     def one_pass(self) -> Iterator[None]:
         """Around each pass: seed and state for it, where its answer would else be another each time."""
         needs = self.repeatability
-        with nullcontext() if needs.is_ordinary else needs.one_pass(self.device):
+        with nullcontext() if needs.changes_nothing else needs.one_pass(self.device):
             yield
 
     def forward(self, x: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class Repeatability:
     Attributes:
         draws: the same seed at the beginning, because passes draw random numbers.
         slots: what passes change in the module, to be put back.
+        counters: what passes change and never read, to be put back too: logs, numbers of passes.
         depends_on_past: whether the next answer would be another otherwise.
         alone: one photograph at a time.
         mixes: whether the images of a batch change each other's answers.
@@ -54,6 +55,7 @@ class Repeatability:
 
     draws: bool = False
     slots: tuple[Slot, ...] = ()
+    counters: tuple[Slot, ...] = ()
     depends_on_past: bool = False
     alone: bool = False
     mixes: bool = False
@@ -67,13 +69,18 @@ class Repeatability:
         """Whether passes need nothing of this."""
         return not (self.draws or self.slots or self.alone)
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether `one_pass` has nothing to do."""
+        return not (self.draws or self.slots or self.counters)
+
     @contextmanager
     def one_pass(self, device: torch.device) -> Iterator[None]:
         """Around a pass: the same seed and state before it, generators and state put back after it."""
         with ExitStack() as stack:
             if self.draws:
                 stack.enter_context(seeded_generators(device))
-            stack.enter_context(preserved(self.slots))
+            stack.enter_context(preserved(self.slots, self.counters))
             yield
 
     def words(self, name: str) -> str:
@@ -208,8 +215,10 @@ def _examine(run: _WatchedRun, images: Tensor, state: ModuleState) -> Repeatabil
     changed = state.changed()
     if single is None:  # no scores to compare
         slots = tuple(slot for slot in changed if slot.is_registered)
+        counters = tuple(slot for slot in changed if slot.counts)
+        state.restore(counters)
         alone = run.draws or run.decides
-        return Repeatability(run.draws, slots, alone=alone, decides=run.decides)
+        return Repeatability(run.draws, slots, counters, alone=alone, decides=run.decides)
     row = None if pair is None else _first_row(pair, single)
     is_same = row is not None and _same(row, single, BATCH_ROUNDING)
     rearranges = pair is not None and run.rearranges()
@@ -234,9 +243,11 @@ def _with_state(
     """What passes change is put back: buffers in any case, attributes if the next answer reads them."""
     state.restore(state.changed())
     depends = bool(_scatter(needs, run, images))
-    slots = [slot for slot in state.changed() if slot.is_registered or depends]
-    state.restore(slots)
-    return replace(needs, slots=tuple(slots), depends_on_past=depends)
+    changed = state.changed()
+    slots = tuple(slot for slot in changed if slot.is_registered or depends)
+    counters = tuple(slot for slot in changed if slot.counts and slot not in slots)
+    state.restore((*slots, *counters))
+    return replace(needs, slots=slots, counters=counters, depends_on_past=depends)
 
 
 def _scatter(needs: Repeatability, run: Run, images: Tensor) -> float:
