@@ -184,6 +184,9 @@ def _file(source: Source) -> Path | bytes | None:
         return source
     if not isinstance(source, str | Path):
         return None
+    if not source:
+        msg = "The photograph's name is empty; give a file, as photo.jpg."
+        raise ImageError(msg)
     if _WEB_ADDRESS.match(str(source)):
         msg = f"{_name(source)} is a web address; download it first, and give the file."
         raise ImageError(msg)

@@ -194,11 +194,11 @@ class _WatchedRun:
         one, two = self.reads[1], self.reads[2]
         if len(one.weighted) != len(two.weighted):  # as in a loop over the photographs
             return True
-        aligned = len(one.picked) == len(two.picked)
-        pairs = (
-            zip(one.picked, two.picked, strict=True) if aligned else ((1, n) for n in two.picked)
-        )
-        if (1, 2) in pairs:
+        if len(one.picked) == len(two.picked):
+            picks_rows = (1, 2) in zip(one.picked, two.picked, strict=True)
+        else:  # what is done to each image by itself is done twice for two
+            picks_rows = two.picked.count(2) > 2 * one.picked.count(2)
+        if picks_rows:
             return True
         calls = zip(one.weighted, two.weighted, strict=True)
         return not all(single.keeps_rows(pair, BATCH_ROUNDING) for single, pair in calls)
