@@ -928,3 +928,29 @@ def test_what_a_network_counts_is_put_back():
     assert log is net.module.log
     assert net.repeatability.is_ordinary
     assert not net.repeatability_note
+
+
+class Compared(Plain):
+    """The same body on the photographs, and last on a stored reference."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("reference", torch.rand(1, 3, 16, 16))
+
+    def forward(self, x):
+        first, last = (self.features(one).mean((2, 3)) for one in (x, self.reference))
+        return self.head(first - last)
+
+
+def test_maps_of_a_reference_are_not_those_of_the_photographs():
+    net = network(Compared)
+    for method in (
+        lambda: convscope.maps(net, PHOTOGRAPHS, "features"),
+        lambda: convscope.cam(net, PHOTOGRAPHS, 1, layer="features"),
+    ):
+        with pytest.raises(
+            convscope.ConvscopeError, match="^features gives 1 map for 3 photographs, "
+        ):
+            method()
+    maps = convscope.maps(net, PHOTOGRAPHS, "features#1").values
+    torch.testing.assert_close(maps, net.module.features(PHOTOGRAPHS).detach())

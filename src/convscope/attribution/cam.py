@@ -18,7 +18,7 @@ from convscope.errors import ArgumentError, NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.execution.partial_forward import PartialForward
 from convscope.images.read import Images
-from convscope.network.join_images import join_images
+from convscope.network.join_images import check_rows, join_images
 from convscope.network.network import Network
 from convscope.network.rounding import (
     may_have_cancelled,
@@ -116,7 +116,9 @@ def cam(
                 net, pixels[start:stop], target.for_images(start, stop), layer_name
             ),
         )
-        return join_images(list(parts), layer_name)
+        joined = join_images(list(parts), layer_name)
+        check_rows(joined, len(pixels), layer_name)
+        return joined
 
     with watch_scores(pixels) as watch:
         if method in GRADIENT_FREE and objective is not None:

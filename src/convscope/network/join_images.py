@@ -50,6 +50,26 @@ def join_layers(each: Sequence[Mapping[str, Tensor]], layers: Sequence[str]) -> 
     return {name: join_images([one[name] for one in each], name) for name in layers}
 
 
+def check_rows(maps: Tensor, count: int, layer: str) -> None:
+    """Refuse maps that are not those of the photographs, as of a reference to which they are compared.
+
+    Args:
+        maps: with a row a photograph, if they are theirs.
+        count: of photographs.
+        layer: its name.
+
+    Raises:
+        NotApplicableError: if there are more or fewer.
+    """
+    if len(maps) != count:
+        photographs = "1 photograph" if count == 1 else f"{count} photographs"
+        msg = (
+            f"{layer} gives {len(maps)} map{'s' * (len(maps) != 1)} for {photographs}, as where it runs "
+            "last on another picture; an earlier run of the module, as name#1, may be on theirs."
+        )
+        raise NotApplicableError(msg)
+
+
 def no_run(layer: str, photographs: str = "one of these photographs") -> str:
     """Why a layer has no value."""
     return (
