@@ -311,3 +311,25 @@ def test_layers_inside_a_transform_of_torch_are_refused_in_a_sentence(method):
     pixels = images.clone().requires_grad_()
     (expected,) = torch.autograd.grad(net.module(pixels)[:, 1].sum(), pixels)
     torch.testing.assert_close(convscope.saliency(net, images, 1).projection, expected)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "ablationcam", "maps", "survey"])
+def test_layers_of_complex_numbers_are_refused_in_a_sentence(method, tmp_path):
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3, dtype=torch.complex64), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.head(self.conv(x.to(torch.complex64)).abs().mean((2, 3)))
+
+    net, images = convscope.Network(Complex().eval(), input_size=(8, 8)), torch.rand(2, 3, 8, 8)
+    run = {
+        "maps": lambda: convscope.maps(net, images, "conv"),
+        "survey": lambda: convscope.survey(net, list(images), out=tmp_path / "survey"),
+    }.get(method, lambda: convscope.cam(net, images, 1, layer="conv", method=method))
+    with pytest.raises(NotApplicableError, match="gives complex numbers, which no map shows"):
+        run()
+    pixels = images.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(net.module(pixels)[:, 1].sum(), pixels)
+    torch.testing.assert_close(convscope.saliency(net, images, 1).projection, expected)

@@ -156,6 +156,7 @@ def test_cam_options_reach_the_picture(run, tmp_path):
     [
         (["predict", "nowhere.jpg"], "There is no file nowhere.jpg."),
         (["predict", "."], ". holds no pictures."),
+        (["predict", ""], "The photograph's name is empty; give a file, as photo.jpg."),
         (["compare", "."], ". is a folder; give one photograph."),
         (
             ["cam", "sample:china", "--layer", "conv:99"],

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
@@ -216,3 +217,73 @@ def test_numbers_out_of_range(net, folder, tmp_path, ask, words):
     found = survey(net, folder, layers="conv:1", out=tmp_path / "out")
     with pytest.raises((ArgumentError, ImageError), match=words):
         ask(net, found)
+
+
+class Heads(nn.Module):
+    """A body with two heads and a layer behind the scores; `how` joins them."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.conv, self.how = nn.Conv2d(3, 8, 3), how
+        self.one, self.other, self.decoder = nn.Linear(8, 4), nn.Linear(8, 3), nn.Linear(4, 8)
+
+    def body(self, x):
+        return self.conv(x).relu().mean((2, 3))
+
+    def forward(self, x):
+        return self.how(self, x)
+
+
+def two_heads(net, x):
+    code = net.body(x)
+    return net.one(code), net.other(torch.zeros_like(code))
+
+
+def decoded(net, x):
+    scores = net.one(net.body(x))
+    net.decoder(scores)
+    return scores
+
+
+def side_by_side(net, x):
+    code = net.body(x)
+    return net.one(code)[:, :3] + net.other(code)
+
+
+def mirrored(net, x):
+    return net.one(net.body(x)) + net.one(net.body(x.flip(3)))
+
+
+def groups(net, x):
+    return torch.cat([net.one(net.body(x)), net.other(net.body(x * x))], 1)
+
+
+def prototypes(net, x):
+    return F.normalize(net.body(x)) @ F.normalize(net.one.weight).T
+
+
+@pytest.mark.parametrize(("how", "output"), [(two_heads, 0), (decoded, None), (side_by_side, None)])
+def test_the_embedding_is_what_the_scores_are_computed_from(how, output):
+    torch.manual_seed(0)
+    module, images = Heads(how).eval(), torch.rand(2, 3, 16, 16)
+    net = convscope.load(module, mean=0, std=1, size=16, output=output)
+    torch.testing.assert_close(embedding(net, images), module.body(images).detach())
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (mirrored, "The scores come from several layers, one the last of them, so "),
+        (groups, "The scores come from several layers, other the last of them, so "),
+        (prototypes, "The scores come from a product (matmul) that is no layer's last run, so "),
+    ],
+)
+def test_where_no_layer_holds_all_there_is_no_embedding(how, reason, tmp_path, folder):
+    net = convscope.load(Heads(how).eval(), mean=0, std=1, size=16)
+    with pytest.raises(NotApplicableError) as caught:
+        embedding(net, torch.rand(2, 3, 16, 16))
+    assert str(caught.value).startswith(f"{reason}there is no embedding: ")
+    with pytest.raises(NotApplicableError, match="there is no embedding"):
+        survey(net, folder, codes=True, out=tmp_path / "codes")
+    made = survey(net, folder, out=tmp_path / "survey")
+    assert ["attributes", "ids", "predicted", "probability"] == sorted(made.images)

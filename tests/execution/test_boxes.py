@@ -67,8 +67,35 @@ def test_a_changed_photograph_without_detections_scores_nothing(net, photo):
     for method in ("scorecam", "ablationcam"):
         convscope.cam(net, photo, "box:0", method=method, layer="conv")
     found = convscope.saliency(net, photo, "box:0", method="integrated")
+    words = convscope.occlusion(net, photo, **settings).recipe.scores
+    assert "The score of a box is the detector's own." == words
     assert found.values[..., :4].sum() > 0.5
     assert found.values[..., 4:].abs().sum() < 0.01
+
+
+def test_detections_of_each_photograph_by_itself_leave_the_batch_whole(net):
+    assert net.repeatability.is_ordinary
+
+
+class Flat(Detector):
+    def found(self, bright):
+        found = super().found(bright)
+        found["boxes"][:, 3] = found["boxes"][:, 1]
+        return found
+
+
+def test_a_box_without_area_is_refused_where_it_would_have_to_overlap(photo):
+    net = convscope.Network(Flat().eval(), name="detector", input_size=(8, 8))
+    with pytest.raises(NotApplicableError) as caught:
+        convscope.occlusion(net, photo, "box:0", **WINDOWS)
+    assert str(caught.value) == (
+        "Box 0 has no area (from 0, 0 to 4, 0), so no box of a changed photograph overlaps with it; "
+        "explain another box."
+    )
+    found = convscope.saliency(net, photo, "box:0").projection
+    expected = torch.zeros(1, 3, 8, 8)
+    expected[..., :4] = 1 / 3 / 32
+    torch.testing.assert_close(found, expected)
 
 
 def test_each_photograph_has_boxes_of_its_own(net, photo):

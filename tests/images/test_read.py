@@ -295,6 +295,10 @@ def test_a_bomb_is_refused_before_it_goes_off(side, pixels, tmp_path):
     refused(file, f"{file} has too many pixels to be decoded; make it smaller first.")
 
 
+def test_an_empty_name():
+    refused("", "The photograph's name is empty; give a file, as photo.jpg.")
+
+
 def test_a_folder(tmp_path):
     refused(tmp_path, f"{tmp_path} is a folder; give one photograph.")
 

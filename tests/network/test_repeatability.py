@@ -2,6 +2,8 @@
 
 import copy
 import random
+from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -498,7 +500,7 @@ ORDINARY = (Plain, Caching, Normed, SqueezedAtTheEnd, StepsFirst, Sparse, buffer
 def test_a_function_of_one_image_runs_as_it_is(kind):
     torch.manual_seed(0)
     net = convscope.Network(kind(), input_size=(16, 16))
-    assert Repeatability() == net.repeatability
+    assert Repeatability() == replace(net.repeatability, counters=())
 
 
 def test_an_ordinary_network_takes_no_further_passes():
@@ -685,3 +687,270 @@ def test_a_slice_by_a_negative_share_of_the_height_is_occluded():
     covered[..., 16:24, 8:16] = 0.5
     fall = float((module(image) - module(covered))[0, 1].detach())
     assert fall == pytest.approx(float(heat.values[0, 20, 12]), rel=1e-3, abs=1e-6)
+
+
+def shuffled(x):
+    """MoCo's way: another order before the body, the old one after it."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(len(x)))
+    return order, order.argsort()
+
+
+def sorted_by_brightness(x):
+    order = x.mean((1, 2, 3)).argsort(descending=True)
+    return order, order.argsort()
+
+
+def reversed_rows(x):
+    order = torch.arange(len(x) - 1, -1, -1)
+    return order, order
+
+
+class Reordered(Loop):
+    def __init__(self, order):
+        super().__init__(1)
+        self.order = order
+
+    def forward(self, x):
+        order, back = self.order(x)
+        return self.head(self.conv2(self.conv1(x[order]).relu()).relu().mean((2, 3)))[back]
+
+
+class Permuted(Loop):
+    """By a product with a matrix, which no index shows."""
+
+    def forward(self, x):
+        matrix = torch.eye(len(x)).flip(0)
+        moved = torch.einsum("ij,jchw->ichw", matrix, x)
+        return matrix @ self.head(self.conv2(self.conv1(moved).relu()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument"),
+    [
+        (Reordered, shuffled),
+        (Reordered, sorted_by_brightness),
+        (Reordered, reversed_rows),
+        (Permuted, 1),
+        (Loop, 2),
+    ],
+)
+def test_a_batch_in_another_order_gives_each_photograph_its_own_map(kind, argument):
+    torch.manual_seed(0)
+    module = kind(argument).eval()
+    net = convscope.Network(module, name="mine", input_size=(16, 16))
+    images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    expected = []
+    for image in images.split(1):
+        a = module.conv2(module.conv1(image).relu()).relu().detach().requires_grad_()
+        (g,) = torch.autograd.grad(module.head(a.mean((2, 3)))[0, 1], a)
+        expected.append((g.mean((2, 3), keepdim=True) * a).sum(1).detach())
+    for layer in ("act:2",) if kind is Permuted else ("act:2", None):
+        heat = convscope.cam(net, images, 1, layer=layer)
+        torch.testing.assert_close(heat.values, torch.cat(expected), rtol=1e-4, atol=1e-6)
+    assert heat.recipe.note == (
+        "mine takes the photographs of a batch apart, or into another order, inside; every photograph "
+        "ran alone."
+    )
+    ablation = convscope.cam(net, images[:1], 1, method="ablationcam", layer="conv2")
+    assert (1, 12, 12) == ablation.values.shape
+
+
+class Routed(nn.Module):
+    """Bright photographs go one way, dark ones the other, with maps of `stride`."""
+
+    def __init__(self, stride=1):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3), nn.Linear(6, 5)
+        self.bright, self.dark = nn.Conv2d(8, 6, 3), nn.Conv2d(8, 6, 3, stride)
+
+    def forward(self, x):
+        maps, is_bright = self.stem(x).relu(), x.mean((1, 2, 3)) > 0.5
+        result = torch.zeros(len(x), 6)
+        result[is_bright] = self.bright(maps[is_bright]).relu().mean((2, 3))
+        result[~is_bright] = self.dark(maps[~is_bright]).relu().mean((2, 3))
+        return self.head(result)
+
+
+def test_a_layer_on_the_way_of_some_photographs_is_read_for_these_only():
+    torch.manual_seed(0)
+    module = Routed().eval()
+    net = convscope.load(module, mean=0, std=1, size=16)
+    bright = torch.rand(2, 3, 16, 16) * 0.4 + 0.6
+    maps = convscope.maps(net, bright, "bright").values
+    torch.testing.assert_close(maps, module.bright(module.stem(bright).relu()).detach())
+    for method in (
+        lambda x: convscope.maps(net, x, "bright"),
+        lambda x: convscope.cam(net, x, 1, layer="bright"),
+    ):
+        with pytest.raises(convscope.ConvscopeError, match=r"^bright did not run for this photo"):
+            method(torch.cat([bright[:1], bright[:1] * 0.1, bright[1:]]))
+
+
+class TwoWays(Routed):
+    def forward(self, x):
+        maps = self.stem(x).relu()
+        way = self.bright if x.mean() > 0.5 else self.dark
+        return self.head(way(maps).relu().mean((2, 3)))
+
+
+def test_maps_of_two_sizes_in_a_batch_are_refused_in_a_sentence():
+    torch.manual_seed(0)
+    module = TwoWays(stride=2).eval()
+    net = convscope.load(module, mean=0, std=1, size=16)
+    bright = torch.rand(1, 3, 16, 16) * 0.4 + 0.6
+    both = torch.cat([bright, bright * 0.1])
+    message = (
+        "act:2 has the shape {} for one photograph and {} for another, because the network takes "
+        "another way for it; look at one photograph at a time."
+    )
+    for method, shapes in (
+        (lambda: convscope.cam(net, both, 1), ("(12, 12)", "(6, 6)")),
+        (lambda: convscope.maps(net, both, "act:2"), ("(6, 12, 12)", "(6, 6, 6)")),
+    ):
+        with pytest.raises(convscope.ConvscopeError) as caught:
+            method()
+        assert str(caught.value) == message.format(*shapes)
+    torch.testing.assert_close(
+        net.score(1, both), torch.cat([module(x) for x in both.split(1)])[:, 1].detach()
+    )
+    full = convscope.cam(net, both, 1, method="fullgrad")
+    for i in range(2):
+        alone = convscope.cam(net, both[i : i + 1], 1, method="fullgrad")
+        torch.testing.assert_close(full.values[i], alone.values[0])
+
+
+class RowsByNumber(Plain):
+    """Picks tokens of each image, rows by the numbers of the images."""
+
+    def middle(self, x):
+        images = torch.arange(len(x))[:, None]
+        return x[images, x.argsort(1)][:, : x.shape[1]] + x[x.shape[0] :].sum(0)
+
+
+class JoinedAgain(Plain):
+    """Takes images one by one, as detectors do, and joins them again."""
+
+    def start(self, x):
+        return torch.stack([image * 1 for image in x])
+
+
+@pytest.mark.parametrize("kind", [RowsByNumber, JoinedAgain])
+def test_rows_that_stay_in_their_places_run_in_a_batch(kind):
+    assert not network(kind).repeatability.rearranges
+
+
+class ByItsOwnStatistics(Plain):
+    """Batch norm in train mode whatever the mode of the network, as in pix2pix."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def train(self, mode=True):  # noqa: FBT002 - as torch has it
+        super().train(mode)
+        self.norm.train()
+        return self
+
+    def forward(self, x):
+        return self.head(self.norm(self.features(x)).relu().mean((2, 3)))
+
+
+class AlwaysOn(nn.Dropout):
+    def train(self, _mode=True):  # noqa: FBT002
+        return super().train(True)
+
+
+class MonteCarloByMode(Plain):
+    def __init__(self):
+        super().__init__()
+        self.drop = AlwaysOn(0.5)
+
+    def middle(self, x):
+        return self.drop(x)
+
+
+@pytest.mark.parametrize("kind", [ByItsOwnStatistics, MonteCarloByMode])
+def test_what_its_own_train_keeps_in_train_mode_stays_in_it(kind):
+    net = network(kind)
+    before = copy.deepcopy(net.module.state_dict())
+    modes = [part.training for part in net.module.modules()]
+    maps = convscope.cam(net, PHOTOGRAPHS, 1, layer="features")
+    heat = convscope.saliency(net, PHOTOGRAPHS, 1)
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(maps.values, one_by_one(net, gradcam, PHOTOGRAPHS), **close)
+    torch.testing.assert_close(heat.projection, one_by_one(net, gradient, PHOTOGRAPHS), **close)
+    full = convscope.cam(net, PHOTOGRAPHS[:1], 1, method="fullgrad")
+    assert full.values.isfinite().all()
+    assert maps.recipe.note
+    assert modes == [part.training for part in net.module.modules()]
+    assert any(modes)
+    assert not modes[0]
+    for name, value in net.module.state_dict().items():
+        assert torch.equal(before[name], value), name
+
+
+class Counting(Plain):
+    """Counts its passes and lists their sizes, and reads neither."""
+
+    def __init__(self):
+        super().__init__()
+        self.passes, self.seconds, self.log, self.last = 3, 0.5, [(1, 2)], deque(maxlen=2)
+
+    def middle(self, x):
+        self.passes += 1
+        self.seconds = self.seconds + 0.25
+        self.log.append(tuple(x.shape))
+        self.last.append(len(x))
+        return x
+
+    def counted(self):
+        return self.passes, self.seconds, list(self.log), list(self.last)
+
+
+def test_what_a_network_counts_is_put_back():
+    net = network(Counting)
+    log = net.module.log
+    image = PHOTOGRAPHS[:1]
+    for method in (
+        lambda: convscope.predict(net, PHOTOGRAPHS),
+        lambda: convscope.cam(net, PHOTOGRAPHS, 1),
+        lambda: convscope.cam(net, image, 1, method="ablationcam"),
+        lambda: convscope.cam(net, image, 1, method="scorecam"),
+        lambda: convscope.cam(net, image, 1, method="fullgrad"),
+        lambda: convscope.saliency(net, image, 1, method="guided"),
+        lambda: convscope.occlusion(net, image, 1, window=4, stride=2),
+        lambda: convscope.rise(net, image, 1, masks=8),
+        lambda: convscope.synthesize(net, 1, steps=2, seed=0),
+        lambda: convscope.embedding(net, PHOTOGRAPHS),
+    ):
+        method()
+        assert (3, 0.5, [(1, 2)], []) == net.module.counted()
+    assert log is net.module.log
+    assert net.repeatability.is_ordinary
+    assert not net.repeatability_note
+
+
+class Compared(Plain):
+    """The same body on the photographs, and last on a stored reference."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("reference", torch.rand(1, 3, 16, 16))
+
+    def forward(self, x):
+        first, last = (self.features(one).mean((2, 3)) for one in (x, self.reference))
+        return self.head(first - last)
+
+
+def test_maps_of_a_reference_are_not_those_of_the_photographs():
+    net = network(Compared)
+    for method in (
+        lambda: convscope.maps(net, PHOTOGRAPHS, "features"),
+        lambda: convscope.cam(net, PHOTOGRAPHS, 1, layer="features"),
+    ):
+        with pytest.raises(
+            convscope.ConvscopeError, match="^features gives 1 map for 3 photographs, "
+        ):
+            method()
+    maps = convscope.maps(net, PHOTOGRAPHS, "features#1").values
+    torch.testing.assert_close(maps, net.module.features(PHOTOGRAPHS).detach())

@@ -163,7 +163,7 @@ def test_a_no_of_forty_percent_stays_one():
     ("last", "what"),
     [
         (lambda z: F.relu(z) / F.relu(z).sum(1, keepdim=True), "sum to 1"),
-        (lambda z: (z.softmax(1) + (z / 2).softmax(1)) / 2, "sum to 1"),
+        (lambda z: (z.softmax(1) + (z / 2).softmax(1)) / 2, "come from a softmax"),
         (lambda z: torch.stack([z.softmax(1), z.sin().softmax(1)]).mean(0), "come from"),
         (lambda z: z.softmax(1)[:, :3], "come from"),
         (lambda z: z.softmax(1)[:, 1], "come from"),
@@ -406,3 +406,62 @@ def test_a_recipe_does_not_depend_on_what_was_called_before():
     cs.predict(net, x)
     assert first == cs.filters(net).recipe
     assert first.scores is None
+
+
+class Computed(nn.Module):
+    """One sigmoid, and what comes after it."""
+
+    def __init__(self, after):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head, self.after = nn.Conv2d(3, 8, 3), nn.Linear(8, 1), after
+        self.scale, self.shift = nn.Parameter(torch.tensor([0.9])), nn.Parameter(torch.tensor(0.02))
+        nn.init.constant_(self.head.bias, -1.0)
+
+    def probability(self, x):
+        return torch.sigmoid(self.head(self.conv(x).relu().mean((2, 3))))
+
+    def forward(self, x):
+        return self.after(self, self.probability(x), x)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda net, p, x: (p + net.probability(x.flip(3))) / 2,
+        lambda net, p, x: sum([p, net.probability(x.flip(3))]) / 2,
+        lambda _net, p, _x: 1 - p,
+        lambda _net, p, _x: p.mul(0.9).add(0.02),
+        lambda net, p, _x: net.scale * p + net.shift,
+        lambda net, p, x: p * net.probability(x.flip(3)),
+        lambda _net, p, _x: p / 2 - -0.25,
+    ],
+)
+def test_a_probability_that_is_computed_further_is_the_networks_own(after):
+    module = Computed(after).eval()
+    net = cs.load(module, mean=0, std=1, size=16)
+    image = torch.rand(1, 3, 16, 16)
+    own = module(image).item()
+    (found,) = cs.predict(net, image).column("probability")
+    assert found == pytest.approx(own, rel=1e-5)
+    words = "not class 0" if own < 0.5 else "class 0"
+    shown = max(own, 1 - own)
+    assert (
+        f"for {words} ({shown:.0%}".replace("%", " %") in cs.cam(net, image, layer="conv").words()
+    )
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda _net, p, _x: 4 * p,
+        lambda _net, p, _x: 2 * p - 1,
+        lambda net, p, x: p + net.probability(x.flip(3)),
+        lambda net, p, x: p / net.probability(x.flip(3)),
+        lambda net, p, x: p * x.mean((1, 2, 3))[:, None],
+    ],
+)
+def test_what_may_lie_outside_of_0_and_1_is_no_probability(after):
+    net = cs.load(Computed(after).eval(), mean=0, std=1, size=16)
+    assert "sigmoid" == net.probability_rule.kind
+    assert "Probabilities are the sigmoid of the scores." == net.probability_rule.words

@@ -413,3 +413,61 @@ def test_a_gradient_goes_before_what_is_cut_off():
             return self.head(y.mean((2, 3)) * self.last(y.detach()).mean((2, 3)))
 
     assert "body.3" == cs.Network(Both(), input_size=(32, 32)).layers.default.name
+
+
+def test_targets_of_several_kinds_are_explained_where_all_of_them_depend():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
+    ).eval()
+    net = cs.load(module, mean=0, std=1, size=16)
+    images = torch.rand(2, 3, 16, 16)
+    heat = cs.cam(net, images, [1, cs.channel("conv:2", 4)])
+    a = module[:3](images).detach().requires_grad_()
+    score = module[3:](a)[0, 1] + a[1, 4].mean()
+    (g,) = torch.autograd.grad(score, a)
+    expected = (g.mean((2, 3), keepdim=True) * a).sum(1).detach()
+    torch.testing.assert_close(heat.values, expected, rtol=1e-4, atol=1e-6)
+    note = "Every target is explained at 2, the last map on which all of them depend."
+    assert note == heat.recipe.note
+    alone = cs.cam(net, images[1:], cs.channel("conv:2", 4))
+    torch.testing.assert_close(heat.values[1:], alone.values)
+    classes = cs.cam(net, images, [1, 2])
+    assert ("3", "") == (classes.recipe.parameters["layer"], classes.recipe.note)
+
+
+class ClassToken(nn.Module):
+    def __init__(self, place):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.place, self.head = nn.Conv2d(3, 24, 8, 8), place, nn.Linear(24, 5)
+        self.first, self.last = (
+            nn.TransformerEncoderLayer(24, 2, 48, 0.0, batch_first=True) for _ in range(2)
+        )
+        self.token = nn.Parameter(torch.randn(1, 1, 24))
+
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        own = self.token.expand(len(x), -1, -1)
+        joined = torch.cat([own, tokens] if self.place == 0 else [tokens, own], 1)
+        return self.head(self.last(self.first(joined))[:, self.place])
+
+
+def test_a_class_token_may_come_last():
+    """Attention without positions does not ask for the order, so the maps are the same."""
+    image = torch.rand(1, 3, 64, 48)
+    nets = [cs.load(ClassToken(k).eval(), mean=0, std=1, size=(64, 48)) for k in (0, -1)]
+    first, last = (cs.cam(net, image, 1) for net in nets)
+    assert first.recipe.parameters["layer"] == last.recipe.parameters["layer"]
+    assert first.placement == last.placement
+    torch.testing.assert_close(last.values, first.values, rtol=1e-4, atol=1e-7)
+    module = nets[1].module
+    a = module.first(
+        torch.cat([module.embed(image).flatten(2).transpose(1, 2), module.token], 1)
+    ).detach()
+    a.requires_grad_()
+    (g,) = torch.autograd.grad(module.head(module.last(a)[:, -1])[0, 1], a)
+    expected = (g[:, :48].mean(1, keepdim=True) * a[:, :48]).sum(2).unflatten(1, (8, 6)).detach()
+    named = cs.cam(nets[1], image, 1, layer="first").values
+    torch.testing.assert_close(named, expected, rtol=1e-4, atol=1e-7)

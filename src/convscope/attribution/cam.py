@@ -18,6 +18,7 @@ from convscope.errors import ArgumentError, NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.execution.partial_forward import PartialForward
 from convscope.images.read import Images
+from convscope.network.join_images import check_rows, join_images
 from convscope.network.network import Network
 from convscope.network.rounding import (
     may_have_cancelled,
@@ -27,7 +28,7 @@ from convscope.network.rounding import (
 from convscope.network.takes_network import takes_network
 from convscope.network.watch_scores import watch_scores
 from convscope.objectives.makers import OUTPUT, Objective, Target, as_objective
-from convscope.objectives.per_image import captions
+from convscope.objectives.per_image import captions, each_objective
 from convscope.progress import Progress, ShouldStop
 from convscope.results import ColourScale, Heatmap, Strip, recipe_for
 from convscope.tracing.placement import Placement
@@ -115,7 +116,9 @@ def cam(
                 net, pixels[start:stop], target.for_images(start, stop), layer_name
             ),
         )
-        return torch.cat(list(parts))
+        joined = join_images(list(parts), layer_name)
+        check_rows(joined, len(pixels), layer_name)
+        return joined
 
     with watch_scores(pixels) as watch:
         if method in GRADIENT_FREE and objective is not None:
@@ -125,12 +128,9 @@ def cam(
         maps = [compute(layer_name) for layer_name in layers]
         explained = [] if method in GRADIENT_FREE else explained_by(net, target, watch)
     extras: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
-    if method == "fullgrad" and (windows := window_layers(net)):
-        extras["note"] = (
-            f"Biases of layers that see windows cut out of the maps are left out ({len(windows)}, "
-            f"{windows[0]} the first), because where the windows lie is unknown."
-        )
     extras |= {"layer": " + ".join(layers), **captions(target)}
+    if note := _note(net, target, layers[0], method=method, is_default=layer is None):
+        extras["note"] = note
     recipe = recipe_for(net, method, target.label, **extras).explaining(explained)
     originals, scale = net.originals(images), ColourScale("value of the map")
     if method == "fullgrad":
@@ -223,7 +223,7 @@ def cam_across_layers(
     with watch_scores(pixels) as watch:
         parts = list(in_batches(len(pixels), max(1, net.max_batch_size() // 3), work))
         explained = [] if method in GRADIENT_FREE else explained_by(net, target, watch)
-    maps = [torch.cat(layer_maps) for layer_maps in zip(*parts, strict=True)]
+    maps = [join_images(*pair) for pair in zip(zip(*parts, strict=True), addresses, strict=True)]
     recipe = recipe_for(net, f"cam_across_layers, {method}", target.label, layers=addresses)
     placements = [
         net.placement(name, heat, pixels) for name, heat in zip(addresses, maps, strict=True)
@@ -295,6 +295,20 @@ def _layers(
         msg = "There is no layer: give at least one address, or None for the last map."
         raise ArgumentError(msg)
     return addresses
+
+
+def _note(net: Network, target: Objective, layer: str, *, method: str, is_default: bool) -> str:
+    """What to say of biases that are left out, and of targets whose own default layers are others."""
+    if method == "fullgrad" and (windows := window_layers(net)):
+        return (
+            f"Biases of layers that see windows cut out of the maps are left out ({len(windows)}, "
+            f"{windows[0]} the first), because where the windows lie is unknown."
+        )
+    if method == "fullgrad" or not is_default:
+        return ""
+    own = {net.layers.default_for(one.layers).name for one in each_objective(target)}
+    others = "Every target is explained at {}, the last map on which all of them depend."
+    return "" if own == {layer} else others.format(layer)
 
 
 def formula_cam(formula: Formula) -> CamMethod:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convscope.errors import NotApplicableError
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.gradients import no_gradient_message, optional_gradients
+from convscope.network.join_images import join_layers
 from convscope.network.network import Network
 from convscope.network.rounding import zero_if_cancelled
 from convscope.network.watch_scores import note_scores
@@ -78,8 +79,13 @@ def _decompose(
         for i, image in enumerate(pixels.split(1))
     ]
     inputs, maps, rests = zip(*each, strict=True)
-    joined = {run: torch.cat([of_one[run] for of_one in maps]) for run in maps[0]}
-    return torch.cat(inputs), joined, torch.cat(rests)
+    every = {run: of_one[run] for of_one in maps for run in of_one}
+    # A layer that did not run for a photograph adds nothing to its score.
+    filled = [
+        {run: of_one.get(run, torch.zeros_like(value)) for run, value in every.items()}
+        for of_one in maps
+    ]
+    return torch.cat(inputs), join_layers(filled, list(every)), torch.cat(rests)
 
 
 @retry_without_cudnn
@@ -128,7 +134,7 @@ def window_layers(net: Network) -> list[str]:
         for row in net.layers
         if not net.layers.is_batch_first(row.name)
         and not (set("#:") & set(row.name))
-        and _effective_bias(net.module.get_submodule(row.name)) is not None
+        and _effective_bias(net, net.module.get_submodule(row.name)) is not None
     ]
 
 
@@ -148,7 +154,7 @@ def _captured(
         if "#" in row.name or ":" in row.name:  # another run, or a function without a module
             continue
         module = net.module.get_submodule(row.name)
-        bias = _effective_bias(module)
+        bias = _effective_bias(net, module)
         if bias is not None:
             runs = {
                 f"{row.name}#{run}": ValueLocation(module, run) for run in range(1, row.calls + 1)
@@ -165,8 +171,10 @@ def _captured(
     }
 
 
-def _effective_bias(module: nn.Module) -> Tensor | None:
+def _effective_bias(net: Network, module: nn.Module) -> Tensor | None:
     if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - torch's common base
+        if module.training and not net.module.training:  # by the statistics of the photograph
+            return None
         if module.running_mean is None or module.running_var is None:
             return None
         scale = (module.running_var + module.eps).rsqrt()

@@ -13,6 +13,7 @@ from convscope.dataset.source import Photographs
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, no_maps
 from convscope.images.decode import collecting_notes
 from convscope.images.decoding_process import Decoder
+from convscope.network.join_images import join_layers
 from convscope.network.module import as_float32
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
@@ -121,8 +122,8 @@ def forward_with_readers(
         each = [
             _read_values(net, image, layers, head=head, whole=whole) for image in pixels.split(1)
         ]
-        for name in each[0]:
-            reader(name, torch.cat([values[name] for values in each]))
+        for name, value in join_layers(each, list(each[0])).items():
+            reader(name, value)
         return
 
     def look(name: str, value: Tensor) -> None:
@@ -182,18 +183,18 @@ def pooled_embedding(value: Tensor, head: nn.Module | None) -> Tensor:
 
 
 def classifier_head(net: Network) -> nn.Module:
-    """The last linear layer that runs, or the last convolution where there is none behind it.
+    """The last linear layer or convolution that the scores come from.
 
     Raises:
-        NotApplicableError: if there is neither.
+        NotApplicableError: if there is neither, or not all of the scores come from one.
     """
-    rows = [row for row in net.layers if row.kind in ("linear", "conv")]
-    if not rows:
+    row = net.layers.classifier
+    if row is None:
         msg = (
             f"{net.name} ends in neither a linear layer nor a convolution, so it has no embedding."
         )
         raise NotApplicableError(msg)
-    return net.module.get_submodule(rows[-1].name)
+    return net.module.get_submodule(row.name)
 
 
 def default_layers(net: Network) -> list[str]:

@@ -68,7 +68,8 @@ def survey(
         top: how many of the strongest are kept.
         out: folder for the result. What is finished there is not done again.
         codes: keep each photograph's code (what enters the classifier) and prediction too; this
-            needs the whole pass. None: only where no layers are given.
+            needs the whole pass. None: only where no layers are given, and codes only where all
+            scores come from one classifier.
         shard: (k, n) does the k-th of n shards, for `merge_surveys`.
         progress: called with photographs done, photographs in all, message.
         should_stop: asked after each batch.
@@ -190,6 +191,8 @@ def _manifest(
     if not (isinstance(shard, tuple) and len(shard) == 2 and 1 <= shard[0] <= shard[1]):
         msg = f"shard must be a pair such as (1, 4) or (4, 4), not {shard}."
         raise ArgumentError(msg)
+    if codes:
+        classifier_head(net)  # raises where there is none
     named = resolve_layers(net, layers)
     batch = min(BATCH, net.max_batch_size())
     per_part = max(MIN_PART_PHOTOGRAPHS, -(-len(photos.items) // MAX_PARTS))
@@ -305,12 +308,20 @@ class _SaveThrottle:
         self._next = ended + max(SAVE_INTERVAL, (ended - began) / SAVE_TIME_SHARE)
 
 
+def _head(net: Network) -> nn.Module | None:
+    """The classifier whose input is kept as a photograph's code; None where there is no single one."""
+    try:
+        return classifier_head(net)
+    except NotApplicableError:
+        return None
+
+
 class _Part:
     """One part of the photographs while it is being worked on."""
 
     def __init__(self, net: Network, manifest: Manifest, begun: Part) -> None:
         self.net, self.manifest = net, manifest
-        self.head: nn.Module | None = classifier_head(net) if manifest.whole else None
+        self.head: nn.Module | None = _head(net) if manifest.whole else None
         self.number, self.seen = begun.number, begun.seen
         self.tallies = dict(begun.layers)
         self.kept = [begun.images] if begun.images else []

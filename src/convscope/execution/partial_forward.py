@@ -18,6 +18,7 @@ from convscope.errors import NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.execution.record_replay import Recording, record, replay, substitute_value
 from convscope.execution.tensor_tree import list_tensors
+from convscope.network.join_images import join_layers, no_run
 from convscope.network.memory import free_bytes
 from convscope.network.module import as_float32
 from convscope.network.network import Network
@@ -131,8 +132,7 @@ class PartialForward:
         """
         if len(variants) > 1 and self.net.repeatability.alone:
             each = [self.run(variant) for variant in variants.split(1)]
-            joined = {name: torch.cat([one[name] for one in each]) for name in self.read_layers}
-            return self.net.wrap_activations(joined, len(variants))
+            return self.net.wrap_activations(join_layers(each, self.read_layers), len(variants))
         with self._eval_no_grad():
             # In-place layers cannot write into what was made in inference mode.
             variants_copy = variants.clone() if variants.is_inference() else variants
@@ -208,11 +208,7 @@ class PartialForward:
 
     def _layer_value(self, values: Mapping[str, Tensor]) -> Tensor:
         if "" not in values or self.recording.target is None:
-            msg = (
-                f"{self.layer} did not run for this photograph, though it did in the dry pass: "
-                "the network takes another path for it."
-            )
-            raise NotApplicableError(msg)
+            raise NotApplicableError(no_run(self.layer, "this photograph"))
         return values[""]
 
     def _matches_full_pass(self) -> bool:

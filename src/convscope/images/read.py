@@ -191,6 +191,9 @@ def existing_file(source: str | Path) -> Path:
     Raises:
         ImageError: if there is none.
     """
+    if not source:
+        msg = "The photograph's name is empty; give a file, as photo.jpg."
+        raise ImageError(msg)
     if _WEB_ADDRESS.match(str(source)):
         msg = f"{_name(source)} is a web address; download it first, and give the file."
         raise ImageError(msg)

@@ -68,7 +68,7 @@ class _Block:
 
 
 class exclusive(_Block):  # noqa: N801 - used like a function
-    """Eval mode, no gradients of parameters, nothing compiled, and no other thread in the module.
+    """Eval mode as the module has it, no gradients of parameters, nothing compiled, and no other thread in the module.
 
     Threads that share only a part of it, as a backbone under two heads, wait for each other too.
     Blocks may be nested.
@@ -144,9 +144,11 @@ class _SavedFlag:
 
 
 def _freeze(module: nn.Module, stack: ExitStack) -> None:
-    owners: list[_Owner] = [(part, "training") for part in module.modules()]
+    parts = list(module.modules())
+    in_training = _kept_in_training(parts)
+    owners: list[_Owner] = [(part, "training") for part in parts if part not in in_training]
     owners += [(parameter, "requires_grad") for parameter in module.parameters()]
-    owners += [(part, OBSERVER_FLAG) for part in module.modules() if _observes(part)]
+    owners += [(part, OBSERVER_FLAG) for part in parts if _observes(part)]
     changed: list[_Owner] = []
     stack.callback(_release_all, changed)
     with _registry_lock:
@@ -156,6 +158,17 @@ def _freeze(module: nn.Module, stack: ExitStack) -> None:
             changed.append((owner, name))
             if on:
                 setattr(owner, name, zeros_like(on) if isinstance(on, Tensor) else False)
+
+
+def _kept_in_training(parts: list[nn.Module]) -> set[nn.Module]:
+    """Parts that a `train` of the user's own keeps in train mode, though the network is in eval mode.
+
+    As batch norm by the statistics of the photograph, in pix2pix and in test-time adaptation.
+    """
+    if parts[0].training or not any(part.training for part in parts):
+        return set()
+    keepers = [part for part in parts if type(part).train is not nn.Module.train]
+    return {part for keeper in keepers for part in keeper.modules() if part.training}
 
 
 def _release_all(changed: list[_Owner]) -> None:

@@ -67,6 +67,16 @@ class Slot:
         """Whether the value is a buffer or a parameter."""
         return bool(self.registry)
 
+    @property
+    def counts(self) -> bool:
+        """Whether the value is an attribute that counts or lists what happened: a number, a list.
+
+        Caches are none, as tensors, dictionaries and flags may be.
+        """
+        value = self.get()
+        counts = isinstance(value, int | float | list | deque) and not isinstance(value, bool)
+        return counts and not self.is_registered
+
     def get(self) -> Any:
         """What is there now."""
         return self.store.get(self.key, _MISSING)
@@ -161,9 +171,14 @@ class preserved:  # noqa: N801 - used like a function
     Nothing is written back into tensors, which the gradient of the pass may need as it left them.
     """
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
-        """Preserve the values of these slots from the next `with` on."""
-        self._slots = slots
+    def __init__(self, slots: Sequence[Slot], counters: Sequence[Slot] = ()) -> None:
+        """Preserve the values of these slots from the next `with` on.
+
+        Args:
+            slots: what the pass reads and changes.
+            counters: what it only changes; what lists hold is not copied.
+        """
+        self._slots, self._counters = slots, counters
         self._originals: list[tuple[Slot, Any]] = []
 
     @uninterrupted
@@ -171,7 +186,9 @@ class preserved:  # noqa: N801 - used like a function
         """Put copies in their places."""
         originals = [(slot, slot.get()) for slot in self._slots]
         copies = {id(value): _copied(value) for _, value in originals}  # shared values stay shared
-        self._originals = originals
+        counters = [(slot, slot.get()) for slot in self._counters]
+        copies |= {id(value): copy.copy(value) for _, value in counters if id(value) not in copies}
+        self._originals = originals = originals + counters
         for slot, value in originals:
             slot.put(copies[id(value)])
 

@@ -44,6 +44,7 @@ from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
 from convscope.network.gradients import UnreachedError, gradients_at
 from convscope.network.input_channels import COLOURS, InputChannels, convert_channels
+from convscope.network.join_images import join_images, join_layers, no_run
 from convscope.network.memory import free_bytes
 from convscope.network.module import as_float32, has_lazy_modules, run_lazy_modules, unwrap
 from convscope.network.module_errors import explain_module_errors
@@ -608,7 +609,7 @@ class Network:
     def one_pass(self) -> Iterator[None]:
         """Around each pass: seed and state for it, where its answer would else be another each time."""
         needs = self.repeatability
-        with nullcontext() if needs.is_ordinary else needs.one_pass(self.device):
+        with nullcontext() if needs.changes_nothing else needs.one_pass(self.device):
             yield
 
     def forward(self, x: Tensor) -> Tensor:
@@ -777,8 +778,10 @@ class Network:
             for i, image in enumerate(pixels.split(1))
         ]
         activations, scores, grads = zip(*each, strict=True)
-        joined = {name: torch.cat([a[name] for a in activations]) for name in activations[0]}
-        at_layers = [torch.cat(of_layer) for of_layer in zip(*grads, strict=True)]
+        joined = join_layers(activations, list(activations[0]))
+        at_layers = [
+            join_images(*pair) for pair in zip(zip(*grads, strict=True), layers, strict=True)
+        ]
         return self.wrap_activations(joined, len(pixels)), torch.cat(scores), at_layers
 
     def pixel_gradients(
@@ -884,8 +887,7 @@ class Network:
                 self._capture(image, layers, start_gradients=start_gradients)
                 for image in pixels.split(1)
             ]
-            joined = {name: torch.cat([one[name] for one in each]) for name in each[0]}
-            return {**joined, INPUT: pixels}
+            return {**join_layers(each, list(each[0])), INPUT: pixels}
         with self._exclusive_pass(), self.explain_errors(pixels):
             x = self.preprocess(pixels)  # may run the module itself, so not inside `capture`
             with (
@@ -898,7 +900,7 @@ class Network:
                 ) as captured,
             ):
                 captured[OUTPUT] = self.forward(x)
-        self._check_all_ran(locations, captured)
+        self._check_all_ran(locations, captured, len(pixels))
         return {INPUT: pixels, **captured}
 
     def _as_activations(self, captured: dict[str, Tensor], layers: Sequence[str]) -> Activations:
@@ -916,15 +918,13 @@ class Network:
         return {name: self.layers.location(name) for name in inner}
 
     def _check_all_ran(
-        self, locations: dict[str, ValueLocation], captured: dict[str, Tensor]
+        self, locations: dict[str, ValueLocation], captured: dict[str, Tensor], count: int
     ) -> None:
-        skipped = [name for name in locations if name not in captured]
-        if skipped:
-            msg = (
-                f"{skipped[0]} did not run for these photographs, though it did in the dry pass: "
-                "the network takes another path for them."
-            )
-            raise NotApplicableError(msg)
+        """Refuse layers without a value, or with one that holds no photograph, as of a mask's rows."""
+        for name in locations:
+            if name not in captured or not captured[name].shape[:1].numel():
+                photographs = "these photographs" if count > 1 else "this photograph"
+                raise NotApplicableError(no_run(name, photographs))
 
     def check_weights_loaded(self, layers: Iterable[str] = (OUTPUT,)) -> None:
         """Refuse to read what depends on weights that were not loaded.

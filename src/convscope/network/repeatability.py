@@ -6,7 +6,8 @@ Three things make the answer for a photograph depend on more than the photograph
     state               buffers and attributes that a pass changes and the next one reads
     neighbours          batch norm without running statistics, dynamic quantization
 
-The first passes of a network, which choose its memory format, are watched for all three. Where one is
+And where a network takes its batch apart or reorders it, the maps of a layer are not those of the photographs
+in their order; see `batch_rows`. The first passes of a network, which choose its memory format, are watched for all of these. Where one is
 found, every later pass begins with the same seed and the same state, and sees a single photograph.
 Ordinary networks run as they are.
 """
@@ -42,9 +43,11 @@ class Repeatability:
     Attributes:
         draws: the same seed at the beginning, because passes draw random numbers.
         slots: what passes change in the module, to be put back.
+        counters: what passes change and never read, to be put back too: logs, numbers of passes.
         depends_on_past: whether the next answer would be another otherwise.
         alone: one photograph at a time.
         mixes: whether the images of a batch change each other's answers.
+        rearranges: whether inside the network the images of a batch are not in their order.
         decides: whether Python code of the network reads values that come from the picture.
         scatter: by how much answers vary all the same, relative to their size.
         spares_scores: whether the scores do not depend on the random numbers.
@@ -52,9 +55,11 @@ class Repeatability:
 
     draws: bool = False
     slots: tuple[Slot, ...] = ()
+    counters: tuple[Slot, ...] = ()
     depends_on_past: bool = False
     alone: bool = False
     mixes: bool = False
+    rearranges: bool = False
     decides: bool = False
     scatter: float = 0.0
     spares_scores: bool = False
@@ -64,13 +69,18 @@ class Repeatability:
         """Whether passes need nothing of this."""
         return not (self.draws or self.slots or self.alone)
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether `one_pass` has nothing to do."""
+        return not (self.draws or self.slots or self.counters)
+
     @contextmanager
     def one_pass(self, device: torch.device) -> Iterator[None]:
         """Around a pass: the same seed and state before it, generators and state put back after it."""
         with ExitStack() as stack:
             if self.draws:
                 stack.enter_context(seeded_generators(device))
-            stack.enter_context(preserved(self.slots))
+            stack.enter_context(preserved(self.slots, self.counters))
             yield
 
     def words(self, name: str) -> str:
@@ -93,6 +103,11 @@ class Repeatability:
                 f"What {name} answers for a photograph depends on the others in its batch, as with "
                 "batch norm without running statistics and dynamic quantization; every photograph "
                 "ran alone."
+            )
+        if self.rearranges:
+            sentences.append(
+                f"{name} takes the photographs of a batch apart, or into another order, inside; every "
+                "photograph ran alone."
             )
         if self.decides:
             sentences.append(
@@ -145,13 +160,13 @@ class _WatchedRun:
         draws: whether it has drawn any.
         decides: whether it has read values that come from the picture; see `ValueReads`.
         answers: its scores of the latest pass by the number and the format of images.
-        weighted: how many of its convolutions and linear layers ran, by the number of images.
+        reads: what was seen of the latest pass, by the number of images.
     """
 
     def __init__(self, run: Run) -> None:
         self.run, self.draws, self.decides = run, False, False
         self.answers: dict[tuple[int, bool], Tensor] = {}
-        self.weighted: dict[int, int] = {}
+        self.reads: dict[int, ValueReads] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         with seeded_generators(x.device):
@@ -163,7 +178,7 @@ class _WatchedRun:
             finally:
                 self.draws |= generator_states(x.device) != before
                 self.decides |= reads.detected
-                self.weighted[len(x)] = reads.weighted
+                self.reads[len(x)] = reads
         self.answers[_key(x)] = scores
         return scores
 
@@ -173,6 +188,20 @@ class _WatchedRun:
             with suppress(Exception):
                 self(x)
         return self.answers.get(_key(x))
+
+    def rearranges(self) -> bool:
+        """Whether the images of a batch do not stay in their rows, by a pass of one and of two."""
+        one, two = self.reads[1], self.reads[2]
+        if len(one.weighted) != len(two.weighted):  # as in a loop over the photographs
+            return True
+        if len(one.picked) == len(two.picked):
+            picks_rows = (1, 2) in zip(one.picked, two.picked, strict=True)
+        else:  # what is done to each image by itself is done twice for two
+            picks_rows = two.picked.count(2) > 2 * one.picked.count(2)
+        if picks_rows:
+            return True
+        calls = zip(one.weighted, two.weighted, strict=True)
+        return not all(single.keeps_rows(pair, BATCH_ROUNDING) for single, pair in calls)
 
 
 def _key(x: Tensor) -> tuple[int, bool]:
@@ -186,16 +215,17 @@ def _examine(run: _WatchedRun, images: Tensor, state: ModuleState) -> Repeatabil
     changed = state.changed()
     if single is None:  # no scores to compare
         slots = tuple(slot for slot in changed if slot.is_registered)
+        counters = tuple(slot for slot in changed if slot.counts)
+        state.restore(counters)
         alone = run.draws or run.decides
-        return Repeatability(run.draws, slots, alone=alone, decides=run.decides)
+        return Repeatability(run.draws, slots, counters, alone=alone, decides=run.decides)
     row = None if pair is None else _first_row(pair, single)
     is_same = row is not None and _same(row, single, BATCH_ROUNDING)
-    # Where a network loops over its photographs, the last run of a layer holds only the last one's map.
-    loops = pair is not None and run.weighted[1] != run.weighted[2]
-    if is_same and not (changed or run.draws or run.decides or loops):
+    rearranges = pair is not None and run.rearranges()
+    if is_same and not (changed or run.draws or run.decides or rearranges):
         return Repeatability()
-    alone = run.draws or run.decides or loops or pair is None
-    needs = Repeatability(draws=run.draws, alone=alone, decides=run.decides)
+    alone = run.draws or run.decides or rearranges or pair is None
+    needs = Repeatability(draws=run.draws, alone=alone, rearranges=rearranges, decides=run.decides)
     if changed:
         needs = _with_state(needs, run, images, state)
     if run.draws:
@@ -213,9 +243,11 @@ def _with_state(
     """What passes change is put back: buffers in any case, attributes if the next answer reads them."""
     state.restore(state.changed())
     depends = bool(_scatter(needs, run, images))
-    slots = [slot for slot in state.changed() if slot.is_registered or depends]
-    state.restore(slots)
-    return replace(needs, slots=tuple(slots), depends_on_past=depends)
+    changed = state.changed()
+    slots = tuple(slot for slot in changed if slot.is_registered or depends)
+    counters = tuple(slot for slot in changed if slot.counts and slot not in slots)
+    state.restore((*slots, *counters))
+    return replace(needs, slots=slots, counters=counters, depends_on_past=depends)
 
 
 def _scatter(needs: Repeatability, run: Run, images: Tensor) -> float:

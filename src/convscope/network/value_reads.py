@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from convscope.network.batch_rows import WEIGHTED, Counted, WeightedCall, picked_length
 from convscope.tracing.output_activation import tensors_in
 
 READS = frozenset(
@@ -30,21 +31,24 @@ _CHECKS = frozenset(("isnan", "isinf", "isfinite"))
 WRITES = frozenset(("__setitem__", "copy_"))
 """Functions that write into their first argument, beside those whose result it is."""
 
-_WEIGHTED = frozenset(("conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear"))
-
 
 class ValueReads(TorchFunctionMode):
     """Watches the pass that is run while it is entered.
 
     Attributes:
         detected: whether values that come from the picture were read.
-        weighted: how many convolutions and linear layers ran.
+        weighted: its convolutions and linear layers.
+        picked: the lengths of the first axes along which values from the picture were picked; see
+            `batch_rows`.
     """
 
     def __init__(self, picture: Tensor) -> None:
         """Take the input of the pass."""
         super().__init__()
-        self.detected, self.weighted = False, 0
+        self.detected = False
+        self.weighted: list[WeightedCall] = []
+        self.picked: list[int] = []
+        self._counted = Counted()
         self._from_picture = WeakIdKeyDictionary({picture: True})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -52,7 +56,11 @@ class ValueReads(TorchFunctionMode):
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
         comes_from = any(one in self._from_picture for one in tensors_in((*args, *kwargs.values())))
         result = func(*args, **kwargs)
-        self.weighted += name in _WEIGHTED
+        length = picked_length(name, args, kwargs, result, self._counted) if comes_from else None
+        self.picked += [] if length is None else [length]
+        if name in WEIGHTED and isinstance(result, Tensor):
+            self.weighted.append(WeightedCall.of(result))
+        self._counted.follow(name, args, result)
         if comes_from and name in READS:
             self.detected = True
         elif comes_from and name not in _CHECKS:

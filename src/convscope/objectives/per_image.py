@@ -46,9 +46,14 @@ def per_image(objectives: Sequence[Objective]) -> Objective:
 
 def captions(objective: Objective) -> dict[str, Any]:
     """What each map of a result is for, as a parameter of its recipe; empty where it is the same."""
-    if not isinstance(objective.read, PerImage):
-        return {}
-    return {"captions": [own.label for own in objective.read.objectives]}
+    own = each_objective(objective)
+    return {"captions": [one.label for one in own]} if own != (objective,) else {}
+
+
+def each_objective(objective: Objective) -> tuple[Objective, ...]:
+    """Those of the images; of an objective for all of them, that one."""
+    read = objective.read
+    return read.objectives if isinstance(read, PerImage) else (objective,)
 
 
 @dataclass(frozen=True)

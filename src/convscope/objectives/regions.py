@@ -185,9 +185,21 @@ class TrackedBox:
     k: int
 
     def __call__(self, acts: Activations) -> Objective:
-        """Activations of one photograph -> the box that overlaps most with its `k`-th."""
-        row = FrozenTensor.of(_detections_with_box(acts, self.k)[0, self.k])
-        return Objective(f"box:{self.k}", (OUTPUT,), OverlappingBox(row), kind="box")
+        """Activations of one photograph -> the box that overlaps most with its `k`-th.
+
+        Raises:
+            NotApplicableError: if that box has no area.
+        """
+        row = _detections_with_box(acts, self.k)[0, self.k]
+        left, top, right, bottom = row[1:5].tolist()
+        if not (right > left and bottom > top):
+            msg = (
+                f"Box {self.k} has no area (from {left:.4g}, {top:.4g} to {right:.4g}, {bottom:.4g}), so no "
+                "box of a changed photograph overlaps with it; explain another box."
+            )
+            raise NotApplicableError(msg)
+        overlapping = OverlappingBox(FrozenTensor.of(row))
+        return Objective(f"box:{self.k}", (OUTPUT,), overlapping, kind="box")
 
 
 @dataclass(frozen=True)

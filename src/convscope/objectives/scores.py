@@ -187,7 +187,9 @@ class ProbabilityRule:
         Raises:
             ArgumentError: if the output is said to be probabilities and holds other numbers.
         """
-        if isinstance(output, Detections) or not output.is_floating_point() or option == "none":
+        if isinstance(output, Detections):
+            return cls("none", None, "The score of a box is the detector's own.")
+        if not output.is_floating_point() or option == "none":
             return cls("none", None, "The scores have no probabilities.")
         values = output.detach()
         own = _own_activation(output, recorder)

@@ -267,7 +267,7 @@ class _Capture:
 
     def _take(self, names: list[str], value: Any) -> Any:
         tensor = first_tensor(value)
-        check_transformed(names[0], tensor)
+        check_readable(names[0], tensor)
         if self.start_gradients and not tensor.requires_grad and tensor.is_floating_point():
             tensor = tensor.detach().requires_grad_()
             torch.set_grad_enabled(True)
@@ -293,7 +293,7 @@ class _Inspector(_Capture):
 
     def _take(self, names: list[str], value: Any) -> Any:
         for name in names:
-            check_transformed(name, first_tensor(value))
+            check_readable(name, first_tensor(value))
             self.reader(name, first_tensor(value))
         self.remaining.difference_update(names)
         if self.stop and not self.remaining:
@@ -322,6 +322,21 @@ def check_transformed(name: str, value: Tensor) -> None:
         msg = (
             f"{name} runs inside a transform of torch.func, as vmap or grad, where no layer can be "
             "looked at; gradients at the pixels and occlusion need no layer."
+        )
+        raise NotApplicableError(msg)
+
+
+def check_readable(name: str, value: Tensor) -> None:
+    """Refuse values that cannot be looked at.
+
+    Raises:
+        NotApplicableError: if `value` is inside a transform of torch.func, or complex.
+    """
+    check_transformed(name, value)
+    if value.is_complex():
+        msg = (
+            f"{name or 'This layer'} gives complex numbers, which no map shows; choose a layer that gives real ones, as "
+            "after abs(). Gradients at the pixels and occlusion need no layer."
         )
         raise NotApplicableError(msg)
 

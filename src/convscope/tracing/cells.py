@@ -151,13 +151,19 @@ class Cells:
 
     def _token_layout(self) -> Layout | None:
         tokens = self.ids[0, :, 0]
-        for extra in range(min(MAX_EXTRA_TOKENS, len(tokens) - 1) + 1):
+        known = (tokens >= 0).nonzero()
+        after = len(tokens) - 1 - int(known[-1]) if len(known) else 0
+        if after > MAX_EXTRA_TOKENS:
+            return None
+        tokens = tokens[: len(tokens) - after]
+        for extra in range(min(MAX_EXTRA_TOKENS - after, len(tokens) - 1) + 1):
             cells = tokens[extra:]
             rows = len((cells // self.width).unique())
             if len(cells) % rows == 0 and _is_ordered(cells.view(rows, -1), self.width):
-                return Layout("NLC", (rows, len(cells) // rows))
+                return Layout("NLC", (rows, len(cells) // rows), after=after)
             if len(cells) % rows == 0 and self._is_transposed(cells.view(-1, rows)):
-                return Layout("NLC", (rows, len(cells) // rows), transposed=True)
+                grid = (rows, len(cells) // rows)
+                return Layout("NLC", grid, transposed=True, after=after)
         return None
 
     def _is_transposed(self, plane: Tensor) -> bool:

@@ -82,6 +82,11 @@ def last_map(
     return next((k for k in last if not search.carries(last_sum, without=k)), valid)
 
 
+def values_on_all_ways(graph: ValueGraph, targets: Sequence[int]) -> set[int]:
+    """The values through which every way from the picture to the targets leads."""
+    return _Search(graph, targets).strict_cuts()
+
+
 class _Search:
     """The part of the graph between the picture and the targets."""
 

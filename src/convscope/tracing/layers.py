@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.html_table import html_table
 from convscope.tracing.capture import ValueLocation
+from convscope.tracing.classifier import classifier
 from convscope.tracing.default_layer import last_map
 from convscope.tracing.folded_batch import IMAGES_FIRST, STEPS_FIRST, Steps
 from convscope.tracing.layer_info import (
@@ -184,9 +185,13 @@ class Layers(Sequence[LayerInfo]):
             LayerNotFoundError: if an address names no layer.
             NotApplicableError: if there is no such map.
         """
-        if OUTPUT in addresses:
+        inner = [address for address in addresses if address not in (OUTPUT, INPUT)]
+        if OUTPUT not in addresses:
+            return self._last_map(self._targets(inner), scores=False)
+        if not inner:
             return self.default
-        return self._last_map(self._targets(addresses), scores=False)
+        common = self._last_map(self._targets(addresses), scores=False)
+        return min(self.default, common, key=lambda row: self._values[row.name] or 0)
 
     def convs_before(self, addresses: Sequence[str] | None) -> list[LayerInfo]:
         """The convolutions that an objective depends on, each in its last run on the way to it.
@@ -211,6 +216,19 @@ class Layers(Sequence[LayerInfo]):
             next((one for one in own if self._values[one.name] in before), None) for own in runs
         )
         return [row for row in last if row is not None]
+
+    @property
+    def classifier(self) -> LayerInfo | None:
+        """The last linear layer or convolution, whose input the scores come from; None if none ran.
+
+        Raises:
+            NotApplicableError: where the scores come from several, or from another product.
+        """
+        rows = [row for row in self if row.kind in ("linear", "conv")]
+        numbers = ((self._values[row.name], row.name) for row in rows)
+        known = {number: name for number, name in numbers if number is not None}
+        name = classifier(self._graph, self._score_values, known)
+        return self.find(name) if name else next(reversed(rows), None)
 
     def _earlier_runs(self, row: LayerInfo) -> Iterator[LayerInfo]:
         """The runs of a module before its last one, the last first."""

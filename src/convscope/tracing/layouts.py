@@ -1,7 +1,7 @@
 """Feature maps as (N, C, h, w), in whatever layout a network computes them.
 
 Convolutions give (N, C, h, w), "NCHW"; Swin and some others (N, h, w, C), "NHWC"; vision
-transformers (N, tokens, C), "NLC", with the tokens of the grid row by row after the class token.
+transformers (N, tokens, C), "NLC", with the tokens of the grid row by row after the class token, or before it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ class Layout(NamedTuple):
         grid: (h, w) of the map.
         steps: how many, and which of them come from the image.
         transposed: whether it is stored column by column; the grid is that of the picture.
+        after: how many tokens come after those of the grid, as a class token at the end.
     """
 
     dim_order: str
     grid: Pair
     steps: Steps = Steps()
     transposed: bool = False
+    after: int = 0
 
     @property
     def is_plain(self) -> bool:
@@ -93,7 +95,7 @@ def to_nchw(value: Tensor, layout: Layout | None, layer: str) -> Tensor:
     if layout and layout.transposed:
         stored = layout._replace(grid=layout.grid[::-1], transposed=False)
         return to_nchw(value, stored, layer).transpose(2, 3)
-    dim_order, (height, width), steps, _ = layout or Layout("", (0, 0))
+    dim_order, (height, width), steps, _, after = layout or Layout("", (0, 0))
     if dim_order == "NCHW" and value.dim() == 4:
         return value
     if dim_order == "NHWC" and value.dim() == 4:
@@ -109,4 +111,5 @@ def to_nchw(value: Tensor, layout: Layout | None, layer: str) -> Tensor:
     )
     if not 0 <= extra_tokens <= MAX_EXTRA_TOKENS:
         raise NotApplicableError(no_maps(layer, value.shape))
-    return value[:, extra_tokens:].transpose(1, 2).unflatten(2, (height, width))
+    cells: Tensor = value[:, extra_tokens - after : value.shape[1] - after]
+    return cells.transpose(1, 2).unflatten(2, (height, width))

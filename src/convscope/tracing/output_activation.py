@@ -7,6 +7,7 @@ it, and its result is followed through what only reshapes, picks, joins, average
     p = torch.sigmoid(z)                call 0
     y = p.squeeze()                     the values of call 0 in another shape: z can be read in y's shape
     m = p.mean(1)                       probabilities still, but those of no call
+    q = 1 - (m + p[:, 0]) / 2           the same, as it lies between 0 and 1 by interval arithmetic
 
 After the first pass it is known how many calls come after the one that gives the output, and later
 passes need to keep no more than these.
@@ -14,13 +15,14 @@ passes need to keep no more than these.
 
 from __future__ import annotations
 
+import operator
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _SOFTMAX = ("softmax", "log_softmax", "special_softmax", "special_log_softmax")
@@ -44,6 +46,18 @@ _AVERAGES = frozenset(
         *("index_select", "gather", "expand", "repeat", "avg_pool2d", "max_pool2d"),
     )
 )
+_ROUNDING = 1e-6
+_Bounds = tuple[float, float]
+_ARITHMETIC: Mapping[str, Callable[[float, float], float]] = {
+    **dict.fromkeys(("add", "add_", "__add__", "__radd__", "__iadd__"), operator.add),
+    **dict.fromkeys(("sub", "sub_", "__sub__", "__isub__"), operator.sub),
+    **dict.fromkeys(("rsub", "__rsub__"), lambda a, b: b - a),
+    **dict.fromkeys(("mul", "mul_", "__mul__", "__rmul__", "__imul__"), operator.mul),
+    **dict.fromkeys(
+        ("div", "div_", "true_divide", "__truediv__", "__itruediv__"), operator.truediv
+    ),
+}
+"""What functions of two arguments do to numbers; the ends of an interval come from the ends of two."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ class OutputActivationRecorder(TorchFunctionMode):
         return result
 
     def holds_probabilities(self, output: Tensor) -> bool:
-        """Whether each value of a pass's output is one of a softmax or sigmoid, or a mean of such."""
+        """Whether a pass's output is computed from softmax or sigmoid and must lie between 0 and 1."""
         return id(output) in self._results and self._results[id(output)].is_probability
 
     def source(self, output: Tensor) -> int | None:
@@ -112,25 +126,52 @@ class OutputActivationRecorder(TorchFunctionMode):
         return torch.cat([value.flatten() for value in each]).view(output.shape)
 
     def _follow(self, name: str, args: Any, result: Any) -> None:
-        followed: tuple[int | None, bool] | None = None
+        followed: tuple[int | None, _Bounds | None] | None = None
         if name in _KINDS:
-            followed = (len(self.calls), "log" not in name)
+            followed = (len(self.calls), None if "log" in name else (0.0, 1.0))
         elif name in _OTHERS:
-            followed = (None, True)
+            followed = (None, (0.0, 1.0))
+        elif name in _ARITHMETIC and len(args) == 2:
+            followed = (None, self._computed_bounds(_ARITHMETIC[name], args))
         elif name in _RESHAPES or name in _AVERAGES:
             sources = [self._results.get(id(value)) for value in tensors_in(args)]
             known = [source for source in sources if source is not None]
             if known and len(known) == len(sources):
                 calls = [source.call for source in known if source.call is not None]
                 reshaped = name in _RESHAPES and len(calls) == len(known)
-                followed = (
-                    max(calls) if reshaped else None,
-                    all(source.is_probability for source in known),
-                )
+                followed = (max(calls) if reshaped else None, _hull(s.bounds for s in known))
         for value in tensors_in([result]):
             self._results.pop(id(value), None)  # written into, as by z.mul_(2)
-            if followed is not None:
+            if followed is not None and any(one is not None for one in followed):
                 self._results[id(value)] = _Followed(value, *followed)
+
+    def _computed_bounds(
+        self, compute: Callable[[float, float], float], args: Any
+    ) -> _Bounds | None:
+        """Between which numbers a sum, difference, product or quotient lies; None if unknown."""
+        one, other = (self._bounds(value) for value in args)
+        if one is None or other is None or not any(id(value) in self._results for value in args):
+            return None
+        if compute is operator.truediv and other[0] <= 0:
+            return None
+        ends = [compute(a, b) for a in one for b in other]
+        return min(ends), max(ends)
+
+    def _bounds(self, value: Any) -> _Bounds | None:
+        if isinstance(value, nn.Parameter) and value.numel() == 1:  # as of a calibration
+            value = value.item()
+        if isinstance(value, int | float):
+            return float(value), float(value)
+        followed = self._results.get(id(value))
+        return followed.bounds if followed else None
+
+
+def _hull(bounds: Iterable[_Bounds | None]) -> _Bounds | None:
+    every = list(bounds)
+    known = [one for one in every if one is not None]
+    if len(known) < len(every):
+        return None
+    return min(low for low, _ in known), max(high for _, high in known)
 
 
 @dataclass(frozen=True)
@@ -140,12 +181,21 @@ class _Followed:
     Attributes:
         value: kept alive, as only then its identity is its own.
         call: the number of the last of these calls, from 1; None where it is more than reshaped.
-        is_probability: whether its values are still probabilities.
+        bounds: between which numbers its values lie, by what they were computed from; None where
+            that is unknown.
     """
 
     value: Tensor
     call: int | None
-    is_probability: bool
+    bounds: _Bounds | None
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether its values cannot but lie between 0 and 1."""
+        if self.bounds is None:
+            return False
+        low, high = self.bounds
+        return low >= -_ROUNDING and high <= 1 + _ROUNDING
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -459,7 +459,7 @@ class _Tracer:
     ) -> tuple[tuple[int, ...], ReceptiveField | None, str | None, int]:
         self.position += 1
         field = self.fields.get(id(value)) if self._is_map(value) else None
-        one_image = value.dim() > 0 and len(value) == 1
+        one_image = value.dim() > 0 and len(value) < 2  # of a way not taken it holds none
         dim_order = self.dim_orders.get(id(value)) if one_image else BATCH_NOT_FIRST
         is_squeezed = value.dim() == 1 and not one_image  # numbers whose axis of images is lost
         shape = value.shape if is_squeezed else value.shape[1:]

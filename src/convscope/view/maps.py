@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, NotApplicableError
 from convscope.images.read import Images
+from convscope.network.join_images import check_rows
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.objectives.makers import channel
@@ -55,6 +56,7 @@ def maps(
     pixels = net.as_pixels(images)
     (layer,) = net.layers.as_layers([layer])
     value = net.to_nchw(net.activations(pixels, (layer,))[layer], layer, pixels)
+    check_rows(value, len(pixels), layer)
     numbers = _channel_numbers(value, layer, channels, strongest)
     recipe = recipe_for(net, "maps", layer=layer, channels=channels, strongest=strongest)
     captions = [] if numbers is None else [str(k) for k in numbers]

@@ -162,5 +162,5 @@ def _full_batches(
 @contextmanager
 def _eval_no_grad(net: Network) -> Iterator[None]:
     """Eval mode and no gradients, for the length of a batch."""
-    with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad():
+    with net.exclusive(), torch.inference_mode(mode=False), torch.no_grad(), net.one_pass():
         yield
