@@ -215,6 +215,9 @@ class _Tracer:
         self.graph = self.trace.graph
         self.graph.add(image, "", [], Cells.of_map(image))
         self.alive: list[Any] = [image]  # an identity is unique only while its tensor lives
+        self.by_memory = {
+            _memory(image): image
+        }  # values, to tell one that is there in another guise
         height, width = image.shape[-2:]
         grid = (height, width)
         every = ReceptiveField(Axis(), Axis(), grid, Placement(Axis(), Axis(), grid))
@@ -230,6 +233,7 @@ class _Tracer:
         self.position = 0
 
     def on_module(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._recognize(_tensors([inputs, output]))
         for value in _tensors([output]):
             self.alive.append(value)
             if id(value) not in self.results:  # no torch function was seen to make it
@@ -248,6 +252,7 @@ class _Tracer:
 
     def on_function(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         self._note_unloaded(args, kwargs, result)
+        self._recognize(_tensors([args, kwargs]))
         kind = function_kind(func)
         if kind:  # of weights too, as `capture` counts them
             self._count(kind)
@@ -306,9 +311,24 @@ class _Tracer:
             self._on_fourier(name, args, result)
         if name in REARRANGING_FUNCTIONS:
             self._on_rearrangement(func, args, kwargs, result)
+        if self.dim_orders.get(id(result)) is None:
+            self._find_by_cells(result)
         if name in CELLWISE_FUNCTIONS:
             alike = [v for v in inputs if id(v) in self.pieces and v.shape == result.shape]
             self.pieces |= {id(result): self.pieces[id(value)] for value in alike[:1]}
+
+    def _recognize(self, values: list[Tensor]) -> None:
+        """Take tensors that nobody was seen to make for the values whose memory they share.
+
+        So it is with a tensor of another class, `x.as_subclass(Image)`, and with `torch.from_numpy`.
+        """
+        for value in values:
+            if id(value) in self.results or self.graph.has(_key(value)):
+                continue
+            known = self.by_memory.get(_memory(value))
+            if known is not None and known is not value and id(known) in self.fields:
+                self._know(value, self.fields[id(known)], self.dim_orders[id(known)])
+                self.graph.add(value, "identity", [_key(known)], self.graph.cells_of(known))
 
     def _note_unloaded(self, args: Any, kwargs: Any, result: Any) -> None:
         """Note the first use of a weight that was not loaded; of its values, not its shape or dtype."""
@@ -361,6 +381,15 @@ class _Tracer:
             whole = ReceptiveField(None, None, local.grid, local, field.whole)
             self._know(result, whole, order)
 
+    def _find_by_cells(self, result: Tensor) -> None:
+        """Find a map again by the cells of its elements."""
+        cells = self.graph.cells_of(result)
+        if cells is None or result.dim() != 4 or cells.layout is None or cells.is_moved:
+            return
+        place, (order, grid, *_) = self._place(cells), cells.layout
+        if place is not None and place.is_known and place.grid == grid:
+            self._know(result, ReceptiveField(None, None, grid, place.everywhere()), order)
+
     def _on_write(self, name: str, args: Any) -> None:
         """A map that is written into part of another value, as a picture into a batch.
 
@@ -396,6 +425,7 @@ class _Tracer:
         for value, known in zip(results, cells, strict=True):
             keys = [_key(one, value) for one in sources]
             self._extend_graph(name, keys, value, known)
+            self.by_memory[_memory(value)] = value
 
     def _cells_written(self, target: Tensor, values: list[Tensor]) -> Cells | None:
         """Of a tensor that others were written into."""
@@ -404,6 +434,9 @@ class _Tracer:
         return known[0] if known else self.graph.cells_of(target)
 
     def _extend_graph(self, name: str, keys: list[Key], value: Tensor, cells: Cells | None) -> None:
+        if cells and cells.blocks and cells.origin not in self.windows:
+            whole = self._place_of(cells.blocks.origin)
+            self.windows |= {cells.origin: cells.blocks.placed(whole)} if whole else {}
         self.graph.add(value, name, keys, cells, self._place(cells))
         base = value._base  # noqa: SLF001 - the tensor of which it is a view
         if base is not None and _key(value) != (id(value), 0) and not self.graph.has(_key(base)):
@@ -413,10 +446,11 @@ class _Tracer:
 
     def _place(self, cells: Cells | None) -> Placement | None:
         """Where the cells lie that a value's are counted by."""
-        if cells is None:
-            return None
-        origin = self.fields.get(cells.origin)
-        return self.windows.get(cells.origin) or (origin.local if origin else None)
+        return None if cells is None else self._place_of(cells.origin)
+
+    def _place_of(self, origin: int) -> Placement | None:
+        field = self.fields.get(origin)
+        return self.windows.get(origin) or (field.local if field else None)
 
     def _record_result(self, func: Any, name: str, inputs: list[Tensor], result: Tensor) -> None:
         self._record_call(func, name, result)
@@ -485,6 +519,14 @@ def _unpacked(name: str, args: Any) -> tuple[str, Any]:
     weight, bias = packed.unpack()
     options = packed.stride(), packed.padding(), packed.dilation(), packed.groups()
     return name, (args[0], weight, bias, *options)
+
+
+def _memory(value: Tensor) -> tuple[Any, ...]:
+    """What tensors have in common that are one value; of one without memory of its own, itself."""
+    try:
+        return value.data_ptr(), value.shape, value.stride(), value.dtype
+    except (RuntimeError, NotImplementedError):  # of torch.func, sparse, fake
+        return (id(value),)
 
 
 def _key(value: Tensor, before: Tensor | None = None) -> Key:
