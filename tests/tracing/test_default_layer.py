@@ -413,3 +413,80 @@ def test_a_gradient_goes_before_what_is_cut_off():
             return self.head(y.mean((2, 3)) * self.last(y.detach()).mean((2, 3)))
 
     assert "body.3" == cs.Network(Both(), input_size=(32, 32)).layers.default.name
+
+
+class TwoViews(nn.Module):
+    """Scores of a picture and of another view of it, averaged."""
+
+    def __init__(self, view, *, upright_first=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = body(), nn.Linear(8, 4)
+        self.view, self.upright_first = view, upright_first
+
+    def scores(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+    def forward(self, x):
+        views = (x, self.view(x)) if self.upright_first else (self.view(x), x)
+        return sum(self.scores(one).softmax(1) for one in views) / 2
+
+
+VIEWS = {
+    "mirrored": lambda x: x.flip(3),
+    "turned": lambda x: torch.rot90(x, 1, (2, 3)),
+    "smaller": lambda x: F.interpolate(x, scale_factor=0.5),
+    "a crop": lambda x: x[:, :, 4:-4, 4:-4],
+}
+
+
+@pytest.mark.parametrize("upright_first", [True, False])
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_run_on_the_picture_as_it_is(view, upright_first):
+    module = TwoViews(VIEWS[view], upright_first=upright_first).eval()
+    photo = torch.rand(1, 3, 32, 32)
+    heat = cs.cam(cs.Network(module, input_size=(32, 32)), photo, 1)
+    own = module.body(photo).detach().requires_grad_()
+    other = module.head(module.body(VIEWS[view](photo)).mean((2, 3))).softmax(1)
+    score = (module.head(own.mean((2, 3))).softmax(1) + other)[0, 1] / 2
+    (gradient,) = torch.autograd.grad(score, own)
+    expected = (gradient.mean((2, 3), keepdim=True) * own).sum(1).detach()
+    torch.testing.assert_close(expected, heat.values)
+    assert (0, 0) == heat.placement.centre(0, 0)
+    run = 1 if upright_first else 2
+    said = f"The network runs 2 times on each picture; the map is that of run {run} alone, on the picture as it is."
+    assert heat.words().endswith(said)
+
+
+def test_without_a_run_on_the_picture_as_it_is_the_maps_are_named():
+    class Crops(TwoViews):
+        def forward(self, x):
+            return self.scores(x[:, :, :-4]) + self.scores(x[:, :, 4:])
+
+    with pytest.raises(NotApplicableError) as error:
+        _ = cs.Network(Crops(None).eval(), input_size=(32, 32)).layers.default
+    assert str(error.value) == (
+        "There is no last map: what is asked depends on body.3#1 and body.3, which lie on ways of their "
+        "own; name one of them as the layer. The command 'convscope layers' and net.layers list all "
+        "layers."
+    )
+
+
+class Branches(nn.Module):
+    """Two branches, joined behind their poolings."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = body(), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(16, 4)
+
+    def forward(self, x):
+        one = self.first(x)
+        other = self.second(one.tanh()).relu() + self.second(one.sin())
+        return self.head(torch.cat([self.first(x).mean((2, 3)), other.mean((2, 3))], 1))
+
+
+def test_runs_that_go_on_in_other_ways_are_no_views():
+    with pytest.raises(
+        NotApplicableError, match=r"^There is no last map: what is asked depends on"
+    ):
+        _ = cs.Network(Branches().eval(), input_size=(32, 32)).layers.default

@@ -125,11 +125,8 @@ def cam(
         maps = [compute(layer_name) for layer_name in layers]
         explained = [] if method in GRADIENT_FREE else explained_by(net, target, watch)
     extras: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
-    if method == "fullgrad" and (windows := window_layers(net)):
-        extras["note"] = (
-            f"Biases of layers that see windows cut out of the maps are left out ({len(windows)}, "
-            f"{windows[0]} the first), because where the windows lie is unknown."
-        )
+    if note := _note(net, method, layers, chosen=layer is None):
+        extras["note"] = note
     extras |= {"layer": " + ".join(layers), **captions(target)}
     recipe = recipe_for(net, method, target.label, **extras).explaining(explained)
     originals, scale = net.originals(images), ColourScale("value of the map")
@@ -140,6 +137,19 @@ def cam(
     if len(maps) > 1:
         (values, place), scale = fuse_maps(maps, places), ColourScale("share of the largest")
     return Heatmap(values, pixels, recipe, placement=place, originals=originals, colour_scale=scale)
+
+
+def _note(net: Network, method: str, layers: Sequence[str], *, chosen: bool) -> str:
+    """What a map leaves out, if anything; `chosen`: whether the layer is the default one."""
+    if method == "fullgrad":
+        windows = window_layers(net)
+        return (
+            f"Biases of layers that see windows cut out of the maps are left out ({len(windows)}, "
+            f"{windows[0]} the first), because where the windows lie is unknown."
+            if windows
+            else ""
+        )
+    return net.layers.which_run(layers[0]) if chosen else ""
 
 
 def _check_reachable(
