@@ -128,11 +128,11 @@ def preferred_memory_formats(scores: Callable[[Tensor], Tensor], images: Tensor)
         images: inputs to try it with: the first alone, then all.
     """
     contiguous = images[:1].contiguous()
-    channels_last = images[:1].contiguous(memory_format=torch.channels_last)
     others, expected = _timed(scores, contiguous)
     try:
+        channels_last = images[:1].contiguous(memory_format=torch.channels_last)
         seconds, actual = _timed(scores, channels_last)
-    except Exception:  # noqa: BLE001 - a module may refuse a format with any
+    except Exception:  # noqa: BLE001 - a module may refuse a format with any; numbers have no channels
         return CONTIGUOUS
     if actual.shape != expected.shape:
         return CONTIGUOUS
@@ -180,6 +180,9 @@ def expected_channels(module: nn.Module, x: Tensor) -> int | None:
     Raises:
         NotApplicableError: if it takes its pictures as (N, H, W, C).
     """
+    if x.dim() != 4:  # `normalize` made something else of the picture, as numbers of a palette
+        module(x)
+        return None
     try:
         channels = first_channels(module, x)
     except torch.OutOfMemoryError:
@@ -201,7 +204,7 @@ def expected_channels(module: nn.Module, x: Tensor) -> int | None:
 def _accepted_channels(module: nn.Module, x: Tensor) -> int | None:
     """The first number of channels on which a module can compute; None if there is none."""
     for count in range(1, MAX_CHANNELS + 1):
-        if _computes(module, x[:, :1].repeat(1, count, 1, 1)):
+        if computes(module, x[:, :1].repeat(1, count, 1, 1)):
             return count
     return None
 
@@ -212,7 +215,7 @@ def _refuse_channels_last(module: nn.Module, x: Tensor) -> None:
     Raises:
         NotApplicableError: if it is one.
     """
-    if not _computes(module, x) and _computes(module, x.permute(0, 2, 3, 1)):
+    if not computes(module, x) and computes(module, x.permute(0, 2, 3, 1)):
         msg = (
             "This network takes its pictures as (N, H, W, C), but they come as (N, C, H, W); wrap it in "
             "a module whose forward passes on x.permute(0, 2, 3, 1)."
@@ -220,7 +223,8 @@ def _refuse_channels_last(module: nn.Module, x: Tensor) -> None:
         raise NotApplicableError(msg)
 
 
-def _computes(module: nn.Module, x: Tensor) -> bool:
+def computes(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module runs on `x` without an error."""
     try:
         module(x)
     except torch.OutOfMemoryError:

@@ -35,6 +35,7 @@ from convscope.network.gradients import UnreachedError, gradients_at
 from convscope.network.memory import free_bytes
 from convscope.network.module import (
     as_float32,
+    computes,
     convert_channels,
     expected_channels,
     has_lazy_modules,
@@ -451,7 +452,24 @@ class Network:
 
     def _grey_input(self) -> Tensor:
         image = self._grey_image()
-        return (self.normalize(image) if self.normalize else image).to(self.dtype)
+        return self._in_own_type(self.normalize(image) if self.normalize else image)
+
+    def _in_own_type(self, x: Tensor) -> Tensor:
+        """An input in the network's dtype; whole numbers stay where it computes on no others."""
+        is_whole = not (x.is_floating_point() or x.is_complex())
+        return x if is_whole and self._takes_integers else x.to(self.dtype)
+
+    @cached_per_network
+    def _takes_integers(self) -> bool:
+        """Whether the module computes on the whole numbers of `normalize` and not on floats.
+
+        So it is where they are looked up in an embedding, as the labels of a map or the numbers of
+        a palette.
+        """
+        image = self._grey_image()
+        with self._exclusive_pass(), torch.no_grad(), registered_restored(self.module):
+            x = self.normalize(image) if self.normalize else image
+            return not computes(self.module, x.to(self.dtype)) and computes(self.module, x)
 
     def _run_lazy_modules(self) -> None:
         if has_lazy_modules(self.module):
@@ -460,7 +478,7 @@ class Network:
 
     def _normalize(self, images: Tensor) -> Tensor:
         x = self.normalize(images) if self.normalize else images
-        return convert_channels(x, self.channels, self.name).to(self.dtype)
+        return self._in_own_type(convert_channels(x, self.channels, self.name))
 
     @cached_per_network
     def channels(self) -> int | None:
