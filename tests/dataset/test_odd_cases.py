@@ -216,3 +216,19 @@ def test_numbers_out_of_range(net, folder, tmp_path, ask, words):
     found = survey(net, folder, layers="conv:1", out=tmp_path / "out")
     with pytest.raises((ArgumentError, ImageError), match=words):
         ask(net, found)
+
+
+@pytest.mark.parametrize("layer", ["conv", "head"])
+def test_layers_that_run_on_parts_of_a_photograph_are_refused(folder, tmp_path, layer):
+    class Tiles(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+        def forward(self, x):
+            tiles = torch.stack(x.chunk(2, 3), 1).flatten(0, 1)
+            return self.head(self.conv(tiles).mean((2, 3))).unflatten(0, (-1, 2)).mean(1)
+
+    net = convscope.Network(Tiles().eval(), input_size=(16, 16))
+    with pytest.raises(NotApplicableError, match=f"^{layer} runs on parts or steps of each photo"):
+        survey(net, folder, layers=layer, out=tmp_path / "survey")

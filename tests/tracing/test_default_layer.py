@@ -490,3 +490,25 @@ def test_runs_that_go_on_in_other_ways_are_no_views():
         NotApplicableError, match=r"^There is no last map: what is asked depends on"
     ):
         _ = cs.Network(Branches().eval(), input_size=(32, 32)).layers.default
+
+
+@pytest.mark.parametrize("turns", range(-2, 5))
+def test_pictures_turned_by_half_are_placed(turns):
+    """A quarter turn exchanges rows and columns: no cell lies on an axis of its own."""
+
+    class Turned(TwoViews):
+        def forward(self, x):
+            return self.scores(torch.rot90(x, turns, (2, 3)))
+
+    layers = cs.Network(Turned(None).eval(), input_size=(32, 32)).layers
+    place = layers.placement(layers.default.name)
+    expected = {0: (0, 0), 2: (31, 31)}.get(turns % 4)
+    assert expected == (place and place.centre(0, 0))
+
+
+def test_what_vmap_takes_and_returns_depends_on_the_map_before():
+    class Mapped(TwoViews):
+        def forward(self, x):
+            return self.head(torch.vmap(lambda maps: maps.mean((1, 2)))(self.body(x)))
+
+    assert "body.3" == cs.Network(Mapped(None).eval(), input_size=(32, 32)).layers.default.name

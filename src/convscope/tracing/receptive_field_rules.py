@@ -239,7 +239,7 @@ def _shuffles(name: str, call: _CallArguments) -> bool:
     """
     if name.startswith("fft_"):
         return True
-    if name not in _SHUFFLING_FUNCTIONS:
+    if name not in _SHUFFLING_FUNCTIONS or (name == "rot90" and call.get(1, "k", 1) % 2 == 0):
         return False
     position, value = _SHUFFLING_FUNCTIONS[name], call.get(0, "input", None)
     if position is None:
@@ -540,6 +540,13 @@ def _flip(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
     )
 
 
+def _half_turn(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
+    """`rot90` an even number of times; after an odd number no cell lies on its own axis."""
+    mirrored = call.get(1, "k", 1) % 4 == 2
+    named = [d % call.dim for d in call.get(2, "dims", (0, 1))] if mirrored else []
+    return _flip(y, x, _CallArguments((None, named), {}, call.before, call.grid, call.order))
+
+
 def _roll(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
     """Cells that leave at one border come in at the other; the rest keep their order."""
     dims = call.get(2, "dims", None)
@@ -574,6 +581,7 @@ _PLACING_RULES: dict[str, _Rule] = {
     "pixel_unshuffle": _pixel_unshuffle,
     "lp_pool2d": _mean_pooling,
     "flip": _flip,
+    "rot90": _half_turn,
     "roll": _roll,
 }
 """Exact for the place of a cell, and no smaller than what it sees."""

@@ -321,12 +321,18 @@ class _Tracer:
         """Take tensors that nobody was seen to make for the values whose memory they share.
 
         So it is with a tensor of another class, `x.as_subclass(Image)`, and with `torch.from_numpy`.
+        What enters and leaves `torch.vmap` is of another shape; it only depends on that value.
         """
         for value in values:
             if id(value) in self.results or self.graph.has(_key(value)):
                 continue
             known = self.by_memory.get(_memory(value))
-            if known is not None and known is not value and id(known) in self.fields:
+            if known is None or known is value or not self.graph.has(_key(known)):
+                continue
+            if known.shape != value.shape:
+                self.alive.append(value)
+                self.graph.add(value, "", [_key(known)], None)
+            elif id(known) in self.fields:
                 self._know(value, self.fields[id(known)], self.dim_orders[id(known)])
                 self.graph.add(value, "identity", [_key(known)], self.graph.cells_of(known))
 
@@ -523,6 +529,8 @@ def _unpacked(name: str, args: Any) -> tuple[str, Any]:
 
 def _memory(value: Tensor) -> tuple[Any, ...]:
     """What tensors have in common that are one value; of one without memory of its own, itself."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(value):  # noqa: SLF001 - see `check_transformed`
+        value = torch._C._functorch.get_unwrapped(value)  # noqa: SLF001
     try:
         return value.data_ptr(), value.shape, value.stride(), value.dtype
     except (RuntimeError, NotImplementedError):  # of torch.func, sparse, fake
