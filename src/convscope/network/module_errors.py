@@ -90,6 +90,11 @@ def _sentence(
             f"{name} runs in torch.inference_mode(), whose values cannot be watched ({reason}{place}); "
             "take it out of forward, or write torch.no_grad() instead."
         )
+    if "cannot register a hook on a tensor that" in words:
+        return (
+            f"{name} registers a hook on a tensor in its forward pass, where gradients may be off "
+            f"({reason}{place}); leave the hook out, or register it only if x.requires_grad."
+        )
     if _OF_INTEGERS.search(words) and pixels.is_floating_point():
         return (
             f"{name} takes whole numbers, as of a label map or a palette, but photographs are floats "

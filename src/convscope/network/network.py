@@ -79,6 +79,7 @@ Loss = Callable[[Activations], Tensor]
 T = TypeVar("T")
 _MODULES = "_modules_looked_at"  # where a network keeps the modules that its layers come from
 _RULE = "_probability_rule"  # where a network keeps what its first pass showed
+_CHANGES_INPUT = "_changes_input"  # whether the module writes into its input
 _ONE_IMAGE = "_shape_for_one_image"  # and its output's shape for a single image
 
 
@@ -441,7 +442,8 @@ class Network:
     def preprocess(self, images: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
         memory_format = self._first_passes.memory_formats.of(len(images))
-        return self._normalize(images).contiguous(memory_format=memory_format)
+        x = self._normalize(images).contiguous(memory_format=memory_format)
+        return x.clone() if self.__dict__.get(_CHANGES_INPUT) else x
 
     def _noise(self, size: tuple[int, int], count: int = 1) -> Tensor:
         shape, generator = (count, 3, *size), torch.Generator().manual_seed(0)
@@ -534,7 +536,10 @@ class Network:
 
     def _module_scores(self, x: Tensor) -> Tensor:
         """What the module returns as scores, as it is, in a type of floats."""
-        scores = scores_in(self.module(x), self.output)
+        entering = x.clone()
+        scores = scores_in(self.module(entering), self.output)
+        if entering._version:  # torch counts writes
+            self.__dict__[_CHANGES_INPUT] = True
         if len(x) == 1:  # whose shape tells which axis is that of the images
             self.__dict__[_ONE_IMAGE] = scores.shape
         scores = scores.dequantize() if scores.is_quantized else scores
