@@ -1,5 +1,6 @@
 """The default layer of each kind of network, written small."""
 
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -512,3 +513,65 @@ def test_what_vmap_takes_and_returns_depends_on_the_map_before():
             return self.head(torch.vmap(lambda maps: maps.mean((1, 2)))(self.body(x)))
 
     assert "body.3" == cs.Network(Mapped(None).eval(), input_size=(32, 32)).layers.default.name
+
+
+def scripted(function):
+    """As older networks have them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(function)
+
+
+@scripted
+def swish(x):
+    return x * torch.sigmoid(x)
+
+
+@scripted
+def mirrored(x):
+    return x.flip([3])
+
+
+class Scripted(TwoViews):
+    """Functions that torch has compiled, inside a module and between two."""
+
+    def __init__(self, function):
+        super().__init__(None)
+        self.function, self.last = function, nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return self.head(self.last(self.function(self.body(x))).relu().mean((2, 3)))
+
+
+class Swish(nn.Module):
+    def forward(self, x):
+        return swish(x)
+
+
+@pytest.mark.parametrize("function", [swish, Swish()])
+def test_scripted_functions_do_not_hide_what_comes_before(function):
+    module = Scripted(function).eval()
+    heat = cs.cam(cs.Network(module, input_size=(32, 32)), photo := torch.rand(1, 3, 32, 32), 1)
+    a = module.last(swish(module.body(photo))).relu().detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(module.head(a.mean((2, 3)))[0, 1], a)
+    expected = (gradient.mean((2, 3), keepdim=True) * a).sum(1).detach()
+    torch.testing.assert_close(expected, heat.values)
+    assert "act:3" == heat.recipe.parameters["layer"]
+    assert (0, 0) == heat.placement.centre(0, 0)
+
+
+def test_a_scripted_function_that_moves_cells_leaves_no_place():
+    layers = cs.Network(Scripted(mirrored).eval(), input_size=(32, 32)).layers
+    assert "act:3" == layers.default.name
+    assert layers.placement("act:3") is None
+
+
+@pytest.mark.parametrize("photo_first", [True, False])
+def test_a_reference_that_is_no_buffer_is_not_the_picture(photo_first):
+    """A plain tensor has the picture's shape and comes from nowhere, as a scripted value does."""
+    module = Siamese(photo_first)
+    reference = module.reference
+    del module.reference
+    module.reference = reference
+    layers = cs.Network(module.eval(), input_size=(32, 32)).layers
+    assert ("body.3#1" if photo_first else "body.3") == layers.default.name
