@@ -4,6 +4,7 @@ The example of a public name is complete: it starts with its imports and needs n
 Other docstrings see the names of their module.
 """
 
+import builtins
 import doctest
 import importlib
 import inspect
@@ -75,6 +76,27 @@ def undocumented(name):
 
 def test_public_functions_say_what_they_take_and_return():
     assert [] == [part for name in convscope.__all__ for part in undocumented(name)]
+
+
+def raised(thing):
+    """Exceptions that a docstring names under Raises, those of a class's own methods among them."""
+    parts = [thing, *(vars(thing).values() if inspect.isclass(thing) else ())]
+    texts = (inspect.getdoc(one) or "" for one in parts if getattr(one, "__name__", "_")[0] != "_")
+    sections = (re.split(r"^Raises:\n", text, flags=re.MULTILINE)[1:] for text in texts)
+    return {name for found in sections for text in found for name in re.findall(RAISED, text)}
+
+
+RAISED = re.compile(r"^    (\w+):", re.MULTILINE)
+
+
+def test_exceptions_that_public_docstrings_name_are_public():
+    named = {one: name for name in convscope.__all__ for one in raised(getattr(convscope, name))}
+    assert len(named) > 5
+    assert {} == {
+        one: name
+        for one, name in named.items()
+        if not hasattr(builtins, one) and one not in convscope.__all__
+    }
 
 
 @pytest.mark.parametrize("name", MODULES)

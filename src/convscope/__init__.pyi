@@ -36,7 +36,14 @@ from .diagnostics.compare import Comparison as Comparison
 from .diagnostics.compare import compare as compare
 from .diagnostics.map_check import Check as Check
 from .diagnostics.map_check import check as check
+from .errors import ArgumentError as ArgumentError
 from .errors import ConvscopeError as ConvscopeError
+from .errors import ImageError as ImageError
+from .errors import LayerNotFoundError as LayerNotFoundError
+from .errors import LoadError as LoadError
+from .errors import NotApplicableError as NotApplicableError
+from .errors import StoppedError as StoppedError
+from .errors import TargetError as TargetError
 from .images.read import read as read
 from .loading.load import load as load
 from .network.network import Network as Network

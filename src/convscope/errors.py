@@ -35,7 +35,16 @@ class ConvscopeError(Exception):
 
 
 class LayerNotFoundError(ConvscopeError, KeyError):
-    """An address that names no layer of this network."""
+    """An address that names no layer of this network.
+
+    Example:
+        >>> import convscope as cs
+        >>> try:
+        ...     cs.load().layers.find("conv:14")
+        ... except cs.LayerNotFoundError as error:
+        ...     print(str(error)[:28])
+        There is no layer 'conv:14';
+    """
 
     def __init__(self, address: object, known: Sequence[str], reason: str = "") -> None:
         """Say why, where that is known; else name the closest of the `known` addresses."""
@@ -53,11 +62,29 @@ class LayerNotFoundError(ConvscopeError, KeyError):
 
 
 class TargetError(ConvscopeError, ValueError):
-    """A class, channel or objective that cannot be read."""
+    """A class, channel or objective that cannot be read.
+
+    Example:
+        >>> import convscope as cs
+        >>> try:
+        ...     cs.cam(cs.load(), "sample:china", 1000)
+        ... except cs.TargetError as error:
+        ...     print(error)
+        There is no class 1000: this network has 10, numbered 0 to 9.
+    """
 
 
 class NotApplicableError(ConvscopeError, ValueError):
-    """A method that is not defined for this network, and why."""
+    """A method that is not defined for this network, and why.
+
+    Example:
+        >>> import convscope as cs
+        >>> try:
+        ...     cs.cam(cs.load(), "sample:china", layer="classifier")
+        ... except cs.NotApplicableError as error:
+        ...     print(str(error)[:41])
+        classifier gives values of shape (1, 10),
+    """
 
 
 class NoGradientError(NotApplicableError):
@@ -65,19 +92,55 @@ class NoGradientError(NotApplicableError):
 
 
 class ArgumentError(ConvscopeError, ValueError):
-    """An option outside its range."""
+    """An option outside its range.
+
+    Example:
+        >>> import convscope as cs
+        >>> try:
+        ...     cs.cam(cs.load(), "sample:china", method="gradcam2")
+        ... except cs.ArgumentError as error:
+        ...     print(str(error)[:30])
+        There is no method 'gradcam2';
+    """
 
 
 class ImageError(ConvscopeError, ValueError):
-    """A file or array that is no usable picture."""
+    """A file or array that is no usable picture.
+
+    Example:
+        >>> import convscope as cs
+        >>> try:
+        ...     cs.read("china.jpg")
+        ... except cs.ImageError as error:
+        ...     print(error)
+        There is no file china.jpg.
+    """
 
 
 class LoadError(ConvscopeError, ValueError):
-    """A network or its weights that cannot be loaded."""
+    """A network or its weights that cannot be loaded.
+
+    Example:
+        >>> import convscope as cs
+        >>> try:
+        ...     cs.load(weights="fine-tuned.pth")
+        ... except cs.LoadError as error:
+        ...     print(error)
+        The bundled network has its own weights; name another network to load yours into.
+    """
 
 
 class StoppedError(ConvscopeError):
-    """Somebody asked a long computation to end before there was a result."""
+    """Somebody asked a long computation to end before there was a result.
+
+    Example:
+        >>> import convscope as cs
+        >>> try:
+        ...     cs.rise(cs.load(), "sample:china", should_stop=lambda: True)
+        ... except cs.StoppedError as error:
+        ...     print(error)
+        Stopped on request, after 0 of 2000 masks: no result yet.
+    """
 
 
 class DecoderStartError(ConvscopeError):

@@ -287,3 +287,19 @@ def test_where_no_layer_holds_all_there_is_no_embedding(how, reason, tmp_path, f
         survey(net, folder, codes=True, out=tmp_path / "codes")
     made = survey(net, folder, out=tmp_path / "survey")
     assert ["attributes", "ids", "predicted", "probability"] == sorted(made.images)
+
+
+@pytest.mark.parametrize("layer", ["conv", "head"])
+def test_layers_that_run_on_parts_of_a_photograph_are_refused(folder, tmp_path, layer):
+    class Tiles(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+        def forward(self, x):
+            tiles = torch.stack(x.chunk(2, 3), 1).flatten(0, 1)
+            return self.head(self.conv(tiles).mean((2, 3))).unflatten(0, (-1, 2)).mean(1)
+
+    net = convscope.Network(Tiles().eval(), input_size=(16, 16))
+    with pytest.raises(NotApplicableError, match=f"^{layer} runs on parts or steps of each photo"):
+        survey(net, folder, layers=layer, out=tmp_path / "survey")

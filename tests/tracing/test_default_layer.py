@@ -1,5 +1,6 @@
 """The default layer of each kind of network, written small."""
 
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -471,3 +472,164 @@ def test_a_class_token_may_come_last():
     expected = (g[:, :48].mean(1, keepdim=True) * a[:, :48]).sum(2).unflatten(1, (8, 6)).detach()
     named = cs.cam(nets[1], image, 1, layer="first").values
     torch.testing.assert_close(named, expected, rtol=1e-4, atol=1e-7)
+
+
+class TwoViews(nn.Module):
+    """Scores of a picture and of another view of it, averaged."""
+
+    def __init__(self, view, *, upright_first=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = body(), nn.Linear(8, 4)
+        self.view, self.upright_first = view, upright_first
+
+    def scores(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+    def forward(self, x):
+        views = (x, self.view(x)) if self.upright_first else (self.view(x), x)
+        return sum(self.scores(one).softmax(1) for one in views) / 2
+
+
+VIEWS = {
+    "mirrored": lambda x: x.flip(3),
+    "turned": lambda x: torch.rot90(x, 1, (2, 3)),
+    "smaller": lambda x: F.interpolate(x, scale_factor=0.5),
+    "a crop": lambda x: x[:, :, 4:-4, 4:-4],
+}
+
+
+@pytest.mark.parametrize("upright_first", [True, False])
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_run_on_the_picture_as_it_is(view, upright_first):
+    module = TwoViews(VIEWS[view], upright_first=upright_first).eval()
+    photo = torch.rand(1, 3, 32, 32)
+    heat = cs.cam(cs.Network(module, input_size=(32, 32)), photo, 1)
+    own = module.body(photo).detach().requires_grad_()
+    other = module.head(module.body(VIEWS[view](photo)).mean((2, 3))).softmax(1)
+    score = (module.head(own.mean((2, 3))).softmax(1) + other)[0, 1] / 2
+    (gradient,) = torch.autograd.grad(score, own)
+    expected = (gradient.mean((2, 3), keepdim=True) * own).sum(1).detach()
+    torch.testing.assert_close(expected, heat.values)
+    assert (0, 0) == heat.placement.centre(0, 0)
+    run = 1 if upright_first else 2
+    said = f"The network runs 2 times on each picture; the map is that of run {run} alone, on the picture as it is."
+    assert heat.words().endswith(said)
+
+
+def test_without_a_run_on_the_picture_as_it_is_the_maps_are_named():
+    class Crops(TwoViews):
+        def forward(self, x):
+            return self.scores(x[:, :, :-4]) + self.scores(x[:, :, 4:])
+
+    with pytest.raises(NotApplicableError) as error:
+        _ = cs.Network(Crops(None).eval(), input_size=(32, 32)).layers.default
+    assert str(error.value) == (
+        "There is no last map: what is asked depends on body.3#1 and body.3, which lie on ways of their "
+        "own; name one of them as the layer. The command 'convscope layers' and net.layers list all "
+        "layers."
+    )
+
+
+class Branches(nn.Module):
+    """Two branches, joined behind their poolings."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = body(), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(16, 4)
+
+    def forward(self, x):
+        one = self.first(x)
+        other = self.second(one.tanh()).relu() + self.second(one.sin())
+        return self.head(torch.cat([self.first(x).mean((2, 3)), other.mean((2, 3))], 1))
+
+
+def test_runs_that_go_on_in_other_ways_are_no_views():
+    with pytest.raises(
+        NotApplicableError, match=r"^There is no last map: what is asked depends on"
+    ):
+        _ = cs.Network(Branches().eval(), input_size=(32, 32)).layers.default
+
+
+@pytest.mark.parametrize("turns", range(-2, 5))
+def test_pictures_turned_by_half_are_placed(turns):
+    """A quarter turn exchanges rows and columns: no cell lies on an axis of its own."""
+
+    class Turned(TwoViews):
+        def forward(self, x):
+            return self.scores(torch.rot90(x, turns, (2, 3)))
+
+    layers = cs.Network(Turned(None).eval(), input_size=(32, 32)).layers
+    place = layers.placement(layers.default.name)
+    expected = {0: (0, 0), 2: (31, 31)}.get(turns % 4)
+    assert expected == (place and place.centre(0, 0))
+
+
+def test_what_vmap_takes_and_returns_depends_on_the_map_before():
+    class Mapped(TwoViews):
+        def forward(self, x):
+            return self.head(torch.vmap(lambda maps: maps.mean((1, 2)))(self.body(x)))
+
+    assert "body.3" == cs.Network(Mapped(None).eval(), input_size=(32, 32)).layers.default.name
+
+
+def scripted(function):
+    """As older networks have them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(function)
+
+
+@scripted
+def swish(x):
+    return x * torch.sigmoid(x)
+
+
+@scripted
+def mirrored(x):
+    return x.flip([3])
+
+
+class Scripted(TwoViews):
+    """Functions that torch has compiled, inside a module and between two."""
+
+    def __init__(self, function):
+        super().__init__(None)
+        self.function, self.last = function, nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return self.head(self.last(self.function(self.body(x))).relu().mean((2, 3)))
+
+
+class Swish(nn.Module):
+    def forward(self, x):
+        return swish(x)
+
+
+@pytest.mark.parametrize("function", [swish, Swish()])
+def test_scripted_functions_do_not_hide_what_comes_before(function):
+    module = Scripted(function).eval()
+    heat = cs.cam(cs.Network(module, input_size=(32, 32)), photo := torch.rand(1, 3, 32, 32), 1)
+    a = module.last(swish(module.body(photo))).relu().detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(module.head(a.mean((2, 3)))[0, 1], a)
+    expected = (gradient.mean((2, 3), keepdim=True) * a).sum(1).detach()
+    torch.testing.assert_close(expected, heat.values)
+    assert "act:3" == heat.recipe.parameters["layer"]
+    assert (0, 0) == heat.placement.centre(0, 0)
+
+
+def test_a_scripted_function_that_moves_cells_leaves_no_place():
+    layers = cs.Network(Scripted(mirrored).eval(), input_size=(32, 32)).layers
+    assert "act:3" == layers.default.name
+    assert layers.placement("act:3") is None
+
+
+@pytest.mark.parametrize("photo_first", [True, False])
+def test_a_reference_that_is_no_buffer_is_not_the_picture(photo_first):
+    """A plain tensor has the picture's shape and comes from nowhere, as a scripted value does."""
+    module = Siamese(photo_first)
+    reference = module.reference
+    del module.reference
+    module.reference = reference
+    layers = cs.Network(module.eval(), input_size=(32, 32)).layers
+    assert ("body.3#1" if photo_first else "body.3") == layers.default.name

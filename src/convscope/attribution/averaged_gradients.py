@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convscope.errors import NotApplicableError
 from convscope.execution.batching import in_batches
 from convscope.network.network import Network
 from convscope.objectives.makers import Objective
@@ -85,7 +86,12 @@ def _gradient_moments(
 
     def work(start: int, stop: int) -> Tensor:
         noisy = _noisy_copies(image, start, stop, seed)
-        return net.pixel_gradients(objective, noisy)[1]
+        try:
+            return net.pixel_gradients(objective, noisy)[1]
+        except NotApplicableError as error:
+            net.pixel_gradients(objective, image)  # says so if there is no gradient at all
+            msg = f"Copies with noise have values outside [0, 1], and on these {error}"
+            raise NotApplicableError(msg) from error
 
     for g in reporter.all_of(in_batches(samples, _batch_size(net), work)):
         batch_mean = g.mean(0, keepdim=True)

@@ -298,7 +298,7 @@ def _layers(
 
 
 def _note(net: Network, target: Objective, layer: str, *, method: str, is_default: bool) -> str:
-    """What to say of biases that are left out, and of targets whose own default layers are others."""
+    """What to say of biases that are left out, of other default layers, and of one run of several."""
     if method == "fullgrad" and (windows := window_layers(net)):
         return (
             f"Biases of layers that see windows cut out of the maps are left out ({len(windows)}, "
@@ -308,7 +308,8 @@ def _note(net: Network, target: Objective, layer: str, *, method: str, is_defaul
         return ""
     own = {net.layers.default_for(one.layers).name for one in each_objective(target)}
     others = "Every target is explained at {}, the last map on which all of them depend."
-    return "" if own == {layer} else others.format(layer)
+    notes = ["" if own == {layer} else others.format(layer), net.layers.which_run(layer)]
+    return " ".join(filter(None, notes))
 
 
 def formula_cam(formula: Formula) -> CamMethod:

@@ -94,7 +94,7 @@ def _decompose_batch(
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     with net.exclusive(), torch.inference_mode(mode=False), torch.enable_grad():
         x = net.preprocess(pixels).detach().clone().requires_grad_()
-        values, biases = _captured(net, x, objective)
+        values, biases = _captured(net, x.clone(), objective)  # the module may write into it
         activations = net.wrap_activations(
             {k: v.float() for k, v in values.items()} | {INPUT: x}, len(x), pixels.shape[-2:]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from convscope.errors import NotApplicableError
 from convscope.execution.precision import autocast_context
 from convscope.network.module import as_float32
 from convscope.network.network import Network
@@ -22,7 +23,17 @@ ACTIVATION_BYTES = 1 << 28
 def masked_scores(
     net: Network, objective: Objective, x: Tensor, masks: Tensor, *, precision: str = "float32"
 ) -> Tensor:
-    """Score of one input (1, C, H, W) of the module under each of (B, 1, H, W) masks, (B,)."""
+    """Score of one input (1, C, H, W) of the module under each of (B, 1, H, W) masks, (B,).
+
+    Raises:
+        NotApplicableError: if the input is of whole numbers.
+    """
+    if not x.is_floating_point():
+        msg = (
+            f"{net.name} takes whole numbers, as of a label map, which a mask cannot dim; occlusion "
+            "covers pixels instead, and other class activation maps mask nothing."
+        )
+        raise NotApplicableError(msg)
     net.check_weights_loaded(objective.layers)
     if len(masks) > 1 and net.repeatability.alone:
         return torch.cat(

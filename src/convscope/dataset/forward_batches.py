@@ -113,7 +113,7 @@ def forward_with_readers(
 
     Raises:
         NotApplicableError: if a layer, or what enters the head, depends on weights that were not
-            loaded.
+            loaded, or if a layer has several values for each photograph.
     """
     net.check_weights_loaded(layers)
     if head is not None and not _is_input_loaded(net, head):
@@ -128,6 +128,8 @@ def forward_with_readers(
 
     def look(name: str, value: Tensor) -> None:
         value = value.dequantize() if value.is_quantized else value
+        if name != CODE and len(value) != len(pixels):
+            raise _several_values(name, value.shape[1:])
         reader(
             name,
             pooled_embedding(value, head) if name == CODE else as_maps(value, net.layers, name),
@@ -234,8 +236,17 @@ def resolve_layers(net: Network, layers: str | Sequence[str] | None) -> list[str
 def _check_channels(net: Network, layer: str) -> None:
     """Refuse a layer whose values are neither numbers by channel nor maps of them."""
     shape = net.layers.find(layer).shape
+    if len(shape) > 1 and not net.layers.is_batch_first(layer):
+        raise _several_values(layer, shape)
     if len(shape) != 1 and net.layers.layout(layer) is None:
         raise NotApplicableError(no_maps(layer, (1, *shape)))
+
+
+def _several_values(layer: str, shape: Sequence[int]) -> NotApplicableError:
+    return NotApplicableError(
+        f"{layer} runs on parts or steps of each photograph, and so has several values of shape "
+        f"{tuple(shape)} for each; a survey needs one."
+    )
 
 
 def _spread(part: str) -> list[str]:

@@ -97,6 +97,9 @@ def expected_channels(module: nn.Module, x: Tensor) -> int | None:
     Raises:
         NotApplicableError: if it takes its pictures as (N, H, W, C).
     """
+    if x.dim() != 4:  # `normalize` made something else of the picture, as numbers of a palette
+        module(x)
+        return None
     try:
         channels = first_channels(module, x)
     except torch.OutOfMemoryError:
@@ -110,12 +113,10 @@ def expected_channels(module: nn.Module, x: Tensor) -> int | None:
     if channels is None:
         return None
     reached, expected = channels
-    if reached == expected:
-        return x.shape[1]
-    if reached == x.shape[1]:
-        return expected
+    if reached in (expected, x.shape[1]):
+        return x.shape[1] if reached == expected else expected
     for count in _before_first_layer(x.shape[1], reached, expected):
-        if _computes(module, x[:, :1].repeat(1, count, 1, 1)):
+        if computes(module, x[:, :1].repeat(1, count, 1, 1)):
             return count
     _refuse_channels_last(module, x[:, :1].repeat(1, expected, 1, 1))  # rows taken for channels
     module(x)  # which raises what is wrong
@@ -140,7 +141,7 @@ def _before_first_layer(count: int, reached: int, expected: int) -> Iterator[int
 def _accepted_channels(module: nn.Module, x: Tensor) -> int | None:
     """The first number of channels on which a module can compute; None if there is none."""
     for count in range(1, MAX_CHANNELS + 1):
-        if _computes(module, x[:, :1].repeat(1, count, 1, 1)):
+        if computes(module, x[:, :1].repeat(1, count, 1, 1)):
             return count
     return None
 
@@ -151,7 +152,7 @@ def _refuse_channels_last(module: nn.Module, x: Tensor) -> None:
     Raises:
         NotApplicableError: if it is one.
     """
-    if not _computes(module, x) and _computes(module, x.permute(0, 2, 3, 1)):
+    if not computes(module, x) and computes(module, x.permute(0, 2, 3, 1)):
         msg = (
             "This network takes its pictures as (N, H, W, C), but they come as (N, C, H, W); wrap it in "
             "a module whose forward passes on x.permute(0, 2, 3, 1)."
@@ -159,7 +160,8 @@ def _refuse_channels_last(module: nn.Module, x: Tensor) -> None:
         raise NotApplicableError(msg)
 
 
-def _computes(module: nn.Module, x: Tensor) -> bool:
+def computes(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module runs on `x` without an error."""
     try:
         module(x)
     except torch.OutOfMemoryError:

@@ -125,11 +125,11 @@ def preferred_memory_formats(scores: Callable[[Tensor], Tensor], images: Tensor)
         images: inputs to try it with: the first alone, then all.
     """
     contiguous = images[:1].contiguous()
-    channels_last = images[:1].contiguous(memory_format=torch.channels_last)
     others, expected = _timed(scores, contiguous)
     try:
+        channels_last = images[:1].contiguous(memory_format=torch.channels_last)
         seconds, actual = _timed(scores, channels_last)
-    except Exception:  # noqa: BLE001 - a module may refuse a format with any
+    except Exception:  # noqa: BLE001 - a module may refuse a format with any; numbers have no channels
         return CONTIGUOUS
     if actual.shape != expected.shape:
         return CONTIGUOUS

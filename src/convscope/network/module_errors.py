@@ -19,6 +19,7 @@ _OF_SIZE = re.compile(
     r"\b(sizes?|shapes?|pixels?|px|resolution|height|width|divisible|multiple of|kernel)\b",
     re.IGNORECASE,
 )
+_OF_INTEGERS = re.compile(r"scalar types: Long, Int; but got|one_hot is only applicable to index")
 _OF_CHANNELS = re.compile(r"to have \d+ channels, but got \d+ channels")
 Place = tuple[FrameType, int]  # a frame of the traceback and the line that it had reached
 _LIBRARY = __name__.partition(".")[0]
@@ -88,6 +89,17 @@ def _sentence(
         return (
             f"{name} runs in torch.inference_mode(), whose values cannot be watched ({reason}{place}); "
             "take it out of forward, or write torch.no_grad() instead."
+        )
+    if "cannot register a hook on a tensor that" in words:
+        return (
+            f"{name} registers a hook on a tensor in its forward pass, where gradients may be off "
+            f"({reason}{place}); leave the hook out, or register it only if x.requires_grad."
+        )
+    if _OF_INTEGERS.search(words) and pixels.is_floating_point():
+        return (
+            f"{name} takes whole numbers, as of a label map or a palette, but photographs are floats "
+            f"in [0, 1] ({reason}{place}); give convscope.Network a normalize function that makes "
+            "them, as normalize=lambda x: (255 * x[:, 0]).round().long()."
         )
     numbers = set(re.findall(r"\d+", words))
     has_side = not numbers.isdisjoint((str(height), str(width)))

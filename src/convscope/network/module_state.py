@@ -214,8 +214,16 @@ def _registries(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
             seen.add(id(part))
             yield from ((name, part, registry) for registry in ("_buffers", "_parameters", ""))
             prefix = f"{name}." if name else ""
-            children = part._modules.items()  # noqa: SLF001 - where torch keeps them
+            children = [*part._modules.items(), *_in_containers(part)]  # noqa: SLF001 - where torch keeps them
             pending += [(prefix + key, child) for key, child in children if child is not None]
+
+
+def _in_containers(part: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules in an attribute's list, tuple or dict, of which torch knows nothing."""
+    for key, value in vars(part).items():
+        if type(value) in (list, tuple, dict) and key not in _TORCH_ATTRIBUTES:
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            yield from ((f"{key}.{k}", one) for k, one in items if isinstance(one, nn.Module))
 
 
 def _own(store: _Store) -> _Store:

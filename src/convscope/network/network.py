@@ -43,7 +43,7 @@ from convscope.interrupts import deferred_signals
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
 from convscope.network.gradients import UnreachedError, gradients_at
-from convscope.network.input_channels import COLOURS, InputChannels, convert_channels
+from convscope.network.input_channels import COLOURS, InputChannels, computes, convert_channels
 from convscope.network.join_images import join_images, join_layers, no_run
 from convscope.network.memory import free_bytes
 from convscope.network.module import as_float32, has_lazy_modules, run_lazy_modules, unwrap
@@ -84,6 +84,7 @@ Loss = Callable[[Activations], Tensor]
 T = TypeVar("T")
 _MODULES = "_modules_looked_at"  # where a network keeps the modules that its layers come from
 _RULE = "_probability_rule"  # where a network keeps what its first pass showed
+_CHANGES_INPUT = "_changes_input"  # whether the module writes into its input
 _ONE_IMAGE = "_shape_for_one_image"  # and its output's shape for a single image
 
 
@@ -494,7 +495,8 @@ class Network:
     def preprocess(self, images: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
         memory_format = self._first_passes.memory_formats.of(len(images))
-        return self._normalize(images).contiguous(memory_format=memory_format)
+        x = self._normalize(images).contiguous(memory_format=memory_format)
+        return x.clone() if self.__dict__.get(_CHANGES_INPUT) else x
 
     def _noise(self, size: tuple[int, int], count: int = 1) -> Tensor:
         shape = (count, self.image_channels, *size)
@@ -507,6 +509,23 @@ class Network:
         shape = (1, channels or self.image_channels, *(size or self.input_size))
         return torch.full(shape, 0.5, dtype=torch.float32, device=self.device)
 
+    def _in_own_type(self, x: Tensor) -> Tensor:
+        """An input in the network's dtype; whole numbers stay where it computes on no others."""
+        is_whole = not (x.is_floating_point() or x.is_complex())
+        return x if is_whole and self._takes_integers else x.to(self.dtype)
+
+    @cached_per_network
+    def _takes_integers(self) -> bool:
+        """Whether the module computes on the whole numbers of `normalize` and not on floats.
+
+        So it is where they are looked up in an embedding, as the labels of a map or the numbers of
+        a palette.
+        """
+        image = self._grey_image(self._given_channels or COLOURS)
+        with self._exclusive_pass(), torch.no_grad(), registered_restored(self.module):
+            x = self.normalize(image) if self.normalize else image
+            return not computes(self.module, x.to(self.dtype)) and computes(self.module, x)
+
     def _run_lazy_modules(self) -> None:
         if has_lazy_modules(self.module):
             with self._exclusive_pass():
@@ -514,11 +533,11 @@ class Network:
                 run_lazy_modules(self.module, self._normalize_only(image), self.name)
 
     def _normalize_only(self, images: Tensor) -> Tensor:
-        return (self.normalize(images) if self.normalize else images).to(self.dtype)
+        return self._in_own_type(self.normalize(images) if self.normalize else images)
 
     def _normalize(self, images: Tensor) -> Tensor:
         x = self.normalize(images) if self.normalize else images
-        return convert_channels(x, self.channels, self.name).to(self.dtype)
+        return self._in_own_type(convert_channels(x, self.channels, self.name))
 
     @property
     def _given_channels(self) -> int | None:
@@ -599,7 +618,10 @@ class Network:
 
     def _module_scores(self, x: Tensor) -> Tensor:
         """What the module returns as scores, as it is, in a type of floats."""
-        scores = scores_in(self.module(x), self.output)
+        entering = x.clone()
+        scores = scores_in(self.module(entering), self.output)
+        if entering._version:  # torch counts writes
+            self.__dict__[_CHANGES_INPUT] = True
         if len(x) == 1:  # whose shape tells which axis is that of the images
             self.__dict__[_ONE_IMAGE] = scores.shape
         scores = scores.dequantize() if scores.is_quantized else scores

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from convscope.tracing.layouts import MAX_EXTRA_TOKENS, Layout
+from convscope.tracing.placement import Placement
 
 Pair = tuple[int, int]
 
@@ -34,10 +35,10 @@ MOVES = frozenset(
         *("flatten", "unflatten", "__getitem__", "select", "narrow", "squeeze", "unsqueeze"),
         *("roll", "flip", "chunk", "split", "unbind", "tensor_split", "expand", "expand_as"),
         *("repeat", "contiguous", "clone", "view_as", "reshape_as", "index_select", "rearrange"),
-        *("T", "mT", "H", "mH", "adjoint"),
+        *("T", "mT", "H", "mH", "adjoint", "rot90", "fliplr", "flipud"),
     )
 )
-"""Functions that only move elements about."""
+"""Functions that only move elements about; `Tensor.unfold`, which cuts out windows, is one too."""
 _TO_ANOTHER_GRID = frozenset(
     (
         *("conv2d", "conv_transpose2d", "max_pool2d", "max_pool2d_with_indices", "avg_pool2d"),
@@ -56,6 +57,35 @@ MIXING = frozenset(
 )
 """Functions by which tokens reach one another."""
 _WEIGHTED_LAST = MIXING | {"linear"}  # a sum over the last axis
+_PRODUCTS = frozenset(("matmul", "bmm", "__matmul__"))  # of a value on the right: over its rows
+_LOOKED_UP = frozenset(("embedding", "one_hot"))  # numbers become vectors, on a further axis
+_SUMMED = frozenset(("mean", "sum", "amax", "amin", "max", "min", "prod", "logsumexp"))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Cells that are blocks of the cells of another grid, as the patches of a transformer.
+
+    Attributes:
+        origin: identity of the map whose cells they consist of.
+        first: row and column of the first cell of the first block.
+        step: from one block to the next.
+        size: of each, in cells.
+        grid: (h, w) of the blocks.
+    """
+
+    origin: int
+    first: Pair
+    step: Pair
+    size: Pair
+    grid: Pair
+
+    def placed(self, place: Placement) -> Placement:
+        """Where they lie, from where the cells do that they consist of."""
+        axes = (place.y, place.x)
+        numbers = zip(axes, self.size, self.step, self.first, strict=True)
+        y, x = (axis.window(size, step, -first) for axis, size, step, first in numbers)
+        return replace(place, y=y, x=x, grid=self.grid)
 
 
 @dataclass(frozen=True)
@@ -66,13 +96,16 @@ class Cells:
         ids: of the value's shape; row times `width` plus column, or -1.
         width: of the grid that is counted.
         was_moved: whether that grid's own rows and columns are not those of the picture, in its order.
-        origin: identity of the map whose cells are counted.
+        origin: identity of the map whose cells are counted, or of the first value that is counted in
+            blocks.
+        blocks: of which cells of another map those consist that are counted; None where of none.
     """
 
     ids: Tensor
     width: int
     was_moved: bool = False
     origin: int = 0
+    blocks: Blocks | None = None
 
     @classmethod
     def of_map(cls, value: Tensor, dim_order: str = "NCHW") -> Cells:
@@ -198,20 +231,49 @@ class Cells:
             return True
         return bool((self.ids == self.ids.narrow(dim, 0, 1)).all())
 
-    def merged(self) -> Cells | None:
-        """One cell for each row of the last axis, over which a function sums.
+    def merged(self, origin: int, dim: int = -1) -> Cells | None:
+        """One cell for each row of an axis, over which a function sums.
 
-        Where patches of cells were put side by side along it, each has cells of its own, and the
-        first stands for all, as when patches are concatenated. Where tokens are mixed, every row has
-        the same cells, and none stands for them.
+        Where patches of cells were put side by side along it, each is a cell of its own. Where they
+        are no blocks on a grid, the first cell of each stands for all, as when patches are
+        concatenated. Where tokens are mixed, every row has the same cells, and none stands for them.
+
+        Args:
+            origin: identity of the value that has these cells, if they are counted anew.
+            dim: the axis.
         """
-        last = self.ids.dim() - 1
-        if self.is_constant(last):
+        if self.is_constant(dim % self.ids.dim()):
             return self
-        first = self.ids.narrow(last, 0, 1)
+        first = self.ids.narrow(dim, 0, 1)
         if len(first.unique()) != first.numel():
             return None
-        return replace(self, ids=first.expand(self.ids.shape))
+        found = self._blocks(dim)
+        if found is None:
+            return replace(self, ids=first.expand(self.ids.shape))
+        ids, blocks = found
+        width = blocks.grid[1]
+        return Cells(ids.expand(self.ids.shape), width, self.was_moved, origin, blocks)
+
+    def _blocks(self, dim: int) -> tuple[Tensor, Blocks] | None:
+        """The number of the block of each row of an axis, and the blocks; None where they are none."""
+        if bool((self.ids < 0).any()):
+            return None
+        rows, columns = self.ids // self.width, self.ids % self.width
+        down, across = _along(rows, dim), _along(columns, dim)
+        if down is None or across is None:
+            return None
+        size = (down.size, across.size)
+        inside = (rows - down.low) * size[1] + columns - across.low
+        inside = inside.movedim(dim, -1).flatten(0, -2).sort(-1).values
+        if bool((inside[:, 0] > 0).any() or (inside.diff(dim=1) > 1).any()):
+            return None  # with holes
+        if bool((inside[:, -1] < size[0] * size[1] - 1).any()):
+            return None
+        grid = (down.total, across.total)
+        blocks = Blocks(
+            self.origin, (down.first, across.first), (down.step, across.step), size, grid
+        )
+        return (down.number * grid[1] + across.number).to(self.ids.dtype), blocks
 
     def resized(self, shape: torch.Size) -> Cells | None:
         """The same for a result that differs along axes on which the cell does not change."""
@@ -250,19 +312,106 @@ def cells_after(
     known = [cells for cells in map(cells_of, inputs) if cells is not None]
     if not known or _takes_from_elsewhere(name, args, kwargs, known[0]):
         return [None] * len(results)
-    if name in MOVES:
+    if name in MOVES or func is Tensor.unfold:
         return _moved(func, args, kwargs, cells_of, results, known[0])
     if name in ("cat", "concat", "concatenate", "stack"):
         return _joined(func, args, kwargs, cells_of, results, known)
     if name in _TO_ANOTHER_GRID or func is F.unfold:
         return _over_space(func, args, kwargs, results, known[0])
-    if name in _WEIGHTED_LAST:
-        first = cells_of(inputs[0])
-        first = first and first.merged()
-        if first is None:
-            return [None] * len(results)
-        known = [first]
+    if name in _LOOKED_UP:
+        known = [replace(known[0], ids=known[0].ids[..., None])]
+    if name in ("einsum", "tensordot"):
+        axes = labels_of(args) if name == "einsum" else _labels_of_tensordot(args, kwargs)
+        known = _summed_by_labels(axes, cells_of, results[0]) if axes else []
+    elif name in _WEIGHTED_LAST:
+        known = _weighted(name, inputs, cells_of, results[0])
+    elif name == "conv1d" and inputs[1].shape[2] == 1 and results[0].shape[2] == inputs[0].shape[2]:
+        first = known[0].merged(id(results[0]), 1)
+        known = [] if first is None else [first]
+    elif name in _SUMMED:
+        known = [_summed(args, kwargs, known[0], results[0])]
     return [_first(cells.resized(value.shape) for cells in known) for value in results]
+
+
+def _weighted(name: str, inputs: list[Tensor], cells_of: Any, value: Tensor) -> list[Cells]:
+    """Of a product with weights: a sum over the last axis, or over the rows of the second factor."""
+    cells, dim = cells_of(inputs[0]), -1
+    if cells is None and name in _PRODUCTS and inputs[1].dim() > 1:
+        cells, dim = cells_of(inputs[1]), -2
+    merged = cells and cells.merged(id(value), dim)
+    return [merged] if merged else []
+
+
+def _summed(args: Any, kwargs: Any, cells: Cells, value: Tensor) -> Cells:
+    """Without the axes over which a sum or the like was taken, if each lies in one cell."""
+    dims = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis"))
+    dims = (dims,) if type(dims) is int else dims
+    if value.dim() >= cells.ids.dim() or not isinstance(dims, tuple | list):
+        return cells
+    axes = {dim % cells.ids.dim() for dim in dims if type(dim) is int}
+    if len(axes) != cells.ids.dim() - value.dim() or not all(map(cells.is_constant, axes)):
+        return cells
+    index = tuple(0 if axis in axes else slice(None) for axis in range(cells.ids.dim()))
+    return replace(cells, ids=cells.ids[index])
+
+
+Labels = tuple[list[str], list[Tensor], str]
+"""The axes of each operand, a letter each; the operands; and the axes of their product."""
+
+
+def _labels_of_tensordot(args: Any, kwargs: Any) -> Labels | None:
+    one, other, *more = args
+    dims = more[0] if more else kwargs.get("dims", 2)
+    if isinstance(dims, int):
+        dims = [list(range(one.dim() - dims, one.dim())), list(range(dims))]
+    if isinstance(dims, Tensor):
+        return None
+    first = [chr(0x100 + k) for k in range(one.dim())]
+    second = [chr(0x200 + k) for k in range(other.dim())]
+    for a, b in zip(*dims, strict=True):
+        second[b] = first[a]
+    kept = [label for label in (*first, *second) if (label in first) != (label in second)]
+    return ["".join(first), "".join(second)], [one, other], "".join(kept)
+
+
+def labels_of(args: Any) -> Labels | None:
+    """Those of `einsum`.
+
+    Axes that an ellipsis stands for have capitals of their own. None where the equation has no arrow,
+    or is given as lists of numbers.
+    """
+    equation, *operands = args
+    if len(operands) == 1 and isinstance(operands[0], tuple | list):
+        operands = list(operands[0])
+    if not isinstance(equation, str) or "->" not in equation:
+        return None
+    before, after = equation.replace(" ", "").split("->")
+    rest = [
+        "".join(chr(0x100 + k) for k in reversed(range(one.dim() - len(part.replace("...", "")))))
+        for part, one in zip(before.split(","), operands, strict=True)
+    ]
+    parts = zip(before.split(","), rest, strict=True)
+    labels = [part.replace("...", free) for part, free in parts]
+    return labels, operands, after.replace("...", max(rest, key=len))
+
+
+def _summed_by_labels(axes: Labels, cells_of: Any, value: Tensor) -> list[Cells]:
+    """Those of each operand, with one cell for all that is summed over."""
+    every, operands, result = axes
+    found = list[Cells]()
+    for labels, operand in zip(every, operands, strict=True):
+        cells = cells_of(operand)
+        if cells is None or len(set(labels)) < len(labels):
+            continue
+        kept = [label for label in result if label in labels]
+        summed = [label for label in labels if label not in kept]
+        ids = cells.ids.permute([labels.index(label) for label in (*kept, *summed)])
+        ids = ids.flatten(len(kept)) if summed else ids[..., None]
+        merged = replace(cells, ids=ids).merged(id(value))
+        if merged is not None:
+            index = tuple(slice(None) if label in labels else None for label in result)
+            found.append(replace(merged, ids=merged.ids[..., 0][index]))
+    return found
 
 
 def _takes_from_elsewhere(name: str, args: Any, kwargs: Any, cells: Cells) -> bool:
@@ -387,6 +536,30 @@ def _joined(
 
     args, kwargs = pytree.tree_map(numbers, (args, kwargs))
     return [replace(known[0], ids=func(*args, **kwargs))]
+
+
+class _Along(NamedTuple):
+    """Blocks along one axis: the first cell of each and its number, and what all have in common."""
+
+    low: Tensor
+    number: Tensor
+    first: int
+    step: int
+    size: int
+    total: int
+
+
+def _along(numbers: Tensor, dim: int) -> _Along | None:
+    """Blocks of rows or columns of cells, in equal steps and of one size; None where they are not."""
+    low, high = numbers.amin(dim, keepdim=True), numbers.amax(dim, keepdim=True)
+    firsts, sizes = low.unique(), (high - low).unique()
+    steps = firsts.diff().unique()
+    if len(sizes) > 1 or len(steps) > 1:
+        return None
+    size = int(sizes[0]) + 1
+    step = int(steps[0]) if len(steps) else size
+    first = int(firsts[0])
+    return _Along(low, (low - first) // step, first, step, size, len(firsts))
 
 
 def _is_grid(plane: Tensor, width: int) -> bool:

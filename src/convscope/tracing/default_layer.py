@@ -10,6 +10,9 @@ coarser one, leads through it and every part of the scores depends on it. The la
 detector's backbone is such a cut where a pyramid carries it to all sizes; where each size has a
 head of its own it is not, as the boxes found on a finer grid do not depend on it.
 
+A network that runs several times on one picture, as on its mirror image too, has no cut but the
+picture: `last_map_of_a_run` takes the run on the picture as it is.
+
 In a transformer the class token alone may be read. Then the cells of the last blocks reach no
 score, and the last map is before the last attention.
 """
@@ -87,6 +90,62 @@ def values_on_all_ways(graph: ValueGraph, targets: Sequence[int]) -> set[int]:
     return _Search(graph, targets).strict_cuts()
 
 
+def last_map_of_a_run(
+    graph: ValueGraph,
+    targets: Sequence[int],
+    addressable: set[int],
+    norms: set[int],
+    runs: Iterable[Sequence[int]],
+    *,
+    scores: bool,
+) -> tuple[int, int, int] | None:
+    """The same of a network that does one thing several times to the picture, as to its mirror image.
+
+    Its first weighted modules run several times, and what follows each run is alike. The other runs
+    are taken for constants.
+
+    Args:
+        graph: the values of the pass.
+        targets: the values that the objective reads.
+        addressable: the values that a layer's address names.
+        norms: those of them that a normalization returns.
+        runs: of each module, the values of its runs.
+        scores: whether the targets are the network's scores.
+
+    Returns:
+        The value's number in the first run on the picture as it is, at its size; which run that is,
+        from 1, of how many. None if there is no such run.
+    """
+    first = _Search(graph, targets).first_weighted()
+    groups = [own for own in runs if first.issuperset(own) and len(own) > 1]
+    counts = {len(own) for own in groups}
+    if len(counts) != 1 or first != {k for own in groups for k in own}:
+        return None
+    count = counts.pop()
+    found = list[tuple[int | None, list[str]]]()
+    for run in range(count):
+        others = [k for own in groups for k in own if k != own[run]]
+        one = graph.without_sources(others)
+        chosen = last_map(one, targets, addressable, norms, scores=scores)
+        after = one.descendants(0) & one.ancestors(targets)
+        found.append((chosen, [f for k in sorted(after) if (f := graph[k].function) in _WEIGHTED]))
+    first_run = next((k for k, own in enumerate(groups[0]) if graph.is_upright(own)), None)
+    number = None if first_run is None else found[first_run][0]
+    if first_run is None or number is None or any(way != found[0][1] for _, way in found):
+        return None
+    return number, first_run + 1, count
+
+
+def last_maps(graph: ValueGraph, targets: Sequence[int], addressable: set[int]) -> list[int]:
+    """The last maps on the ways from the picture to the targets, in order."""
+    search = _Search(graph, targets)
+    excluded = search.score_maps(targets)
+    maps = [k for k in search.values if search.has_map(k) and k not in excluded]
+    readable = list(search.readable(maps, addressable))
+    passed = set[int]().union(*(graph.ancestors(graph[k].sources) for k in readable))
+    return sorted(k for k in readable if k not in passed)
+
+
 class _Search:
     """The part of the graph between the picture and the targets."""
 
@@ -112,6 +171,18 @@ class _Search:
             level = (k for k in self._dominators(area) if self._area(k) == area)
             cuts |= {k for k in level if k in strict or self._reaches_all_parts(k)}
         return sorted(cuts)
+
+    def has_map(self, k: int) -> bool:
+        """Whether a value is a map on a grid of the picture."""
+        return self._area(k) > 0
+
+    def first_weighted(self) -> set[int]:
+        """The values that weights give, before which there are no others."""
+        before: set[int] = set()  # those behind a weighted one
+        for k in self.values:
+            if any(s in before or self.graph[s].function in _WEIGHTED for s in self.inputs[k]):
+                before.add(k)
+        return {k for k in self.values if self.graph[k].function in _WEIGHTED and k not in before}
 
     def _area(self, k: int) -> int:
         layout = self.graph[k].layout

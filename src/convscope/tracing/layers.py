@@ -19,7 +19,7 @@ from convscope.errors import LayerNotFoundError, NotApplicableError
 from convscope.html_table import html_table
 from convscope.tracing.capture import ValueLocation
 from convscope.tracing.classifier import classifier
-from convscope.tracing.default_layer import last_map
+from convscope.tracing.default_layer import last_map, last_map_of_a_run, last_maps
 from convscope.tracing.folded_batch import IMAGES_FIRST, STEPS_FIRST, Steps
 from convscope.tracing.layer_info import (
     LayerInfo,
@@ -106,6 +106,8 @@ class Layers(Sequence[LayerInfo]):
         self._names = _names_by_value(
             trace, last_runs, {row.name for row in self._rows if row.stage}
         )
+        self._one_of_runs: dict[str, tuple[int, int]] = {}
+        self._runs = _runs_by_module(trace)
         self._norms = {number for number, name in self._names.items() if self._is_norm(name)}
 
     def _is_norm(self, name: str) -> bool:
@@ -260,9 +262,43 @@ class Layers(Sequence[LayerInfo]):
         if chosen is None and scores and self._unclear_scores:
             raise NotApplicableError(str(self._unclear_scores))
         if chosen is None:
-            msg = "The last activation map of this network cannot be determined automatically; name the layer. The command 'convscope layers' and net.layers list them."
-            raise NotApplicableError(msg)
+            addressable = set(self._names)
+            one = last_map_of_a_run(
+                graph, targets, addressable, self._norms, self._runs, scores=scores
+            )
+            if one is None:
+                raise NotApplicableError(self._no_last_map(graph, targets))
+            chosen, run, runs = one
+            self._one_of_runs[self._names[chosen]] = run, runs
         return self.find(self._names[chosen])
+
+    def _no_last_map(self, graph: ValueGraph, targets: Sequence[int]) -> str:
+        names = [self._names[k] for k in last_maps(graph, targets, set(self._names))]
+        how = "The command 'convscope layers' and net.layers list all layers."
+        if not names:
+            return f"The last activation map of this network cannot be determined automatically; name the layer. {how}"
+        if len(names) == 1:
+            return f"{names[0]} is the last map, but what is asked also depends on the picture by ways around it; name it, or an earlier layer. {how}"
+        listed = (
+            f"{', '.join(names[:-1])} and {names[-1]}"
+            if len(names) < 5
+            else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+        )
+        return f"There is no last map: what is asked depends on {listed}, which lie on ways of their own; name one of them as the layer. {how}"
+
+    def which_run(self, name: str) -> str:
+        """What to say of a default layer that is one of several runs on the picture; else "".
+
+        Args:
+            name: of the layer, as `default` gives it.
+        """
+        if name not in self._one_of_runs:
+            return ""
+        run, runs = self._one_of_runs[name]
+        return (
+            f"The network runs {runs} times on each picture; the map is that of run {run} alone, on "
+            "the picture as it is."
+        )
 
     def find(self, address: str | nn.Module) -> LayerInfo:
         """The row that `address` names; a module stands for its output.
@@ -569,6 +605,17 @@ def _names_by_value(trace: Trace, last_runs: dict[str, Run], stages: set[str]) -
         names[key] = next((name for name in own if name in stages), own[-1])
     numbers = {key: trace.graph.number(key) for key in names if trace.graph.has(key)}
     return {number: names[key] for key, number in numbers.items() if number is not None}
+
+
+def _runs_by_module(trace: Trace) -> list[list[int]]:
+    """The values of each module's runs, in order."""
+    runs: dict[nn.Module, list[int]] = {}
+    for run in trace.runs:
+        number = trace.graph.number(run.key)
+        if number is not None:
+            own = runs.setdefault(run.module, [])
+            own.extend([] if number in own else [number])
+    return list(runs.values())
 
 
 def _runs_and_calls(trace: Trace) -> dict[str, tuple[Run | Call, ValueLocation]]:

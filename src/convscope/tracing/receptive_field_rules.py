@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.tracing.cells import labels_of
 from convscope.tracing.placement import LOST, Axis, Placement
 from convscope.tracing.receptive_field import ReceptiveField
 
@@ -69,6 +70,8 @@ def dim_order_after(name: str, args: Any, kwargs: Any, before: str | None) -> st
     """
     if name in _NCHW_FUNCTIONS:
         return "NCHW"
+    if name == "einsum":
+        return _order_after_einsum(args, before)
     if name == "permute":
         dims = kwargs.get("dims", args[1] if len(args) == 2 else args[1:])
         return _DIM_ORDER_AFTER_PERMUTE.get((before, tuple(dims)))
@@ -81,6 +84,20 @@ def dim_order_after(name: str, args: Any, kwargs: Any, before: str | None) -> st
         dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
         return _BATCH_AXIS[name].get(before, before) if dim == 0 else None
     return None if name in _RESHAPING_FUNCTIONS else before
+
+
+def _order_after_einsum(args: Any, before: str | None) -> str | None:
+    """Of a sum over channels alone; rows and columns that are summed over are lost."""
+    known = labels_of(args)
+    maps = [part for part in known[0] if len(part) == len(before or "")] if known else []
+    if known is None or not maps or before is None:
+        return None
+    first = _FIRST_AXIS.get(before, 2)
+    kept = known[2]
+    if len(kept) != 4 or before == "CHW" or kept[0] != maps[0][0]:
+        return None
+    at = kept.find(maps[0][first : first + 2])
+    return {2: "NCHW", 1: "NHWC"}.get(at)
 
 
 _DIM_ORDER_AFTER_PERMUTE: dict[tuple[str | None, tuple[int, ...]], str] = {
@@ -136,7 +153,7 @@ def receptive_field_after(
         axes = rule(before.y, before.x, call) if call.follows_the_map() else None
         y, x = axes or (None, None)
         return ReceptiveField(y, x, grid, local, before.whole)
-    mixes = name in _GLOBAL_FUNCTIONS or _shuffles(name, call)
+    mixes = _is_global(name, dim_order) or _shuffles(name, call)
     mixes = (
         mixes
         or _swaps_rows_and_columns(name, call)
@@ -206,8 +223,13 @@ def _without_rule(
 ) -> Placement | None:
     if dim_order in ("NCHW", "NHWC") and call.grid != local.grid:
         return None
-    mixes = name in _GLOBAL_FUNCTIONS or _mixes_along_a_row(name, call)
+    mixes = _is_global(name, dim_order) or _mixes_along_a_row(name, call)
     return local.everywhere() if mixes else local
+
+
+def _is_global(name: str, dim_order: str | None) -> bool:
+    """Whether a cell of the result may see the whole picture; not after a sum over channels."""
+    return name in _GLOBAL_FUNCTIONS and not (name == "einsum" and dim_order is not None)
 
 
 def _shuffles(name: str, call: _CallArguments) -> bool:
@@ -217,7 +239,7 @@ def _shuffles(name: str, call: _CallArguments) -> bool:
     """
     if name.startswith("fft_"):
         return True
-    if name not in _SHUFFLING_FUNCTIONS:
+    if name not in _SHUFFLING_FUNCTIONS or (name == "rot90" and call.get(1, "k", 1) % 2 == 0):
         return False
     position, value = _SHUFFLING_FUNCTIONS[name], call.get(0, "input", None)
     if position is None:
@@ -518,6 +540,13 @@ def _flip(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
     )
 
 
+def _half_turn(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
+    """`rot90` an even number of times; after an odd number no cell lies on its own axis."""
+    mirrored = call.get(1, "k", 1) % 4 == 2
+    named = [d % call.dim for d in call.get(2, "dims", (0, 1))] if mirrored else []
+    return _flip(y, x, _CallArguments((None, named), {}, call.before, call.grid, call.order))
+
+
 def _roll(y: Axis, x: Axis, call: _CallArguments) -> _Axes:
     """Cells that leave at one border come in at the other; the rest keep their order."""
     dims = call.get(2, "dims", None)
@@ -552,6 +581,7 @@ _PLACING_RULES: dict[str, _Rule] = {
     "pixel_unshuffle": _pixel_unshuffle,
     "lp_pool2d": _mean_pooling,
     "flip": _flip,
+    "rot90": _half_turn,
     "roll": _roll,
 }
 """Exact for the place of a cell, and no smaller than what it sees."""

@@ -12,11 +12,15 @@ From the chain of values come the three numberings of layers (a convolution's ow
 after norm and activation, the module's name), the receptive field of each value (rules in
 `receptive_field_rules`), and where each value has its channels: second, last, or as tokens. Shapes
 alone could not tell: 32 channels of 32 by 16 cells look like 16 channels of 32 by 32.
+
+What a scripted function returns was made by no function that reports. Where such a value turns up, the
+pass is run again with gradients, whose graph says from which known values it comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -182,18 +186,37 @@ def trace(
         unloaded: weights of the module whose values mean nothing.
         scores_in: takes the scores out of what the module returns.
     """
-    tracer = _Tracer(image, unloaded)
+    own = {id(weight) for weight in (*module.parameters(), *module.buffers())}
+    tracer = _Tracer(image, unloaded, own)
+    fresh = image.detach().clone()  # the module may write into its input
+    result = _traced(tracer, module, image, preprocess, scores_in)
+    if not tracer.saw_unknown:
+        return result
+    leaf = fresh.requires_grad_()
+    with torch.enable_grad(), suppress(Exception):  # whatever a user's module raises then
+        tracer = _Tracer(leaf.clone(), unloaded, own, with_gradients=True)
+        return _traced(tracer, module, tracer.alive[0], preprocess, scores_in)
+    return result
+
+
+def _traced(
+    tracer: _Tracer,
+    module: nn.Module,
+    image: Tensor,
+    preprocess: Callable[[Tensor], Tensor] | None,
+    scores_in: Callable[[Any], Tensor] | None,
+) -> Trace:
     if preprocess is not None:
-        with torch.no_grad(), trace_calls(nn.Identity(), tracer.on_module, tracer.on_function):
+        with tracer.gradients(), trace_calls(nn.Identity(), tracer.on_module, tracer.on_function):
             image = preprocess(image)
         if tracer.graph.has(_key(image)):
             tracer.trace = Trace(graph=tracer.graph)
             tracer.counts, tracer.open_stages = {}, {}
         else:  # made without torch's functions: nobody saw how
-            tracer = _Tracer(image, unloaded)
+            tracer.start(image)
     devices = [image.device] if image.device.type == "cuda" else []
     tracing = trace_calls(module, tracer.on_module, tracer.on_function)
-    with forked_generator(devices), torch.no_grad(), tracing:
+    with forked_generator(devices), tracer.gradients(), tracing:
         output = module(image)
         scores = output
         try:
@@ -208,13 +231,31 @@ def trace(
 
 
 class _Tracer:
-    def __init__(self, image: Tensor, unloaded: Iterable[Tensor]) -> None:
-        self.trace = Trace()
+    def __init__(
+        self,
+        image: Tensor,
+        unloaded: Iterable[Tensor],
+        weights: set[int],
+        *,
+        with_gradients: bool = False,
+    ) -> None:
         self.unloaded = {id(weight): weight for weight in unloaded}
+        self.weights = weights  # identities of the module's parameters and buffers
+        self.with_gradients = with_gradients
+        self.start(image)
+
+    def start(self, image: Tensor) -> None:
+        """Know nothing but the image."""
+        self.trace = Trace()
+        self.saw_unknown = False  # a value that no function was seen to make
+        self.by_node: dict[Any, Tensor] = {}  # values by their nodes in the graph of gradients
         self.results = {id(image)}  # what the image or a torch function returned
         self.graph = self.trace.graph
         self.graph.add(image, "", [], Cells.of_map(image))
         self.alive: list[Any] = [image]  # an identity is unique only while its tensor lives
+        self.by_memory = {
+            _memory(image): image
+        }  # values, to tell one that is there in another guise
         height, width = image.shape[-2:]
         grid = (height, width)
         every = ReceptiveField(Axis(), Axis(), grid, Placement(Axis(), Axis(), grid))
@@ -228,12 +269,38 @@ class _Tracer:
         self.transformed: list[Tensor] = []  # whose spectra were taken
         self.counts: dict[Any, int] = {}
         self.position = 0
+        self._note_node(image)
+
+    def gradients(self) -> AbstractContextManager[object]:
+        """Gradients on or off, as this tracer needs them."""
+        return torch.set_grad_enabled(self.with_gradients)
+
+    def _note_node(self, value: Tensor) -> None:
+        if self.with_gradients and value.grad_fn is not None:
+            self.by_node[value.grad_fn, value.output_nr] = value
+
+    def _sources(self, value: Tensor) -> list[Tensor]:
+        """The known values from which one comes that no function was seen to make."""
+        found, seen = list[Tensor](), set[Any]()
+        nodes = [(value.grad_fn, value.output_nr)] if self.with_gradients else []
+        while nodes:
+            node = nodes.pop()
+            if node[0] is None or node in seen:
+                continue
+            seen.add(node)
+            known = self.by_node.get(node)
+            if known is None:
+                nodes += node[0].next_functions
+            else:
+                found.append(known)
+        return found
 
     def on_module(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._recognize(_tensors([inputs, output]))
         for value in _tensors([output]):
             self.alive.append(value)
-            if id(value) not in self.results:  # no torch function was seen to make it
-                self._extend_graph("", [_key(one) for one in _tensors([inputs])], value, None)
+            if id(value) not in self.results and not self.graph.has(_key(value)):
+                self._adopt(value, _tensors([inputs]))  # no torch function was seen to make it
         try:
             value = first_tensor(output)
         except TypeError:
@@ -248,6 +315,7 @@ class _Tracer:
 
     def on_function(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         self._note_unloaded(args, kwargs, result)
+        self._recognize(_tensors([args, kwargs]))
         kind = function_kind(func)
         if kind:  # of weights too, as `capture` counts them
             self._count(kind)
@@ -306,9 +374,55 @@ class _Tracer:
             self._on_fourier(name, args, result)
         if name in REARRANGING_FUNCTIONS:
             self._on_rearrangement(func, args, kwargs, result)
+        if self.dim_orders.get(id(result)) is None:
+            self._find_by_cells(result)
         if name in CELLWISE_FUNCTIONS:
             alike = [v for v in inputs if id(v) in self.pieces and v.shape == result.shape]
             self.pieces |= {id(result): self.pieces[id(value)] for value in alike[:1]}
+
+    def _recognize(self, values: list[Tensor]) -> None:
+        """Take tensors that nobody was seen to make for the values whose memory they share.
+
+        So it is with a tensor of another class, `x.as_subclass(Image)`, and with `torch.from_numpy`.
+        What enters and leaves `torch.vmap` is of another shape; it only depends on that value.
+        """
+        for value in values:
+            if id(value) in self.results or self.graph.has(_key(value)):
+                continue
+            known = self.by_memory.get(_memory(value))
+            if known is None:
+                self._take_unknown(value)
+            elif known is value or not self.graph.has(_key(known)):
+                continue
+            elif known.shape != value.shape:
+                self.alive.append(value)
+                self.graph.add(value, "", [_key(known)], None)
+            elif id(known) in self.fields:
+                self._know(value, self.fields[id(known)], self.dim_orders[id(known)])
+                self.graph.add(value, "identity", [_key(known)], self.graph.cells_of(known))
+
+    def _take_unknown(self, value: Tensor) -> None:
+        """A value of a scripted function, or a constant that somebody keeps in a list."""
+        of_one_image = value.dim() > 1 and len(value) == 1
+        if of_one_image and value.is_floating_point() and id(value) not in self.weights:
+            self.saw_unknown = True
+            if sources := self._sources(value):
+                self._adopt(value, sources)
+
+    def _adopt(self, value: Tensor, sources: list[Tensor]) -> None:
+        """A value that was made out of others unseen; if it looks like one, it may be a map as that is."""
+        self.alive.append(value)
+        alike = [one for one in sources if one.shape == value.shape and id(one) in self.fields]
+        for one in alike[:1]:
+            field = self.fields[id(one)]
+            local = field.local and field.local.everywhere()
+            self._know(
+                value, ReceptiveField(None, None, field.grid, local), self.dim_orders[id(one)]
+            )
+        cells = self.graph.cells_of(alike[0]) if alike else None
+        self._extend_graph("", [_key(one) for one in sources], value, cells)
+        self.by_memory[_memory(value)] = value
+        self._note_node(value)
 
     def _note_unloaded(self, args: Any, kwargs: Any, result: Any) -> None:
         """Note the first use of a weight that was not loaded; of its values, not its shape or dtype."""
@@ -361,6 +475,15 @@ class _Tracer:
             whole = ReceptiveField(None, None, local.grid, local, field.whole)
             self._know(result, whole, order)
 
+    def _find_by_cells(self, result: Tensor) -> None:
+        """Find a map again by the cells of its elements."""
+        cells = self.graph.cells_of(result)
+        if cells is None or result.dim() != 4 or cells.layout is None or cells.is_moved:
+            return
+        place, (order, grid, *_) = self._place(cells), cells.layout
+        if place is not None and place.is_known and place.grid == grid:
+            self._know(result, ReceptiveField(None, None, grid, place.everywhere()), order)
+
     def _on_write(self, name: str, args: Any) -> None:
         """A map that is written into part of another value, as a picture into a batch.
 
@@ -396,6 +519,8 @@ class _Tracer:
         for value, known in zip(results, cells, strict=True):
             keys = [_key(one, value) for one in sources]
             self._extend_graph(name, keys, value, known)
+            self.by_memory[_memory(value)] = value
+            self._note_node(value)
 
     def _cells_written(self, target: Tensor, values: list[Tensor]) -> Cells | None:
         """Of a tensor that others were written into."""
@@ -404,6 +529,9 @@ class _Tracer:
         return known[0] if known else self.graph.cells_of(target)
 
     def _extend_graph(self, name: str, keys: list[Key], value: Tensor, cells: Cells | None) -> None:
+        if cells and cells.blocks and cells.origin not in self.windows:
+            whole = self._place_of(cells.blocks.origin)
+            self.windows |= {cells.origin: cells.blocks.placed(whole)} if whole else {}
         self.graph.add(value, name, keys, cells, self._place(cells))
         base = value._base  # noqa: SLF001 - the tensor of which it is a view
         if base is not None and _key(value) != (id(value), 0) and not self.graph.has(_key(base)):
@@ -413,10 +541,11 @@ class _Tracer:
 
     def _place(self, cells: Cells | None) -> Placement | None:
         """Where the cells lie that a value's are counted by."""
-        if cells is None:
-            return None
-        origin = self.fields.get(cells.origin)
-        return self.windows.get(cells.origin) or (origin.local if origin else None)
+        return None if cells is None else self._place_of(cells.origin)
+
+    def _place_of(self, origin: int) -> Placement | None:
+        field = self.fields.get(origin)
+        return self.windows.get(origin) or (field.local if field else None)
 
     def _record_result(self, func: Any, name: str, inputs: list[Tensor], result: Tensor) -> None:
         self._record_call(func, name, result)
@@ -485,6 +614,16 @@ def _unpacked(name: str, args: Any) -> tuple[str, Any]:
     weight, bias = packed.unpack()
     options = packed.stride(), packed.padding(), packed.dilation(), packed.groups()
     return name, (args[0], weight, bias, *options)
+
+
+def _memory(value: Tensor) -> tuple[Any, ...]:
+    """What tensors have in common that are one value; of one without memory of its own, itself."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(value):  # noqa: SLF001 - see `check_transformed`
+        value = torch._C._functorch.get_unwrapped(value)  # noqa: SLF001
+    try:
+        return value.data_ptr(), value.shape, value.stride(), value.dtype
+    except (RuntimeError, NotImplementedError):  # of torch.func, sparse, fake
+        return (id(value),)
 
 
 def _key(value: Tensor, before: Tensor | None = None) -> Key:

@@ -72,6 +72,22 @@ class ValueGraph:
         whole._values = [replace(value, sources=value.computed_from) for value in self._values]
         return whole
 
+    def is_upright(self, number: int) -> bool:
+        """Whether a value is made of the picture as it is: not mirrored, cropped or resized."""
+        value = self._values[number]
+        inputs = [self._values[k] for k in value.sources]
+        grids = {one.layout.grid for one in inputs if one.layout}
+        picture = self._values[0].layout
+        return picture is not None and not value.is_moved and grids == {picture.grid}
+
+    def without_sources(self, numbers: Iterable[int]) -> ValueGraph:
+        """The same graph, in which some values depend on nothing, as constants do."""
+        cut = ValueGraph()
+        cut._values = list(self._values)
+        for number in numbers:
+            cut._values[number] = replace(cut._values[number], sources=(), computed_from=())
+        return cut
+
     def __len__(self) -> int:
         return len(self._values)
 

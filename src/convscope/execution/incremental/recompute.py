@@ -158,6 +158,9 @@ class IncrementalForward:
 
     def _run_clean(self) -> Any:
         module_input = self.net.preprocess(self.windows.image)
+        if module_input.dim() != 4 or not module_input.is_floating_point():
+            msg = "its input is of whole numbers"
+            raise NotTraceableError(msg)
         if module_input.shape[-2:] != self.windows.image.shape[-2:]:
             msg = "the network's first step changes the photograph's size"
             raise NotTraceableError(msg)
