@@ -5,7 +5,7 @@
 Needs the checkpoints and photographs that CONVSCOPE_FIXTURES names. For an early, a middle and a
 late layer of each network, over channels spread evenly: how many pictures reach the strongest
 activation among the photographs, put their channel first in its layer, and keep 0.8 of their score
-when shifted; and the slopes of their power spectra. Channels that are positive nowhere on 99 % of
+when shifted; and the slopes of their power spectra. Channels that are positive nowhere on 99% of
 the photographs are left out.
 """
 

@@ -172,7 +172,7 @@ def test_two_maps_share_one_scale(state, functions, token):
 
 def test_a_map_that_hardly_shows_says_so():
     assert weakness_in_words(1.1, 5) == weakness_in_words(0, 5) == weakness_in_words(1, 0) == ""
-    assert "is 2 % of its maximum" in weakness_in_words(0.1, 5)
+    assert "is 2% of its maximum" in weakness_in_words(0.1, 5)
 
 
 @pytest.mark.parametrize("method", ["gradcam", "layercam", "gradient", "guided"])

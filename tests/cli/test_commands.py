@@ -148,7 +148,7 @@ def test_cam_options_reach_the_picture(run, tmp_path):
     ]
     code, _, err = run("cam", "sample:china", "--layer", "stage:11", *words)
     assert 0 == code
-    assert "Grad-CAM for church (97 %)" in err
+    assert "Grad-CAM for church (97%)" in err
 
 
 @pytest.mark.parametrize(

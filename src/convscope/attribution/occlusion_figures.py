@@ -89,7 +89,7 @@ class OcclusionPanels(Result):
             None,
             ColourBar("heat", ("0", "", top)),
             None,
-            ColourBar("heat", ("0", "50 %", "100 %")),
+            ColourBar("heat", ("0", "50%", "100%")),
             None,
         )
         names = [(colour, self.labels[k]) for k, colour in self._class_colours().items()]

@@ -49,7 +49,7 @@ def scale_to_unit(
     """Values of any type as pixels in [0, 1].
 
     Bytes are divided by 255, uint16 by 65535, truth values are 0 and 1; floats lie in [0, 1]
-    already, but for up to 1 % of values, which are clipped. Everything else needs a range.
+    already, but for up to 1% of values, which are clipped. Everything else needs a range.
 
     Args:
         values: of one picture.

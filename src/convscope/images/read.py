@@ -120,7 +120,7 @@ def read(
     reduced size, and a warning says so; a larger file of another format is refused.
 
     Black and white follow from the type of the values, in files, arrays and tensors alike: bytes
-    run to 255, 16-bit unsigned integers to 65535, floats from 0 to 1. Up to 1 % of floats may lie
+    run to 255, 16-bit unsigned integers to 65535, floats from 0 to 1. Up to 1% of floats may lie
     outside; they are clipped, and a warning says so. All others need `range`.
 
     Args:

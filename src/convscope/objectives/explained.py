@@ -33,7 +33,7 @@ class Explained:
         >>> heat.recipe.explained[0].label, heat.recipe.explained[0].class_id
         ('church', 2)
         >>> str(heat.recipe.explained[0])
-        'church (97 %)'
+        'church (97%)'
     """
 
     label: str
@@ -61,14 +61,14 @@ def percent(probability: float) -> str:
     """A probability in percent; small ones keep a digit, and only 0 and 1 are shown as 0 and 100.
 
     >>> [percent(p) for p in (0, 0.00002, 0.0061, 0.5, 0.968, 0.99998, 1)]
-    ['0 %', 'under 0.1 %', '0.6 %', '50 %', '97 %', 'over 99.9 %', '100 %']
+    ['0%', 'under 0.1%', '0.6%', '50%', '97%', 'over 99.9%', '100%']
     """
     if 0 < probability < 0.001:
-        return "under 0.1 %"
+        return "under 0.1%"
     if 0.999 < probability < 1:
-        return "over 99.9 %"
+        return "over 99.9%"
     is_extreme = 0 < probability < 0.0095 or 0.995 <= probability < 1
-    return f"{100 * probability:.{int(is_extreme)}f} %"
+    return f"{100 * probability:.{int(is_extreme)}f}%"
 
 
 @torch.no_grad()

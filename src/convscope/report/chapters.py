@@ -46,7 +46,7 @@ def prediction_chapter(
     lead = "This network has a single score" if single else f"The five highest classes{others}"
     lead += f". {rule.words}"
     if rule.kind == "softmax":
-        lead += " Over all classes they add up to 100 %, even if none of them is in the picture."
+        lead += " Over all classes they add up to 100%, even if none of them is in the picture."
     return Chapter(
         "says",
         "The prediction",

@@ -33,7 +33,7 @@ def weakness_in_words(strongest: float, top: float) -> str:
     """What a map says whose values hardly show in a scale that it shares; "" for others.
 
     >>> weakness_in_words(0.2, 10)
-    'Hardly visible in this scale: the strongest evidence is 2 % of its maximum.'
+    'Hardly visible in this scale: the strongest evidence is 2% of its maximum.'
     """
     if not 0 < strongest < VISIBLE * top:
         return ""

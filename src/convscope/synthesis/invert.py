@@ -76,7 +76,7 @@ def invert(
 
     Returns:
         The photograph, then a picture for each layer, (1 + layers, 3, H, W); captions give how
-        much of the layer's values is missed: 0 % is all kept, 100 % what a grey picture misses.
+        much of the layer's values is missed: 0% is all kept, 100% what a grey picture misses.
 
     Raises:
         LayerNotFoundError: if there is no such layer.

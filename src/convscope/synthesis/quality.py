@@ -35,7 +35,7 @@ class Real:
 
     Attributes:
         scores: (photographs, objectives).
-        live: (objectives,), whether its values are positive somewhere on 1 % of the photographs.
+        live: (objectives,), whether its values are positive somewhere on 1% of the photographs.
         are_samples: whether they are the two sample photographs, on which no comparison rests.
     """
 
@@ -65,8 +65,8 @@ def quality(
         A row a picture. Its score; the strongest photograph's; their ratio, the gain, where both
         are positive; the share of photographs it beats; the rank of its channel or class among
         all others on this picture and the margin to the best other; the share of its score that
-        50 copies shifted by up to 4 % (mirrored at the edge), turned by up to 5 degrees and zoomed
-        by up to 5 % keep; the slope of its power spectrum (-2 for photographs, 0 for noise); the
+        50 copies shifted by up to 4% (mirrored at the edge), turned by up to 5 degrees and zoomed
+        by up to 5% keep; the slope of its power spectrum (-2 for photographs, 0 for noise); the
         share of pixels below 0.02 or above 0.98; and for several pictures of one objective how
         alike what they do to the layer is, as the mean cosine of channel means.
 

@@ -19,7 +19,7 @@ function make(what, attributes = {}, ...inside) {
 
 // A probability in percent; of a network whose scores have none, the score.
 const amount = (one) => (one.share === null ? one.score.toPrecision(3) : percent(one.share));
-const percent = (share) => (share >= 0.0995 ? Math.round(100 * share) : (100 * share).toFixed(1)) + " %";
+const percent = (share) => (share >= 0.0995 ? Math.round(100 * share) : (100 * share).toFixed(1)) + "%";
 const short = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 1 ? value.toFixed(2) : value.toFixed(3));
 
 // What the server says of a photograph that others, or a new start of the server, have pushed out.

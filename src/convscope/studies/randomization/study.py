@@ -75,7 +75,7 @@ def randomization_study(
     A network large enough learns random labels as surely as true ones, only slower; so that it
     can learn a set says nothing of whether it will be right elsewhere. Zhang et al. 2017,
     arXiv:1611.03530. Departures: photographs come from any folder, and the learning rate falls
-    by 5 % for every 50,000 photographs seen, which is an epoch of the paper but many epochs of
+    by 5% for every 50,000 photographs seen, which is an epoch of the paper but many epochs of
     a small set.
 
     Args:
