@@ -43,7 +43,7 @@ def test_a_caption_names_method_class_number_probability_layer_and_network(net, 
     heat = convscope.cam(net, images, 3, layer="conv:3")
     heat.picture(1)
     share = net.score(convscope.probability(3), images)[1]
-    assert panels[0].title == f"Grad-CAM for {net.class_label(3)} ({share:.0%})".replace("%", " %")
+    assert panels[0].title == f"Grad-CAM for {net.class_label(3)} ({share:.0%})"
     assert "layer conv:3" in panels[0].subtitle
     assert net.name in panels[0].subtitle
 
