@@ -8,14 +8,14 @@ OLDEST = $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 LOWEST := .venv/lowest
-EXTRAS := app,timm,umap,video
+EXTRAS := app,tiff,timm,umap,video
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 PHOTO ?=
 MODEL ?= bundled
 unexport PYTHONDONTWRITEBYTECODE
 
 # Tests of what the lower bounds can break: every method, every command, every kind of file, no peers.
-QUICK := tests/loading tests/images tests/render tests/results tests/view tests/cli tests/report tests/test_contract.py
+QUICK := tests/test_bands.py tests/loading tests/images tests/render tests/results tests/view tests/cli tests/report tests/test_contract.py
 
 .PHONY: tour app setup setup-dev check test test-all test-lowest resolve pins clean
 
