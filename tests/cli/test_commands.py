@@ -128,11 +128,13 @@ def test_pictures_are_written_here_and_named(run, words, name, tmp_path):
 
 
 def test_tour(run, tmp_path):
-    code, out, err = run("tour", "sample:flower", "--out", "there")
+    code, out, err = run("tour", "sample:flower", "--target", "tench", "--out", "there")
     assert (0, "there/index.html") == (code, out.strip())
     assert "1 of 8: prediction" == err.splitlines()[0]  # each chapter is announced
     assert [str(k) for k in range(1, 9)] == re.findall("^([0-9]) of 8: ", err, re.MULTILINE)
-    assert "flower.jpg" in (tmp_path / "there" / "index.html").read_text()
+    page = (tmp_path / "there" / "index.html").read_text()
+    assert "flower.jpg" in page
+    assert "Grad-CAM for tench, as you asked" in page
 
 
 def test_cam_options_reach_the_picture(run, tmp_path):
@@ -189,7 +191,7 @@ def test_cam_options_reach_the_picture(run, tmp_path):
         ),
         (
             ["predict", "sample:china", "--mean", "a,b,c"],
-            "--mean must be one number, three with commas",
+            "--mean must be one number, one for each channel with commas",
         ),
         (["predict", "sample:china", "--mean", "0.5"], "mean was given without std"),
         (["predict", "sample:china", "--size", "big"], "--size must be a number of pixels"),

@@ -73,12 +73,6 @@ def test_the_page_says_what_the_network_says(bundled, page):
     assert f"{best[3]:.1%}" == page.chapters[0].bars[0][2]
 
 
-def test_the_target_asked_for_is_explained(bundled):
-    chapter = tour(bundled, "sample:flower", "class:tench").chapters[-2]
-    assert "Grad-CAM for tench, as you asked" == chapter.figures[2].title
-    assert "tench" in chapter.figures[2].alt
-
-
 def test_the_first_map_of_the_sample_photograph_passes_its_check(bundled, page):
     [chapter] = [c for c in page.chapters if c.anchor == "evidence"]
     assert "Occlusion for church, the first choice" == chapter.figures[0].title

@@ -130,7 +130,7 @@ def _before_first_layer(count: int, reached: int, expected: int) -> Iterator[int
     them, as the coordinates of CoordConv.
 
     >>> list(_before_first_layer(3, 12, 52)), list(_before_first_layer(3, 5, 15))
-    ([13], [9, 13])
+    ([13, 43], [9, 13])
     """
     if expected * count % reached == 0:
         yield expected * count // reached
