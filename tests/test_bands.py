@@ -330,3 +330,71 @@ def test_everything_else_runs(net):
     cs.occlusion_panels(net, x[1:], 1, window=8, stride=8).picture()
     with pytest.raises(NotApplicableError, match="^Inversion makes pixels in"):
         cs.invert(net, x[1:])
+
+
+class Scaled(nn.Module):
+    """Writes into its input, but only where values exceed 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x):
+        if x.max() > 1:
+            x /= 255
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+def test_a_module_that_writes_into_some_inputs():
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="No mean and std"):
+        net = cs.load(Scaled().eval(), size=16)
+    x = torch.rand(1, 1, 16, 16) * 255
+    before = x.clone()
+    heat = cs.occlusion(net, x, 1, window=4, stride=4)
+    with torch.no_grad():
+        covered = x.clone()
+        covered[..., 4:8, 8:12] = x.mean()
+        fall = float(net.module(x.clone())[0, 1] - net.module(covered)[0, 1])
+    assert fall == pytest.approx(float(heat.values[0, 5, 9]), abs=1e-6)
+    assert torch.equal(before, x)
+    assert torch.equal(before, heat.images)
+    given = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.module(given * 1)[0, 1], given)
+    torch.testing.assert_close(cs.saliency(net, x, 1).values, gradient.abs()[:, 0])
+
+
+def test_a_score_that_no_band_changes():
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.stack([x.mean((1, 2, 3)) * 1e-9 + 7, x.mean((1, 2, 3)) * 0], 1)
+
+    net = Network(Constant(), input_size=(8, 8))
+    found = cs.band_importance(net, torch.rand(1, 3, 8, 8), 0)
+    assert [0, 0, 0] == found.column("value") == found.column("share")
+
+
+def test_masked_values_are_refused(net):
+    array = np.ma.masked_greater(np.ones((BANDS, 8, 8), np.float32), 0.5)
+    with pytest.raises(ImageError, match=r"^832 of 832 values of this array are masked; fill them"):
+        net.read(array)
+    with pytest.raises(ImageError, match="are masked"):
+        cs.read(array[0])
+
+
+def test_further_pages_are_named(tmp_path):
+    pages = [Image.new("L", (9, 9), k) for k in range(3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.warns(
+        UserWarning, match=r"stack\.tif holds 3 pages, of which the first is read\.$"
+    ):
+        cs.read(tmp_path / "stack.tif")
+
+
+def test_a_photograph_beside_values_as_they_are(decibels):
+    both = decibels.as_pixels([torch.full((1, 30, 20), -40.0), "sample:china"])
+    assert (2, 1, 30, 20) == tuple(both.shape)
+    grey = decibels.as_pixels("sample:china")
+    torch.testing.assert_close(
+        both[1:], (grey * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    )

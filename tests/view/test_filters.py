@@ -41,7 +41,9 @@ def test_mistakes(net):
         convscope.filters(net, "act")
     with pytest.raises(ArgumentError, match="There is no input channel 8: the filters have 8"):
         convscope.filters(net, "mid", inputs=8)
-    with pytest.raises(ArgumentError, match="inputs must be 'colour', 'each', 'norm' or the number"):
+    with pytest.raises(
+        ArgumentError, match="inputs must be 'colour', 'each', 'norm' or the number"
+    ):
         convscope.filters(net, "mid", inputs="colours")
     with pytest.raises(
         ArgumentError, match="scale must be 'own', 'common' or 'pixels', not 'none'"

@@ -14,6 +14,7 @@ from convscope.execution.batching import in_batches
 from convscope.images.fill import fill_images
 from convscope.images.read import Images
 from convscope.network.network import Network
+from convscope.network.rounding import is_constant
 from convscope.network.takes_network import takes_network
 from convscope.network.watch_scores import watch_scores
 from convscope.objectives.makers import Objective, Target, as_objective
@@ -116,7 +117,9 @@ def _falls(net: Network, image: Tensor, objective: Objective, fill: str, seed: i
                 covered[k, band] = covering[0, band]
             return clean - finite_values(resolved, net.run(covered, resolved.layers))
 
-        return torch.cat(list(in_batches(image.shape[1], net.max_batch_size(), work)))
+        falls = torch.cat(list(in_batches(image.shape[1], net.max_batch_size(), work)))
+        scores = [float(clean), *(clean - falls).tolist()]
+        return 0 * falls if is_constant(scores, net.dtype) else falls
 
 
 def _sums(projection: Tensor | None, method: str) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from convscope.errors import ImageError, printable
 from convscope.images.decode import explain_decoding_errors
-from convscope.images.pixel_values import Range, scale_to_unit
+from convscope.images.pixel_values import Range, refuse_masked, scale_to_unit
 from convscope.images.resize import Fit, resize_and_crop
 
 COLOURS = 3
@@ -46,6 +46,11 @@ def is_of_colours(image: Array | Tensor) -> bool:
     return image.ndim in (3, 4) and image.shape[-1] == COLOURS
 
 
+def holds_floats(image: Array | Tensor) -> bool:
+    """Whether numbers are floats, whose type does not say what is black and white."""
+    return image.is_floating_point() if isinstance(image, Tensor) else image.dtype.kind == "f"
+
+
 def is_of_one_band(image: Array | Tensor) -> bool:
     """Whether numbers are (H, W), or have one channel."""
     shape = tuple(image.shape)
@@ -65,6 +70,8 @@ def load_numbers(path: Path) -> Array:
         )
         raise ImageError(msg)
     values = _of_tiff(path, name) if is_tiff_file(path) else _of_numpy(path, name)
+    if values.ndim == 3 and len(values) == 1:
+        return values[0]
     in_front = values.ndim == 3 and values.shape[0] == COLOURS != values.shape[2]
     return np.moveaxis(values, 0, 2) if in_front else values
 
@@ -100,6 +107,7 @@ def read_bands(
 
 
 def _as_array(source: Array | Tensor) -> Array:
+    refuse_masked(source)
     if isinstance(source, Tensor):
         tensor = source.detach().cpu()
         source = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
@@ -185,11 +193,13 @@ def _scaled(values: Array, range: Range | None, name: str) -> NDArray[np.float32
     instruments do not run to 65535.
     """
     if range is None and values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32, copy=False)
         bad = values.size - int(np.count_nonzero(np.isfinite(values)))
         if bad:
-            msg = f"{name} holds {bad:,} of {values.size:,} values that are not finite (NaN or infinity); replace them first."
+            msg = f"{name} holds {bad:,} of {values.size:,} values that are not finite in float32 (NaN, infinity, or too large); replace them first."
             raise ImageError(msg)
-        return values.astype(np.float32, copy=False)
+        return values
     if range is None and values.dtype.kind in "iu" and values.dtype != np.uint8:
         low, high = int(values.min()), int(values.max())
         msg = (

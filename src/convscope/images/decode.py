@@ -109,10 +109,16 @@ def decode_file(
         _check_size(stream, name)
         with _picture_in(stream, name) as picture:
             _check_scans(picture, stream, name)
-            notes = [_reduce(picture, name, max_bytes)]
+            notes = [_reduce(picture, name, max_bytes), _further_pages(picture, name)]
             decoded = upright(picture, name, range)
         resized = resize_and_crop(decoded.picture, fit) if fit else decoded.picture
         return Decoded(resized, " ".join(filter(None, [*notes, decoded.note])) or None)
+
+
+def _further_pages(picture: ImageFile.ImageFile, name: str) -> str | None:
+    """One sentence where a TIFF holds more than the page that is read, as bands or slices."""
+    count = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+    return f"{name} holds {count} pages, of which the first is read." if count > 1 else None
 
 
 def is_picture_name(path: Path) -> bool:

@@ -41,6 +41,18 @@ def checked_range(range: Any) -> Range | None:  # noqa: A002 - as the option is 
     return float(pair[0]), float(pair[1])
 
 
+def refuse_masked(values: Any) -> None:
+    """Refuse arrays of which parts are masked: what lies under the mask is no picture.
+
+    Raises:
+        ImageError: if they are.
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        count = int(np.count_nonzero(np.ma.getmaskarray(values)))
+        msg = f"{count:,} of {values.size:,} values of this array are masked; fill them first, as by array.filled(0)."
+        raise ImageError(msg)
+
+
 def scale_to_unit(
     values: NDArray[Any],
     range: Range | None = None,  # noqa: A002

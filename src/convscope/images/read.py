@@ -28,7 +28,7 @@ from convscope.images.decode import (
     is_picture_name,
     upright,
 )
-from convscope.images.pixel_values import Range, checked_range, scale_to_unit
+from convscope.images.pixel_values import Range, checked_range, refuse_masked, scale_to_unit
 from convscope.images.resize import Fit, resize_and_crop
 
 Source = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
@@ -255,6 +255,7 @@ def _missing(path: Path) -> str:
 
 
 def _from_array(array: np.ndarray[Any, Any], ends: Range | None) -> _Found:
+    refuse_masked(array)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         is_first = array.ndim == 3 and array.shape[0] in (1, 3)
         hint = "; move its channels to the end: .transpose(1, 2, 0)" if is_first else ""

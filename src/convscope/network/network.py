@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from convscope.errors import ArgumentError, ImageError, NotApplicableError
 from convscope.images.bands import (
+    holds_floats,
     is_number_file,
     is_of_colours,
     is_of_one_band,
@@ -375,6 +376,7 @@ class Network:
         """
         if isinstance(source, str | Path) and self._is_file_of_bands(source):
             source = load_numbers(existing_file(source))
+            range = self.pixel_range if range is None else range  # noqa: A001
         if self._is_of_bands(source):
             own = self.pixel_range if range is None else checked_range(range)
             return read_bands(source, self.bands or 1, self.fit_of(fit), own).to(self.device)
@@ -402,7 +404,9 @@ class Network:
         """Whether numbers are those of bands, or values as they are, and of no photograph."""
         if not isinstance(source, np.ndarray | Tensor) or is_of_colours(source):
             return False
-        return self.bands is not None or (is_of_one_band(source) and self._takes_any_values(1))
+        if self.bands is not None:
+            return True
+        return holds_floats(source) and is_of_one_band(source) and self._takes_any_values(1)
 
     def _takes_any_values(self, channels: int) -> bool:
         """Whether images are passed as they are: no type or range says what is black and white.
@@ -490,12 +494,16 @@ class Network:
                     raise
                 msg = f"Photograph {number} of {len(images)}: {error}"
                 raise ImageError(msg) from error
+        if len({len(one[0]) for one in results}) > 1:  # colours beside values of one channel
+            results = [convert_channels(one, 1, self.name) for one in results]
         return torch.cat(results)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) -> the module's input: normalized, in its dtype and memory format."""
         memory_format = self._first_passes.memory_formats.of(len(images))
         x = self._normalize(images).contiguous(memory_format=memory_format)
+        if x is images:  # a module may write into it, also for some images only
+            return x.clone()
         return x.clone() if self.__dict__.get(_CHANGES_INPUT) else x
 
     def _noise(self, size: tuple[int, int], count: int = 1) -> Tensor:
