@@ -461,5 +461,57 @@ def test_a_probability_that_is_computed_further_is_the_networks_own(after):
 )
 def test_what_may_lie_outside_of_0_and_1_is_no_probability(after):
     net = cs.load(Computed(after).eval(), mean=0, std=1, size=16)
-    assert "sigmoid" == net.probability_rule.kind
-    assert "Probabilities are the sigmoid of the scores." == net.probability_rule.words
+    assert "none" == net.probability_rule.kind
+    assert "so they are taken for scores only" in net.probability_rule.words
+
+
+UNFOLLOWED = {
+    "survival": lambda p: p.cumprod(1),
+    "noisy or": lambda p: 1 - (1 - p).cumprod(1),
+    "classes of classes": lambda p: torch.einsum("nk,kj->nj", p, torch.eye(3)[:, :2]),
+    "a threshold": lambda p: torch.where(p > 0.2, p, 0 * p),
+    "rounded": lambda p: p.round(decimals=2),
+}
+
+
+@pytest.mark.parametrize("name", UNFOLLOWED)
+def test_what_is_computed_further_and_not_followed_has_no_invented_probability(name):
+    class Further(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return UNFOLLOWED[name](self.head(self.conv(x).relu().mean((2, 3))).sigmoid())
+
+    module, image = Further().eval(), torch.rand(1, 3, 16, 16)
+    net = cs.load(module, mean=0, std=1, size=16)
+    table = cs.predict(net, image, top=1)
+    with torch.no_grad():
+        own = module(image)[0]
+    assert table.column("score") == [pytest.approx(float(own.max()), abs=1e-6)]
+    assert net.probability_rule.words.startswith(
+        "The outputs are computed from a softmax or sigmoid"
+    )
+    given = cs.load(module, mean=0, std=1, size=16, probabilities="given")
+    assert cs.predict(given, image, top=1).column("probability") == [
+        pytest.approx(float(own.max()), abs=1e-6)
+    ]
+
+
+def test_a_gate_before_the_last_layer_is_none_of_the_scores():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.gate, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 4), nn.Linear(4, 3)
+            nn.init.constant_(self.head.bias, 0.5)
+            nn.init.uniform_(self.head.weight, 0, 0.01)
+
+        def forward(self, x):
+            code = self.conv(x).relu().mean((2, 3))
+            return self.head(code * self.gate(code).sigmoid())
+
+    net = cs.load(Gated().eval(), mean=0, std=1, size=16)
+    assert "Probabilities are the softmax of the scores." == net.probability_rule.words

@@ -14,6 +14,10 @@ from convscope.tracing.output_activation import ActivationCall, OutputActivation
 
 PROBABILITIES = ("auto", "softmax", "sigmoid", "given", "none")
 """How a network's scores become probabilities; see `load`."""
+_COMPUTED_FURTHER = (
+    "The outputs are computed from a softmax or sigmoid, but need not be probabilities, so they are taken "
+    "for scores only; load the network with probabilities='given' if they are probabilities."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,10 +191,10 @@ class ProbabilityRule:
         Raises:
             ArgumentError: if the output is said to be probabilities and holds other numbers.
         """
-        if isinstance(output, Detections):
-            return cls("none", None, "The score of a box is the detector's own.")
-        if not output.is_floating_point() or option == "none":
-            return cls("none", None, "The scores have no probabilities.")
+        if isinstance(output, Detections) or not output.is_floating_point() or option == "none":
+            is_box = isinstance(output, Detections)
+            own_words = "The score of a box is the detector's own."
+            return cls("none", None, own_words if is_box else "The scores have no probabilities.")
         values = output.detach()
         own = _own_activation(output, recorder)
         if own is not None:
@@ -202,7 +206,11 @@ class ProbabilityRule:
         if option in ("softmax", "sigmoid"):
             return cls(option, None, f"Probabilities are the {option} of the scores, as asked.")
         are_probabilities = recorder.holds_probabilities(output)
-        return cls._without_activation(option, values, are_probabilities=are_probabilities)
+        rule = cls._without_activation(option, values, are_probabilities=are_probabilities)
+        is_further = recorder.has_bounds(output) or (
+            recorder.is_computed_further(output) and _is_unit(values)
+        )
+        return cls("none", None, _COMPUTED_FURTHER) if is_further and rule.kind != "given" else rule
 
     @classmethod
     def _without_activation(
@@ -210,7 +218,7 @@ class ProbabilityRule:
     ) -> ProbabilityRule:
         """The rule of a network of which no last softmax or sigmoid can be undone."""
         taken = "so scores and probabilities are both what the network gives"
-        in_range = bool(((values >= 0) & (values <= 1 + _tolerance(values))).all())
+        in_range = _is_unit(values)
         if option == "given":
             if not in_range:
                 msg = (
@@ -279,6 +287,10 @@ def _sums_to_one(output: Tensor) -> bool:
         return False
     sums = output.float().sum(1)
     return torch.allclose(sums, torch.ones_like(sums), rtol=0, atol=_tolerance(output))
+
+
+def _is_unit(values: Tensor) -> bool:
+    return bool(((values >= 0) & (values <= 1 + _tolerance(values))).all())
 
 
 def _tolerance(values: Tensor) -> float:

@@ -16,6 +16,7 @@ passes need to keep no more than these.
 from __future__ import annotations
 
 import operator
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,15 @@ _AVERAGES = frozenset(
         *("mean", "amax", "amin", "max", "min", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
         *("interpolate", "upsample", "clamp", "clip", "narrow", "chunk", "split", "unbind"),
         *("index_select", "gather", "expand", "repeat", "avg_pool2d", "max_pool2d"),
+    )
+)
+# What comes out of these is a new score, whatever softmax or sigmoid there was before, as in a gate.
+_WEIGHTED = frozenset(
+    (
+        *("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"),
+        *("conv_transpose3d", "bilinear", "embedding", "batch_norm", "layer_norm", "group_norm"),
+        *("instance_norm", "rms_norm", "scaled_dot_product_attention"),
+        *("multi_head_attention_forward", "addmm", "baddbmm"),
     )
 )
 _ROUNDING = 1e-6
@@ -84,6 +94,9 @@ class OutputActivationRecorder(TorchFunctionMode):
         self.calls: deque[ActivationCall] = deque(maxlen=limit)
         self._follows = limit is None
         self._results: dict[int, _Followed] = {}
+        self._computed: dict[
+            int, weakref.ref[Tensor]
+        ] = {}  # from these in ways that are not followed
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function, and keep what enters a softmax or sigmoid."""
@@ -101,6 +114,18 @@ class OutputActivationRecorder(TorchFunctionMode):
     def holds_probabilities(self, output: Tensor) -> bool:
         """Whether a pass's output is computed from softmax or sigmoid and must lie between 0 and 1."""
         return id(output) in self._results and self._results[id(output)].is_probability
+
+    def is_computed_further(self, output: Tensor) -> bool:
+        """Whether an output is computed from softmax or sigmoid, with no weights between them."""
+        return id(output) in self._results or self._is_computed(output)
+
+    def has_bounds(self, output: Tensor) -> bool:
+        """Whether it is known between which numbers values lie that are computed from these."""
+        return id(output) in self._results and self._results[id(output)].bounds is not None
+
+    def _is_computed(self, value: Tensor) -> bool:
+        known = self._computed.get(id(value))
+        return known is not None and known() is value
 
     def source(self, output: Tensor) -> int | None:
         """How many calls follow the one whose values are the output; None if there is none."""
@@ -140,10 +165,13 @@ class OutputActivationRecorder(TorchFunctionMode):
                 calls = [source.call for source in known if source.call is not None]
                 reshaped = name in _RESHAPES and len(calls) == len(known)
                 followed = (max(calls) if reshaped else None, _hull(s.bounds for s in known))
+        further = name not in _WEIGHTED and any(map(self.is_computed_further, tensors_in(args)))
         for value in tensors_in([result]):
             self._results.pop(id(value), None)  # written into, as by z.mul_(2)
             if followed is not None and any(one is not None for one in followed):
                 self._results[id(value)] = _Followed(value, *followed)
+            elif further:
+                self._computed[id(value)] = weakref.ref(value)
 
     def _computed_bounds(
         self, compute: Callable[[float, float], float], args: Any
