@@ -27,6 +27,7 @@ from torch import Tensor, fx, nn
 from convscope.execution.incremental.rules import function_name, is_batch_norm, is_relu, rule_for
 from convscope.execution.incremental.sliding import SlidingLayer
 from convscope.interrupts import deferred_signals, uninterrupted
+from convscope.network.attributes_restored import attributes_restored
 
 Lookup = Callable[[fx.Node], Any]
 _TRACE_LOCK = threading.RLock()  # torch.fx patches all modules of the process while it follows one
@@ -84,7 +85,7 @@ def trace_steps(module: nn.Module) -> list[Step]:
 @uninterrupted
 def _trace(root: nn.Module) -> fx.Graph:
     """The graph; a signal that came in between would leave torch.fx's patches in place."""
-    with _TRACE_LOCK:
+    with _TRACE_LOCK, attributes_restored(root):  # `self.features = x` would keep a placeholder
         return _Tracer().trace(root)
 
 
