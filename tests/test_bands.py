@@ -268,6 +268,28 @@ def test_counts_with_a_range(net):
     assert float(net.read(counts, range=(0, 10000)).max()) == pytest.approx(0.25)
 
 
+def test_a_range_of_the_network(trained, tmp_path):
+    """It holds for integers and files; arrays and tensors of floats stay as they are, alone or not."""
+    net = cs.load(trained, mean=0, std=1, size=SIZE, range=(0, 10000))
+    counts = np.full((13, SIZE, SIZE), 2500, np.int32)
+    assert float(net.read(counts).max()) == pytest.approx(0.25)
+    floats = counts.astype(np.float32)
+    np.save(tmp_path / "scene.npy", floats)
+    assert float(net.read(tmp_path / "scene.npy").max()) == pytest.approx(0.25)
+    for given in (floats, torch.from_numpy(floats)[None], [floats]):
+        assert float(net.as_pixels(given).max()) == 2500
+    counts[0, 0, 0] = 12000
+    with pytest.warns(
+        UserWarning, match=r"^This array: 1 of 7,488 values lie outside \[0, 10000\]"
+    ):
+        net.read(counts)
+    np.save(tmp_path / "wrong.npy", floats[:4])
+    with pytest.raises(
+        ImageError, match=r"^wrong\.npy has the shape \(4, 24, 24\), but the network"
+    ):
+        net.read(tmp_path / "wrong.npy")
+
+
 def test_a_photograph_is_refused(net):
     with pytest.raises((ImageError, NotApplicableError), match="13"):
         cs.predict(net, "sample:china")

@@ -81,7 +81,8 @@ def read_bands(
     bands: int,
     fit: Fit | None = None,
     range: Range | None = None,  # noqa: A002
-) -> Tensor:
+    name: str = "",
+) -> tuple[Tensor, str | None]:
     """An image of so many bands, as a network takes it.
 
     Args:
@@ -90,20 +91,21 @@ def read_bands(
         fit: the size wanted; None keeps the image's own.
         range: the values that become 0 and 1; None: floats stay as they are, bytes are divided by
             255.
+        name: of the file, for errors; "" of what came from no file.
 
     Returns:
-        (1, bands, H, W), float32.
+        (1, bands, H, W), float32, and one sentence where values were clipped.
 
     Raises:
         ImageError: if it has another number of bands, or its values need a range.
 
-    >>> read_bands(np.zeros((8, 8, 13)), 13).shape
+    >>> read_bands(np.zeros((8, 8, 13)), 13)[0].shape
     torch.Size([1, 13, 8, 8])
     """
-    name = "This tensor" if isinstance(source, Tensor) else "This array"
-    values = _bands_first(_as_array(source), bands, name)
-    pixels = torch.from_numpy(np.ascontiguousarray(_scaled(values, range, name)))[None]
-    return resize_and_crop(pixels, fit) if fit else pixels
+    name = name or ("This tensor" if isinstance(source, Tensor) else "This array")
+    values, note = _scaled(_bands_first(_as_array(source), bands, name), range, name)
+    pixels = torch.from_numpy(np.ascontiguousarray(values))[None]
+    return resize_and_crop(pixels, fit) if fit else pixels, note
 
 
 def _as_array(source: Array | Tensor) -> Array:
@@ -186,7 +188,9 @@ def _of(bands: int) -> str:
     return "one band" if bands == 1 else f"{bands} bands"
 
 
-def _scaled(values: Array, range: Range | None, name: str) -> NDArray[np.float32]:  # noqa: A002
+def _scaled(
+    values: Array, range: Range | None, name: str
+) -> tuple[NDArray[np.float32], str | None]:  # noqa: A002
     """Floats as they are; bytes and what has a range in [0, 1].
 
     16-bit integers need a range, unlike those of photographs: the counts of satellites and
@@ -199,7 +203,7 @@ def _scaled(values: Array, range: Range | None, name: str) -> NDArray[np.float32
         if bad:
             msg = f"{name} holds {bad:,} of {values.size:,} values that are not finite in float32 (NaN, infinity, or too large); replace them first."
             raise ImageError(msg)
-        return values
+        return values, None
     if range is None and values.dtype.kind in "iu" and values.dtype != np.uint8:
         low, high = int(values.min()), int(values.max())
         msg = (
@@ -208,4 +212,4 @@ def _scaled(values: Array, range: Range | None, name: str) -> NDArray[np.float32
             "give floats, which are passed as they are."
         )
         raise ImageError(msg)
-    return scale_to_unit(values, range, name)[0]
+    return scale_to_unit(values, range, name)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from convscope.errors import ArgumentError, ImageError, NotApplicableError
+from convscope.errors import ArgumentError, ImageError, NotApplicableError, printable
 from convscope.images.bands import (
     holds_floats,
     is_number_file,
@@ -365,7 +365,8 @@ class Network:
         Args:
             source: as `convscope.read` takes it, or an image of bands, (C, H, W) or (H, W, C).
             fit: as in `convscope.read`.
-            range: the values of black and white; None: `pixel_range`.
+            range: the values of black and white; None: `pixel_range`, but for arrays and tensors of
+                floats, which lie in [0, 1], or of bands stay as they are.
             decode: decodes files of photographs.
 
         Returns:
@@ -374,12 +375,17 @@ class Network:
         Raises:
             ImageError: if it cannot be read, or has another number of channels than the network.
         """
+        name = ""
         if isinstance(source, str | Path) and self._is_file_of_bands(source):
+            name = printable(Path(source).name)
             source = load_numbers(existing_file(source))
             range = self.pixel_range if range is None else range  # noqa: A001
         if self._is_of_bands(source):
-            own = self.pixel_range if range is None else checked_range(range)
-            return read_bands(source, self.bands or 1, self.fit_of(fit), own).to(self.device)
+            own = self.range_of(source) if range is None else checked_range(range)
+            pixels, note = read_bands(source, self.bands or 1, self.fit_of(fit), own, name)
+            if note:
+                warnings.warn(note, UserWarning, stacklevel=3)
+            return pixels.to(self.device)
         pixels = read(
             source,
             self.input_size,
