@@ -189,8 +189,10 @@ def _of(bands: int) -> str:
 
 
 def _scaled(
-    values: Array, range: Range | None, name: str
-) -> tuple[NDArray[np.float32], str | None]:  # noqa: A002
+    values: Array,
+    range: Range | None,  # noqa: A002
+    name: str,
+) -> tuple[NDArray[np.float32], str | None]:
     """Floats as they are; bytes and what has a range in [0, 1].
 
     16-bit integers need a range, unlike those of photographs: the counts of satellites and
