@@ -33,7 +33,7 @@ def photographs(count=1, side=SIDE):
 
 def without_shares(heat):
     """Its words without the probability, which depends on the scale of the scores."""
-    return re.sub(r"\([^()]* %\)", "", heat.words())
+    return re.sub(r"\([^()]*%\)", "", heat.words())
 
 
 @pytest.mark.parametrize("seed", range(8))
