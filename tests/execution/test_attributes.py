@@ -43,6 +43,12 @@ def dictionary(module, features):
     return features
 
 
+def exchanged_key(module, features):
+    module.kept.clear()
+    module.kept[features.sum()] = features
+    return features
+
+
 def listed(module, features):
     module.log.append(features)
     return features
@@ -53,7 +59,9 @@ def shape(module, features):
     return features
 
 
-@pytest.mark.parametrize("keep", [moved, buffer, attribute, dictionary, listed, shape])
+@pytest.mark.parametrize(
+    "keep", [moved, buffer, attribute, dictionary, exchanged_key, listed, shape]
+)
 def test_occlusion_leaves_no_placeholder(keep):
     module, image = Keeper(keep).eval(), torch.rand(1, 3, 32, 32)
     net = cs.load(module, mean=0, std=1, size=32)

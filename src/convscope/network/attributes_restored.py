@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,7 @@ def attributes_restored(module: nn.Module) -> Iterator[None]:
     stays written.
     """
     held: dict[int, tuple[Any, Any]] = {}
-    for part in module.modules():
-        _hold(vars(part), held, _DEPTH)
+    _hold(module, held, _DEPTH)
     try:
         yield
     finally:
@@ -44,8 +44,11 @@ def _hold(value: Any, held: dict[int, tuple[Any, Any]], depth: int) -> None:
         for one in value:
             _hold(one, held, depth - 1)
         return
+    elif isinstance(value, nn.Module):  # also one in a plain list, of which torch knows nothing
+        _hold(vars(value), held, _DEPTH)
+        return
     else:
-        own = None if isinstance(value, (*_CLOSED, nn.Module)) else getattr(value, "__dict__", None)
+        own = None if isinstance(value, _CLOSED) else getattr(value, "__dict__", None)
         if isinstance(own, dict) and not type(value).__module__.startswith("torch"):
             _hold(own, held, depth)
         return
@@ -56,13 +59,13 @@ def _hold(value: Any, held: dict[int, tuple[Any, Any]], depth: int) -> None:
 
 def _refill(container: Any, content: Any) -> None:
     """Give a container the items that it held, where these are others now."""
-    now = container if isinstance(container, dict) else list(container)
-    if isinstance(container, dict):
-        same = list(now) == list(content) and all(now[key] is content[key] for key in content)
-    else:
-        pairs = zip(now, content, strict=False)
-        same = len(now) == len(content) and all(one is other for one, other in pairs)
-    if same:
+    is_dict = isinstance(container, dict)
+    now, before = (
+        [one for pair in items.items() for one in pair] if is_dict else list(items)
+        for items in (container, content)
+    )
+    # By identity, for placeholders of torch.fx refuse to be compared.
+    if len(now) == len(before) and all(map(operator.is_, now, before)):
         return
     container.clear()
     if isinstance(container, list | deque):
