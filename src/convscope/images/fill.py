@@ -9,6 +9,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError
 from convscope.images.blur import gaussian_blur
+from convscope.images.pixel_values import is_unit
 from convscope.randomness import seeded
 
 FILLS = ("grey", "black", "white", "mean", "blur", "noise")
@@ -17,12 +18,6 @@ FILLS = ("grey", "black", "white", "mean", "blur", "noise")
 def default_fill(pixels: Tensor) -> str:
     """Grey, or the mean where 0.5 is no grey."""
     return "grey" if is_unit(pixels) else "mean"
-
-
-def is_unit(pixels: Tensor) -> bool:
-    """Whether all values lie in [0, 1], as those of photographs do."""
-    low, high = pixels.aminmax()
-    return bool(low >= 0 and high <= 1)
 
 
 def fill_images(pixels: Tensor, fill: str, window: tuple[int, int], seed: int) -> Tensor:

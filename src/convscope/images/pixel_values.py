@@ -41,6 +41,11 @@ def checked_range(range: Any) -> Range | None:  # noqa: A002 - as the option is 
     return float(pair[0]), float(pair[1])
 
 
+def is_unit(values: Any) -> bool:
+    """Whether all values of an array or tensor lie in [0, 1], as those of photographs do."""
+    return bool(values.min() >= 0 and values.max() <= 1)
+
+
 def refuse_masked(values: Any) -> None:
     """Refuse arrays of which parts are masked: what lies under the mask is no picture.
 

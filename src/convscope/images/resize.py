@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from convscope.errors import ArgumentError, ImageError
+from convscope.images.pixel_values import is_unit
 
 if TYPE_CHECKING:  # a child process that decodes pictures needs no torch
     from torch import Tensor
@@ -149,7 +150,7 @@ def _padded(picture: Picture, fit: Fit, top: int, left: int) -> Picture:
         page.paste(picture, (left, top))
         return page
     page = picture.new_full((*picture.shape[:-2], fit.height, fit.width), 0.5)
-    if not _is_unit(picture):  # no photograph, whose grey would be 0.5
+    if not is_unit(picture):  # no photograph, whose grey would be 0.5
         page[:] = picture.mean((-2, -1), keepdim=True)
     page[..., top : top + picture.shape[-2], left : left + picture.shape[-1]] = picture
     return page
@@ -163,8 +164,4 @@ def _resized(picture: Picture, height: int, width: int, interpolation: str) -> P
     import torch.nn.functional as F
 
     drawn = F.interpolate(picture, (height, width), mode=interpolation, antialias=True)
-    return drawn.clamp(0, 1) if interpolation == "bicubic" and _is_unit(picture) else drawn
-
-
-def _is_unit(picture: Tensor) -> bool:
-    return bool(picture.min() >= 0 and picture.max() <= 1)
+    return drawn.clamp(0, 1) if interpolation == "bicubic" and is_unit(picture) else drawn

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, LoadError, closest
+from convscope.images.bands import COLOURS
 from convscope.images.pixel_values import Range, checked_range
 from convscope.images.read import Standardize
 from convscope.images.resize import height_and_width
@@ -29,7 +30,6 @@ from convscope.loading.from_torchvision import torchvision_network
 from convscope.loading.labels import IMAGENET, Labels, misfit, read_labels
 from convscope.loading.load_weights import load_weights
 from convscope.loading.model_names import HUBS, explain_unknown
-from convscope.network.input_channels import COLOURS
 from convscope.network.network import Network
 from convscope.objectives.makers import OUTPUT
 from convscope.objectives.outputs import Selector

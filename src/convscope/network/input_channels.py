@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import NotApplicableError
+from convscope.images.bands import COLOURS
 from convscope.tracing.capture import first_channels
 
-COLOURS = 3
 MAX_CHANNELS = 16  # that are tried where no layer says how many it takes
 _LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, for networks that take grey pictures
 

@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from convscope.errors import ArgumentError, ImageError, NotApplicableError, printable
 from convscope.images.bands import (
+    COLOURS,
     holds_floats,
     is_number_file,
     is_of_colours,
@@ -44,7 +45,7 @@ from convscope.interrupts import deferred_signals
 from convscope.network.cudnn import retry_without_cudnn
 from convscope.network.exclusive import deepcopy_module, exclusive, frozen
 from convscope.network.gradients import UnreachedError, gradients_at
-from convscope.network.input_channels import COLOURS, InputChannels, computes, convert_channels
+from convscope.network.input_channels import InputChannels, computes, convert_channels
 from convscope.network.join_images import join_images, join_layers, no_run
 from convscope.network.memory import free_bytes
 from convscope.network.module import as_float32, has_lazy_modules, run_lazy_modules, unwrap
@@ -270,9 +271,8 @@ class Network:
                 self.forward(self.preprocess(image))
             maps = dict[str, Tensor]()
             for name, value in captured.items():
-                with suppress(
-                    NotApplicableError
-                ):  # one that cannot be read leaves the others tried
+                # One that cannot be read leaves the others tried.
+                with suppress(NotApplicableError):
                     maps[name] = layers.as_steps(value.float(), name)
             return maps
 

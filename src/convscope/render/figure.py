@@ -6,7 +6,7 @@ Its resolution is chosen so that every pixel of the picture becomes one pixel of
 and bars are vectors.
 
     +----------------------------+
-    | Grad-CAM for church (97%) |   title
+    | Grad-CAM for church (97%)  |   title
     | stage:5, bundled           |   subtitle
     | +----------------+  +-+ 12 |
     | |                |  | |    |

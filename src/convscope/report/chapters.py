@@ -7,7 +7,7 @@ from torch import Tensor
 
 from convscope.attribution.pixels import deconv_strongest
 from convscope.errors import NotApplicableError
-from convscope.network.input_channels import COLOURS
+from convscope.images.bands import COLOURS
 from convscope.network.network import Network
 from convscope.render.bands import as_colours, is_photograph, words_for_bands
 from convscope.render.colour import to_uint8

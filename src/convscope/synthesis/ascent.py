@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from convscope.errors import NoGradientError, NotApplicableError
+from convscope.images.bands import COLOURS
 from convscope.interrupts import deferred_signals
-from convscope.network.input_channels import COLOURS
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.randomness import seeded

@@ -8,7 +8,7 @@ from numbers import Integral
 from torch import Tensor
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.images.fill import is_unit
+from convscope.images.pixel_values import is_unit
 from convscope.network.network import Network
 from convscope.synthesis.presets import PRESETS, Preset
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, NotApplicableError
-from convscope.network.input_channels import COLOURS
+from convscope.images.bands import COLOURS
 from convscope.network.network import Network
 from convscope.network.takes_network import takes_network
 from convscope.network.weights import filters_are_missing
